@@ -1,0 +1,61 @@
+"""Errors: one line that names the cause and, where there is one, the cure."""
+
+from __future__ import annotations
+
+
+class FoveateError(Exception):
+    """Base of every error that a user can cause or mend.
+
+    Args:
+        cause: One line: what failed and on which file or name.
+        cure: One line: what to do about it, or nothing.
+    """
+
+    kind = "error"
+
+    def __init__(self, cause: str, cure: str | None = None) -> None:
+        self.cause = " ".join(str(cause).split())
+        self.cure = " ".join(cure.split()) if cure else None
+        super().__init__(self.cause)
+
+    def __str__(self) -> str:
+        return f"{self.cause} ({self.cure})" if self.cure else self.cause
+
+
+class MediaError(FoveateError):
+    """A source that cannot be opened or decoded."""
+
+    kind = "media"
+
+
+class LimitError(MediaError):
+    """A source that asks for more than the limits in force allow."""
+
+    kind = "limit"
+
+
+class WeightsError(FoveateError):
+    """Weights that are missing, damaged or of the wrong shape."""
+
+    kind = "weights"
+
+
+class ModelError(FoveateError):
+    """A model that is unknown or was asked for something it cannot do."""
+
+    kind = "model"
+
+
+class ConfigError(FoveateError):
+    """A setting that is unknown or out of range."""
+
+    kind = "config"
+
+
+class MissingExtra(FoveateError):
+    """An optional dependency that is not installed."""
+
+    kind = "extra"
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed", f"type: pip install 'foveate[{extra}]'")

@@ -1,0 +1,213 @@
+"""The nouns and protocols of the one loop: look, fetch, model, decide.
+
+Rooms that implement a protocol do not import each other; they meet here. torch is imported for
+type checking only, so that this room costs nothing to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    Pixels = npt.NDArray[np.uint8]
+    Waveform = npt.NDArray[np.float32]
+
+State = Any
+"""Streaming state: a plain nest of tensors with the batch first; passed in and returned."""
+
+
+@dataclass(frozen=True)
+class SampleInfo:
+    """What is known of a source before anything is decoded.
+
+    Attributes:
+        name: What the source is called in messages and results.
+        width: Width in square pixels after rotation.
+        height: Height in square pixels after rotation.
+        duration: Seconds from the first frame to the end of the last, None if unknown.
+        rate: Mean frames per second, None if unknown.
+        frames: Number of frames, None if it takes a full pass to know.
+        codec: Name of the picture codec, such as `h264`; `raw` for arrays.
+        rotation: Clockwise degrees that were applied to make the frames upright.
+        has_audio: Whether there is a sound track.
+        has_vectors: Whether the decoder can export motion vectors for this codec.
+    """
+
+    name: str
+    width: int
+    height: int
+    duration: float | None = None
+    rate: float | None = None
+    frames: int | None = None
+    codec: str = "raw"
+    rotation: int = 0
+    has_audio: bool = False
+    has_vectors: bool = False
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Decoded frames with their true times.
+
+    Attributes:
+        pixels: (T, H, W, 3) uint8 RGB, upright, square pixels.
+        times: (T,) seconds from the first frame of the source, ascending.
+    """
+
+    pixels: Pixels
+    times: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+@dataclass
+class Meter:
+    """Work that a source has done so far; only ever counted up, by the source itself.
+
+    Attributes:
+        frames: Frames that came out of the decoder, wanted or not.
+        packets: Compressed packets that were given to the decoder.
+        bytes: Bytes read from the source.
+    """
+
+    frames: int = 0
+    packets: int = 0
+    bytes: int = 0
+
+
+@runtime_checkable
+class Sample(Protocol):
+    """A lazy source: nothing is decoded until it is asked for."""
+
+    meter: Meter
+    warnings: list[str]
+
+    @property
+    def info(self) -> SampleInfo:
+        """What is known without decoding."""
+
+    def keyframes(self) -> tuple[float, ...]:
+        """Times of the key frames in seconds; found without decoding."""
+
+    def frames(self, times: Sequence[float], size: tuple[int, int] | None = None) -> Clip:
+        """The frames shown at those times (ascending), scaled to `(width, height)`.
+
+        A time at which nothing is shown (past the end, inside a gap, or where decoding failed)
+        gives no frame, so the clip may be shorter than asked; its times say which came.
+        """
+
+    def next_time(self, after: float) -> float | None:
+        """Time of the first frame later than `after`; None at the end of the source."""
+
+    def audio(self, start: float = 0.0, end: float | None = None, rate: int = 16000) -> Waveform:
+        """Mono float samples of that stretch."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much may be spent; None means no limit.
+
+    Attributes:
+        macs_per_second: Multiply-adds per second of video.
+        ms_per_frame: Milliseconds of decoding and computing per frame of the source, on average.
+        frames_per_second: Frames looked at per second of video.
+    """
+
+    macs_per_second: float | None = None
+    ms_per_frame: float | None = None
+    frames_per_second: float | None = None
+
+    def __bool__(self) -> bool:
+        return any(
+            value is not None
+            for value in (self.macs_per_second, self.ms_per_frame, self.frames_per_second)
+        )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to look at next.
+
+    Attributes:
+        times: Times of the wanted frames in seconds, ascending. Empty means: nothing is left.
+        boxes: One `(x1, y1, x2, y2)` per frame in pixels of the upright source, or None for all.
+        modalities: Which kinds of data are wanted.
+        size: `(width, height)` the frames are scaled to, or None for the source's own.
+        fallback: True where the policy could not do what it is for.
+    """
+
+    times: tuple[float, ...] = ()
+    boxes: tuple[tuple[float, float, float, float], ...] | None = None
+    modalities: tuple[str, ...] = ("rgb",)
+    size: tuple[int, int] | None = None
+    fallback: bool = False
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the model says of the views that it was shown.
+
+    Attributes:
+        logits: Name of the exit → (B, classes), in the order in which the exits come.
+        features: (B, T, channels) per view, if the model gives them.
+    """
+
+    logits: Mapping[str, Tensor]
+    features: Tensor | None = None
+
+    @property
+    def exit(self) -> str:
+        """Name of the last exit that was executed."""
+        return next(reversed(list(self.logits)))
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Enough was seen. `gate` is the confidence that decided."""
+
+    gate: float | None = None
+
+
+@dataclass(frozen=True)
+class More:
+    """Look again. `gate` is the confidence that was not enough."""
+
+    gate: float | None = None
+
+
+Verdict = Stop | More
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of the source that is decided on its own, in seconds; `end` None means open."""
+
+    start: float
+    end: float | None = None
+
+
+class Look(Protocol):
+    """A policy that chooses what to look at next. `memory` None starts a new window."""
+
+    def __call__(
+        self, sample: Sample, window: Window, memory: Any, budget: Budget
+    ) -> tuple[Selection, Any]: ...
+
+
+class Model(Protocol):
+    """A network behind the loop's face: (views, state) → (Evidence, new state)."""
+
+    def __call__(self, views: Tensor, state: State) -> tuple[Evidence, State]: ...
+
+
+class Decide(Protocol):
+    """A policy that says when enough was seen."""
+
+    def __call__(self, evidence: Evidence, budget: Budget) -> Verdict: ...

@@ -1,0 +1,186 @@
+"""Opens a container through `Reader` with everything that could reach elsewhere switched off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.error
+
+from foveate.core import LimitError, MediaError
+from foveate.media import preflight
+from foveate.media.limits import Limits
+from foveate.media.source import Reader
+
+# Containers that hold their own frames. Playlists, scripts, capture devices and single pictures
+# are not among them, whatever a file is called.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "flv",
+    "live_flv", "gif", "apng", "h264", "hevc", "vvc", "obu", "av1", "ivf", "m4v", "h263", "mjpeg",
+    "mjpeg_2000", "ogg", "asf", "asf_o", "dv", "yuv4mpegpipe", "nut", "vc1", "wav", "mp3", "aac",
+    "flac", "amr",
+)  # fmt: skip
+
+# Codecs whose FFmpeg decoders can export motion vectors (flag `+export_mvs`).
+VECTOR_CODECS = frozenset(
+    {"h264", "mpeg4", "mpeg1video", "mpeg2video", "h263", "h263p", "msmpeg4v2", "msmpeg4v3",
+     "wmv1", "wmv2", "flv"}
+)  # fmt: skip
+
+BUFFER_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """From coded pixels to upright square ones: size, pixel shape and rotation."""
+
+    width: int
+    height: int
+    shape: Fraction
+    rotation: int  # clockwise degrees that make the picture upright
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """`(width, height)` in square pixels after rotation."""
+        width, height = self.width, self.height
+        if self.shape > 1:
+            width = max(1, round(width * self.shape))
+        elif self.shape < 1:
+            height = max(1, round(height / self.shape))
+        return (height, width) if self.rotation in (90, 270) else (width, height)
+
+
+@dataclass
+class Opened:
+    """An open container with its chosen picture stream (None where only sound was asked for)."""
+
+    reader: Reader
+    container: Any
+    stream: Any
+
+    def close(self) -> None:
+        """Release the container, then the file."""
+        self.container.close()
+        self.reader.close()
+
+
+def _refuse(url: str, flags: int, options: dict[str, str]) -> Any:
+    raise PermissionError("a media file may not open another file")
+
+
+def open_container(open_reader: Callable[[], Reader], limits: Limits) -> tuple[Reader, Any]:
+    """Check the header, then open the container; nothing is decoded for the caller.
+
+    Raises:
+        MediaError: With the reason, if this is not a container that may be opened.
+    """
+    reader = open_reader()
+    try:
+        preflight.check(reader, limits)
+        container = av.open(
+            reader,
+            options={"max_pixels": str(limits.pixels), "threads": "1"},
+            container_options={
+                "format_whitelist": ",".join(FORMATS),
+                "protocol_whitelist": "none",
+            },
+            io_open=_refuse,
+            metadata_errors="replace",
+            timeout=(limits.open_seconds, limits.open_seconds),
+            buffer_size=BUFFER_BYTES,
+        )
+    except av.error.FFmpegError as error:
+        reader.close()
+        raise MediaError(f"{reader.label}: {_open_reason(error)}") from None
+    except BaseException:
+        reader.close()
+        raise
+    return reader, container
+
+
+def open_video(open_reader: Callable[[], Reader], limits: Limits) -> Opened:
+    """Open a container and choose its first real picture stream.
+
+    Raises:
+        MediaError: No picture stream, one that cannot be decoded, or a file that cannot be opened.
+        LimitError: A picture larger than `limits.pixels`.
+    """
+    reader, container = open_container(open_reader, limits)
+    opened = Opened(reader, container, None)
+    try:
+        opened.stream = _choose(container, reader.label)
+        _check_stream(opened.stream, reader.label, limits)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _choose(container: Any, name: str) -> Any:
+    stills = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    videos = list(container.streams.video)
+    moving = [stream for stream in videos if not stream.disposition & stills]
+    if moving:
+        return moving[0]
+    if videos:
+        raise MediaError(f"{name}: no video stream (cover art only)")
+    if container.streams.audio:
+        raise MediaError(f"{name}: no video stream (audio only)")
+    raise MediaError(f"{name}: no video stream")
+
+
+def _check_stream(stream: Any, name: str, limits: Limits) -> None:
+    codec = stream.codec_context
+    if codec is None:
+        raise MediaError(f"{name}: unknown codec, nothing here can decode it")
+    # A stored "frames" claim is checked too: it costs nothing and says early what is wrong.
+    if codec.width * codec.height > limits.pixels:
+        raise LimitError(
+            f"{name}: pictures of {codec.width}x{codec.height} pixels, "
+            f"the limit is {limits.pixels} pixels",
+            "raise limits.pixels if you trust the file",
+        )
+    if codec.width <= 0 or codec.height <= 0 or codec.pix_fmt is None:
+        raise MediaError(f"{name}: no frame could be decoded (damaged, encrypted or zero frames)")
+
+
+def geometry(stream: Any, rotation: int) -> Geometry:
+    """Size, pixel shape and rotation of a picture stream; an absurd pixel shape counts as square.
+
+    Args:
+        stream: The picture stream.
+        rotation: Clockwise degrees that make the picture upright.
+    """
+    codec = stream.codec_context
+    shape = stream.sample_aspect_ratio or codec.sample_aspect_ratio or Fraction(1)
+    if not Fraction(1, 8) <= shape <= 8:
+        shape = Fraction(1)
+    return Geometry(codec.width, codec.height, shape, rotation)
+
+
+def prepare_decoder(opened: Opened, limits: Limits, threads: int) -> None:
+    """Set the decoder up before its first packet: slice threads only, pictures bounded.
+
+    Frame threads are never used: they hold several pictures more and have crashed over many files.
+    """
+    codec = opened.stream.codec_context
+    codec.thread_type = "SLICE"
+    codec.thread_count = threads
+    codec.options = {**codec.options, "max_pixels": str(limits.pixels)}
+
+
+def _open_reason(error: av.error.FFmpegError) -> str:
+    if isinstance(error, av.error.InvalidDataError):
+        return "not a video that can be read (damaged, truncated or of an unknown format)"
+    if isinstance(error, av.error.ArgumentError):
+        return "not a container that is allowed (a playlist, a picture or a rare format)"
+    if isinstance(error, av.error.ExitError):
+        return "opening it took too long"
+    if isinstance(error, av.error.EOFError):
+        return "ends before its header does"
+    if isinstance(error, av.error.MemoryError):
+        return "asks for more memory than there is"
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,188 @@
+"""Turns a path, bytes or a file object into one counted, seekable stream of bytes.
+
+FFmpeg never sees a name: it reads through `Reader`. So no name is parsed as a pattern, an option
+or an address, and nothing but this one file can be opened.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from foveate.core import LimitError, MediaError
+from foveate.media.limits import Limits
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+SPOOL_BYTES = 32 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
+
+
+class Reader:
+    """A binary file that counts what is read; the only door between FFmpeg and the outside."""
+
+    def __init__(self, file: BinaryIO, name: str, *, owned: bool) -> None:
+        self.file = file
+        self.label = name  # FFmpeg must not find an attribute called `name`
+        self.bytes = 0
+        self._owned = owned
+
+    def read(self, count: int) -> bytes:
+        """Read at most `count` bytes."""
+        data = self.file.read(count)
+        self.bytes += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move to `offset`; returns the new position."""
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The position in bytes."""
+        return self.file.tell()
+
+    def seekable(self) -> bool:
+        """Always true: a source that cannot seek was buffered."""
+        return True
+
+    def readable(self) -> bool:
+        """Always true."""
+        return True
+
+    def size(self) -> int:
+        """Length of the source in bytes; the position is kept."""
+        here = self.file.tell()
+        end = self.file.seek(0, io.SEEK_END)
+        self.file.seek(here)
+        return end
+
+    def close(self) -> None:
+        """Close the file if this reader opened it."""
+        if self._owned:
+            self.file.close()
+
+
+def display_name(name: str | os.PathLike[str]) -> str:
+    """A name fit for one line of text: control characters and undecodable bytes escaped."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def name_of(source: object) -> str:
+    """What a source is called in messages and results."""
+    if isinstance(source, str | os.PathLike):
+        return display_name(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "<bytes>"
+    name = getattr(source, "name", None)
+    return display_name(name) if isinstance(name, str) else f"<{type(source).__name__}>"
+
+
+def opener(source: Source, limits: Limits) -> Callable[[], Reader]:
+    """A function that opens `source` from its start, as often as it is called.
+
+    Raises:
+        MediaError: The source is missing, empty, not a file, or cannot be read.
+        LimitError: A source that cannot seek is longer than `limits.buffer_bytes`.
+    """
+    name = name_of(source)
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        _check_file(path, name)
+        return lambda: Reader(_open_path(path, name), name, owned=True)
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+        if not data:
+            raise MediaError(f"{name}: empty (0 bytes)")
+        return lambda: Reader(io.BytesIO(data), name, owned=True)
+    if not hasattr(source, "read"):
+        raise MediaError(
+            f"{type(source).__name__} is not a source of video",
+            "give a path, bytes, an open binary file, or a (T, H, W, 3) uint8 array",
+        )
+    return _shared(_seekable(source, name, limits), name)
+
+
+def _check_file(path: Path, name: str) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise MediaError(f"{name}: dangling link, its target is missing") from None
+        raise MediaError(f"{name}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{name}: cannot be read ({_reason(error)})") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise MediaError(f"{name}: is a folder, not a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise MediaError(f"{name}: is not a regular file", "save the stream to a file first")
+    if status.st_size == 0:
+        raise MediaError(f"{name}: empty (0 bytes)")
+
+
+def _open_path(path: Path, name: str) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise MediaError(f"{name}: cannot be read ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def _seekable(file: BinaryIO, name: str, limits: Limits) -> BinaryIO:
+    """The file itself if it can seek, else a buffered copy of it."""
+    try:
+        if file.seekable() and isinstance(file.read(0), bytes):
+            return file
+    except (AttributeError, OSError):
+        pass
+    spool = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115
+    held = 0
+    while chunk := file.read(CHUNK_BYTES):
+        if not isinstance(chunk, bytes):
+            raise MediaError(f"{name}: gives text, not bytes", "open it in binary mode ('rb')")
+        held += len(chunk)
+        if held > limits.buffer_bytes:
+            raise LimitError(
+                f"{name}: longer than the {limits.buffer_bytes} bytes that are buffered",
+                "save it to a file, or raise limits.buffer_bytes",
+            )
+        spool.write(chunk)
+    return spool
+
+
+def _shared(file: BinaryIO, name: str) -> Callable[[], Reader]:
+    """Readers over one open file; each remembers its own position."""
+    file.seek(0, io.SEEK_END)
+    if file.tell() == 0:
+        raise MediaError(f"{name}: empty (0 bytes)")
+    return lambda: _View(file, name)
+
+
+class _View(Reader):
+    """A reader with a position of its own, so that several may share one file object."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        super().__init__(file, name, owned=False)
+        self._position = 0
+
+    def read(self, count: int) -> bytes:
+        self.file.seek(self._position)
+        data = super().read(count)
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == io.SEEK_CUR:
+            offset, whence = self._position + offset, io.SEEK_SET
+        self._position = self.file.seek(offset, whence)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position

@@ -1,0 +1,119 @@
+"""Writes frames as an MP4 that plays everywhere."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import av
+import av.error
+import numpy as np
+
+from foveate.core import MediaError
+from foveate.media.source import display_name
+
+if TYPE_CHECKING:
+    from foveate.core.loop import Pixels
+
+# H.264 plays everywhere; MPEG-4 part 2 is in every FFmpeg.
+_ENCODERS = ("libx264", "libopenh264", "h264", "mpeg4")
+_TICKS = 90_000
+
+
+class VideoWriter:
+    """Encodes (H, W, 3) uint8 RGB frames with their times into one MP4.
+
+    The file appears under its name only when `close` (or the end of the `with` block) is reached
+    without an error; until then it is written beside it under a temporary name.
+
+    Args:
+        path: The file to write.
+        size: `(width, height)`; odd sizes are cut by one pixel, as the encoders need.
+        rate: Nominal frames per second, for the encoder's rate control.
+
+    Raises:
+        MediaError: The file cannot be written, or no encoder is available.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], size: tuple[int, int], rate: float = 25.0
+    ) -> None:
+        self._path = Path(path)
+        self._partial = self._path.with_name(f".{self._path.name}.{os.getpid()}.partial")
+        self._size = (max(2, size[0] // 2 * 2), max(2, size[1] // 2 * 2))
+        self._last = -1
+        try:
+            # The file object is ours, so no name is ever parsed by FFmpeg.
+            self._file = self._partial.open("wb")
+        except OSError as error:
+            raise MediaError(f"{self.name}: cannot be written ({error.strerror})") from None
+        self._container = av.open(self._file, "w", format="mp4", options={"movflags": "+faststart"})
+        self._stream = self._add_stream(rate)
+
+    @property
+    def name(self) -> str:
+        """The file's name, fit for a message."""
+        return display_name(self._path)
+
+    def write(self, frame: Pixels, seconds: float) -> None:
+        """Add one frame.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB of the writer's size.
+            seconds: When it is shown; later than the frame before it.
+        """
+        width, height = self._size
+        picture = av.VideoFrame.from_ndarray(
+            np.ascontiguousarray(frame[:height, :width]), format="rgb24"
+        )
+        picture.pts = self._last = max(self._last + 1, round(seconds * _TICKS))
+        picture.time_base = Fraction(1, _TICKS)
+        self._container.mux(self._stream.encode(picture))
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        try:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._file.close()
+            os.replace(self._partial, self._path)
+        except (av.error.FFmpegError, OSError) as error:
+            self.abandon()
+            raise MediaError(f"{self.name}: cannot be written ({error.strerror})") from None
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        try:
+            self._container.close()
+        except (av.error.FFmpegError, OSError, ValueError):
+            pass
+        self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def _add_stream(self, rate: float) -> Any:
+        for name in _ENCODERS:
+            try:
+                stream = self._container.add_stream(
+                    name, rate=Fraction(rate).limit_denominator(1000)
+                )
+            except (av.error.FFmpegError, ValueError):
+                continue
+            stream.width, stream.height = self._size
+            stream.pix_fmt = "yuv420p"
+            stream.codec_context.time_base = Fraction(1, _TICKS)
+            if name == "libx264":
+                stream.options = {"preset": "veryfast", "crf": "23"}
+            return stream
+        self.abandon()
+        raise MediaError(f"{self.name}: no encoder for MP4 is available")
