@@ -109,6 +109,9 @@ class Sample(Protocol):
     def audio(self, start: float = 0.0, end: float | None = None, rate: int = 16000) -> Waveform:
         """Mono float samples of that stretch."""
 
+    def close(self) -> None:
+        """Release what the source holds; safe to call twice."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -139,14 +142,16 @@ class Selection:
         times: Times of the wanted frames in seconds, ascending. Empty means: nothing is left.
         boxes: One `(x1, y1, x2, y2)` per frame in pixels of the upright source, or None for all.
         modalities: Which kinds of data are wanted.
-        size: `(width, height)` the frames are scaled to, or None for the source's own.
+        restart: The frames are not later than those seen before: the model begins anew on them.
+        dense: The frames are near enough in time for a scene cut to be told from motion.
         fallback: True where the policy could not do what it is for.
     """
 
     times: tuple[float, ...] = ()
     boxes: tuple[tuple[float, float, float, float], ...] | None = None
     modalities: tuple[str, ...] = ("rgb",)
-    size: tuple[int, int] | None = None
+    restart: bool = False
+    dense: bool = True
     fallback: bool = False
 
 
@@ -187,27 +192,48 @@ Verdict = Stop | More
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of the source that is decided on its own, in seconds; `end` None means open."""
+    """A stretch of the source that is decided on its own, in seconds."""
 
     start: float
-    end: float | None = None
+    end: float
 
 
 class Look(Protocol):
-    """A policy that chooses what to look at next. `memory` None starts a new window."""
+    """A policy that chooses what to look at next; a `memory` of None starts a new window."""
 
     def __call__(
         self, sample: Sample, window: Window, memory: Any, budget: Budget
-    ) -> tuple[Selection, Any]: ...
+    ) -> tuple[Selection, Any]:
+        """The next views of the window and the policy's memory; no times: nothing is left."""
 
 
 class Model(Protocol):
-    """A network behind the loop's face: (views, state) → (Evidence, new state)."""
+    """A network behind the loop's face.
 
-    def __call__(self, views: Tensor, state: State) -> tuple[Evidence, State]: ...
+    `model(views, state)` is `observe` followed by `answer`; they are apart so that a head runs
+    only when somebody asks.
+    """
+
+    def __call__(self, views: Tensor, state: State) -> tuple[Evidence, State]:
+        """Look at views (B, 3, n, H, W) and answer for all that was seen."""
+
+    def observe(self, views: Tensor, state: State) -> State:
+        """Look at views (B, 3, n, H, W); a state of None starts anew."""
+
+    def answer(self, state: State) -> Evidence:
+        """What is known of all that was seen."""
 
 
 class Decide(Protocol):
-    """A policy that says when enough was seen."""
+    """A policy that says when enough was seen.
 
-    def __call__(self, evidence: Evidence, budget: Budget) -> Verdict: ...
+    `eager` tells the loop whether the verdict can come before the window ends; where it cannot,
+    heads are not run for it.
+    """
+
+    @property
+    def eager(self) -> bool:
+        """Whether it wants to be asked after every look."""
+
+    def __call__(self, evidence: Evidence, budget: Budget) -> Verdict:
+        """Stop, or look again."""

@@ -1,0 +1,135 @@
+"""Typed configuration: pydantic models whose unknown keys name the nearest valid one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from foveate.core.errors import ConfigError
+
+_MAX_BYTES = 1_000_000
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, and no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def build(model: type[C], values: Mapping[str, Any], source: str = "configuration") -> C:
+    """Validate `values` as `model`.
+
+    Raises:
+        ConfigError: One line with the path of the first fault, and the nearest valid key.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise _explain(error, model, source) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file (no code can be in it).
+
+    Raises:
+        ConfigError: The file is missing, too large, or holds no mapping.
+    """
+    import yaml
+
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path}: larger than {_MAX_BYTES} bytes")
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({(error.strerror or '').lower()})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}: not YAML{where}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds a {type(values).__name__}, not key: value lines")
+    return {str(key): value for key, value in values.items()}
+
+
+def apply_sets(values: dict[str, Any], sets: Iterable[str]) -> dict[str, Any]:
+    """Apply `path.key=value` settings; values are read as YAML.
+
+    Raises:
+        ConfigError: A setting without `=`, or one below a plain value.
+    """
+    import yaml
+
+    result = _copied(values)
+    for item in sets:
+        path, equals, text = item.partition("=")
+        if not equals or not path.strip():
+            raise ConfigError(f"--set {item}: not of the form path.key=value")
+        *parents, last = path.strip().split(".")
+        node = result
+        for part in parents:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {item}: {part} holds a value, not keys")
+        try:
+            node[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {item}: the value cannot be read") from None
+    return result
+
+
+def to_yaml(config: BaseModel) -> str:
+    """The saved form of a configuration."""
+    import yaml
+
+    dumped = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return str(dumped)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The valid word that looks most like `word`, if any looks like it at all."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
+    return found[0] if found else None
+
+
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copied(v) if isinstance(v, dict) else v for k, v in values.items()}
+
+
+def _explain(error: ValidationError, model: type[BaseModel], source: str) -> ConfigError:
+    fault = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in fault["loc"]) or "(whole)"
+    if fault["type"] != "extra_forbidden":
+        return ConfigError(f"{source}: {path}: {fault['msg'].lower()}")
+    known = _fields_at(model, fault["loc"][:-1])
+    guess = nearest(str(fault["loc"][-1]), known)
+    cure = f"did you mean {guess}?" if guess else f"known: {', '.join(sorted(known))}"
+    return ConfigError(f"{source}: unknown key {path}", cure)
+
+
+def _fields_at(model: type[BaseModel], path: Iterable[Any]) -> set[str]:
+    """Names of the fields of the model found along `path` (unions: of every member)."""
+    reached: list[Any] = [model]
+    for part in path:
+        following: list[Any] = []
+        for node in reached:
+            fields = getattr(node, "model_fields", {})
+            if part in fields:
+                following += _models_in(fields[part].annotation)
+        # pydantic puts the tag of a tagged union into the path: it names no field.
+        reached = following or reached
+    return {name for node in reached for name in getattr(node, "model_fields", {})}
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]

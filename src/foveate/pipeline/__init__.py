@@ -1,0 +1,1 @@
+"""Joins source to result: presets, the loop that truly skips, stream sessions, the ledger."""

@@ -1,0 +1,127 @@
+"""The honest ledger: what every stage did, measured around it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from foveate.core import Clip, Cost, Meter, Sample, SampleInfo, StageCost
+
+if TYPE_CHECKING:
+    from foveate.core.loop import Waveform
+
+
+_COUNTS = ("calls", "macs", "seconds", "frames", "bytes")
+
+
+class Ledger:
+    """Adds up calls, multiply-adds, seconds, frames and bytes by stage, in order of first use."""
+
+    def __init__(self) -> None:
+        self._stages: dict[str, dict[str, Any]] = {}
+        self._taken: dict[tuple[str, str], Any] = {}
+        self._inner: list[float] = []  # seconds of the stages inside each open stage
+
+    def add(
+        self,
+        name: str,
+        *,
+        calls: int = 1,
+        macs: int = 0,
+        seconds: float = 0.0,
+        frames: int = 0,
+        bytes: int = 0,
+    ) -> None:
+        """Charge work to a stage."""
+        stage = self._stages.setdefault(name, dict.fromkeys(_COUNTS, 0))
+        for key, value in (
+            ("calls", calls),
+            ("macs", macs),
+            ("seconds", seconds),
+            ("frames", frames),
+            ("bytes", bytes),
+        ):
+            stage[key] += value
+
+    @contextmanager
+    def stage(self, name: str, meter: Meter | None = None) -> Iterator[None]:
+        """Measure a block: its seconds and, with a meter, the frames and bytes it took.
+
+        What a stage inside the block is charged is not charged to the outer one again.
+        """
+        frames, read = (meter.frames, meter.bytes) if meter else (0, 0)
+        self._inner.append(0.0)
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            own = spent - self._inner.pop()
+            if self._inner:
+                self._inner[-1] += spent
+            self.add(
+                name,
+                seconds=own,
+                frames=meter.frames - frames if meter else 0,
+                bytes=meter.bytes - read if meter else 0,
+            )
+
+    def seconds(self, name: str) -> float:
+        """Seconds charged to a stage so far."""
+        return self._stages[name]["seconds"] if name in self._stages else 0.0
+
+    def cost(self) -> Cost:
+        """The ledger as a value."""
+        return Cost.of([StageCost(name=n, **stage) for n, stage in self._stages.items()])
+
+    def take(self) -> Cost:
+        """What was charged since the last `take`; totals asked of `seconds` go on."""
+        new = [
+            StageCost(
+                name=name, **{key: stage[key] - self._taken.get((name, key), 0) for key in stage}
+            )
+            for name, stage in self._stages.items()
+        ]
+        self._taken = {(n, key): v for n, stage in self._stages.items() for key, v in stage.items()}
+        return Cost.of([stage for stage in new if stage.calls or stage.bytes])
+
+
+class ChargedSample:
+    """A source whose every probe and fetch is charged, whoever makes it; satisfies `Sample`."""
+
+    def __init__(self, sample: Sample, ledger: Ledger) -> None:
+        self._sample = sample
+        self._ledger = ledger
+        self.meter = sample.meter
+        self.warnings = sample.warnings
+
+    @property
+    def info(self) -> SampleInfo:
+        """What is known without decoding."""
+        return self._sample.info
+
+    def keyframes(self) -> tuple[float, ...]:
+        """Times of the key frames, charged to `index`."""
+        with self._ledger.stage("index", self.meter):
+            return self._sample.keyframes()
+
+    def frames(self, times: Sequence[float], size: tuple[int, int] | None = None) -> Clip:
+        """Decoded and scaled frames, charged to `decode`."""
+        with self._ledger.stage("decode", self.meter):
+            return self._sample.frames(times, size)
+
+    def next_time(self, after: float) -> float | None:
+        """Time of the next frame, charged to `decode`."""
+        with self._ledger.stage("decode", self.meter):
+            return self._sample.next_time(after)
+
+    def audio(self, start: float = 0.0, end: float | None = None, rate: int = 16000) -> Waveform:
+        """Sound, charged to `audio`."""
+        with self._ledger.stage("audio", self.meter):
+            return self._sample.audio(start, end, rate)
+
+    def close(self) -> None:
+        """Release the source."""
+        self._sample.close()

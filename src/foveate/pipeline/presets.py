@@ -1,0 +1,115 @@
+"""Presets: typed specifications of look + model + decide, to be printed, edited and saved.
+
+This module loads no torch, so that the command can print a configuration at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from foveate.core import Budget
+from foveate.core.config import Config, build, nearest
+
+
+class UniformSpec(Config):
+    """Frames at an even rate."""
+
+    name: Literal["uniform"] = "uniform"
+    rate: float | None = Field(None, gt=0, le=240, description="frames/s; None: the model's own")
+    chunk: int = Field(10, ge=1, le=256, description="frames computed in one piece")
+
+
+class KeyframesFirstSpec(Config):
+    """Key frames first, the frames between only while undecided."""
+
+    name: Literal["keyframes-first"] = "keyframes-first"
+    rate: float | None = Field(None, gt=0, le=240, description="frames/s; None: the model's own")
+    chunk: int = Field(10, ge=1, le=256, description="frames computed in one piece")
+    least: int = Field(2, ge=1, description="key frames that a first look needs")
+
+
+class AtEndSpec(Config):
+    """Decide when the window is over."""
+
+    name: Literal["at-end"] = "at-end"
+
+
+class ConfidentSpec(Config):
+    """Stop as soon as the best class is likely enough."""
+
+    name: Literal["confident"] = "confident"
+    threshold: float = Field(0.9, gt=0, le=1, description="softmax probability of the best class")
+
+
+class BudgetSpec(Config):
+    """What may be spent; see `core.Budget`."""
+
+    macs_per_second: float | None = Field(None, gt=0)
+    ms_per_frame: float | None = Field(None, gt=0)
+    frames_per_second: float | None = Field(None, gt=0)
+
+    def value(self) -> Budget:
+        """The budget as the loop takes it."""
+        return Budget(**self.model_dump())
+
+
+LookSpec = Annotated[UniformSpec | KeyframesFirstSpec, Field(discriminator="name")]
+DecideSpec = Annotated[AtEndSpec | ConfidentSpec, Field(discriminator="name")]
+
+
+class Preset(Config):
+    """A method: which model looks at what, and when it stops."""
+
+    model: str = Field("movinet-a0-stream-lite.k600", description="ARCH.TAG of the weights")
+    look: LookSpec = UniformSpec()
+    decide: DecideSpec = AtEndSpec()
+    budget: BudgetSpec = BudgetSpec()
+    window: float | None = Field(
+        None, gt=0, description="seconds decided on together; None: the model's clip length"
+    )
+    cut_threshold: float = Field(
+        0.5, ge=0, le=1, description="histogram distance that counts as a scene cut; 1: never"
+    )
+    top_k: int = Field(5, ge=1)
+    none_below: float = Field(0.2, ge=0, le=1, description="segments scoring lower are `none`")
+
+
+PRESETS: dict[str, Preset] = {
+    "keyframes-movinet-a0-stream-lite": Preset(
+        look=KeyframesFirstSpec(), decide=ConfidentSpec(threshold=0.9)
+    ),
+    "early-movinet-a0-stream-lite": Preset(
+        look=UniformSpec(chunk=5), decide=ConfidentSpec(threshold=0.9)
+    ),
+}
+
+
+def find_preset(name: str) -> Preset | None:
+    """The preset of that name, None if there is none."""
+    return PRESETS.get(name)
+
+
+def suggest(name: str, models: list[str]) -> str | None:
+    """The preset or model whose name looks most like `name`."""
+    return nearest(name, [*PRESETS, *models])
+
+
+def edit(preset: Preset, changes: dict[str, Any], source: str = "configuration") -> Preset:
+    """The preset with some fields changed; nested mappings change nested fields.
+
+    Raises:
+        ConfigError: An unknown key or a value out of range.
+    """
+    values = preset.model_dump()
+    for key, value in changes.items():
+        known = values.get(key)
+        if (
+            isinstance(known, dict)
+            and isinstance(value, dict)
+            and value.get("name", known.get("name")) == known.get("name")
+        ):
+            value = {**known, **value}
+        values[key] = value
+    return build(Preset, values, source)

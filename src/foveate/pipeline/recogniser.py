@@ -1,0 +1,298 @@
+"""The library's front door: a loaded model with its policies, ready for any source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foveate.core import (
+    Budget,
+    Decide,
+    FoveateError,
+    Look,
+    ModelError,
+    Result,
+    Trace,
+)
+from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
+from foveate.models import load as load_weights
+from foveate.models.weights.table import find, names
+from foveate.pipeline import answer
+from foveate.pipeline.drive import drive, execute
+from foveate.pipeline.ledger import Ledger
+from foveate.pipeline.network import StreamingNetwork
+from foveate.pipeline.presets import (
+    ConfidentSpec,
+    KeyframesFirstSpec,
+    Preset,
+    edit,
+    find_preset,
+    suggest,
+)
+from foveate.pipeline.session import Plan, Session, WindowScores
+from foveate.policy import AtEnd, Confident, KeyframesFirst, Uniform
+
+
+class Recogniser:
+    """Recognises what happens in videos; made by `foveate.load`.
+
+    Attributes:
+        name: Name of the model.
+        preset: Everything that can be set, as it is in force.
+        labels: One per class.
+    """
+
+    def __init__(
+        self,
+        network: StreamingNetwork,
+        plan: Plan,
+        preset: Preset,
+        labels: tuple[str, ...],
+        preset_name: str | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.name = preset.model
+        self.preset = preset
+        self.preset_name = preset_name
+        self.labels = labels
+        self._network = network
+        self._plan = plan
+        self._limits = limits
+
+    def predict(self, source: Any, *, fps: float | None = None, trace: bool = True) -> Result:
+        """Recognise one source.
+
+        Args:
+            source: A path, the bytes of a file, an open binary file, or a (T, H, W, 3) uint8
+                RGB array.
+            fps: Frames per second of an array (25 if not given).
+            trace: Keep which frames were looked at.
+
+        Raises:
+            MediaError: The source cannot be read.
+        """
+        sessions = drive(self._network, iter([self._opener(source, fps)]), batch=1)
+        session, error = next(sessions)
+        if error is not None or session is None:
+            raise error or ModelError("no session")
+        return self._result(session, trace)
+
+    def predict_many(
+        self,
+        sources: Iterable[Any],
+        *,
+        batch: int = 1,
+        fps: float | None = None,
+        trace: bool = True,
+    ) -> Iterator[Result]:
+        """Recognise many sources; one that fails gives a Result with `ok=False`.
+
+        Args:
+            sources: As for `predict`.
+            batch: Sources whose windows share one call of the network.
+            fps: Frames per second of arrays.
+            trace: Keep which frames were looked at.
+
+        Yields:
+            One Result per source, in order.
+        """
+        pending: list[str] = []
+
+        def openers() -> Iterator[Callable[[], Session]]:
+            for source in sources:
+                pending.append(_name(source))
+                yield self._opener(source, fps)
+
+        for position, (session, error) in enumerate(drive(self._network, openers(), batch)):
+            if error is not None or session is None:
+                cause = error or ModelError("no session")
+                yield answer.failed(pending[position], self.name, self.preset_name, cause)
+            else:
+                yield self._result(session, trace)
+
+    def stream(self, source: Any, *, fps: float | None = None) -> Iterator[Result]:
+        """Recognise step by step: one Result per frame looked at, in constant memory.
+
+        Each Result carries the scores after its step and the cost of that step alone. The state
+        begins anew after every window (`preset.window`) and at scene cuts.
+
+        Args:
+            source: As for `predict`.
+            fps: Frames per second of an array.
+
+        Raises:
+            MediaError: The source cannot be read.
+        """
+        session = self._open(source, fps, self._stepwise())
+        work = session.run()
+        try:
+            ask = next(work)
+            while True:
+                if ask is None:
+                    yield self._step_result(session)
+                    ask = next(work)
+                else:
+                    ask = work.send(execute(self._network, [ask], [session])[0])
+        except StopIteration:
+            return
+        finally:
+            work.close()
+
+    # --- inside ---------------------------------------------------------------------------
+
+    def _opener(self, source: Any, fps: float | None) -> Callable[[], Session]:
+        return lambda: self._open(source, fps, self._plan)
+
+    def _open(self, source: Any, fps: float | None, plan: Plan) -> Session:
+        ledger = Ledger()
+        with ledger.stage("open"):
+            sample = open_source(source, fps=fps, limits=self._limits)
+        ledger.add("open", calls=0, frames=sample.meter.frames, bytes=sample.meter.bytes)
+        return Session(sample, ledger, plan)
+
+    def _stepwise(self) -> Plan:
+        """The plan for streams: frame by frame, in order, an answer after each."""
+        rate = self.preset.look.rate or self._plan.spec.frames_per_second
+        return replace(self._plan, look=Uniform(rate, chunk=1), every_step=True)
+
+    def _result(self, session: Session, trace: bool) -> Result:
+        return answer.to_result(
+            session,
+            model=self.name,
+            preset=self.preset_name,
+            labels=self.labels,
+            top_k=self.preset.top_k,
+            none_below=self.preset.none_below,
+            keep_trace=trace,
+        )
+
+    def _step_result(self, session: Session) -> Result:
+        """The Result of the step just done; forgets the windows that are over."""
+        info, step, scores = session.info, session.steps[-1], session.current
+        assert scores is not None
+        session.windows.clear()
+        session.steps.clear()
+        now = WindowScores(session.window_start, step.time, scores)
+        return Result(
+            source=info.name,
+            model=self.name,
+            preset=self.preset_name,
+            duration=info.duration,
+            labels=answer.top(scores, self.labels, self.preset.top_k),
+            segments=answer.segments([now], self.labels, self.preset.none_below, None),
+            cost=session.ledger.take(),
+            trace=Trace(size=[info.width, info.height], steps=[step]),
+            warnings=list(session.sample.warnings),
+        )
+
+
+def load(
+    model: str = "movinet-a0-stream-lite.k600",
+    *,
+    look: Look | None = None,
+    decide: Decide | None = None,
+    budget: Budget | None = None,
+    device: str | None = None,
+    offline: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    **settings: Any,
+) -> Recogniser:
+    """Load a model with its weights and policies.
+
+    Args:
+        model: A preset (`keyframes-movinet-a0-stream-lite`) or a model with its weights
+            (`movinet-a0-stream-lite.k600`).
+        look: Chooses the frames; the preset's if None.
+        decide: Says when enough was seen; the preset's if None.
+        budget: What may be spent; the preset's if None.
+        device: Where the network runs, such as `cpu` or `cuda:0`; CUDA if there is one.
+        offline: Never touch the network for weights.
+        progress: Called with (bytes so far, bytes in total) during a download.
+        limits: Bounds on what a source may cost.
+        **settings: Fields of the preset, such as `top_k=10` or `window=5.0`.
+
+    Raises:
+        ModelError: No such model.
+        WeightsError: The weights are missing or damaged.
+        ConfigError: A setting is unknown or out of range.
+    """
+    named, preset = resolve(model)
+    preset = edit(preset, settings, "foveate.load")
+    module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
+    place = choose_device(device)
+    network = StreamingNetwork(module, place)
+    spec = entry.input
+    shape = (1, 3, 1, spec.size, spec.size)
+    plan = Plan(
+        look=look or make_look(preset, spec.frames_per_second),
+        decide=decide or make_decide(preset),
+        budget=budget or preset.budget.value(),
+        spec=spec,
+        device=place,
+        window_seconds=preset.window or spec.clip_seconds,
+        cut_threshold=preset.cut_threshold,
+        macs_per_view=network.observe_macs(shape),
+        macs_per_answer=network.answer_macs(1),
+    )
+    return Recogniser(network, plan, preset, labels, named, limits)
+
+
+def resolve(model: str) -> tuple[str | None, Preset]:
+    """The preset that `model` names: by its own name, or the default one around a model.
+
+    Raises:
+        ModelError: Neither a preset nor a model with weights.
+    """
+    preset = find_preset(model)
+    if preset is not None:
+        return model, preset
+    if Path(model).exists():
+        raise ModelError(f"{model}: not a trained model of this version")
+    try:
+        return None, Preset(model=find(model).name)
+    except FoveateError:
+        guess = suggest(model, names())
+        cure = f"did you mean {guess}?" if guess else f"known: {', '.join(names())}"
+        raise ModelError(f"there is no model or preset {model!r}", cure) from None
+
+
+def choose_device(device: str | None) -> torch.device:
+    """The device asked for, or CUDA where there is one, or the CPU.
+
+    Raises:
+        ModelError: The device is unknown or absent.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"device {device!r} cannot be used ({reason})") from None
+    return place
+
+
+def make_look(preset: Preset, model_rate: float) -> Look:
+    """The look that a preset specifies."""
+    spec = preset.look
+    rate = spec.rate or model_rate
+    if isinstance(spec, KeyframesFirstSpec):
+        return KeyframesFirst(rate, spec.chunk, spec.least)
+    return Uniform(rate, spec.chunk)
+
+
+def make_decide(preset: Preset) -> Decide:
+    """The decision that a preset specifies."""
+    if isinstance(preset.decide, ConfidentSpec):
+        return Confident(preset.decide.threshold)
+    return AtEnd()
+
+
+def _name(source: Any) -> str:
+    return "<array>" if hasattr(source, "shape") else name_of(source)

@@ -1,0 +1,51 @@
+"""From a budget in any unit to a rate of frames, by what the work was measured to cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from foveate.core import Budget
+
+MINIMUM_VIEWS = 1  # a window is never left without a look
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What was measured so far.
+
+    Attributes:
+        macs_per_view: Multiply-adds of one frame in the network.
+        macs_per_answer: Multiply-adds of the head.
+        view_seconds: Seconds of computing per frame looked at; None before any.
+        decode_seconds: Seconds of decoding per second of video; None before any.
+    """
+
+    macs_per_view: int
+    macs_per_answer: int = 0
+    view_seconds: float | None = None
+    decode_seconds: float | None = None
+
+
+def resolve(budget: Budget, spent: Spent, source_rate: float, window_seconds: float) -> Budget:
+    """The same budget with `frames_per_second` set so that every unit of it is kept.
+
+    Args:
+        budget: What may be spent.
+        spent: What frames have cost so far.
+        source_rate: Frames per second of the source, to read `ms_per_frame`.
+        window_seconds: Length of a window, over which the head's cost is spread.
+
+    Returns:
+        A budget whose `frames_per_second` is None only if nothing is limited. It never falls
+        below one frame a window: then the budget cannot be kept, and the caller says so.
+    """
+    rates = [math.inf if budget.frames_per_second is None else budget.frames_per_second]
+    if budget.macs_per_second is not None:
+        left = budget.macs_per_second - spent.macs_per_answer / window_seconds
+        rates.append(left / max(spent.macs_per_view, 1))
+    if budget.ms_per_frame is not None and spent.view_seconds:
+        seconds = budget.ms_per_frame / 1000 * source_rate - (spent.decode_seconds or 0.0)
+        rates.append(seconds / spent.view_seconds)
+    rate = max(min(rates), MINIMUM_VIEWS / window_seconds)
+    return replace(budget, frames_per_second=None if math.isinf(rate) else rate)

@@ -1,0 +1,88 @@
+"""Which frames to look at: at an even rate, or key frames first and the rest while undecided."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from foveate.core import Budget, Sample, Selection, Window
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Frames at the model's rate, or at as much of it as the budget allows.
+
+    Args:
+        rate: Frames per second of video.
+        chunk: Frames asked for at a time; more are computed more cheaply, fewer let a verdict
+            come sooner.
+    """
+
+    rate: float
+    chunk: int = 10
+
+    def __call__(
+        self, sample: Sample, window: Window, memory: Any, budget: Budget
+    ) -> tuple[Selection, Any]:
+        """The next frames of the window; the memory is how many were asked for."""
+        done = memory or 0
+        times = grid(window, within(self.rate, budget))[done : done + self.chunk]
+        return Selection(times=times), done + len(times)
+
+
+@dataclass(frozen=True)
+class KeyframesFirst:
+    """Key frames of the window first; the frames between are opened only while undecided.
+
+    A key frame is decoded without its neighbours, so the first look costs a fraction of a full
+    one. If the verdict is to look again, the model begins anew on an even grid.
+
+    Args:
+        rate: Frames per second of the even grid.
+        chunk: Frames of the grid asked for at a time.
+        least: Key frames that the first look needs; with fewer the grid comes at once.
+    """
+
+    rate: float
+    chunk: int = 10
+    least: int = 2
+
+    def __call__(
+        self, sample: Sample, window: Window, memory: Any, budget: Budget
+    ) -> tuple[Selection, Any]:
+        """Key frames, then the grid; the memory is (grid frames, key frames) asked for."""
+        allowed = within(math.inf, budget) * (window.end - window.start)
+        if memory is None:
+            keys = [t for t in sample.keyframes() if window.start <= t < window.end]
+            if len(keys) >= self.least and allowed >= 1:
+                keys = thin(keys, allowed)
+                return Selection(times=tuple(keys), dense=False), (0, len(keys))
+            memory = (0, 0)
+        done, spent = memory
+        left = (allowed - spent) / (window.end - window.start)
+        if spent and left * (window.end - window.start) < 1:
+            return Selection(), memory
+        times = grid(window, min(self.rate, left))[done : done + self.chunk]
+        restart = done == 0 and spent > 0
+        return Selection(times=times, restart=restart), (done + len(times), spent)
+
+
+def within(rate: float, budget: Budget) -> float:
+    """The rate, cut to what the budget allows (see `policy.budget` for the other units)."""
+    cap = budget.frames_per_second
+    return rate if cap is None else min(rate, cap)
+
+
+def grid(window: Window, rate: float) -> tuple[float, ...]:
+    """Times `1 / rate` apart, from the start of the window to before its end; at least one."""
+    count = max(1, math.floor((window.end - window.start) * rate + 1e-6))
+    return tuple(window.start + i / rate for i in range(count))
+
+
+def thin(times: list[float], most: float) -> list[float]:
+    """At most `most` of the times, evenly chosen, the first among them."""
+    if len(times) <= most:
+        return times
+    count = int(most)
+    return [times[i * len(times) // count] for i in range(count)]
