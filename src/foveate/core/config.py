@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,27 +106,34 @@ def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _explain(error: ValidationError, model: type[BaseModel], source: str) -> ConfigError:
     fault = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in fault["loc"]) or "(whole)"
+    path, known = _follow(model, fault["loc"])
     if fault["type"] != "extra_forbidden":
-        return ConfigError(f"{source}: {path}: {fault['msg'].lower()}")
-    known = _fields_at(model, fault["loc"][:-1])
+        return ConfigError(f"{source}: {path or '(whole)'}: {fault['msg'].lower()}")
     guess = nearest(str(fault["loc"][-1]), known)
     cure = f"did you mean {guess}?" if guess else f"known: {', '.join(sorted(known))}"
     return ConfigError(f"{source}: unknown key {path}", cure)
 
 
-def _fields_at(model: type[BaseModel], path: Iterable[Any]) -> set[str]:
-    """Names of the fields of the model found along `path` (unions: of every member)."""
-    reached: list[Any] = [model]
-    for part in path:
-        following: list[Any] = []
-        for node in reached:
-            fields = getattr(node, "model_fields", {})
-            if part in fields:
-                following += _models_in(fields[part].annotation)
+def _follow(model: type[BaseModel], location: Sequence[Any]) -> tuple[str, set[str]]:
+    """The dotted path a user would write, and the fields that are valid where it ends."""
+    nodes: list[Any] = [model]
+    words: list[str] = []
+    for at, part in enumerate(location):
+        fields = [node.model_fields[part] for node in nodes if part in node.model_fields]
+        last = at == len(location) - 1
         # pydantic puts the tag of a tagged union into the path: it names no field.
-        reached = following or reached
-    return {name for node in reached for name in getattr(node, "model_fields", {})}
+        if not fields and not last and nodes:
+            nodes = [node for node in nodes if _tag(node) == part] or nodes
+            continue
+        words.append(str(part))
+        if not last:
+            nodes = [found for field in fields for found in _models_in(field.annotation)]
+    return ".".join(words), {name for node in nodes for name in node.model_fields}
+
+
+def _tag(model: Any) -> Any:
+    field = model.model_fields.get("name")
+    return None if field is None else field.default
 
 
 def _models_in(annotation: Any) -> list[Any]:

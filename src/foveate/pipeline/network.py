@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from foveate.core import Evidence
 from foveate.models import split_state, stack_states
-from foveate.models.macs import count_macs
+from foveate.models.mac_table import macs_of
 from foveate.models.movinet import pooled
 from foveate.models.streaming import State
 
@@ -51,14 +51,15 @@ class StreamingNetwork:
         return self.answer(state), state
 
     def observe_macs(self, shape: tuple[int, ...]) -> int:
-        """Multiply-adds of looking at views of that shape."""
-        return self._macs(tuple(shape), "features")
+        """Multiply-adds of looking at views (B, 3, n, H, W): the step form does every frame alike,
+        so one frame is counted and multiplied."""
+        batch, channels, frames, height, width = shape
+        return batch * frames * self._macs((1, channels, 1, height, width), "features")
 
     def answer_macs(self, batch: int) -> int:
         """Multiply-adds of answering for that many streams."""
-        return self._macs((batch, 3, 1, 32, 32), "forward") - self._macs(
-            (batch, 3, 1, 32, 32), "features"
-        )
+        shape = (1, 3, 1, 32, 32)
+        return batch * (self._macs(shape, "forward") - self._macs(shape, "features"))
 
     def stack(self, states: list[State]) -> State:
         """Join streams into one batch."""
@@ -69,4 +70,4 @@ class StreamingNetwork:
         return split_state(state)
 
     def _count(self, shape: tuple[int, ...], method: str) -> int:
-        return count_macs(self.reference, shape, method)
+        return macs_of(self.reference, shape, method)

@@ -5,12 +5,14 @@ This module loads no torch, so that the command can print a configuration at onc
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from foveate.core import Budget
+from foveate.core import Budget, ModelError, WeightsError
 from foveate.core.config import Config, build, nearest
+from foveate.models.weights.table import find, names
 
 
 class UniformSpec(Config):
@@ -86,14 +88,26 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def find_preset(name: str) -> Preset | None:
-    """The preset of that name, None if there is none."""
-    return PRESETS.get(name)
+def resolve(model: str) -> tuple[str | None, Preset]:
+    """The preset that `model` names: one of its own name, or the default one around a model.
 
+    Returns:
+        The name of the preset (None for a plain model) and the preset.
 
-def suggest(name: str, models: list[str]) -> str | None:
-    """The preset or model whose name looks most like `name`."""
-    return nearest(name, [*PRESETS, *models])
+    Raises:
+        ModelError: Neither a preset nor a model with weights.
+    """
+    if Path(model).exists():
+        raise ModelError(f"{model}: not a trained model of this version")
+    if model in PRESETS:
+        return model, PRESETS[model]
+    try:
+        return None, Preset(model=find(model).name)
+    except WeightsError:
+        known = [*PRESETS, *names()]
+        guess = nearest(model, known)
+        cure = f"did you mean {guess}?" if guess else f"known: {', '.join(known)}"
+        raise ModelError(f"there is no model or preset {model!r}", cure) from None
 
 
 def edit(preset: Preset, changes: dict[str, Any], source: str = "configuration") -> Preset:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ import torch
 from foveate.core import (
     Budget,
     Decide,
-    FoveateError,
     Look,
     ModelError,
     Result,
@@ -20,7 +18,6 @@ from foveate.core import (
 )
 from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
 from foveate.models import load as load_weights
-from foveate.models.weights.table import find, names
 from foveate.pipeline import answer
 from foveate.pipeline.drive import drive, execute
 from foveate.pipeline.ledger import Ledger
@@ -30,10 +27,9 @@ from foveate.pipeline.presets import (
     KeyframesFirstSpec,
     Preset,
     edit,
-    find_preset,
-    suggest,
+    resolve,
 )
-from foveate.pipeline.session import Plan, Session, WindowScores
+from foveate.pipeline.session import OnLook, Plan, Session, WindowScores
 from foveate.policy import AtEnd, Confident, KeyframesFirst, Uniform
 
 
@@ -75,7 +71,7 @@ class Recogniser:
         Raises:
             MediaError: The source cannot be read.
         """
-        sessions = drive(self._network, iter([self._opener(source, fps)]), batch=1)
+        sessions = drive(self._network, iter([self._opener(source, fps, self._plan)]), batch=1)
         session, error = next(sessions)
         if error is not None or session is None:
             raise error or ModelError("no session")
@@ -88,6 +84,7 @@ class Recogniser:
         batch: int = 1,
         fps: float | None = None,
         trace: bool = True,
+        on_look: OnLook | None = None,
     ) -> Iterator[Result]:
         """Recognise many sources; one that fails gives a Result with `ok=False`.
 
@@ -96,16 +93,19 @@ class Recogniser:
             batch: Sources whose windows share one call of the network.
             fps: Frames per second of arrays.
             trace: Keep which frames were looked at.
+            on_look: Called as work goes on with (name, seconds reached, duration or None).
 
         Yields:
             One Result per source, in order.
         """
         pending: list[str] = []
 
+        plan = replace(self._plan, on_look=on_look)
+
         def openers() -> Iterator[Callable[[], Session]]:
             for source in sources:
                 pending.append(_name(source))
-                yield self._opener(source, fps)
+                yield self._opener(source, fps, plan)
 
         for position, (session, error) in enumerate(drive(self._network, openers(), batch)):
             if error is not None or session is None:
@@ -144,8 +144,8 @@ class Recogniser:
 
     # --- inside ---------------------------------------------------------------------------
 
-    def _opener(self, source: Any, fps: float | None) -> Callable[[], Session]:
-        return lambda: self._open(source, fps, self._plan)
+    def _opener(self, source: Any, fps: float | None, plan: Plan) -> Callable[[], Session]:
+        return lambda: self._open(source, fps, plan)
 
     def _open(self, source: Any, fps: float | None, plan: Plan) -> Session:
         ledger = Ledger()
@@ -193,8 +193,8 @@ class Recogniser:
 def load(
     model: str = "movinet-a0-stream-lite.k600",
     *,
-    look: Look | None = None,
-    decide: Decide | None = None,
+    look: Look | str | None = None,
+    decide: Decide | str | None = None,
     budget: Budget | None = None,
     device: str | None = None,
     offline: bool = False,
@@ -207,8 +207,8 @@ def load(
     Args:
         model: A preset (`keyframes-movinet-a0-stream-lite`) or a model with its weights
             (`movinet-a0-stream-lite.k600`).
-        look: Chooses the frames; the preset's if None.
-        decide: Says when enough was seen; the preset's if None.
+        look: Chooses the frames: a policy, or the name of one; the preset's if None.
+        decide: Says when enough was seen: a policy, or the name of one; the preset's if None.
         budget: What may be spent; the preset's if None.
         device: Where the network runs, such as `cpu` or `cuda:0`; CUDA if there is one.
         offline: Never touch the network for weights.
@@ -222,43 +222,62 @@ def load(
         ConfigError: A setting is unknown or out of range.
     """
     named, preset = resolve(model)
-    preset = edit(preset, settings, "foveate.load")
-    module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
+    for key, policy in (("look", look), ("decide", decide)):
+        if isinstance(policy, str):
+            settings[key] = {"name": policy}
+    if budget is not None:
+        settings["budget"] = asdict(budget)
+    return assemble(
+        edit(preset, settings, "foveate.load"),
+        named,
+        look=None if isinstance(look, str) else look,
+        decide=None if isinstance(decide, str) else decide,
+        device=device,
+        offline=offline,
+        progress=progress,
+        limits=limits,
+    )
+
+
+def assemble(
+    preset: Preset,
+    named: str | None = None,
+    *,
+    look: Look | None = None,
+    decide: Decide | None = None,
+    device: str | None = None,
+    offline: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Recogniser:
+    """Load the weights of a preset and join them with its policies; see `load`.
+
+    Args:
+        preset: All settings.
+        named: Name of the preset for the Result, if it has one.
+        look: Takes the place of the preset's.
+        decide: Takes the place of the preset's.
+        device: As for `load`.
+        offline: As for `load`.
+        progress: As for `load`.
+        limits: As for `load`.
+    """
     place = choose_device(device)
+    module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
     network = StreamingNetwork(module, place)
     spec = entry.input
-    shape = (1, 3, 1, spec.size, spec.size)
     plan = Plan(
         look=look or make_look(preset, spec.frames_per_second),
         decide=decide or make_decide(preset),
-        budget=budget or preset.budget.value(),
+        budget=preset.budget.value(),
         spec=spec,
         device=place,
         window_seconds=preset.window or spec.clip_seconds,
         cut_threshold=preset.cut_threshold,
-        macs_per_view=network.observe_macs(shape),
+        macs_per_view=network.observe_macs((1, 3, 1, spec.size, spec.size)),
         macs_per_answer=network.answer_macs(1),
     )
     return Recogniser(network, plan, preset, labels, named, limits)
-
-
-def resolve(model: str) -> tuple[str | None, Preset]:
-    """The preset that `model` names: by its own name, or the default one around a model.
-
-    Raises:
-        ModelError: Neither a preset nor a model with weights.
-    """
-    preset = find_preset(model)
-    if preset is not None:
-        return model, preset
-    if Path(model).exists():
-        raise ModelError(f"{model}: not a trained model of this version")
-    try:
-        return None, Preset(model=find(model).name)
-    except FoveateError:
-        guess = suggest(model, names())
-        cure = f"did you mean {guess}?" if guess else f"known: {', '.join(names())}"
-        raise ModelError(f"there is no model or preset {model!r}", cure) from None
 
 
 def choose_device(device: str | None) -> torch.device:

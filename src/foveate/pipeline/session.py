@@ -6,7 +6,7 @@ run a single source, a batch of sources, or a stream, and the loop is written on
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,10 @@ from foveate.policy.cuts import distances, signature
 
 DEFAULT_RATE = 25.0  # frames per second of a source that does not say
 MINIMUM_SHOT = 1.0  # seconds
+
+
+OnLook = Callable[[str, float, float | None], None]
+"""Told after each look: name of the source, seconds reached, its duration if known."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Plan:
     macs_per_view: int
     macs_per_answer: int
     every_step: bool = False  # answer after every look (streams)
+    on_look: OnLook | None = None
 
 
 @dataclass
@@ -197,6 +202,8 @@ class Session:
         reply = yield Ask(x_bcthw, state, answer)
         if reply.evidence is not None:
             self._note(reply)
+        if plan.on_look is not None:
+            plan.on_look(self.info.name, clip.times[-1], self.info.duration)
         return reply
 
     def _note(self, reply: Reply) -> None:

@@ -1,0 +1,142 @@
+"""Annotated video: every frame of an input with what was recognised drawn over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from foveate.core import FoveateError, Result
+from foveate.media import Limits, Video, VideoWriter
+from foveate.viz import annotate_video
+
+MOST_ROWS = 1080  # larger sources are drawn at this height: the picture is for looking at
+
+
+class Annotated:
+    """Draws inputs into one MP4, one after another, or into one MP4 each in a folder.
+
+    Args:
+        target: A file (made whole at the end), or an existing folder.
+        results: Of all inputs that will come: one file takes the size of the largest.
+        limits: Bounds on what a source may cost.
+    """
+
+    def __init__(self, target: Path, results: Sequence[Result], limits: Limits) -> None:
+        self._folder = target if target.is_dir() else None
+        self._target = target
+        self._limits = limits
+        self._writer: VideoWriter | None = None
+        sizes = [drawn_size(*r.trace.size) for r in results if r.trace is not None]
+        self._largest = (max(s[0] for s in sizes), max(s[1] for s in sizes)) if sizes else None
+        self._size = (0, 0)
+        self._offset = 0.0
+        self.written: list[Path] = []
+
+    def add(self, source: Path, result: Result) -> None:
+        """Draw one input.
+
+        Raises:
+            FoveateError: It cannot be read again, or the video cannot be written.
+        """
+        with Video(source, limits=self._limits) as video:
+            if self._folder is not None:
+                self._begin(self._folder / f"{source.stem}.annotated.mp4", video, None)
+            elif self._writer is None:
+                self._begin(self._target, video, self._largest)
+            assert self._writer is not None
+            last = _Last(self._writer, self._offset, self._size)
+            annotate_video(
+                every_frame(video, drawn_size(video.info.width, video.info.height)), result, last
+            )
+            self._offset = last.seconds + 1.0 / (video.info.rate or 25.0)
+        if self._folder is not None:
+            self.finish()
+
+    def abandon(self) -> None:
+        """Leave no unfinished file behind."""
+        if self._writer is not None:
+            self._writer.abandon()
+            self._writer = None
+
+    def _begin(self, path: Path, video: Video, size: tuple[int, int] | None) -> None:
+        width, height = size or drawn_size(video.info.width, video.info.height)
+        self._size = (max(2, width // 2 * 2), max(2, height // 2 * 2))
+        self._offset = 0.0
+        self._writer = VideoWriter(path, self._size, video.info.rate or 25.0)
+        self.written.append(path)
+
+    def finish(self) -> None:
+        """Complete the file in work."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def drawn_size(width: int, height: int) -> tuple[int, int]:
+    """The size at which a source is drawn: its own, or smaller."""
+    scale = min(1.0, MOST_ROWS / max(height, 1))
+    return max(2, round(width * scale)), max(2, round(height * scale))
+
+
+class _Last:
+    """Shifts times and fits frames into the writer's size; remembers the last time."""
+
+    def __init__(self, writer: VideoWriter, offset: float, size: tuple[int, int]) -> None:
+        self._writer = writer
+        self._offset = offset
+        self._size = size
+        self.seconds = offset
+
+    def write(self, frame: Any, seconds: float) -> None:
+        self.seconds = self._offset + seconds
+        self._writer.write(fit(frame, self._size), self.seconds)
+
+
+def fit(frame: Any, size: tuple[int, int]) -> Any:
+    """A (H, W, 3) frame inside `(width, height)`, its shape kept, black around it."""
+    width, height = size
+    rows, columns = frame.shape[:2]
+    if (columns, rows) == size:
+        return frame
+    scale = min(width / columns, height / rows)
+    inner = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    scaled = cv2.resize(frame, inner, interpolation=cv2.INTER_AREA)
+    out = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - inner[1]) // 2, (width - inner[0]) // 2
+    out[top : top + inner[1], left : left + inner[0]] = scaled
+    return out
+
+
+def every_frame(video: Video, size: tuple[int, int]) -> Iterator[tuple[float, Any]]:
+    """All frames in order with their times, one in memory at a time."""
+    at: float | None = 0.0
+    while at is not None:
+        clip = video.frames([at], size)
+        if len(clip):
+            yield clip.times[0], clip.pixels[0]
+        at = video.next_time(at)
+
+
+def thumbnails(source: Path, result: Result, limits: Limits, most: int = 6) -> list[Any]:
+    """A few of the frames that were looked at, as `(seconds, JPEG bytes)` for the report."""
+    from foveate.viz import to_jpeg
+
+    looked = [t for step in (result.trace.steps if result.trace else []) for t in step.frames]
+    looked = sorted(set(looked))
+    if not looked:
+        return []
+    chosen = (
+        [looked[i * len(looked) // most] for i in range(most)] if len(looked) > most else looked
+    )
+    try:
+        with Video(source, limits=limits) as video:
+            width, height = video.info.width, video.info.height
+            size = (max(1, round(width * 120 / height)), 120)
+            clip = video.frames(chosen, size)
+    except FoveateError:
+        return []
+    return [(t, to_jpeg(p)) for t, p in zip(clip.times, clip.pixels, strict=True)]

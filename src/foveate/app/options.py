@@ -1,0 +1,80 @@
+"""From options to a preset: the command's own, a YAML file, and `--set`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from foveate.core import ConfigError
+from foveate.core.config import apply_sets, read_yaml
+from foveate.media.limits import Limits
+
+_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+_BUDGET = re.compile(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(macs?/s|ms/frame|fps)\s*", re.I)
+_LOOKS = ("uniform", "keyframes-first")
+
+
+def parse_budget(text: str) -> dict[str, float]:
+    """Read budgets such as `100MMAC/s`, `2ms/frame`, `3fps`, several apart by commas.
+
+    Raises:
+        ConfigError: A unit that is not known, or no positive number.
+    """
+    budget: dict[str, float] = {}
+    for part in text.split(","):
+        match = _BUDGET.fullmatch(part)
+        if match is None:
+            raise ConfigError(
+                f"--budget {text}: not understood", "say 100MMAC/s, 2ms/frame or 3fps"
+            )
+        number, prefix, unit = match.groups()
+        try:
+            value = float(number) * _PREFIXES[prefix.lower()]
+        except ValueError:
+            raise ConfigError(f"--budget {text}: {number} is no number") from None
+        if value <= 0:
+            raise ConfigError(f"--budget {text}: must be more than nothing")
+        kind = unit.lower()[0]
+        key = {"f": "frames_per_second"}.get(kind)
+        if key is None:
+            key = "ms_per_frame" if unit.lower().startswith("ms") else "macs_per_second"
+        budget[key] = value
+    return budget
+
+
+def changes(
+    config: Path | None,
+    sets: tuple[str, ...],
+    look: str | None,
+    budget: str | None,
+    top_k: int | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the user wants other than the preset has it: (preset fields, limits).
+
+    The file comes first, then the options, then `--set`.
+
+    Raises:
+        ConfigError: An option or setting that cannot be read.
+    """
+    values: dict[str, Any] = read_yaml(config) if config else {}
+    if look is not None:
+        if look not in _LOOKS:
+            raise ConfigError(f"--look {look}: not known", f"one of: {', '.join(_LOOKS)}")
+        values["look"] = {"name": look}
+        if look == "keyframes-first":
+            # Without a verdict after the key frames the frames between would always be opened.
+            values.setdefault("decide", {"name": "confident"})
+    if budget is not None:
+        values["budget"] = parse_budget(budget)
+    if top_k is not None:
+        values["top_k"] = top_k
+    values = apply_sets(values, sets)
+    limits = values.pop("limits", {})
+    if not isinstance(limits, dict):
+        raise ConfigError("limits: holds a value, not keys", f"known: {', '.join(_limit_names())}")
+    return values, limits
+
+
+def _limit_names() -> list[str]:
+    return sorted(Limits.model_fields)

@@ -1,0 +1,239 @@
+"""`foveate predict`: recognise files and folders, and write what was asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foveate.app import options
+from foveate.app.output import JsonLines, check_writable
+from foveate.app.progress import Bar, bar, download
+from foveate.core import ConfigError, MediaError, Result
+from foveate.core.config import build, to_yaml
+from foveate.media.limits import Limits
+from foveate.pipeline.presets import Preset, edit, resolve
+
+MOST_THUMBNAILS = 200  # inputs of a report that get pictures; each costs decoding
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of the command, as typed."""
+
+    inputs: tuple[str, ...]
+    model: str
+    json_path: str | None = None
+    report: Path | None = None
+    video: Path | None = None
+    look: str | None = None
+    budget: str | None = None
+    top_k: int | None = None
+    batch: int = 1
+    config: Path | None = None
+    sets: tuple[str, ...] = ()
+    print_config: bool = False
+    trace: bool = True
+    device: str | None = None
+    threads: int = 1
+    offline: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to recognise: a file, or a line saying why there is none."""
+
+    path: Path
+    problem: str | None = None
+
+
+def run(request: Request) -> int:
+    """Do what was asked; returns the exit code.
+
+    Raises:
+        FoveateError: The request itself is wrong: a setting, the model, a path to write to.
+    """
+    changed, limit_values = options.changes(
+        request.config, request.sets, request.look, request.budget, request.top_k
+    )
+    limits = build(Limits, limit_values, "limits")
+    named, preset = resolve(request.model)
+    preset = edit(preset, changed, "settings")
+    if request.print_config:
+        print(to_yaml(preset), end="")
+        return 0
+    if not request.inputs:
+        raise ConfigError("nothing to recognise", "type: foveate predict FILE_OR_FOLDER...")
+    for path in (request.report, None if _is_folder(request.video) else request.video):
+        check_writable(path)
+    recogniser = _load(request, named, preset, limits)
+    items = list(expand(request.inputs))
+    results: list[Result] = []
+    with JsonLines(request.json_path) as lines:
+        try:
+            _recognise(request, recogniser, items, lines, results)
+        except KeyboardInterrupt:
+            if request.json_path not in (None, "-"):
+                print(
+                    f"foveate: {len(results)} of {len(items)} results are in {request.json_path}",
+                    file=sys.stderr,
+                )
+            raise
+    if request.video is not None:
+        _draw(request.video, results, items, limits)
+    if request.report is not None:
+        _report(request.report, results, items, limits)
+    return 1 if any(not result.ok for result in results) else 0
+
+
+def expand(inputs: tuple[str, ...]) -> Iterator[Item]:
+    """Files as they are, folders as the videos in them; nothing twice."""
+    from foveate.media import find_media
+
+    seen: set[Path] = set()
+    for text in inputs:
+        path = Path(text)
+        if not path.is_dir():
+            found, problem = [path], None
+        else:
+            found = find_media(path)
+            problem = None if found else "no video files in this folder"
+        for one in found or [path]:
+            if one not in seen:
+                seen.add(one)
+                yield Item(one, problem)
+
+
+def _load(request: Request, named: str | None, preset: Preset, limits: Limits) -> Any:
+    import torch
+
+    from foveate.pipeline.recogniser import assemble
+
+    torch.set_num_threads(request.threads)
+    with bar(1.0) as shown:
+        return assemble(
+            preset,
+            named,
+            device=request.device,
+            offline=request.offline,
+            progress=download(shown, "weights"),
+            limits=limits,
+        )
+
+
+def _recognise(
+    request: Request,
+    recogniser: Any,
+    items: list[Item],
+    lines: JsonLines,
+    results: list[Result],
+) -> None:
+    """Run the inputs one after another; every Result is printed and written as it comes."""
+    from foveate.viz import print_summary
+
+    console = _console(lines.to_stdout)
+    many = len(items) > 1
+    with bar(float(len(items)), enabled=not request.quiet) as shown:
+        for result in _answers(request, recogniser, items, shown, results):
+            results.append(result)
+            lines.write(result)
+            shown.close()
+            _print(result, console, many, request.quiet)
+    if many and not request.quiet:
+        print_summary(results, console)
+
+
+def _answers(
+    request: Request, recogniser: Any, items: list[Item], shown: Bar, results: list[Result]
+) -> Iterator[Result]:
+    """Results in the order of the inputs, those without a file among them."""
+    answers = recogniser.predict_many(
+        [item.path for item in items if item.problem is None],
+        batch=request.batch,
+        trace=request.trace,
+        on_look=_watcher(shown, results),
+    )
+    for item in items:
+        yield _failed(recogniser, item) if item.problem else next(answers)
+
+
+def _draw(target: Path, results: list[Result], items: list[Item], limits: Limits) -> None:
+    """Draw the inputs that were recognised; one that cannot be read again costs one line."""
+    from foveate.app.annotated import Annotated
+
+    good = [(item.path, r) for item, r in zip(items, results, strict=True) if r.ok]
+    drawn = Annotated(target, [result for _, result in good], limits)
+    try:
+        with bar(float(len(good))) as shown:
+            for i, (path, result) in enumerate(good):
+                try:
+                    drawn.add(path, result)
+                except MediaError as error:
+                    print(f"foveate: not in the annotated video: {error}", file=sys.stderr)
+                shown.update(float(i + 1), f"drawing: {result.source}")
+        drawn.finish()
+    finally:
+        drawn.abandon()
+    for written in drawn.written:
+        print(f"annotated video: {written}", file=sys.stderr)
+
+
+def _report(path: Path, results: list[Result], items: list[Item], limits: Limits) -> None:
+    from foveate.app.annotated import thumbnails
+    from foveate.viz import write_report
+
+    pictures = {}
+    with bar(float(len(results))) as shown:
+        for i, (item, result) in enumerate(zip(items, results, strict=True)):
+            if result.ok and i < MOST_THUMBNAILS:
+                pictures[result.source] = thumbnails(item.path, result, limits)
+            shown.update(float(i + 1), f"report: {result.source}")
+    write_report(path, results, thumbnails=pictures)
+    print(f"report: {path}", file=sys.stderr)
+
+
+def _console(json_on_stdout: bool) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=json_on_stdout)
+
+
+def _print(result: Result, console: Any, many: bool, quiet: bool) -> None:
+    """One Result on the terminal; a failure is always said once on standard error."""
+    from foveate.viz import print_line, print_result
+
+    if not result.ok:
+        print(f"foveate: {_reason(result)}", file=sys.stderr)
+    elif not quiet and many:
+        print_line(result, console)
+    elif not quiet:
+        print_result(result, console)
+
+
+def _reason(result: Result) -> str:
+    return result.error.message if result.error else result.source
+
+
+def _failed(recogniser: Any, item: Item) -> Result:
+    from foveate.media import display_name
+
+    name = display_name(item.path)
+    result = Result.failed(name, recogniser.name, "media", f"{name}: {item.problem}")
+    return result.model_copy(update={"preset": recogniser.preset_name})
+
+
+def _watcher(shown: Bar, results: list[Result]) -> Any:
+    """Moves the bar within a long file."""
+
+    def look(name: str, seconds: float, duration: float | None) -> None:
+        within = min(seconds / duration, 1.0) if duration else 0.0
+        shown.update(len(results) + within, f"{name} {seconds:.0f} s")
+
+    return look
+
+
+def _is_folder(path: Path | None) -> bool:
+    return path is not None and path.is_dir()

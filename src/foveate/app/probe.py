@@ -1,0 +1,54 @@
+"""`foveate probe`: what a file is, without recognising anything."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from foveate.core import FoveateError
+from foveate.media import find_media, name_of
+from foveate.media.facts import Facts, facts
+from foveate.viz.units import clock, size
+
+
+def run(inputs: list[str], json_lines: bool) -> int:
+    """Probe every input; returns the exit code."""
+    failures = 0
+    for text in inputs:
+        path = Path(text)
+        for one in (find_media(path) if path.is_dir() else [path]) or [path]:
+            try:
+                found = facts(one)
+            except FoveateError as error:
+                failures += 1
+                print(f"foveate: {error}", file=sys.stderr)
+                if json_lines:
+                    print(json.dumps({"source": name_of(one), "error": str(error)}))
+                continue
+            print(json.dumps(asdict(found)) if json_lines else table(found))
+    return 1 if failures else 0
+
+
+def table(found: Facts) -> str:
+    """The facts as lines of text."""
+    rate = f"{found.rate:.3f} frames/s" if found.rate else "unknown"
+    duration, sound = found.duration, found.sound
+    often = (
+        f", one every {duration / found.keyframes:.2f} s" if duration and found.keyframes else ""
+    )
+    rows = [
+        ("container", f"{found.container}, {size(found.bytes)}"),
+        ("codec", f"{found.codec} ({found.pixel_format})"),
+        ("size", f"{found.width}x{found.height} upright, square pixels"),
+        ("rotation", f"{found.rotation} degrees clockwise" if found.rotation else "none"),
+        ("rate", rate + (", variable" if found.variable_rate else "")),
+        ("duration", f"{clock(duration, 2)} ({duration:.2f} s)" if duration else "unknown"),
+        ("frames", str(found.frames)),
+        ("key frames", f"{found.keyframes}{often}"),
+        ("audio", f"{sound.codec}, {sound.rate} Hz, {sound.channels} ch" if sound else "none"),
+        ("motion vectors", "yes" if found.motion_vectors else f"no, not from {found.codec}"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([found.source, *(f"  {name:<{width}}  {text}" for name, text in rows)])

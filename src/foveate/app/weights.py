@@ -1,0 +1,60 @@
+"""`foveate weights`: what there is, fetch it, verify it."""
+
+from __future__ import annotations
+
+import sys
+
+from foveate.models.weights.resolve import cache_folder, find_local, locate
+from foveate.models.weights.resolve import verify as verify_all
+from foveate.models.weights.table import ENTRIES, find
+
+
+def list_all() -> int:
+    """Print every set of weights, whose it is, and where it lies on this machine."""
+    from foveate.viz.units import size
+
+    for entry in ENTRIES:
+        copies = [found for found in find_local(entry.file) if found.ok]
+        where = str(copies[0].path) if copies else f"not here (foveate weights fetch {entry.name})"
+        print(entry.name)
+        for name, text in (
+            ("file", f"{entry.file.name}, {size(entry.file.size)}, {entry.licence}"),
+            ("input", entry.protocol),
+            ("accuracy", entry.accuracy),
+            ("note", entry.note),
+            ("here", where),
+        ):
+            print(f"  {name:<9} {text}")
+    return 0
+
+
+def fetch(names: list[str], offline: bool) -> int:
+    """Fetch weights and their labels into the cache, unless they are here already.
+
+    Raises:
+        WeightsError: An unknown name, or a file that cannot be had.
+    """
+    from foveate.app.progress import bar, download
+
+    entries = list(ENTRIES) if names == ["all"] else [find(name) for name in names]
+    for entry in entries:
+        for file in (entry.file, entry.labels):
+            with bar(1.0) as shown:
+                path = locate(file, offline=offline, progress=download(shown, file.name))
+            print(f"{file.name}: {path}")
+    return 0
+
+
+def verify() -> int:
+    """Hash what is here; exit code 1 if a file is not the published one."""
+    found = verify_all()
+    for one in found:
+        print(f"{'ok ' if one.ok else 'BAD'} {one.path}")
+        if not one.ok:
+            print(
+                f"foveate: {one.path}: sha256 is {one.sha256}, expected {one.file.sha256}",
+                file=sys.stderr,
+            )
+    if not found:
+        print(f"no weights on this machine (looked in FOVEATE_WEIGHTS and {cache_folder()})")
+    return 0 if all(one.ok for one in found) else 1
