@@ -6,11 +6,10 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveate.core import Evidence
 from foveate.models import split_state, stack_states
-from foveate.models.mac_table import macs_of
 from foveate.models.movinet import pooled
 from foveate.models.streaming import State
 
@@ -24,7 +23,7 @@ class StreamingNetwork:
     """
 
     def __init__(self, module: Any, device: torch.device) -> None:
-        self.reference: nn.Module = module
+        self.reference: Any = module
         # The folded form is made of CPU kernels; elsewhere the plain module runs.
         on_cpu = device.type == "cpu" and hasattr(module, "for_inference")
         self.module: Any = module.for_inference() if on_cpu else module.to(device)
@@ -70,4 +69,5 @@ class StreamingNetwork:
         return split_state(state)
 
     def _count(self, shape: tuple[int, ...], method: str) -> int:
-        return macs_of(self.reference, shape, method)
+        macs: int = self.reference.macs(shape, method)
+        return macs

@@ -145,11 +145,16 @@ class Session:
         reply: Reply | None = None
         following: float | None = window.end
         shown = window.end  # until when the verdict holds
+        asked = False
         while True:
             with self.ledger.stage("policy"):
                 selection, memory = plan.look(self._charged, window, memory, budget)
             if not selection.times:
+                if not asked:
+                    following = self._charged.next_time(window.end - 1e-6)
                 break
+            asked = True
+            _check_inside(selection, window)
             if selection.restart:
                 state, before = None, None
             clip = self._fetch(selection.times)
@@ -162,6 +167,7 @@ class Session:
                 if plan.every_step:
                     yield None
                 if stop:
+                    following = self._after_stop(window)
                     break
             if cut is not None:
                 following = shown = cut
@@ -271,6 +277,15 @@ class Session:
             self._kept[_key(asked[i])] = (clip.times[i], clip.pixels[i])
         return Clip(clip.pixels[:at], clip.times[:at]), None, asked[at]
 
+    def _after_stop(self, window: Window) -> float | None:
+        """Where to go on after an early verdict.
+
+        The container's word for the length is enough here: finding the end by decoding to it
+        would cost what stopping early has saved.
+        """
+        duration = self.info.duration
+        return None if duration is not None and duration <= window.end else window.end
+
     def _last_shown(self, start: float, over: bool) -> float:
         """When the last frame before a gap or the end stops being shown, at least `start`."""
         last = self.steps[-1].time + 1.0 / self._source_rate if self.steps else start
@@ -297,6 +312,16 @@ class Session:
             decode_seconds=self.ledger.seconds("decode") / window.start if window.start else None,
         )
         return resolve(plan.budget, spent, self._source_rate, plan.window_seconds)
+
+
+def _check_inside(selection: Selection, window: Window) -> None:
+    """A look that leaves its window would be asked for ever."""
+    times = selection.times
+    if not window.start <= times[0] <= times[-1] < window.end:
+        raise ValueError(
+            f"a look chose {times[0]:g} to {times[-1]:g} s, outside its window "
+            f"{window.start:g} to {window.end:g} s"
+        )
 
 
 def _key(seconds: float) -> int:

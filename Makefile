@@ -1,0 +1,41 @@
+# Everything from a clean clone: `make demo`, `make test`.
+# Inputs: CLIP (what to recognise), FOVEATE_WEIGHTS (folders with published weights),
+# PYTHON (the interpreter that makes the environment), PYTEST (more options for pytest).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CLIP ?= examples/demo/juggling.mp4
+OUT ?= out
+PYTEST ?=
+
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.installed
+	@mkdir -p $(OUT)
+	$(BIN)/foveate predict $(CLIP) --report $(OUT)/report.html --video $(OUT)/annotated.mp4
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 $(PYTEST)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check src tests benchmarks scripts
+	$(BIN)/ruff format --check src tests benchmarks scripts
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) $(OUT) build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+
+# The environment is made anew when the dependencies change. The command is installed from here,
+# so what it runs is this working tree.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "foveate needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,55 @@
+"""Networks, their registry and their weights.
+
+Nothing heavy is imported until it is used: ``foveate.models.weights.table`` can be read
+without loading torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from foveate.models.macs import count_macs
+    from foveate.models.registry import available, create, register, split_name
+    from foveate.models.spec import InputSpec
+    from foveate.models.streaming import State, split_state, stack_states
+    from foveate.models.weights.load import load
+
+__all__ = [
+    "InputSpec",
+    "State",
+    "available",
+    "count_macs",
+    "create",
+    "load",
+    "register",
+    "split_name",
+    "split_state",
+    "stack_states",
+]
+
+_HOMES = {
+    "InputSpec": "spec",
+    "State": "streaming",
+    "available": "registry",
+    "count_macs": "macs",
+    "create": "registry",
+    "load": "weights.load",
+    "register": "registry",
+    "split_name": "registry",
+    "split_state": "streaming",
+    "stack_states": "streaming",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the home of a public name on its first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted(__all__)

@@ -1,0 +1,127 @@
+"""A frozen convolution with SAME padding and ReLU6, packed for the CPU where torch can.
+
+Torch's oneDNN operators take weights in the library's own layout and fuse the activation, which
+saves reordering the weights at every call. They are internal to torch and may change, so they
+are tried once when a layer is built, compared with the plain operators, and left alone if
+anything is amiss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+
+from foveate.models.layers.same import same_padding
+
+Convolution = Callable[[torch.Tensor], torch.Tensor]
+
+
+class PackedConv:
+    """relu6(conv2d(x) + bias) with SAME padding on channels-last maps, weights frozen.
+
+    Args:
+        weight: (out, C / groups, kh, kw).
+        bias: (out,).
+        stride: The same along both axes.
+        groups: Channel groups.
+    """
+
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        stride: int,
+        groups: int,
+    ) -> None:
+        self.weight = weight.detach().clone()
+        self.bias = bias.detach().clone()
+        self.stride = stride
+        self.groups = groups
+        self._by_size: dict[tuple[int, int], Convolution] = {}
+        self._by_padding: dict[tuple[int, ...], Convolution] = {}
+
+    def __call__(self, x_bchw: torch.Tensor) -> torch.Tensor:
+        """Return the convolved maps, (B, out, ceil(H / stride), ceil(W / stride))."""
+        size = (x_bchw.shape[2], x_bchw.shape[3])
+        run = self._by_size.get(size)
+        if run is None:
+            # Two threads may both build it; the results are equal and the last one stays.
+            run = self._by_size[size] = self._prepare(size)
+        return run(x_bchw)
+
+    def _prepare(self, size: tuple[int, int]) -> Convolution:
+        """Choose padding and kernel for an input size."""
+        pads = [0, 0]
+        lead = [0, 0]
+        for axis, n in enumerate(size):
+            before, after = same_padding(n, self.weight.shape[2 + axis], self.stride)
+            # An extra zero in front of the kernel makes (p, p + 1) into (p + 1, p + 1).
+            pads[axis] = max(before, after)
+            lead[axis] = int(after > before)
+        # Sizes are many, paddings few: the weights are packed once for each padding.
+        run = self._by_padding.get((*pads, *lead))
+        if run is None:
+            weight = F.pad(self.weight, (lead[1], 0, lead[0], 0))
+            run = _convolution(weight, self.bias, (pads[0], pads[1]), self.stride, self.groups)
+            self._by_padding[*pads, *lead] = run
+        return run
+
+
+def _convolution(
+    weight: torch.Tensor, bias: torch.Tensor, pads: tuple[int, int], stride: int, groups: int
+) -> Convolution:
+    """Return the packed form if it works here, else the plain one."""
+    if weight.dtype == torch.float32 and weight.device.type == "cpu" and _packs():
+        return _packed(weight, bias, pads, stride, groups)
+    return _plain(weight, bias, pads, stride, groups)
+
+
+def _plain(
+    weight: torch.Tensor, bias: torch.Tensor, pads: tuple[int, int], stride: int, groups: int
+) -> Convolution:
+    """The convolution with public operators only."""
+    weight = weight.contiguous(memory_format=torch.channels_last)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        y = F.conv2d(x, weight, bias, stride, pads, 1, groups)
+        y = y.contiguous(memory_format=torch.channels_last)
+        return F.hardtanh_(y, 0.0, 6.0)
+
+    return run
+
+
+def _packed(
+    weight: torch.Tensor, bias: torch.Tensor, pads: tuple[int, int], stride: int, groups: int
+) -> Convolution:
+    """The convolution with packed weights and fused ReLU6."""
+    padding, strides, dilation = list(pads), [stride, stride], [1, 1]
+    reorder = torch._C._nn.mkldnn_reorder_conv2d_weight
+    packed = reorder(weight.to_mkldnn(), padding, strides, dilation, groups)
+    conv = torch.ops.mkldnn._convolution_pointwise.default
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = conv(
+            x, packed, bias, padding, strides, dilation, groups, "hardtanh", [0.0, 6.0], ""
+        )
+        return y
+
+    return run
+
+
+@cache
+def _packs() -> bool:
+    """Whether the packed operators exist here and agree with the plain ones."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 16, 7, 7, generator=generator)
+    x = x.contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(16, 1, 3, 3, generator=generator)
+    bias = torch.randn(16, generator=generator)
+    plain = _plain(weight, bias, (1, 1), 1, 16)(x)
+    try:
+        packed = _packed(weight, bias, (1, 1), 1, 16)(x)
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return False
+    return packed.stride() == plain.stride() and torch.allclose(packed, plain, atol=1e-4)

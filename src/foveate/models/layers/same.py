@@ -1,0 +1,61 @@
+"""TensorFlow's SAME padding for convolutions and average pooling, any size, any aspect.
+
+With SAME the output has ceil(n / stride) positions; the zeros that this needs are split with
+the smaller half first, so they depend on the input size and are often uneven.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros (before, after) that SAME puts around one axis of ``size`` positions."""
+    rest = size % stride
+    total = max(kernel - (rest if rest else stride), 0)
+    return total // 2, total - total // 2
+
+
+def conv2d_same(
+    x_bchw: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: int = 1,
+    groups: int = 1,
+) -> torch.Tensor:
+    """Convolve with SAME padding.
+
+    Args:
+        x_bchw: Input (B, C, H, W).
+        weight: Kernel (out, C / groups, kh, kw).
+        bias: One value per output channel, or None.
+        stride: The same along both axes.
+        groups: Channel groups; C for a depthwise convolution.
+
+    Returns:
+        (B, out, ceil(H / stride), ceil(W / stride)).
+    """
+    top, bottom = same_padding(x_bchw.shape[-2], weight.shape[-2], stride)
+    left, right = same_padding(x_bchw.shape[-1], weight.shape[-1], stride)
+    if top == bottom and left == right:
+        # Even padding needs no copy of the input.
+        return F.conv2d(x_bchw, weight, bias, stride, (top, left), 1, groups)
+    padded = F.pad(x_bchw, (left, right, top, bottom))
+    return F.conv2d(padded, weight, bias, stride, 0, 1, groups)
+
+
+def avg_pool_same(x_bchw: torch.Tensor) -> torch.Tensor:
+    """Average 3x3 windows at stride 2 with SAME padding that is not counted.
+
+    An even size is padded (0, 1) and an odd one (1, 1). The first is what ``ceil_mode`` does
+    with windows that hang over the end, so neither needs a copy.
+
+    Args:
+        x_bchw: Input (B, C, H, W).
+
+    Returns:
+        (B, C, ceil(H / 2), ceil(W / 2)).
+    """
+    pads = (x_bchw.shape[-2] % 2, x_bchw.shape[-1] % 2)
+    return F.avg_pool2d(x_bchw, 3, 2, pads, ceil_mode=True, count_include_pad=False)

@@ -1,0 +1,44 @@
+"""Multiply-adds counted from the operations a model runs, never typed in."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+def on_meta(model: nn.Module) -> nn.Module:
+    """Return a copy of a model that has shapes but neither values nor memory."""
+    memo: dict[int, torch.Tensor] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        empty = tensor.detach().to("meta")
+        memo[id(tensor)] = (
+            nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+        )
+    return copy.deepcopy(model, memo)
+
+
+def count_macs(model: nn.Module, shape: tuple[int, ...], method: str = "forward") -> int:
+    """Count the multiply-adds of convolutions and matrix products of one call.
+
+    The call is made on the ``meta`` device: nothing is computed, so large models and clips
+    cost milliseconds.
+
+    Args:
+        model: A module in its countable (unfused) form.
+        shape: Input shape, for clips (B, C, T, H, W).
+        method: The method to call: ``"forward"``, or ``"features"`` to leave the head out.
+
+    Returns:
+        Multiply-adds (half of what torch counts as floating-point operations).
+    """
+    # It loads hundreds of modules of torch: only those pay who count.
+    from torch.utils.flop_counter import FlopCounterMode
+
+    ghost = on_meta(model).eval()
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        getattr(ghost, method)(torch.empty(shape, device="meta", dtype=dtype))
+    return counter.get_total_flops() // 2

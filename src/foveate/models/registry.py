@@ -1,0 +1,145 @@
+"""Names of models and the functions that build them.
+
+A family is one module of this package whose builders carry ``@register``. The modules are
+imported on the first question to the registry, so adding a model adds one file and no list.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from foveate.core.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Builder = TypeVar("Builder", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One registered architecture.
+
+    Attributes:
+        name: The architecture, without tag or backbone.
+        build: Returns a freshly initialised module.
+        tiny: Arguments of ``build`` that give a small network for tests.
+        tiny_input: Shape of a clip (B, C, T, H, W) that fits the small network.
+        streaming: Whether the module has the functional step form.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    tiny: Mapping[str, Any] = field(default_factory=dict)
+    tiny_input: tuple[int, ...] = (2, 3, 4, 32, 32)
+    streaming: bool = False
+
+
+_ENTRIES: dict[str, ModelEntry] = {}
+
+
+def register(
+    name: str,
+    *,
+    tiny: Mapping[str, Any] | None = None,
+    tiny_input: tuple[int, ...] = (2, 3, 4, 32, 32),
+    streaming: bool = False,
+) -> Callable[[Builder], Builder]:
+    """Enter a builder function under an architecture name.
+
+    Args:
+        name: Architecture name, lower case with hyphens, without tag or backbone.
+        tiny: Arguments that make the builder return a small network for contract tests.
+        tiny_input: Clip shape (B, C, T, H, W) for the small network.
+        streaming: True when the module offers ``initial_state`` and ``step``.
+
+    Raises:
+        ModelError: The name is malformed or already taken by another function.
+    """
+    if name != name.lower() or not name or set(name) & set(".:/ "):
+        raise ModelError(f"{name!r} is no architecture name (lower case and hyphens only)")
+
+    def enter(build: Builder) -> Builder:
+        known = _ENTRIES.get(name)
+        if known is not None and known.build.__qualname__ != build.__qualname__:
+            raise ModelError(f"the model name {name!r} is registered twice")
+        _ENTRIES[name] = ModelEntry(name, build, dict(tiny or {}), tiny_input, streaming)
+        return build
+
+    return enter
+
+
+@cache
+def _discover() -> None:
+    """Import every family module of this package once."""
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.ispkg and not module.name.startswith("_"):
+            importlib.import_module(f"{__package__}.{module.name}")
+
+
+def available() -> list[str]:
+    """Return the names of all architectures, sorted."""
+    _discover()
+    return sorted(_ENTRIES)
+
+
+def entry(name: str) -> ModelEntry:
+    """Return what is registered under an architecture name.
+
+    Raises:
+        ModelError: No such architecture; the error names the nearest one.
+    """
+    _discover()
+    if name not in _ENTRIES:
+        near = difflib.get_close_matches(name, _ENTRIES, n=1, cutoff=0.0)
+        cure = f"did you mean {near[0]!r}?" if near else None
+        raise ModelError(f"there is no model {name!r}", cure)
+    return _ENTRIES[name]
+
+
+def create(name: str, **config: Any) -> nn.Module:
+    """Build a freshly initialised model.
+
+    Args:
+        name: An architecture; a name with a weights tag is for ``load``.
+        **config: Arguments of the architecture's builder, for example ``num_classes``.
+
+    Raises:
+        ModelError: Unknown name or argument, or a name that asks for weights.
+    """
+    arch, tag = split_name(name)
+    if tag is not None:
+        entry(arch)
+        raise ModelError(f"{name!r} names weights", f"use load({name!r}) or create({arch!r})")
+    found = entry(arch)
+    known = inspect.signature(found.build).parameters
+    for key in config:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            cure = f"did you mean {near[0]!r}?" if near else None
+            raise ModelError(f"{arch} has no setting {key!r}", cure)
+    return found.build(**config)
+
+
+def create_tiny(name: str) -> nn.Module:
+    """Build the small configuration of an architecture, as the contract tests use it."""
+    found = entry(name)
+    return found.build(**found.tiny)
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """Split ``ARCH[.TAG][:BACKBONE]`` into architecture and tag; the backbone is dropped.
+
+    >>> split_name("movinet-a0-stream-lite.k600")
+    ('movinet-a0-stream-lite', 'k600')
+    """
+    arch, _, tag = name.partition(":")[0].partition(".")
+    return arch, tag or None

@@ -1,0 +1,45 @@
+"""Streaming state as a value: a plain dictionary of tensors with the batch first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from foveate.core.errors import ModelError
+
+State = dict[str, torch.Tensor]
+
+
+def stack_states(states: Sequence[State]) -> State:
+    """Join the states of several streams into the state of one batch.
+
+    Args:
+        states: One state per stream (or per group of streams), of one model and one
+            resolution. The streams may differ in age: every entry has the batch first.
+
+    Returns:
+        A new state whose batch is the sum of the batches, in order.
+
+    Raises:
+        ModelError: No states, or states of different models or resolutions.
+    """
+    if not states:
+        raise ModelError("there are no states to stack")
+    keys = states[0].keys()
+    for state in states[1:]:
+        if state.keys() != keys:
+            raise ModelError("states of different models cannot be stacked")
+        for key in keys:
+            if state[key].shape[1:] != states[0][key].shape[1:]:
+                raise ModelError(
+                    f"states of different resolutions cannot be stacked ({key}: "
+                    f"{tuple(state[key].shape[1:])} and {tuple(states[0][key].shape[1:])})"
+                )
+    return {key: torch.cat([state[key] for state in states]) for key in keys}
+
+
+def split_state(state: State) -> list[State]:
+    """Take a batch's state apart into one state per stream (the tensors are copies)."""
+    batch = next(iter(state.values())).shape[0]
+    return [{key: value[i : i + 1].clone() for key, value in state.items()} for i in range(batch)]

@@ -1,0 +1,1 @@
+"""Pretrained weights: the table, finding and fetching files, importing, loading."""

@@ -1,0 +1,142 @@
+"""From the arrays of a foreign file to the parameters of our modules.
+
+An importer turns a file's bytes into named arrays; ``fill`` puts them into a module and lists
+whatever is missing, left over or of the wrong shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foveate.core.errors import WeightsError
+from foveate.models.weights.tflite import Graph, Operator, read_tflite
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
+    Arrays = dict[str, NDArray[Any]]
+
+# Raise it when an importer gives other numbers or names: cached conversions are remade.
+VERSION = 1
+
+_ROLES = ("expansion", "feature_temporal", "feature", "projection", "skip_project")
+
+
+def import_movinet_tflite(data: bytes, source: str = "the file") -> Arrays:
+    """Read the weights of a quantised MoViNet stream network.
+
+    The roles are taken from the operations in order, not from the tensors: the converter merges
+    equal tensors, so that some biases carry the names of other layers as well.
+
+    Returns:
+        Arrays named as our module names its parameters, ``blocks.block1_layer0.feature.weight``
+        and so on; convolution kernels as (out, in / groups, kh, kw).
+
+    Raises:
+        WeightsError: Damaged, or not such a network.
+    """
+    graph = read_tflite(data, source)
+    arrays: Arrays = {}
+    for operator in graph.operators:
+        try:
+            for name, array in _operator_arrays(graph, operator).items():
+                if name in arrays:
+                    raise WeightsError(f"{name} occurs twice")
+                arrays[name] = array
+        except WeightsError as error:
+            raise WeightsError(f"{source}: {error.cause}") from error
+    return arrays
+
+
+def _operator_arrays(graph: Graph, operator: Operator) -> Arrays:
+    """Return the parameters that one operation holds, none for most."""
+    if operator.kind in ("CONV_2D", "DEPTHWISE_CONV_2D") and len(operator.inputs) == 3:
+        kernel, bias = (graph.tensors[i] for i in operator.inputs[1:])
+        name = _module_name(kernel.name, operator.kind, kernel.shape)
+        weight = kernel.values()
+        if weight.ndim != 4:
+            raise WeightsError(f"{name}: a kernel of shape {weight.shape}")
+        # OHWI to OIHW, and 1HWC to C1HW for depthwise.
+        depthwise = operator.kind == "DEPTHWISE_CONV_2D"
+        weight = weight.transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2))
+        if name in ("classifier_head", "classifier"):
+            weight = weight[:, :, 0, 0]
+        return {f"{name}.weight": weight, f"{name}.bias": bias.values()}
+    if operator.kind == "MUL":
+        for index in operator.inputs:
+            tensor = graph.tensors[index]
+            if tensor.data is not None and "/rezero/" in tensor.name:
+                name = _layer(tensor.name) + ".rezero"
+                return {name: _scalar(tensor.values(), name)}
+    return {}
+
+
+def _module_name(tensor_name: str, kind: str, shape: tuple[int, ...]) -> str:
+    """Name of our module for the kernel of a convolution."""
+    first = tensor_name.split(";")[0]
+    if "/stem/" in first:
+        return "stem"
+    if "/head/project/" in first:
+        return "head_project"
+    if "classifier_head/classifier/" in first:
+        return "classifier"
+    if "classifier_head/head/" in first:
+        return "classifier_head"
+    if "/conv2d_temporal/" in first or (kind == "DEPTHWISE_CONV_2D" and shape[2:3] == (1,)):
+        return _layer(first) + ".feature_temporal"
+    for role in _ROLES:
+        if f"/{role}/" in first:
+            return f"{_layer(first)}.{role}"
+    raise WeightsError(f"a convolution of unknown role: {first!r}")
+
+
+def _layer(tensor_name: str) -> str:
+    """``blocks.block{b}_layer{l}`` out of a tensor's name."""
+    for part in tensor_name.split(";")[0].split("/"):
+        if part.startswith("block") and "_layer" in part:
+            return f"blocks.{part}"
+    raise WeightsError(f"a tensor of no layer: {tensor_name!r}")
+
+
+def _scalar(values: NDArray[Any], name: str) -> NDArray[Any]:
+    """The one number of an array that the converter spread over a whole map."""
+    if values.size == 0 or values.min() != values.max():
+        raise WeightsError(f"{name} is not one number")
+    return np.asarray(values.flat[0], np.float32)
+
+
+IMPORTERS: Mapping[str, Callable[[bytes, str], Arrays]] = {
+    "movinet-a0-stream-lite": import_movinet_tflite,
+}
+
+
+def fill(module: nn.Module, arrays: Mapping[str, Any], source: str = "the file") -> None:
+    """Copy arrays into a module's parameters and buffers, all of them and nothing else.
+
+    Args:
+        module: Receives the values in its own dtype and memory format.
+        arrays: NumPy arrays or tensors by state-dict name.
+        source: What to call the origin in errors.
+
+    Raises:
+        WeightsError: Names missing or left over, or shapes that differ; it lists them.
+    """
+    import torch
+
+    own = module.state_dict(keep_vars=True)
+    faults = [f"missing {name}" for name in own if name not in arrays]
+    faults += [f"unused {name}" for name in arrays if name not in own]
+    for name in own.keys() & arrays.keys():
+        have, want = tuple(arrays[name].shape), tuple(own[name].shape)
+        if have != want:
+            faults.append(f"{name} is {have}, not {want}")
+    if faults:
+        more = f" and {len(faults) - 12} more" if len(faults) > 12 else ""
+        raise WeightsError(f"{source} does not fit: {', '.join(sorted(faults)[:12])}{more}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(torch.as_tensor(arrays[name]))

@@ -1,0 +1,158 @@
+"""From a name to a ready model: find, check, convert once, fill.
+
+Converted weights are kept as safetensors in the cache, under the sha256 of their source and
+the version of the importer. The cache is an optimisation: when it cannot be read or written,
+the weights are converted again.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foveate.core.errors import WeightsError
+from foveate.models.registry import create
+from foveate.models.weights.convert import IMPORTERS, VERSION, fill
+from foveate.models.weights.download import Progress
+from foveate.models.weights.resolve import cache_folder, locate
+from foveate.models.weights.table import WeightEntry, find
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_CHECKSUM = "crc32"
+
+
+def load(
+    name: str,
+    *,
+    offline: bool = False,
+    progress: Progress | None = None,
+    num_classes: int | None = None,
+) -> tuple[nn.Module, WeightEntry, tuple[str, ...]]:
+    """Return a pretrained model, its table entry and its labels.
+
+    Args:
+        name: ``ARCH.TAG``, for example ``movinet-a0-stream-lite.k600``.
+        offline: Never touch the network.
+        progress: Called with (bytes so far, bytes in total) during a download.
+        num_classes: Another number of outputs: the classifier is then fresh, everything before
+            it pretrained, and there are no labels.
+
+    Returns:
+        The module in evaluation mode, with gradients enabled; the entry; one label per class.
+
+    Raises:
+        WeightsError: Unknown, missing, damaged or misfitting weights.
+    """
+    entry = find(name)
+    tensors = converted(entry, offline=offline, progress=progress)
+    if num_classes is None or num_classes == entry.num_classes:
+        model = _unset(entry.arch, entry.num_classes)
+        labels = read_labels(entry, offline=offline, progress=progress)
+    else:
+        model = create(entry.arch, num_classes=num_classes)
+        own = model.state_dict()
+        tensors.update({k: v for k, v in own.items() if k.startswith("classifier.")})
+        labels = ()
+    fill(model, tensors, entry.file.name)
+    return model.eval(), entry, labels
+
+
+def _unset(arch: str, num_classes: int) -> nn.Module:
+    """Build a model without drawing its random values: drawing them costs most of a load."""
+    from torch.overrides import TorchFunctionMode
+
+    class NoDraws(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            given = kwargs or {}
+            if getattr(func, "__module__", None) == "torch.nn.init":
+                return given["tensor"] if "tensor" in given else args[0]
+            return func(*args, **given)
+
+    with NoDraws():
+        return create(arch, num_classes=num_classes)
+
+
+def read_labels(
+    entry: WeightEntry, *, offline: bool = False, progress: Progress | None = None
+) -> tuple[str, ...]:
+    """Return the names of an entry's classes, in order.
+
+    Raises:
+        WeightsError: The file is missing or has another number of lines.
+    """
+    path = locate(entry.labels, offline=offline, progress=progress)
+    labels = tuple(path.read_text(encoding="utf-8").splitlines())
+    if len(labels) != entry.num_classes:
+        raise WeightsError(f"{path}: {len(labels)} labels for {entry.num_classes} classes")
+    return labels
+
+
+def converted(
+    entry: WeightEntry, *, offline: bool = False, progress: Progress | None = None
+) -> dict[str, torch.Tensor]:
+    """Return an entry's parameters by name, from the cache or freshly imported."""
+    kept = cache_folder() / f"{entry.name}-{entry.file.sha256[:16]}-v{VERSION}.safetensors"
+    tensors = _read_kept(kept)
+    if tensors is not None:
+        return tensors
+    import torch
+
+    source = locate(entry.file, offline=offline, progress=progress)
+    arrays = IMPORTERS[entry.arch](source.read_bytes(), source.name)
+    tensors = {key: torch.from_numpy(array.copy()) for key, array in arrays.items()}
+    _keep(kept, tensors)
+    return tensors
+
+
+def _checksum(tensors: dict[str, torch.Tensor]) -> str:
+    """A checksum over names and values: against accidents, not against forgery."""
+    value = 0
+    for key in sorted(tensors):
+        value = zlib.crc32(key.encode(), value)
+        value = zlib.crc32(tensors[key].numpy().tobytes(), value)
+    return f"{value:08x}"
+
+
+def _read_kept(path: Path) -> dict[str, torch.Tensor] | None:
+    """Return kept tensors, or None when there are none or they are damaged."""
+    if not path.is_file():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stored:
+            expected = (stored.metadata() or {}).get(_CHECKSUM)
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, RuntimeError):
+        return None
+    return tensors if _checksum(tensors) == expected else None
+
+
+def _keep(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write converted tensors so that no reader sees half a file; failure costs only time."""
+    from safetensors.torch import save
+
+    data = save(tensors, metadata={_CHECKSUM: _checksum(tensors)})
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+        partial = Path(name)
+        with os.fdopen(handle, "wb") as sink:
+            sink.write(data)
+            sink.flush()
+            os.fsync(sink.fileno())
+        partial.replace(path)
+    except OSError:
+        pass
+    finally:
+        if partial is not None:
+            with suppress(OSError):
+                partial.unlink()

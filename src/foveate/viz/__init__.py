@@ -1,0 +1,50 @@
+"""Draws what it is given into frames, pages and terminals; knows nothing of models.
+
+The functions load when they are first used, so that a caller that draws nothing pays for neither
+OpenCV nor rich. `report` itself is reached as `foveate.viz.report.report`: exporting a function
+under the name of its module would make the name mean two things.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from foveate.viz.jpeg import to_jpeg
+    from foveate.viz.overlay import annotate, annotate_video
+    from foveate.viz.report import write_report
+    from foveate.viz.terminal import print_line, print_result, print_summary
+    from foveate.viz.timeline import timeline_svg
+
+_HOMES = {
+    "annotate": "overlay",
+    "annotate_video": "overlay",
+    "print_line": "terminal",
+    "print_result": "terminal",
+    "print_summary": "terminal",
+    "timeline_svg": "timeline",
+    "to_jpeg": "jpeg",
+    "write_report": "report",
+}
+
+__all__ = [
+    "annotate",
+    "annotate_video",
+    "print_line",
+    "print_result",
+    "print_summary",
+    "timeline_svg",
+    "to_jpeg",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

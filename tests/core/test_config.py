@@ -1,0 +1,81 @@
+"""Configuration: typed, explained in one line, saved as YAML."""
+
+import pytest
+import yaml
+
+from foveate.core import ConfigError
+from foveate.core.config import apply_sets, build, read_yaml, to_yaml
+from foveate.pipeline.presets import PRESETS, Preset, edit, resolve
+
+
+def test_round_trip_through_yaml() -> None:
+    for preset in PRESETS.values():
+        assert build(Preset, yaml.safe_load(to_yaml(preset))) == preset
+
+
+@pytest.mark.parametrize(
+    ("values", "says", "cure"),
+    [
+        ({"lok": {}}, "unknown key lok", "did you mean look?"),
+        ({"look": {"rat": 3}}, "unknown key look.rat", "did you mean rate?"),
+        ({"budget": {"macs": 3}}, "unknown key budget.macs", "did you mean macs_per_second?"),
+        ({"top_k": 0}, "top_k", None),
+        ({"look": {"name": "magic"}}, "look", None),
+        ({"look": {"rate": "abc"}}, "look.rate", None),
+    ],
+)
+def test_faults_are_named_with_the_cure(values, says, cure) -> None:
+    with pytest.raises(ConfigError) as error:
+        edit(Preset(), values)
+    assert says in error.value.cause
+    assert "\n" not in str(error.value)
+    assert error.value.cure == cure
+
+
+def test_changing_the_policy_drops_the_other_one_s_fields() -> None:
+    preset = edit(Preset(), {"look": {"name": "uniform", "rate": 2.0}})
+    changed = edit(preset, {"look": {"name": "keyframes-first", "least": 4}})
+    assert changed.look.model_dump() == {
+        "name": "keyframes-first", "rate": None, "chunk": 10, "least": 4,
+    }  # fmt: skip
+
+
+def test_sets_reach_into_nested_values_and_read_yaml() -> None:
+    values = apply_sets({"look": {"rate": 1.0}}, ["look.chunk=3", "window=2.5", "a.b.c=[1, x]"])
+    assert values == {"look": {"rate": 1.0, "chunk": 3}, "window": 2.5, "a": {"b": {"c": [1, "x"]}}}
+
+
+@pytest.mark.parametrize("item", ["noequals", "=3", "look.rate.deep=1"])
+def test_a_set_that_cannot_be_applied_says_so(item) -> None:
+    with pytest.raises(ConfigError):
+        apply_sets({"look": {"rate": 1.0}}, [item])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("- a\n- b\n", "holds a list"), ("a: [1\n", "not YAML"), ("!!python/object:os.x {}", "YAML")],
+)
+def test_yaml_that_is_no_mapping_or_holds_code_is_refused(tmp_path, text, says) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        read_yaml(path)
+
+
+def test_missing_yaml(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_yaml(tmp_path / "none.yaml")
+
+
+def test_resolution_order_path_then_preset_then_model(tmp_path, monkeypatch) -> None:
+    assert resolve("keyframes-movinet-a0-stream-lite")[0] == "keyframes-movinet-a0-stream-lite"
+    assert resolve("movinet-a0-stream-lite.k600") == (None, Preset())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "movinet-a0-stream-lite.k600").mkdir()
+    with pytest.raises(Exception, match="not a trained model"):
+        resolve("movinet-a0-stream-lite.k600")
+
+
+def test_unknown_model_names_the_nearest() -> None:
+    with pytest.raises(Exception, match="did you mean movinet-a0-stream-lite"):
+        resolve("movinet-a0-stream-lit.k600")

@@ -1,0 +1,65 @@
+"""The public face: small, exact, lazy and silent."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import foveate
+from foveate.core import Result
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "av", "cv2", "numpy")
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_all_is_exact() -> None:
+    assert foveate.__all__ == sorted(foveate.__all__, key=lambda name: (name.lower(), name))
+    for name in foveate.__all__:
+        assert getattr(foveate, name) is not None
+    assert set(dir(foveate)) == set(foveate.__all__)
+
+
+def test_import_is_silent_light_and_offline() -> None:
+    code = (
+        "import socket, sys\n"
+        "def no(*a, **k): raise AssertionError('network at import')\n"
+        "socket.socket.connect = no\n"
+        "import foveate, foveate.models.weights.table\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    assert run(code).strip() == "[]"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['foveate', '--help']\n"
+        "from foveate.app.main import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)\n"
+        f"assert not [m for m in {HEAVY!r} if m in sys.modules]"
+    )
+    assert "predict" in run(code)
+
+
+def test_the_committed_schema_is_the_code_s() -> None:
+    committed = json.loads((ROOT / "docs" / "result.schema.json").read_text("utf-8"))
+    assert committed == Result.model_json_schema(by_alias=True, mode="serialization"), (
+        "type: python scripts/write_result_schema.py"
+    )
+
+
+def test_no_path_of_a_machine_and_nothing_outside_the_repository() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert ".." not in makefile.replace("...", "")
+    assert "/home" not in makefile
+    assert "/root" not in makefile

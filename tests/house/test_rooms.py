@@ -1,0 +1,97 @@
+"""The plan of the house: imports go down only, and third parties stay inside their fences."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import foveate
+
+SOURCE = Path(foveate.__file__).parent
+LEVELS = {
+    "core": 0, "scale": 1, "media": 2, "viz": 2, "data": 3, "models": 3, "policy": 4,
+    "pipeline": 5, "evaluate": 6, "train": 7, "search": 8, "app": 9,
+}  # fmt: skip
+NARROW = {"models": {"core"}, "policy": {"core", "models"}}
+FENCES = {
+    "av": {"media"},
+    "cv2": {"media", "viz", "data", "app"},
+    "timm": {"models", "data"},
+    "torchvision": {"models", "data"},
+    "tflite": {"models"},
+    "ray": {"scale", "search"},
+    "optuna": {"search"},
+    "sklearn": {"evaluate"},
+    "matplotlib": {"viz"},
+    "fastapi": {"app"},
+    "typer": {"app"},
+    "onnxruntime": {"pipeline"},
+    "openvino": {"pipeline"},
+}
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def imported(path: Path) -> list[str]:
+    """Full names of everything a file imports, wherever in the file."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def room_of(path: Path) -> str | None:
+    parts = path.relative_to(SOURCE).parts
+    return parts[0] if len(parts) > 1 else None
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_down_and_respect_fences(path: Path) -> None:
+    room = room_of(path)
+    if room is None:
+        return  # the package's own face may name every room
+    assert room in LEVELS, f"{room} is no room of the house"
+    for name in imported(path):
+        top, *rest = name.split(".")
+        if top != "foveate":
+            assert room in FENCES.get(top, {room}), f"{top} is fenced off from {room}"
+            continue
+        if not rest or rest[0] not in LEVELS:
+            assert rest[:1] == ["__version__"], f"{room} imports the package's face: {name}"
+            continue
+        other = rest[0]
+        if other == room:
+            continue
+        assert LEVELS[other] < LEVELS[room], f"{room} imports {other}, which is not below it"
+        if room in NARROW:
+            assert other in NARROW[room], f"{room} may import {NARROW[room]} only, not {other}"
+
+
+def test_the_walk_sees_the_house() -> None:
+    """A guard against this test passing because it looked at nothing."""
+    assert {room_of(path) for path in FILES} >= {"core", "media", "models", "pipeline", "app"}
+    assert len(FILES) > 40
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_files_stay_readable(path: Path) -> None:
+    lines = len(path.read_text("utf-8").splitlines())
+    assert lines <= (600 if room_of(path) == "models" else 400), f"{path}: {lines} lines"
+
+
+def test_no_name_that_says_nothing() -> None:
+    assert not [p for p in FILES if p.stem in {"utils", "helpers", "misc", "common"}]
+
+
+def test_loaded_files_hold_no_code() -> None:
+    """No pickle anywhere; `torch.load` only with weights_only=True."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert not called.startswith(("pickle.", "dill.", "joblib.")), path
+                if called == "torch.load":
+                    assert "weights_only=True" in ast.unparse(node), path

@@ -1,0 +1,261 @@
+"""The loop on real files: savings happen, the ledger is honest, windows and cuts are right."""
+
+import numpy as np
+import pytest
+import torch
+
+from clips import encode, picture
+from foveate.core import Evidence, MediaError, More, Selection, Stop
+from foveate.media import Video
+from foveate.policy import AtEnd, Confident, Uniform
+from tiny_weights import LABELS, SPEC
+
+
+class Watch:
+    """Counts what really reaches the network's convolutions and its head."""
+
+    def __init__(self, network) -> None:
+        self.network, self.frames, self.answers = network, 0, 0
+        self.step, self.classify = network.module.step_features, network.module.classify
+
+    def __enter__(self):
+        def step(x, state):
+            self.frames += x.shape[0] * x.shape[2]
+            return self.step(x, state)
+
+        def classify(pooled):
+            self.answers += 1
+            return self.classify(pooled)
+
+        self.network.module.step_features = step
+        self.network.module.classify = classify
+        return self
+
+    def __exit__(self, *exc) -> None:
+        del self.network.module.step_features, self.network.module.classify
+
+
+class StopAfter:
+    """A decision that is sure after so many asks."""
+
+    eager = True
+
+    def __init__(self, asks: int) -> None:
+        self.left = asks
+
+    def __call__(self, evidence, budget):
+        self.left -= 1
+        return Stop(1.0) if self.left <= 0 else More(0.0)
+
+
+def reference(network, pixels) -> np.ndarray:
+    """Softmax scores of a whole clip (T, S, S, 3) by the unfused network in clip form."""
+    x = torch.from_numpy(pixels).float().div(255).permute(3, 0, 1, 2)[None]
+    with torch.no_grad():
+        return network.reference(x)[0].softmax(-1).numpy()
+
+
+def test_prediction_is_the_network_s_on_the_right_frames(make, network) -> None:
+    data = encode(frames=40)  # 1.6 s: one window
+    result = make().predict(data)
+    with Video(data) as video:
+        clip = video.frames([i * 0.2 for i in range(8)], (43, 32))
+    scores = reference(network, clip.pixels[:, :, 5:37])
+    assert [s.index for s in result.labels] == list(np.argsort(-scores)[:5])
+    assert [s.score for s in result.labels] == pytest.approx(sorted(scores)[::-1][:5], rel=1e-4)
+    assert result.labels[0].label == LABELS[result.labels[0].index]
+    assert result.duration == pytest.approx(1.6)
+    assert result.trace.steps[0].frames == pytest.approx([i * 0.2 for i in range(8)])
+    assert result.trace.steps[-1].exit == "final"
+    assert result.trace.size == [64, 48]
+
+
+def test_windows_are_decided_apart_and_averaged(make, network) -> None:
+    data = encode(frames=125)  # 5 s: windows of 2, 2 and 1 seconds
+    result = make(none_below=0.0).predict(data)
+    with Video(data) as video:
+        frames = video.frames([i * 0.2 for i in range(25)], (43, 32)).pixels[:, :, 5:37]
+    parts = [reference(network, frames[i : i + 10]) for i in (0, 10, 20)]
+    assert result.labels[0].score == pytest.approx(float(np.mean(parts, 0).max()), rel=1e-4)
+    assert result.segments[0].start == 0.0
+    assert result.segments[-1].end == pytest.approx(5.0)
+    for a, b in zip(result.segments, result.segments[1:], strict=False):
+        assert a.end == b.start
+        assert a.index != b.index
+    assert result.cost.stage("head").calls == 3
+
+
+def test_ledger_counts_what_ran(make, network) -> None:
+    with Watch(network) as watch:
+        result = make().predict(encode(frames=125))
+    cost = result.cost
+    assert watch.frames == 25
+    per_frame = network.observe_macs((1, 3, 1, SPEC.size, SPEC.size))
+    assert cost.stage("network").macs == 25 * per_frame
+    assert cost.stage("head").macs == watch.answers * network.answer_macs(1)
+    assert cost.macs == sum(stage.macs for stage in cost.stages)
+    assert cost.seconds == pytest.approx(sum(stage.seconds for stage in cost.stages))
+    assert cost.frames_decoded >= 25
+    assert cost.bytes_read > 0
+    assert all(stage.seconds >= 0 for stage in cost.stages)
+
+
+def test_macs_are_the_flop_counter_s(network) -> None:
+    from foveate.models.macs import count_macs
+
+    for shape in ((1, 3, 1, 32, 32), (2, 3, 7, 32, 32), (1, 3, 3, 32, 43)):
+        assert network.observe_macs(shape) == count_macs(network.reference, shape, "features")
+    whole = count_macs(network.reference, (3, 3, 1, 32, 32), "forward")
+    assert network.answer_macs(3) == whole - network.observe_macs((3, 3, 1, 32, 32))
+
+
+def test_stopping_early_skips_network_head_and_decoder(make, network) -> None:
+    data = encode(frames=50, gop=50)
+    full, early = make(), make(look=Uniform(5.0, chunk=2), decide=StopAfter(1))
+    with Watch(network) as all_of_it:
+        whole = full.predict(data)
+    with Watch(network) as part:
+        result = early.predict(data)
+    assert (all_of_it.frames, part.frames, part.answers) == (10, 2, 1)
+    assert result.cost.stage("network").macs * 5 == whole.cost.stage("network").macs
+    # Frames 0 and 5 were wanted; what lies behind them was never decoded.
+    assert result.cost.frames_decoded <= 1 + 6 + 2 < whole.cost.frames_decoded
+    assert result.trace.steps[0].gate == 1.0
+    assert result.segments[0].end == pytest.approx(2.0)
+
+
+def test_keyframes_first_decodes_key_frames_only_when_sure(make, network) -> None:
+    data = encode(frames=50, gop=10)  # key frames every .4 s
+    look = {"name": "keyframes-first"}
+    with Watch(network) as watch:
+        sure = make(look=look, decide={"name": "confident", "threshold": 1e-6}).predict(data)
+    assert watch.frames == 5
+    assert sure.cost.frames_decoded == 5
+    assert sure.trace.steps[0].frames == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6])
+    with Watch(network) as watch:
+        unsure = make(look=look, decide={"name": "confident", "threshold": 1.0}).predict(data)
+    assert watch.frames == 5 + 10
+    assert unsure.cost.frames_decoded > sure.cost.frames_decoded
+    grid_only = make().predict(data)
+    assert unsure.labels == pytest.approx(grid_only.labels) or all(
+        a.score == pytest.approx(b.score, rel=1e-4)
+        for a, b in zip(unsure.labels, grid_only.labels, strict=True)
+    )
+
+
+def test_scene_cut_resets_the_state(make, network) -> None:
+    def draw(number, size):
+        scene = picture(0, size).copy()
+        return scene if number < 30 else 255 - scene // 4
+
+    data = encode(frames=45, draw=draw)  # 1.8 s, the cut at 1.2 s
+    result = make(cut_threshold=0.3, none_below=0.0, window=4.0).predict(data)
+    steps = result.trace.steps
+    assert result.cost.stage("head").calls == 2
+    assert [t for s in steps for t in s.frames] == pytest.approx([i * 0.2 for i in range(9)])
+    with Video(data) as video:
+        frames = video.frames([i * 0.2 for i in range(9)], (43, 32)).pixels[:, :, 5:37]
+    expected = (reference(network, frames[:6]) + reference(network, frames[6:])) / 2
+    assert result.labels[0].score == pytest.approx(float(expected.max()), rel=1e-4)
+    # Frames of the chunk behind the cut were kept, not decoded again.
+    assert result.cost.frames_decoded <= 45 + 2
+
+
+def test_gap_in_time_starts_a_new_window(make) -> None:
+    times = [i / 25 for i in range(25)] + [60 + i / 25 for i in range(25)]
+    result = make(none_below=0.0).predict(encode(frames=50, times=times))
+    looked = [t for s in result.trace.steps for t in s.frames]
+    assert max(t for t in looked if t < 30) < 12
+    assert min(t for t in looked if t > 30) == pytest.approx(60.0, abs=0.05)
+    assert len(looked) < 80  # the minute of nothing was not sampled
+
+
+def test_none_is_the_label_below_the_threshold(make) -> None:
+    result = make(none_below=1.0).predict(encode(frames=20))
+    assert [(s.label, s.index) for s in result.segments] == [("none", None)]
+    assert result.labels
+
+
+def test_batch_gives_what_one_by_one_gives(make, network) -> None:
+    sources = [encode(frames=n, first=n) for n in (20, 60, 35)]
+    one = [make().predict(data) for data in sources]
+    with Watch(network) as watch:
+        together = list(make().predict_many(sources, batch=3))
+    assert watch.frames == 4 + 12 + 7
+    for a, b in zip(one, together, strict=True):
+        assert [s.index for s in a.labels] == [s.index for s in b.labels]
+        assert [s.score for s in a.labels] == pytest.approx([s.score for s in b.labels], abs=1e-5)
+        assert a.cost.macs == b.cost.macs
+        assert a.segments[-1].end == pytest.approx(b.segments[-1].end)
+
+
+def test_one_bad_source_of_a_batch_costs_one_result(make) -> None:
+    good = encode(frames=20)
+    results = list(make().predict_many([good, b"hello there", good, "no.mp4"], batch=2))
+    assert [r.ok for r in results] == [True, False, True, False]
+    assert "text, not a video" in results[1].error.message
+    assert results[3].source == "no.mp4"
+    assert results[3].error.kind == "media"
+
+
+def test_arrays_files_and_bytes_agree(make, tmp_path) -> None:
+    data = encode(container="matroska", codec="ffv1", pix_fmt="bgr0", frames=30)
+    path = tmp_path / "a clip.mkv"
+    path.write_bytes(data)
+    with Video(data) as video:
+        frames = video.frames([i / 25 for i in range(30)]).pixels
+    recogniser = make()
+    answers = [recogniser.predict(path), recogniser.predict(data)]
+    with path.open("rb") as file:
+        answers.append(recogniser.predict(file))
+    for other in answers[1:]:
+        assert other.labels == answers[0].labels
+    in_memory = recogniser.predict(frames, fps=25.0)
+    assert in_memory.labels[0].score == pytest.approx(answers[0].labels[0].score, abs=0.02)
+    assert in_memory.source == "<array>"
+
+
+def test_budget_in_macs_is_kept(make, network) -> None:
+    per_frame = network.observe_macs((1, 3, 1, 32, 32))
+    allowed = 2.0 * per_frame + network.answer_macs(1) / 2
+    result = make(budget={"macs_per_second": allowed}).predict(encode(frames=150))
+    assert result.cost.macs <= allowed * 6.0 * 1.05
+    assert result.cost.macs > allowed * 6.0 * 0.5
+    assert not [w for w in result.warnings if "budget" in w]
+
+
+def test_budget_that_cannot_be_kept_is_said(make) -> None:
+    result = make(budget={"ms_per_frame": 1e-6}).predict(encode(frames=150))
+    assert [w for w in result.warnings if "over budget" in w]
+    looked = [t for s in result.trace.steps for t in s.frames]
+    assert len(looked) <= 10 + 2  # after the first window, one look each
+
+
+def test_a_policy_s_own_object_is_used(make) -> None:
+    class OneFrame:
+        def __call__(self, sample, window, memory, budget):
+            times = () if memory else (window.start + 0.4,)
+            return Selection(times=times, fallback=True), True
+
+    result = make(look=OneFrame(), decide=AtEnd()).predict(encode(frames=20))
+    assert result.trace.steps[0].frames == pytest.approx([0.4])
+    assert result.trace.steps[0].fallback
+
+
+def test_a_policy_that_looks_nowhere_ends_and_one_that_leaves_its_window_is_refused(make) -> None:
+    def blind(sample, window, memory, budget):
+        return Selection(), None
+
+    def astray(sample, window, memory, budget):
+        return Selection(times=(window.end + 1.0,)), None
+
+    with pytest.raises(MediaError, match="no frame"):
+        make(look=blind).predict(encode(frames=60))
+    with pytest.raises(ValueError, match="outside its window"):
+        make(look=astray).predict(encode(frames=60))
+
+
+def test_evidence_names_its_exit() -> None:
+    evidence = Evidence({"a": torch.zeros(1, 2), "b": torch.ones(1, 2)})
+    assert evidence.exit == "b"
+    assert isinstance(Confident(0.1)(evidence, None), Stop)
