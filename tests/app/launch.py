@@ -9,5 +9,8 @@ import tiny_weights  # noqa: E402
 from foveate.app import main  # noqa: E402
 
 tiny_weights.enter(Path(sys.argv[1]))
-sys.argv = ["foveate", *sys.argv[2:]]
+words = sys.argv[2:]
+if words[:1] == ["predict"]:
+    words[1:1] = ["--model", tiny_weights.NAME]
+sys.argv = ["foveate", *words]
 main.main()

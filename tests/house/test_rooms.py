@@ -15,7 +15,7 @@ LEVELS = {
 NARROW = {"models": {"core"}, "policy": {"core", "models"}}
 FENCES = {
     "av": {"media"},
-    "cv2": {"media", "viz", "data", "app"},
+    "cv2": {"media", "viz", "data"},
     "timm": {"models", "data"},
     "torchvision": {"models", "data"},
     "tflite": {"models"},

@@ -6,12 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from foveate.core import FoveateError, Result
 from foveate.media import Limits, Video, VideoWriter
-from foveate.viz import annotate_video
+from foveate.viz import annotate_video, letterbox
 
 MOST_ROWS = 1080  # larger sources are drawn at this height: the picture is for looking at
 
@@ -93,22 +90,7 @@ class _Last:
 
     def write(self, frame: Any, seconds: float) -> None:
         self.seconds = self._offset + seconds
-        self._writer.write(fit(frame, self._size), self.seconds)
-
-
-def fit(frame: Any, size: tuple[int, int]) -> Any:
-    """A (H, W, 3) frame inside `(width, height)`, its shape kept, black around it."""
-    width, height = size
-    rows, columns = frame.shape[:2]
-    if (columns, rows) == size:
-        return frame
-    scale = min(width / columns, height / rows)
-    inner = (max(1, round(columns * scale)), max(1, round(rows * scale)))
-    scaled = cv2.resize(frame, inner, interpolation=cv2.INTER_AREA)
-    out = np.zeros((height, width, 3), np.uint8)
-    top, left = (height - inner[1]) // 2, (width - inner[0]) // 2
-    out[top : top + inner[1], left : left + inner[0]] = scaled
-    return out
+        self._writer.write(letterbox(frame, self._size), self.seconds)
 
 
 def every_frame(video: Video, size: tuple[int, int]) -> Iterator[tuple[float, Any]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from foveate.viz.jpeg import to_jpeg
+    from foveate.viz.fitting import letterbox
     from foveate.viz.overlay import annotate, annotate_video
     from foveate.viz.report import write_report
     from foveate.viz.terminal import print_line, print_result, print_summary
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "annotate": "overlay",
     "annotate_video": "overlay",
+    "letterbox": "fitting",
     "print_line": "terminal",
     "print_result": "terminal",
     "print_summary": "terminal",
@@ -31,6 +33,7 @@ _HOMES = {
 __all__ = [
     "annotate",
     "annotate_video",
+    "letterbox",
     "print_line",
     "print_result",
     "print_summary",

@@ -1,0 +1,183 @@
+"""`foveate predict` as a user types it."""
+
+import json
+import os
+from html.parser import HTMLParser
+
+import jsonschema
+import numpy as np
+import pytest
+from clips import encode
+from tiny_weights import LABELS, NAME
+
+from foveate.core import Result
+from foveate.media import Video
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_one_clip_prints_labels_timeline_and_cost(run, clips) -> None:
+    said = run("predict", clips / "one.mp4", "-k", "3")
+    assert said.code == 0
+    assert sum(label in said.out for label in LABELS) == 3
+    for stage in ("decode", "network", "head", "total"):
+        assert stage in said.out
+    assert not said.err
+
+
+def test_json_on_stdout_is_json_only(run, clips) -> None:
+    said = run("predict", clips / "one.mp4", "--json", "-")
+    (result,) = lines(said.out)
+    jsonschema.validate(result, Result.model_json_schema(by_alias=True, mode="serialization"))
+    assert result["model"] == NAME
+    assert said.err  # the table is there
+
+
+def test_folder_with_bad_files_runs_on_and_says_so(run, clips, tmp_path) -> None:
+    out = tmp_path / "out.jsonl"
+    said = run("predict", clips, "nosuch.mp4", "--json", out)
+    assert said.code == 1
+    results = lines(out.read_text())
+    assert [(os.path.basename(r["source"]), r["ok"]) for r in results] == [
+        ("cut.mp4", False), ("one.mp4", True), ("text.mp4", False), ("two.mkv", True),
+        ("nosuch.mp4", False),
+    ]  # fmt: skip
+    errors = [line for line in said.err.splitlines() if line.startswith("foveate:")]
+    assert len(errors) == 3
+    assert "text.mp4: text, not a video" in said.err
+    assert "nosuch.mp4: no such file" in said.err
+    assert "5 inputs, 3 failed" in said.out
+
+
+def test_report_is_one_page_on_its_own(run, clips, tmp_path) -> None:
+    page = tmp_path / "r.html"
+    assert run("predict", clips / "one.mp4", "--report", page, "-q").code == 0
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            for name, value in attrs:
+                if name in ("src", "href"):
+                    assert value.startswith(("data:", "#")), (tag, value)
+
+    text = page.read_text("utf-8")
+    Links().feed(text)
+    assert "data:image/jpeg" in text
+    assert "<svg" in text
+
+
+def test_annotated_video_has_every_frame_and_is_drawn_on(run, clips, tmp_path) -> None:
+    out = tmp_path / "a.mp4"
+    assert run("predict", clips / "one.mp4", "--video", out, "-q").code == 0
+    with Video(clips / "one.mp4") as before, Video(out) as after:
+        assert after.info.frames == 30
+        assert after.info.duration == pytest.approx(before.info.duration, abs=0.05)
+        a, b = (v.frames([0.4]).pixels.astype(int) for v in (before, after))
+    assert np.abs(a - b).mean() > 2
+
+
+def test_annotated_video_of_many_inputs_is_one_reel_or_a_folder(run, clips, tmp_path) -> None:
+    both = (clips / "one.mp4", clips / "sub" / "two.mkv")
+    reel = tmp_path / "reel.mp4"
+    assert run("predict", *both, "--video", reel, "-q").code == 0
+    with Video(reel) as video:
+        assert video.info.frames == 90
+    folder = tmp_path / "drawn"
+    folder.mkdir()
+    assert run("predict", *both, "--video", folder, "-q").code == 0
+    assert sorted(os.listdir(folder)) == ["one.annotated.mp4", "two.annotated.mp4"]
+
+
+def test_batch_gives_the_same_labels(run, clips) -> None:
+    inputs = (clips / "one.mp4", clips / "sub" / "two.mkv")
+    one = lines(run("predict", *inputs, "--json", "-").out)
+    two = lines(run("predict", *inputs, "--json", "-", "--batch", "4").out)
+    assert [r["labels"][0]["label"] for r in one] == [r["labels"][0]["label"] for r in two]
+
+
+def test_settings_reach_the_loop(run, clips, tmp_path) -> None:
+    config = tmp_path / "p.yaml"
+    config.write_text("look:\n  rate: 10\ntop_k: 2\n")
+    said = run("predict", clips / "one.mp4", "--config", config, "--json", "-")
+    (result,) = lines(said.out)
+    assert len(result["labels"]) == 2
+    assert len([t for s in result["trace"]["steps"] for t in s["frames"]]) == 12
+    said = run("predict", clips / "one.mp4", "--config", config, "--set", "look.rate=5",
+               "--no-trace", "--json", "-")  # fmt: skip
+    (result,) = lines(said.out)
+    assert result["trace"] is None
+
+
+def test_look_and_budget(run, clips) -> None:
+    said = run("predict", clips / "one.mp4", "--look", "keyframes-first", "--json", "-")
+    assert lines(said.out)[0]["trace"]["steps"][0]["gate"] is not None
+    said = run("predict", clips / "one.mp4", "--budget", "2fps", "--json", "-")
+    steps = lines(said.out)[0]["trace"]["steps"]
+    assert len([t for s in steps for t in s["frames"]]) == 3
+
+
+def test_print_config_is_valid_configuration(run, tmp_path, clips) -> None:
+    said = run("predict", "--print-config", "--budget", "50MMAC/s,3fps")
+    assert "macs_per_second: 50000000.0" in said.out
+    path = tmp_path / "saved.yaml"
+    path.write_text(said.out)
+    assert run("predict", "--print-config", "--config", path).out == said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "nothing to recognise"),
+        (("x.mp4", "--set", "look.rat=3"), "unknown key look.rat (did you mean rate?)"),
+        (("x.mp4", "--budget", "fast"), "--budget fast"),
+        (("x.mp4", "--look", "magic"), "--look magic"),
+        (("x.mp4", "--model", "movinet-a9"), "no model or preset 'movinet-a9'"),
+        (("x.mp4", "--device", "cuda:7"), "cuda:7"),
+        (("x.mp4", "--report", "no/such/folder/r.html"), "mkdir -p"),
+        (("x.mp4", "--json", "no/such/folder/r.jsonl"), "cannot be written"),
+        (("x.mp4", "--config", "nosuch.yaml"), "nosuch.yaml: cannot be read"),
+    ],
+)
+def test_usage_mistakes_cost_one_line_and_code_2(run, words, says) -> None:
+    said = run("predict", *words)
+    assert said.code == 2
+    assert says in said.err
+    assert said.err.startswith("foveate: ")
+    assert len(said.err.strip().splitlines()) == 1
+    assert not said.out
+
+
+NAMES = ["a b.mp4", 'quote".mp4', "it's.mp4", "a%03d.mp4", "new\nline.mp4", "concat:x.mp4",
+         "[bold]x.mp4", "ünïcode 視.mp4"]  # fmt: skip
+
+
+def test_awkward_names(run, tmp_path, monkeypatch) -> None:
+    data = encode(frames=10)
+    for name in NAMES:
+        (tmp_path / name).write_bytes(data)
+    monkeypatch.chdir(tmp_path)
+    said = run("predict", *NAMES, "--json", "-")
+    assert said.code == 0
+    assert [r["ok"] for r in lines(said.out)] == [True] * len(NAMES)
+    folder = run("predict", ".", "--json", "-")
+    assert len(lines(folder.out)) == len(NAMES)
+
+
+def test_as_a_process_leading_dash_not_utf8_and_an_interrupted_pipe(start, tmp_path) -> None:
+    data = encode(frames=10)
+    names = [b"-dash.mp4", b"\xff\xfe.mp4"]
+    for name in names:
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            file.write(data)
+    said = start("predict", "--json", "-", "--", *names, cwd=tmp_path)
+    assert said.code == 0, said.err
+    assert [r["source"] for r in lines(said.out)] == ["-dash.mp4", "\\xff\\xfe.mp4"]
+
+
+def test_as_a_process_no_traceback_reaches_a_user(start, tmp_path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(encode(frames=10)[:400])
+    said = start("predict", tmp_path / "broken.mp4")
+    assert said.code == 1
+    assert "Traceback" not in said.err
+    assert said.err.count("\n") == 1
