@@ -24,14 +24,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-import record
 import torch
-from scenes import write_scene
-from step_time import interleave, measure, published_file
 
 import foveate
+import record
 from foveate.media import Video
 from foveate.pipeline.views import decode_size
+from scenes import write_scene
+from step_time import interleave, measure, published_file
 
 SIZES = ((320, 240), (640, 360), (1280, 720))
 WEIGHTS = "movinet-a0-stream-lite.k600"
@@ -254,7 +254,8 @@ def main() -> int:
     if not options.quick:
         protocol = (
             "one thread, process CPU time, interleaved rounds, medians; generated H.264 scenes "
-            "(25 frames/s, a key frame every 2 s, encoder's usual B-frames); network at 5 frames/s, 172 px"
+            "(25 frames/s, a key frame every 2 s, encoder's usual B-frames); network at "
+            "5 frames/s, 172 px"
         )
         path = record.write("floor", protocol, len(SIZES), figures, seeds=(0,))
         print(f"written: {path.relative_to(Path.cwd())}")

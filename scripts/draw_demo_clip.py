@@ -1,6 +1,7 @@
 """Draws examples/demo/juggling.mp4: a figure who juggles three balls, for `make demo`."""
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -40,7 +41,7 @@ def background() -> np.ndarray:
 
 def limb(image: np.ndarray, joints: list[tuple[float, float]], width: float, colour) -> None:
     """A jointed line with round ends."""
-    for a, b in zip(joints, joints[1:], strict=False):
+    for a, b in pairwise(joints):
         cv2.line(image, point(*a), point(*b), colour, round(width * SCALE), cv2.LINE_AA)
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import tiny_weights
-from clips import encode
 from typer.testing import CliRunner
 
+import tiny_weights
+from clips import encode
 from foveate.app.main import app
 from foveate.models import registry
 from foveate.models.weights import convert, resolve, table
@@ -39,8 +39,9 @@ def run(published, monkeypatch):
     """`run("predict", "a.mp4")` in this process; torch is loaded only once."""
     for module, name in ((table, "ENTRIES"), (resolve, "ENTRIES")):
         monkeypatch.setattr(module, name, module.ENTRIES)
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
-    monkeypatch.setattr(convert, "IMPORTERS", dict(convert.IMPORTERS))
+    registry.available()  # families are discovered once; that must not be undone below
+    for table_of in (registry._ENTRIES, convert.IMPORTERS):
+        monkeypatch.setitem(table_of, tiny_weights.ARCH, None)
     for name in ("FOVEATE_WEIGHTS", "FOVEATE_CACHE", "FOVEATE_OFFLINE"):
         monkeypatch.setenv(name, "")
     before = presets.Preset.model_fields["model"].default

@@ -7,11 +7,11 @@ from html.parser import HTMLParser
 import jsonschema
 import numpy as np
 import pytest
-from clips import encode
-from tiny_weights import LABELS, NAME
 
+from clips import encode
 from foveate.core import Result
 from foveate.media import Video
+from tiny_weights import LABELS, NAME
 
 
 def lines(text: str) -> list[dict]:
@@ -146,6 +146,17 @@ def test_usage_mistakes_cost_one_line_and_code_2(run, words, says) -> None:
     assert said.err.startswith("foveate: ")
     assert len(said.err.strip().splitlines()) == 1
     assert not said.out
+
+
+def test_an_input_is_never_written_over(run, clips, tmp_path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes((clips / "one.mp4").read_bytes())
+    before = path.read_bytes()
+    for option in ("--video", "--report", "--json"):
+        said = run("predict", path, option, path)
+        assert said.code == 2
+        assert "is an input too" in said.err
+    assert path.read_bytes() == before
 
 
 NAMES = ["a b.mp4", 'quote".mp4', "it's.mp4", "a%03d.mp4", "new\nline.mp4", "concat:x.mp4",

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from clips import encode
 from tiny_weights import NAME
 
@@ -22,7 +23,7 @@ def test_probe_says_what_a_file_is(run, tmp_path) -> None:
 
 def test_probe_tells_variable_rate_and_no_vectors(run, tmp_path) -> None:
     path = tmp_path / "a.webm"
-    times = [i * 0.04 + (0.3 if i % 3 == 0 else 0.0) for i in range(0, 60)]
+    times = [i * 0.04 + (0.3 if i % 3 == 0 else 0.0) for i in range(60)]
     path.write_bytes(encode("webm", "libvpx-vp9", 60, times=sorted(times)))
     said = run("probe", path)
     assert "variable" in said.out
@@ -83,8 +84,9 @@ def test_doctor_finds_all_here_and_names_the_cure_for_what_is_not(run, monkeypat
 
 @pytest.mark.parametrize("verb", ["predict", "probe", "weights", "doctor"])
 def test_help_of_every_verb(run, verb) -> None:
-    from foveate.app.main import app
     from typer.testing import CliRunner
+
+    from foveate.app.main import app
 
     done = CliRunner().invoke(app, [verb, "--help"])
     assert done.exit_code == 0

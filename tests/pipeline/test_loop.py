@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from clips import encode, picture
-from foveate.core import Evidence, MediaError, More, Selection, Stop
+from foveate.core import Evidence, InternalError, MediaError, More, Selection, Stop
 from foveate.media import Video
 from foveate.policy import AtEnd, Confident, Uniform
 from tiny_weights import LABELS, SPEC
@@ -251,8 +251,10 @@ def test_a_policy_that_looks_nowhere_ends_and_one_that_leaves_its_window_is_refu
 
     with pytest.raises(MediaError, match="no frame"):
         make(look=blind).predict(encode(frames=60))
-    with pytest.raises(ValueError, match="outside its window"):
+    with pytest.raises(InternalError, match="outside its window"):
         make(look=astray).predict(encode(frames=60))
+    bad, good = make(look=astray).predict_many([encode(frames=60), b"text"])
+    assert (bad.error.kind, good.error.kind) == ("internal", "media")
 
 
 def test_evidence_names_its_exit() -> None:

@@ -69,8 +69,9 @@ def run(request: Request) -> int:
         raise ConfigError("nothing to recognise", "type: foveate predict FILE_OR_FOLDER...")
     for path in (request.report, None if _is_folder(request.video) else request.video):
         check_writable(path)
-    recogniser = _load(request, named, preset, limits)
     items = list(expand(request.inputs))
+    _keep_inputs(items, [request.report, request.video, _path(request.json_path)])
+    recogniser = _load(request, named, preset, limits)
     results: list[Result] = []
     with JsonLines(request.json_path) as lines:
         try:
@@ -233,6 +234,22 @@ def _watcher(shown: Bar, results: list[Result]) -> Any:
         shown.update(len(results) + within, f"{name} {seconds:.0f} s")
 
     return look
+
+
+def _keep_inputs(items: list[Item], targets: list[Path | None]) -> None:
+    """Refuse to write over what is to be read.
+
+    Raises:
+        ConfigError: A target is one of the inputs.
+    """
+    inputs = {item.path.resolve() for item in items}
+    for target in targets:
+        if target is not None and target.resolve() in inputs and not target.is_dir():
+            raise ConfigError(f"{target}: is an input too", "write to another file")
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text in (None, "-") else Path(str(text))
 
 
 def _is_folder(path: Path | None) -> bool:

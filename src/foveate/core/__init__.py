@@ -3,6 +3,7 @@
 from foveate.core.errors import (
     ConfigError,
     FoveateError,
+    InternalError,
     LimitError,
     MediaError,
     MissingExtra,
@@ -46,6 +47,7 @@ __all__ = [
     "Evidence",
     "Failure",
     "FoveateError",
+    "InternalError",
     "LimitError",
     "Look",
     "MediaError",

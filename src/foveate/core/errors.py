@@ -52,6 +52,12 @@ class ConfigError(FoveateError):
     kind = "config"
 
 
+class InternalError(FoveateError):
+    """Something that should not have happened, met while working on one source."""
+
+    kind = "internal"
+
+
 class MissingExtra(FoveateError):
     """An optional dependency that is not installed."""
 

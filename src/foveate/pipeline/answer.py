@@ -128,5 +128,6 @@ def over_budget(session: Session, seconds: float | None) -> list[str]:
 
 def failed(name: str, model: str, preset: str | None, error: FoveateError) -> Result:
     """The Result of a source that could not be read."""
-    result = Result.failed(name, model, error.kind, str(error))
+    message = str(error) if name in str(error) else f"{name}: {error}"
+    result = Result.failed(name, model, error.kind, message)
     return result.model_copy(update={"preset": preset})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from foveate.core import Evidence, FoveateError
+from foveate.core import Evidence, FoveateError, InternalError
 from foveate.pipeline.network import StreamingNetwork
 from foveate.pipeline.session import Ask, Reply, Session, Work
 
@@ -37,12 +38,14 @@ def execute(network: StreamingNetwork, asks: list[Ask], sessions: list[Session])
         x_bcthw = views[0] if len(views) == 1 else torch.cat(views)
         started = time.perf_counter()
         joined = network.observe(x_bcthw, joined)
+        network.wait()
         seconds = time.perf_counter() - started
         _charge("network", seconds, network.observe_macs(tuple(x_bcthw.shape)), sessions)
     evidence: list[Evidence | None] = [None] * len(asks)
     if asks[0].answer:
         started = time.perf_counter()
         answer = network.answer(joined)
+        network.wait()
         seconds = time.perf_counter() - started
         _charge("head", seconds, network.answer_macs(len(asks)), sessions)
         evidence = [_row(answer, i) for i in range(len(asks))]
@@ -121,8 +124,8 @@ def _begin(
         running.append(_Running(position, session, steps, _asked(next(steps))))
     except StopIteration:
         finished[position] = (session, None)
-    except FoveateError as error:
-        finished[position] = (session, error)
+    except Exception as error:
+        finished[position] = (session, _failure(error))
 
 
 def _advance(
@@ -136,9 +139,20 @@ def _advance(
     except StopIteration:
         running.remove(one)
         finished[one.position] = (one.session, None)
-    except FoveateError as error:
+    except Exception as error:
         running.remove(one)
-        finished[one.position] = (one.session, error)
+        finished[one.position] = (one.session, _failure(error))
+
+
+def _failure(error: Exception) -> FoveateError:
+    """What ended a source: one of many must not end the others, whatever it met."""
+    if isinstance(error, FoveateError):
+        return error
+    if os.environ.get("FOVEATE_DEBUG"):
+        raise error
+    failure = InternalError(f"internal error: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 def _asked(ask: Ask | None) -> Ask:

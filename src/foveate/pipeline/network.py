@@ -49,6 +49,11 @@ class StreamingNetwork:
         state = self.observe(views, state)
         return self.answer(state), state
 
+    def wait(self) -> None:
+        """Return when all work given so far is done, so that a clock can be read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def observe_macs(self, shape: tuple[int, ...]) -> int:
         """Multiply-adds of looking at views (B, 3, n, H, W): the step form does every frame alike,
         so one frame is counted and multiplied."""
