@@ -25,8 +25,10 @@ __all__ = [
 ]
 
 SUFFIXES = frozenset(
-    [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".flv", ".gif", ".3gp", ".3g2", ".ogv", ".ogg", ".wmv", ".asf", ".h264", ".264", ".h265", ".hevc", ".265", ".ivf", ".obu", ".y4m", ".dv", ".mjpeg", ".mjpg", ".nut"]
-)
+    [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg",
+     ".vob", ".flv", ".gif", ".apng", ".3gp", ".3g2", ".ogv", ".ogg", ".wmv", ".asf", ".h264",
+     ".264", ".h265", ".hevc", ".265", ".ivf", ".obu", ".y4m", ".dv", ".mjpeg", ".mjpg", ".nut"]
+)  # fmt: skip
 
 
 def open_source(
@@ -37,7 +39,8 @@ def open_source(
     Raises:
         MediaError: With the reason, if it is no video that can be opened.
     """
-    if hasattr(source, "shape") or isinstance(source, list | tuple):
+    raw = isinstance(source, bytes | bytearray | memoryview)
+    if not raw and (hasattr(source, "shape") or isinstance(source, list | tuple)):
         return ArrayVideo(source, fps or 25.0)
     return Video(source, limits=limits)
 

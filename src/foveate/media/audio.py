@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -77,10 +78,8 @@ def _pieces(
     """Resampled pieces with their times in seconds from `origin`."""
     if start > _LEAD_SECONDS:
         ticks = int((origin + start - _LEAD_SECONDS) / float(stream.time_base))
-        try:
+        with suppress(av.error.FFmpegError):  # decode from the start instead
             container.seek(max(ticks, stream.start_time or 0), stream=stream)
-        except av.error.FFmpegError:
-            pass  # decode from the start instead
     resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
     pieces: list[tuple[float, Waveform]] = []
     first: float | None = None
@@ -91,14 +90,19 @@ def _pieces(
         if end is not None and frame.time is not None and frame.time - origin >= end:
             break
         for out in resampler.resample(frame):
-            pieces.append((first + held / rate, out.to_ndarray().reshape(-1)))
+            pieces.append((first + held / rate, _samples(out)))
             held += out.samples
         if held > most:
             raise LimitError(f"{name}: more than {most} samples of sound in one piece")
-    for out in resampler.resample(None) if first is not None else ():
-        pieces.append((first + held / rate, out.to_ndarray().reshape(-1)))
-        held += out.samples
+    if first is not None:
+        for out in resampler.resample(None):
+            pieces.append((first + held / rate, _samples(out)))
+            held += out.samples
     return pieces
+
+
+def _samples(frame: Any) -> Waveform:
+    return np.asarray(frame.to_ndarray(), np.float32).reshape(-1)
 
 
 def _frames(container: Any, stream: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -18,11 +18,14 @@ from foveate.media.source import Reader
 # Containers that hold their own frames. Playlists, scripts, capture devices and single pictures
 # are not among them, whatever a file is called.
 FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "flv",
+    "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "flv",
     "live_flv", "gif", "apng", "h264", "hevc", "vvc", "obu", "av1", "ivf", "m4v", "h263", "mjpeg",
     "mjpeg_2000", "ogg", "asf", "asf_o", "dv", "yuv4mpegpipe", "nut", "vc1", "wav", "mp3", "aac",
     "flac", "amr",
 )  # fmt: skip
+
+# Opened only after its boxes were walked: an index in it costs a hundred times its bytes.
+MOV = ("mov,mp4,m4a,3gp,3g2,mj2",)
 
 # Codecs whose FFmpeg decoders can export motion vectors (flag `+export_mvs`).
 VECTOR_CODECS = frozenset(
@@ -31,6 +34,7 @@ VECTOR_CODECS = frozenset(
 )  # fmt: skip
 
 BUFFER_BYTES = 65536
+_MOST_FRAMES = 1000  # per second; a higher rate is a damaged or meaningless field
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,13 @@ class Opened:
     reader: Reader
     container: Any
     stream: Any
+    restarts: int = 0  # how often the times were seen to start again
 
     def close(self) -> None:
-        """Release the container, then the file."""
-        self.container.close()
+        """Release the container, then the file; safe to call twice."""
+        if self.container is not None:
+            self.container.close()
+        self.container = self.stream = None
         self.reader.close()
 
 
@@ -79,12 +86,13 @@ def open_container(open_reader: Callable[[], Reader], limits: Limits) -> tuple[R
     """
     reader = open_reader()
     try:
-        preflight.check(reader, limits)
+        formats = MOV if preflight.check(reader, limits) else FORMATS
+        reader.renew(limits.open_seconds)
         container = av.open(
             reader,
             options={"max_pixels": str(limits.pixels), "threads": "1"},
             container_options={
-                "format_whitelist": ",".join(FORMATS),
+                "format_whitelist": ",".join(formats),
                 "protocol_whitelist": "none",
             },
             io_open=_refuse,
@@ -92,8 +100,11 @@ def open_container(open_reader: Callable[[], Reader], limits: Limits) -> tuple[R
             timeout=(limits.open_seconds, limits.open_seconds),
             buffer_size=BUFFER_BYTES,
         )
+        reader.check()
+        reader.renew()
     except av.error.FFmpegError as error:
         reader.close()
+        reader.check()
         raise MediaError(f"{reader.label}: {_open_reason(error)}") from None
     except BaseException:
         reader.close()
@@ -120,16 +131,24 @@ def open_video(open_reader: Callable[[], Reader], limits: Limits) -> Opened:
 
 
 def _choose(container: Any, name: str) -> Any:
+    """The first moving picture stream that is no thumbnail of another one."""
     stills = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
     videos = list(container.streams.video)
     moving = [stream for stream in videos if not stream.disposition & stills]
     if moving:
-        return moving[0]
+        several = [stream for stream in moving if stream.frames != 1] or moving
+        largest = max(_area(stream) for stream in several)
+        return next(stream for stream in several if _area(stream) * 4 >= largest)
     if videos:
         raise MediaError(f"{name}: no video stream (cover art only)")
     if container.streams.audio:
         raise MediaError(f"{name}: no video stream (audio only)")
     raise MediaError(f"{name}: no video stream")
+
+
+def _area(stream: Any) -> int:
+    codec = stream.codec_context
+    return 0 if codec is None else codec.width * codec.height
 
 
 def _check_stream(stream: Any, name: str, limits: Limits) -> None:
@@ -161,15 +180,27 @@ def geometry(stream: Any, rotation: int) -> Geometry:
     return Geometry(codec.width, codec.height, shape, rotation)
 
 
-def prepare_decoder(opened: Opened, limits: Limits, threads: int) -> None:
-    """Set the decoder up before its first packet: slice threads only, pictures bounded.
+def frame_rate(stream: Any) -> Fraction | None:
+    """Mean frames per second, None if the container does not say or says nonsense."""
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate is not None and 0 < rate <= _MOST_FRAMES:
+            return Fraction(rate)
+    return None
 
-    Frame threads are never used: they hold several pictures more and have crashed over many files.
+
+def times_are_missing(opened: Opened, packets: Iterable[Any]) -> bool:
+    """Whether frames must be numbered: their times are missing or cannot be right.
+
+    Args:
+        opened: The open container.
+        packets: Its first packets.
     """
     codec = opened.stream.codec_context
-    codec.thread_type = "SLICE"
-    codec.thread_count = threads
-    codec.options = {**codec.options, "max_pixels": str(limits.pixels)}
+    if opened.container.format.name == "avi" and codec.name in ("h264", "hevc"):
+        # AVI stores no times; where frames are reordered, those that FFmpeg makes up are wrong.
+        return bool(codec.has_b_frames)
+    times = [packet.pts is not None for packet in packets]
+    return 2 * sum(times) < len(times) or not times
 
 
 def _open_reason(error: av.error.FFmpegError) -> str:

@@ -45,7 +45,7 @@ class Converter:
             interpolation=Interpolation.AREA if shrinks else Interpolation.BICUBIC,
             threads=1,
         )
-        pixels = rgb.to_ndarray()
+        pixels = np.asarray(rgb.to_ndarray(), np.uint8)
         turns = _QUARTERS.get(self._geometry.rotation, 0)
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 

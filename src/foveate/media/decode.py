@@ -1,31 +1,37 @@
 """A forward cursor over a picture stream that decodes no more than the asked times need.
 
 Packets are planned before they are fed: with some packets of look-ahead the cursor knows which
-frame is shown at each asked time. A packet is left out when no later frame of its group is asked
-for, and non-reference frames that nobody asked for are skipped inside the decoder.
+frame is shown at each asked time. Whole groups of which nothing is asked are left out, and of the
+others the frames that nobody asked for and nothing refers to are skipped inside the decoder.
+
+Decoding starts at the start of the stream or at a key frame. After a start at a key frame, packets
+shown before it are dropped: they lean on a group that was not decoded.
 """
 
 from __future__ import annotations
 
-import time
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import av.error
 
-from foveate.core import LimitError, MediaError, Meter
-from foveate.media.container import open_video, prepare_decoder
+from foveate.core import Meter
+from foveate.media.container import frame_rate, open_video, times_are_missing
+from foveate.media.decoder import Decoder
 from foveate.media.index import Index, packets
 from foveate.media.limits import Limits
+from foveate.media.lookahead import Lookahead
 from foveate.media.source import Reader
+from foveate.media.work import Work
 
-LOOKAHEAD = 32  # packets; more than the 16 frames by which any codec reorders
 HOLD_SECONDS = 10.0  # a frame is shown at most this long; a longer pause is a gap
-JUMP_SECONDS = 1.0  # shorter steps forward never ask for the index
-AMPLIFIED_PIXELS = 1_000_000_000  # pixels decoded before `pixels_per_byte` is looked at
+JUMP_SECONDS = 1.0  # shorter steps past the look-ahead never ask for the index
+
+Shown = tuple[int, Any]  # a frame's tick and the `av.VideoFrame`
 
 
 class Cursor:
@@ -36,8 +42,16 @@ class Cursor:
         limits: Bounds on work.
         threads: Slice threads of the decoder.
         meter: Counts decoded frames, fed packets and bytes.
-        find_index: Gives the index when a jump makes it worth having.
+        find_index: Gives the index; makes one by a pass over the packets only if told so.
         warn: Takes one line about damage.
+
+    Attributes:
+        stream: The picture stream; another object after the source was opened again.
+        has_times: False for sources without times (raw streams): their frames are numbered.
+        time_base: Seconds per tick.
+        first: Tick of the first packet.
+        origin: Tick of the first frame; the same until `find_first` finds a later one.
+        end: Tick at which the last frame ends, None until the end was reached.
     """
 
     def __init__(
@@ -46,290 +60,340 @@ class Cursor:
         limits: Limits,
         threads: int,
         meter: Meter,
-        find_index: Callable[[], Index | None],
+        find_index: Callable[[bool], Index | None],
         warn: Callable[[str], None],
     ) -> None:
         self._open_reader = open_reader
         self._limits = limits
-        self._threads = threads
         self._meter = meter
         self._find_index = find_index
-        self._warn = warn
-        self._pixels = 0
-        self._counted = False  # no timestamps in the source: frames are numbered
+        self._work = Work(limits, meter)
+        self._make_decoder = partial(
+            Decoder, limits=limits, threads=threads, meter=meter, work=self._work, warn=warn
+        )
+        self.end: int | None = None
+        self._weak_keys: set[int] = set()  # these do not come out when decoding starts there
+        self.has_times = True
+        self._out: deque[Shown] = deque()  # decoded, not yet passed
+        self._current: Shown | None = None  # the last frame that was passed
+        self.stream: Any = None
+        self._targets: list[int] = []  # asked ticks, ascending; the first `_done` are answered
+        self._done = 0
         self._open()
-        self._fill()
-        self._counted = not any(p.pts is not None for p in self._ahead)
-        rate = self.stream.average_rate or self.stream.guessed_rate
-        self.rate = Fraction(rate) if rate else Fraction(25)
-        self.time_base = 1 / self.rate if self._counted else Fraction(self.stream.time_base)
-        shown = [p.pts for p in self._ahead if p.pts is not None and not p.is_discard]
-        self.origin = min(shown, default=0)
-        self.has_times = not self._counted
-        self._hold = int(HOLD_SECONDS / self.time_base)
+        self._work.name = self._opened.reader.label
+        ahead = self._ahead.queue
+        self.has_times = not times_are_missing(self._opened, ahead)
+        self.time_base = Fraction(self._opened.stream.time_base)
+        if not self.has_times:
+            self.time_base = 1 / (frame_rate(self.stream) or Fraction(25))
+        shown = [p.pts for p in ahead if p.pts is not None and not p.is_discard]
+        self.first = self.origin = min(shown, default=0) if self.has_times else 0
+        self._jump = int(JUMP_SECONDS / self.time_base)
 
     def close(self) -> None:
-        """Release the decoder and the file."""
+        """Release the decoder and the file; safe to call twice."""
         self._opened.close()
+        self._decoder.close()
+        self.stream = None
+        self._ahead = Lookahead(iter(()), 1, False)
+        self._out.clear()
+        self._current = None
 
-    def at(self, ticks: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """For each tick (ascending) with a frame shown at it: `(frame tick, av.VideoFrame)`."""
+    def at(self, ticks: Sequence[int]) -> Iterator[Shown]:
+        """For each tick (ascending) with a frame shown at it: the frame and its tick."""
         self._targets = list(ticks)
-        for position, tick in enumerate(self._targets):
-            following = self._targets[position + 1] if position + 1 < len(ticks) else None
-            self._advance(tick, following)
-            if self._current is not None:
-                shown, frame = self._current
-                if shown <= tick < shown + self._hold and not self._lost(tick):
-                    yield shown, frame
+        for done, tick in enumerate(self._targets):
+            self._done = done
+            shown = self._show(tick)
+            if shown is not None:
+                yield shown
 
     def next_tick(self, after: int) -> int | None:
-        """Tick of the first frame later than `after`, None at the end."""
-        self._targets = []
-        self._advance(after, None)
-        while not self._out and self._feed():
-            pass
-        return self._out[0][0] if self._out else None
+        """Tick of the first frame later than `after`, None at the end; only packets are read."""
+        if after < self.origin:
+            return self.origin
+        if not self.has_times:
+            found = next(self.at([after + 1]), None)
+            return None if found is None else found[0]
+        self._targets, self._done = [], 0
+        if self._out_of_reach(after):
+            self._seek(after)
+        while True:
+            self._fill()
+            certain, tick = self._ahead.next_after(after)
+            if certain:
+                return tick
+            self._leave()
+            self._ahead.pop(comes_out=False)
+
+    def find_first(self) -> Any:
+        """The first frame that can be decoded, None if there is none; its tick becomes `origin`."""
+        first = next(self.at([self.origin]), None)
+        self._work.begin()
+        while first is None:
+            if self._out:
+                first = self._out[0]
+            elif not self._feed():
+                return None
+            self._work.check()
+        self.origin = first[0]
+        return first[1]
 
     # --- position -------------------------------------------------------------------------
 
     def _open(self) -> None:
         self._opened = open_video(self._open_reader, self._limits)
         self.stream = self._opened.stream
-        prepare_decoder(self._opened, self._limits, self._threads)
-        self._codec = self.stream.codec_context
-        self._bytes_seen = 0
-        self._clear()
-
-    def _clear(self) -> None:
-        self._packets = packets(self._opened)
-        self._ahead: deque[Any] = deque()
-        self._seen: list[int] = []  # display ticks of packets in and shortly before the look-ahead
-        self._out: deque[tuple[int, Any]] = deque()
-        self._current: tuple[int, Any] | None = None
-        self._until: dict[int, float] = {}  # wanted frame -> tick at which the next one replaces it
-        self._ended = self._drained = False
-        self._fed = self._number = 0
-        self._fed_until: int | None = None
-        self._targets: list[int] = []
-
-    def _rewind(self) -> None:
-        """Back to the first packet; a source that cannot seek is opened again."""
-        targets = self._targets
         try:
-            self._opened.container.seek(self.origin, stream=self.stream)
-            self._clear()
-            self._fill()
-            first = min((p.pts for p in self._ahead if p.pts is not None), default=None)
-            if self._counted or first is None or first > self.origin:
-                raise MediaError("not at the start")
-        except (av.error.FFmpegError, MediaError):
+            self._decoder = self._make_decoder(self._opened)
+        except BaseException:
             self._opened.close()
-            self._open()
-        self._targets = targets
+            raise
+        self._bytes_seen = 0
+        self._restart(from_start=True)
+
+    def _restart(self, from_start: bool = False) -> None:
+        """Forget all packets and frames: the container stands somewhere else."""
+        hold = int(HOLD_SECONDS / self.stream.time_base)
+        self._ahead = Lookahead(packets(self._opened), max(1, hold), from_start)
+        self._out.clear()
+        self._current = None
+        self._synced = from_start  # whether the decoder can take any packet, not only a key frame
+        self._start: int | None = None  # key frame at which decoding started, None for the start
+        self._reliable: int | None = None  # where frames are right after a run-up
+        self._unproved = False  # whether the frame of `_start` is still to come out
+        self._targets = []
+        self._done = self._fed = self._number = 0
+        self._fill()
 
     def _seek(self, tick: int) -> None:
-        """Stand at the last key frame at or before `tick`."""
-        targets, index = self._targets, None if self._counted else self._find_index()
-        key = index.key_at(tick) if index else None
-        for _ in range(3):
-            if key is None or index is None:
-                break
-            self._opened.container.seek(key, stream=self.stream)
-            self._clear()
-            self._targets = targets
-            self._fill()
-            first = next((p.pts for p in self._ahead if p.is_keyframe), None)
-            if first is not None and first <= tick:
-                return
-            # The key frame found is shown after `tick` (its time was an estimate): one further back.
-            key = index.key_at(key - 1)
-        self._rewind()
+        """Stand at the last key frame at or before `tick`; at one further back if that is weak."""
+        keep = self._targets, self._done
+        index = self._find_index(True) if self.has_times else None
+        at = index.position(tick) if index is not None else -1
+        reliable = None
+        if index is not None and at >= 0 and index.keys[at] in self._weak_keys:
+            reliable = index.keys[at]
+            at -= 1
+        if index is None or at < 0:
+            self._reopen()
+        elif not index.seekable:
+            self._read_to(index.keys[at])
+        elif not self._jump_to(index, at, tick):
+            self._reopen()
+        self._targets, self._done = keep
+        self._reliable = reliable
 
-    def _advance(self, tick: int, following: int | None) -> None:
-        """Make `_current` the frame shown at `tick`; go on feeding until that is certain."""
-        if self._must_seek(tick):
+    def _jump_to(self, index: Index, at: int, tick: int) -> bool:
+        """Let the container seek to key frame number `at`; False if it does not get there."""
+        # Where key times are estimates, the key found may be shown after `tick`: then one back.
+        for place in range(at, max(-1, at - 3), -1):
+            try:
+                self._opened.container.seek(index.places[place], stream=self.stream)
+            except av.error.FFmpegError:
+                return False
+            self._restart()
+            key = self._ahead.first_key()
+            if key is not None and key <= tick:
+                index.correct(place, key)
+                return True
+        return False
+
+    def _read_to(self, key: int) -> None:
+        """Reach a key frame by reading packets, from the start if it was passed."""
+        last = self._ahead.last
+        if not self._ahead.holds_key(key) and (last is None or key <= last):
+            self._reopen()
+        self._leave()
+        while self._ahead.queue and not self._ahead.holds_key(key):
+            self._ahead.pop(comes_out=False)
+            self._fill()
+        for _ in range(self._ahead.before_key(key)):
+            self._ahead.pop(comes_out=False)
+
+    def _reopen(self) -> None:
+        """Back to the very first packet."""
+        self.close()
+        self._open()
+
+    def _show(self, tick: int) -> Shown | None:
+        """The frame shown at `tick`, None where nothing is shown or it cannot be decoded."""
+        if tick < self.first:
+            return None
+        if self._out_of_reach(tick):
             self._seek(tick)
-        started = time.process_time()
-        while True:
+        shown = self._run(tick)
+        for _ in range(2):
+            if not self._started_badly():
+                break
+            self._seek(tick)
+            shown = self._run(tick)
+        return shown
+
+    def _started_badly(self) -> bool:
+        """Whether decoding started at a key frame that did not come out itself.
+
+        Decoders hold back pictures that lean on others before them: with gradual refresh, a "key
+        frame" is only where repair begins. Such starts need a run-up of one more key frame.
+        """
+        return self._start in self._weak_keys and self._reliable is None
+
+    def _run(self, tick: int) -> Shown | None:
+        """Decode until it is certain what is shown at `tick`."""
+        self._work.begin()
+        while not self._started_badly():
             while self._out and self._out[0][0] <= tick:
                 self._current = self._out.popleft()
-            if self._out or self._is_shown(tick):
-                return
-            if not self._drained and self._is_fed(tick) and self._better_drain(tick, following):
-                self._drain()
-                continue
-            if self._drained and self._ahead:
-                return
+            certain, wanted = self._wanted(tick)
+            if certain:
+                if wanted is None or self._is_current(wanted):
+                    return None if wanted is None else self._current
+                if self._out or (not self._synced and wanted in self._ahead.fate):
+                    return None  # it was fed but never came out
+                if wanted in self._ahead.fate and self._nothing_follows():
+                    self._leave()
+                    continue
             if not self._feed():
-                return
-            self._check_work(started)
+                return None
+            self._work.check()
+        return None
 
-    def _must_seek(self, tick: int) -> bool:
+    def _wanted(self, tick: int) -> tuple[bool, int | None]:
+        if self.has_times:
+            return self._ahead.shown_at(tick)
+        return bool(self._out) or self._is_current(tick), tick
+
+    def _is_current(self, wanted: int) -> bool:
+        return self._current is not None and self._current[0] == wanted
+
+    def _out_of_reach(self, tick: int) -> bool:
+        """Whether the frame shown at `tick` cannot, or had better not, be reached by feeding."""
         if self._current is not None and self._current[0] > tick:
             return True
-        if self._is_shown(tick):
+        if not self.has_times:
             return False
-        if self._drained:
-            return bool(self._ahead)
-        if self._out and self._out[0][0] <= tick:
+        reliable = self._start if self._reliable is None else self._reliable
+        if self._ahead.forgot(tick) or (reliable is not None and tick < reliable):
+            return True
+        certain, wanted = self._ahead.shown_at(tick)
+        if certain and wanted is None:
             return False
-        position = self._fed_until
-        if position is None:
-            position = self._ahead[0].pts if self._ahead else None
-        if position is None or tick - position <= JUMP_SECONDS / self.time_base:
-            return False
-        return self._key_between(position, tick)
+        if certain and wanted is not None and wanted in self._ahead.fate:
+            return not self._is_current(wanted) and not self._ahead.fate[wanted]
+        if not self._synced:
+            key = self._ahead.first_key()
+            if key is None or key > tick or key in self._weak_keys:
+                return True
+        return self._is_far(tick)
 
-    def _key_between(self, position: int, tick: int) -> bool:
-        """Whether a key frame lies in `(position, tick]`, so that seeking saves decoding."""
-        index = None if self._counted else self._find_index()
-        key = index.key_at(tick) if index else None
+    def _is_far(self, tick: int) -> bool:
+        """Whether a key frame at or before `tick` lies beyond the look-ahead."""
+        position = self._ahead.last
+        if position is None or tick <= position:
+            return False
+        # To know where key frames are may take a pass over the file: not for a short step.
+        index = self._find_index(tick - position > self._jump)
+        key = index.key_at(tick) if index is not None else None
         return key is not None and key > position
-
-    def _is_shown(self, tick: int) -> bool:
-        if self._current is None:
-            return False
-        return self._current[0] <= tick < self._until.get(self._current[0], -1)
-
-    def _is_fed(self, tick: int) -> bool:
-        """Whether the packet of the frame shown at `tick` was given to the decoder."""
-        return any(start <= tick < end for start, end in self._until.items())
-
-    def _lost(self, tick: int) -> bool:
-        """Whether the frame that should be shown at `tick` was fed but never came out."""
-        assert self._current is not None
-        wanted = [key for key in self._until if self._current[0] < key <= tick]
-        return bool(wanted)
-
-    def _better_drain(self, tick: int, following: int | None) -> bool:
-        """Whether to empty the decoder now: nothing after the wanted frame will be needed."""
-        if self._counted:
-            return False
-        if following is None:
-            return self._fed == 1  # a lone key frame: cheaper to decode again than to push out
-        return self._key_between(self._fed_until or tick, following)
 
     # --- feeding --------------------------------------------------------------------------
 
     def _fill(self) -> None:
-        while not self._ended and len(self._ahead) < LOOKAHEAD:
-            packet = next(self._packets, None)
-            if packet is None:
-                self._ended = True
-            else:
-                self._ahead.append(packet)
-                if packet.pts is not None and not packet.is_discard:
-                    insort(self._seen, packet.pts)
+        self._ahead.fill()
         read = self._opened.reader.bytes
         self._meter.bytes += read - self._bytes_seen
         self._bytes_seen = read
+        if self.has_times and self._ahead.end is not None:
+            self.end = self._ahead.end
 
-    def _shown_until(self, pts: int) -> float:
-        at = bisect_right(self._seen, pts)
-        return self._seen[at] if at < len(self._seen) else pts + self._hold
+    def _pending(self) -> int | None:
+        """The first asked tick whose frame was not given to the decoder yet."""
+        for at in range(self._done, len(self._targets)):
+            certain, wanted = self._ahead.shown_at(self._targets[at])
+            if not certain or (wanted is not None and wanted not in self._ahead.fate):
+                return self._targets[at]
+        return None
 
-    def _need(self, packet: Any) -> bool | None:
-        """Whether an asked frame is in this packet; None where later calls may still ask."""
-        pts = packet.pts
-        if pts is None or self._counted or packet.is_discard:
+    def _nothing_follows(self) -> bool:
+        """Whether to empty the decoder now: nothing near the wanted frame will be needed."""
+        if not self.has_times:
+            return False
+        pending = self._pending()
+        if pending is None:
+            return self._fed == 1  # a lone key frame: cheaper to decode again than to push out
+        return self._is_far(pending)
+
+    def _is_needed(self, pts: int | None) -> bool | None:
+        """Whether an asked frame has this time; None where later calls may still ask for it."""
+        if pts is None or not self.has_times:
             return None
         if not self._targets or pts > self._targets[-1]:
             return None
         at = bisect_left(self._targets, pts)
-        return at < len(self._targets) and self._targets[at] < self._shown_until(pts)
+        return at < len(self._targets) and self._targets[at] < self._ahead.shown_until(pts)
 
-    def _skip_tail(self) -> None:
-        """Leave out packets after which no frame of their group is needed."""
-        while self._ahead and self._need(self._ahead[0]) is False:
-            count = self._tail()
-            if not count:
-                return
+    def _skip_groups(self) -> bool:
+        """Leave out packets up to a later key frame if nothing is asked for before it."""
+        pending = self._pending() if self._targets and self.has_times else None
+        count = self._ahead.before_key(pending, self._weak_keys) if pending is not None else 0
+        if count and self._synced:
+            self._leave()  # what comes out now is looked at before anything is dropped
+        else:
             for _ in range(count):
-                self._ahead.popleft()
-            self._fill()
-
-    def _tail(self) -> int:
-        """Number of packets up to the next key frame, 0 if one of them is needed or it is far."""
-        key: Any = None
-        count = 0
-        for packet in self._ahead:
-            if key is None and count and packet.is_keyframe:
-                key = packet
-                continue
-            if key is not None and (packet.pts is None or packet.pts > key.pts):
-                return count
-            # Frames behind the key frame but shown before it lean on the group that would go.
-            if self._need(packet) is not False:
-                return 0
-            count += key is None
-        return count if key is not None else 0
+                self._ahead.pop(comes_out=False)
+        return count > 0
 
     def _feed(self) -> bool:
-        """Give the decoder its next packet; False when nothing is left."""
+        """Go one packet further; False when nothing is left."""
         self._fill()
-        self._skip_tail()
-        if not self._ahead:
-            if self._drained:
-                return False
-            self._drain()
-            return bool(self._out)
-        packet = self._ahead.popleft()
-        need = self._need(packet)
-        if need:
-            self._until[packet.pts] = self._shown_until(packet.pts)
-        if packet.pts is not None:
-            self._fed_until = max(packet.pts, self._fed_until or packet.pts)
-            self._forget(packet.pts)
-        self._codec.skip_frame = "NONREF" if need is False else "DEFAULT"
+        queue = self._ahead.queue
+        if queue and self._is_needed(queue[0].pts) is False and self._skip_groups():
+            return True
+        if not queue:
+            was_synced = self._synced
+            self._leave()
+            if not self.has_times:
+                self.end = self._number
+            return was_synced
+        packet = queue[0]
+        if not self._synced and _is_start(packet):
+            if self._start is not None:
+                self._reliable = None
+            self._synced, self._start, self._unproved = True, packet.pts, True
+            self._fed = 0
+        elif not self._synced or self._leans_back(packet):
+            self._ahead.pop(comes_out=False)
+            return True
+        needed = self._is_needed(packet.pts)
+        self._ahead.pop(comes_out=needed is not False)
         self._fed += 1
-        self._meter.packets += 1
-        self._collect(packet)
+        self._collect(self._decoder.feed(packet, needed is not False))
         return True
 
-    def _forget(self, pts: int) -> None:
-        """Keep the notes short: drop what lies well before the packet just fed."""
-        if len(self._seen) > 4 * LOOKAHEAD:
-            del self._seen[: len(self._seen) - 3 * LOOKAHEAD]
-        if len(self._until) > LOOKAHEAD and self._current is not None:
-            shown = self._current[0]
-            self._until = {key: end for key, end in self._until.items() if key >= shown}
+    def _leans_back(self, packet: Any) -> bool:
+        """Whether a packet is shown before the key frame at which decoding started."""
+        return self._start is not None and packet.pts is not None and packet.pts < self._start
 
-    def _drain(self) -> None:
-        self._collect(None)
-        self._codec.flush_buffers()
-        self._drained = True
+    def _leave(self) -> None:
+        """Get all frames out of the decoder; the next packet it takes is a key frame."""
+        if self._synced:
+            self._synced = False
+            self._collect(self._decoder.drain())
+            if self._unproved and self._start is not None:
+                self._weak_keys.add(self._start)
 
-    def _collect(self, packet: Any) -> None:
-        try:
-            frames = self._codec.decode(packet)
-        except (av.error.FFmpegError, ValueError) as error:
-            # `max_pixels` and damaged data both surface here; the stream goes on without.
-            self._warn(f"damaged data was skipped ({type(error).__name__})")
-            return
+    def _collect(self, frames: list[Any]) -> None:
         for frame in frames:
-            self._meter.frames += 1
-            self._pixels += frame.width * frame.height
-            if frame.is_corrupt:
-                self._warn("frames with decoding errors")
-            pts = self._number if self._counted else frame.pts
+            pts = frame.pts if self.has_times else self._number
             self._number += 1
-            if pts is not None and (not self._out or pts > self._out[-1][0]):
+            if self._unproved and self._start is not None and pts != self._start:
+                self._weak_keys.add(self._start)
+            self._unproved = False
+            last = self._out[-1] if self._out else self._current
+            if pts is not None and (last is None or pts > last[0]):
                 self._out.append((pts, frame))
 
-    def _check_work(self, started: float) -> None:
-        label = self._opened.reader.label
-        stall = self._limits.stall_seconds
-        if stall is not None and time.process_time() - started > stall:
-            raise LimitError(
-                f"{label}: {stall:g} seconds of decoding gave no wanted frame",
-                "raise limits.stall_seconds if you trust the file",
-            )
-        ratio = self._limits.pixels_per_byte
-        read = max(self._meter.bytes, 1)
-        if ratio and self._pixels > AMPLIFIED_PIXELS and self._pixels / read > ratio:
-            raise LimitError(
-                f"{label}: decodes to {self._pixels // read} pixels per byte, "
-                f"the limit is {ratio:g}",
-                "raise limits.pixels_per_byte if you trust the file",
-            )
+
+def _is_start(packet: Any) -> bool:
+    """Whether decoding can start here; a key frame that is cut off by an edit does not show it."""
+    return bool(packet.is_keyframe and packet.pts is not None and not packet.is_discard)

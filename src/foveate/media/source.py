@@ -7,9 +7,11 @@ or an address, and nothing but this one file can be opened.
 from __future__ import annotations
 
 import io
+import math
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -18,28 +20,79 @@ from foveate.core import LimitError, MediaError
 from foveate.media.limits import Limits
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+_PASSES = 3  # over the whole file in which FFmpeg must find something
+_LEAST_READ = 64  # bytes that a read counts at least, so that reading at the end counts too
+_NAME_LENGTH = 300  # letters of a name that messages show
 SPOOL_BYTES = 32 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
 
 
 class Reader:
-    """A binary file that counts what is read; the only door between FFmpeg and the outside."""
+    """A binary file that counts what is read; the only door between FFmpeg and the outside.
+
+    Errors are kept until `check`, and the file ends for FFmpeg: an exception thrown through its
+    callbacks could be reported twice, on standard error.
+    """
 
     def __init__(self, file: BinaryIO, name: str, *, owned: bool) -> None:
         self.file = file
         self.label = name  # FFmpeg must not find an attribute called `name`
         self.bytes = 0
         self._owned = owned
+        self._error: MediaError | None = None
+        self._allowance = 0
+        self._deadline = math.inf
+        self._size: int | None = None
 
     def read(self, count: int) -> bytes:
-        """Read at most `count` bytes."""
-        data = self.file.read(count)
+        """Read at most `count` bytes; nothing after an error."""
+        if self._error is not None:
+            return b""
+        try:
+            # A file of the caller's may give more than was asked, or something else than bytes.
+            data = bytes(self.file.read(count) or b"")[:count]
+        except Exception as error:
+            self._error = MediaError(f"{self.label}: cannot be read ({_reason(error)})")
+            return b""
         self.bytes += len(data)
+        self._spend(len(data))
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Move to `offset`; returns the new position."""
-        return self.file.seek(offset, whence)
+        """Move to `offset`; the new position, -1 if there is no such place."""
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
+
+    def renew(self, seconds: float = math.inf) -> None:
+        """Something was found: allow a few more passes over the file, and some time, until next."""
+        if self._size is None:
+            self._size = self.size()
+        self._allowance = _PASSES * self._size + SPOOL_BYTES
+        self._deadline = time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise what went wrong while FFmpeg was reading.
+
+        Raises:
+            MediaError: The file could not be read.
+            LimitError: It was read over and over, or for too long, and nothing was found.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def _spend(self, count: int) -> None:
+        self._allowance -= max(count, _LEAST_READ)
+        if self._size is None:
+            return
+        if self._allowance < 0:
+            self._error = LimitError(f"{self.label}: reading it goes round in circles")
+        elif time.monotonic() > self._deadline:
+            self._error = LimitError(
+                f"{self.label}: opening it took too long",
+                "raise limits.open_seconds if you trust the file",
+            )
 
     def tell(self) -> int:
         """The position in bytes."""
@@ -69,7 +122,9 @@ class Reader:
 def display_name(name: str | os.PathLike[str]) -> str:
     """A name fit for one line of text: control characters and undecodable bytes escaped."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    half = _NAME_LENGTH // 2
+    return text if len(text) <= _NAME_LENGTH else f"{text[:half]}…{text[-half:]}"
 
 
 def name_of(source: object) -> str:
@@ -173,7 +228,7 @@ class _View(Reader):
         self._position = 0
 
     def read(self, count: int) -> bytes:
-        self.file.seek(self._position)
+        super().seek(self._position)
         data = super().read(count)
         self._position += len(data)
         return data
@@ -181,8 +236,10 @@ class _View(Reader):
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence == io.SEEK_CUR:
             offset, whence = self._position + offset, io.SEEK_SET
-        self._position = self.file.seek(offset, whence)
-        return self._position
+        position = super().seek(offset, whence)
+        if position >= 0:
+            self._position = position
+        return position
 
     def tell(self) -> int:
         return self._position

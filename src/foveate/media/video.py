@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from foveate.core import Clip, LimitError, MediaError, Meter, SampleInfo
 from foveate.media import index as indexing
 from foveate.media.audio import decode_audio
-from foveate.media.container import VECTOR_CODECS, geometry
+from foveate.media.container import VECTOR_CODECS, frame_rate, geometry
 from foveate.media.convert import Converter, clockwise
 from foveate.media.decode import Cursor
 from foveate.media.limits import DEFAULT_LIMITS, Limits
@@ -50,15 +52,22 @@ class Video:
         self._limits = limits
         self._open_reader = opener(source, limits)
         self._index: indexing.Index | None = None
+        self._last_info: SampleInfo | None = None
         self._cursor = Cursor(
             self._open_reader, limits, threads, self.meter, self._find_index, self._warn
         )
-        self._geometry = geometry(self._cursor.stream, self._rotation())
+        try:
+            self._geometry = geometry(self._cursor.stream, self._rotation())
+        except BaseException:
+            self._cursor.close()
+            raise
         self._convert = Converter(self._geometry)
         self._cache: dict[tuple[int, tuple[int, int] | None], Any] = {}
 
     def close(self) -> None:
         """Release decoder and file; safe to call twice."""
+        if self._last_info is None:
+            self._last_info = self.info
         self._cache.clear()
         self._cursor.close()
 
@@ -71,18 +80,21 @@ class Video:
     @property
     def info(self) -> SampleInfo:
         """Size, length and rate as far as they are known without a full pass."""
+        if self._last_info is not None:
+            return self._last_info
         stream = self._cursor.stream
         width, height = self._geometry.upright
         codec = stream.codec_context.name
-        index = self._index or indexing.from_entries(stream, self._cursor.origin)
-        rate = stream.average_rate or stream.guessed_rate
+        if self._index is None:
+            self._index = indexing.from_entries(stream, self._cursor.first)
+        rate = frame_rate(stream)
         return SampleInfo(
             name=self.name,
             width=width,
             height=height,
             duration=self._duration(),
             rate=float(rate) if rate else None,
-            frames=index.frames if index else (stream.frames or None),
+            frames=self._index.frames if self._index else (stream.frames or None),
             codec=codec,
             rotation=self._geometry.rotation,
             has_audio=bool(stream.container.streams.audio),
@@ -97,10 +109,11 @@ class Video:
         if index is None:
             return ()
         if not index.exact:
-            index.keys, read = indexing.exact_keys(self._open_reader, self._limits, index.keys)
+            index.keys, read = indexing.exact_keys(self._open_reader, self._limits, index)
             index.exact = True
             self.meter.bytes += read
-        return tuple(self._seconds(key) for key in index.keys if key >= self._cursor.origin)
+        keys = sorted({key for key in index.keys if key >= self._cursor.origin})
+        return tuple(self._seconds(key) for key in keys)
 
     def frames(self, times: Sequence[float], size: tuple[int, int] | None = None) -> Clip:
         """The frames shown at those times.
@@ -118,22 +131,25 @@ class Video:
             LimitError: The clip would exceed `limits.clip_bytes`.
         """
         width, height = size or self._geometry.upright
-        if any(b < a for a, b in zip(times, times[1:], strict=False)):
+        if any(b < a for a, b in pairwise(times)):
             raise ValueError("times must be ascending")
         if width <= 0 or height <= 0:
             raise ValueError(f"size must be positive, not {width}x{height}")
         self._check_bytes(len(times) * width * height * 3)
         ticks = [self._tick(seconds) for seconds in times]
-        shown, pixels = [], []
+        data = np.empty((len(ticks), height, width, 3), np.uint8)
+        shown: list[float] = []
         for tick, frame in self._cursor.at(ticks):
+            data[len(shown)] = self._pixels(tick, frame, size)
             shown.append(self._seconds(tick))
-            pixels.append(self._pixels(tick, frame, size))
-        data = np.stack(pixels) if pixels else np.empty((0, height, width, 3), np.uint8)
-        return Clip(data, tuple(shown))
+        return Clip(data[: len(shown)], tuple(shown))
 
     def next_time(self, after: float) -> float | None:
         """Time of the first frame later than `after` seconds; None at the end."""
         tick = self._cursor.next_tick(self._tick(after))
+        while tick is not None and self._seconds(tick) <= after:
+            # Damaged times can be so large that neighbours are the same in floating point.
+            tick = self._cursor.next_tick(tick)
         return None if tick is None else self._seconds(tick)
 
     def audio(self, start: float = 0.0, end: float | None = None, rate: int = 16000) -> Waveform:
@@ -169,13 +185,13 @@ class Video:
         """Seconds per tick of the index."""
         return self._cursor.time_base
 
-    def _find_index(self) -> indexing.Index | None:
+    def _find_index(self, scan: bool = True) -> indexing.Index | None:
         if self._index is None:
-            self._index = indexing.from_entries(self._cursor.stream, self._cursor.origin)
-        if self._index is None:
+            self._index = indexing.from_entries(self._cursor.stream, self._cursor.first)
+        if self._index is None and scan:
             self._index, read = indexing.scan(self._open_reader, self._limits)
             self.meter.bytes += read
-        return self._index if self._index.keys else None
+        return self._index if self._index is not None and self._index.keys else None
 
     def _pixels(self, tick: int, frame: Any, size: tuple[int, int] | None) -> Any:
         """Convert a frame once even if several times show it."""
@@ -186,30 +202,30 @@ class Video:
 
     def _rotation(self) -> int:
         """Clockwise degrees from the display matrix, read from the first decoded frame."""
-        for _, frame in self._cursor.at([self._cursor.origin if self._cursor.has_times else 0]):
-            return clockwise(frame.rotation)
-        if self._cursor.next_tick(-1) is None:
+        first = self._cursor.find_first()
+        if first is None:
             raise MediaError(f"{self.name}: no frame could be decoded")
-        return 0
+        return clockwise(first.rotation)
 
     def _duration(self) -> float | None:
         index, cursor = self._index, self._cursor
+        if cursor.end is not None:
+            return self._seconds(cursor.end)
         if index is not None and index.end is not None and cursor.has_times:
             return self._seconds(index.end)
         stream = cursor.stream
-        if stream.duration and cursor.has_times and stream.time_base:
+        if stream.duration and stream.duration > 0 and cursor.has_times:
             return float(stream.duration * stream.time_base)
-        container = stream.container
-        return container.duration / 1e6 if container.duration else None
+        claimed = stream.container.duration
+        return claimed / 1e6 if claimed and claimed > 0 else None
 
     def _tick(self, seconds: float) -> int:
-        # A hundredth of a tick forgives the rounding of times that were ticks once.
-        tick = int(seconds / float(self._cursor.time_base) + 0.01)
-        return tick + (self._cursor.origin if self._cursor.has_times else 0)
+        # A little of a tick forgives the rounding of times that were ticks once.
+        tick = math.floor(seconds / float(self._cursor.time_base) + 1e-4)
+        return tick + self._cursor.origin
 
     def _seconds(self, tick: int) -> float:
-        origin = self._cursor.origin if self._cursor.has_times else 0
-        return float((tick - origin) * self._cursor.time_base)
+        return float((tick - self._cursor.origin) * self._cursor.time_base)
 
     def _check_bytes(self, count: int) -> None:
         if count > self._limits.clip_bytes:

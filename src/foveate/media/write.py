@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from foveate.core.loop import Pixels
 
 # H.264 plays everywhere; MPEG-4 part 2 is in every FFmpeg.
-_ENCODERS = ("libx264", "libopenh264", "h264", "mpeg4")
+ENCODERS = ("libx264", "libopenh264", "h264", "mpeg4")
+KEY_SECONDS = 2.0  # a key frame this often, so that players and this library seek well
 _TICKS = 90_000
 
 
@@ -41,15 +43,17 @@ class VideoWriter:
         self, path: str | os.PathLike[str], size: tuple[int, int], rate: float = 25.0
     ) -> None:
         self._path = Path(path)
-        self._partial = self._path.with_name(f".{self._path.name}.{os.getpid()}.partial")
+        # FFmpeg opens the file a second time to move its index to the front: an absolute path is
+        # never taken for an address.
+        whole = Path(os.path.abspath(self._path))
+        self._partial = whole.with_name(f".{whole.name[:100]}.{os.getpid()}.{id(self):x}.partial")
         self._size = (max(2, size[0] // 2 * 2), max(2, size[1] // 2 * 2))
         self._last = -1
         try:
-            # The file object is ours, so no name is ever parsed by FFmpeg.
-            self._file = self._partial.open("wb")
+            self._file = _Target(self._partial)
         except OSError as error:
             raise MediaError(f"{self.name}: cannot be written ({error.strerror})") from None
-        self._container = av.open(self._file, "w", format="mp4", options={"movflags": "+faststart"})
+        self._container = av.open(self._file, "w", format="mp4")
         self._stream = self._add_stream(rate)
 
     @property
@@ -63,6 +67,9 @@ class VideoWriter:
         Args:
             frame: (H, W, 3) uint8 RGB of the writer's size.
             seconds: When it is shown; later than the frame before it.
+
+        Raises:
+            MediaError: The file cannot be written, for example because the disk is full.
         """
         width, height = self._size
         picture = av.VideoFrame.from_ndarray(
@@ -70,27 +77,36 @@ class VideoWriter:
         )
         picture.pts = self._last = max(self._last + 1, round(seconds * _TICKS))
         picture.time_base = Fraction(1, _TICKS)
-        self._container.mux(self._stream.encode(picture))
+        try:
+            self._container.mux(self._stream.encode(picture))
+            self._file.check()
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._failed(error) from None
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
+        """Finish the file and give it its name; safe to call twice."""
+        if self._file.closed:
+            return
         try:
             self._container.mux(self._stream.encode(None))
             self._container.close()
             self._file.close()
             os.replace(self._partial, self._path)
         except (av.error.FFmpegError, OSError) as error:
-            self.abandon()
-            raise MediaError(f"{self.name}: cannot be written ({error.strerror})") from None
+            raise self._failed(error) from None
 
     def abandon(self) -> None:
         """Leave nothing behind."""
-        try:
+        with suppress(av.error.FFmpegError, OSError, ValueError):
             self._container.close()
-        except (av.error.FFmpegError, OSError, ValueError):
-            pass
-        self._file.close()
+        with suppress(OSError):
+            self._file.close()
         self._partial.unlink(missing_ok=True)
+
+    def _failed(self, error: av.error.FFmpegError | OSError) -> MediaError:
+        self.abandon()
+        cause = self._file.error or error
+        return MediaError(f"{self.name}: cannot be written ({cause.strerror})")
 
     def __enter__(self) -> Self:
         return self
@@ -102,9 +118,9 @@ class VideoWriter:
             self.abandon()
 
     def _add_stream(self, rate: float) -> Any:
-        for name in _ENCODERS:
+        for name in ENCODERS:
             try:
-                stream = self._container.add_stream(
+                stream: Any = self._container.add_stream(
                     name, rate=Fraction(rate).limit_denominator(1000)
                 )
             except (av.error.FFmpegError, ValueError):
@@ -112,8 +128,50 @@ class VideoWriter:
             stream.width, stream.height = self._size
             stream.pix_fmt = "yuv420p"
             stream.codec_context.time_base = Fraction(1, _TICKS)
+            stream.codec_context.gop_size = max(1, round(rate * KEY_SECONDS))
             if name == "libx264":
                 stream.options = {"preset": "veryfast", "crf": "23"}
             return stream
         self.abandon()
         raise MediaError(f"{self.name}: no encoder for MP4 is available")
+
+
+class _Target:
+    """A file that keeps its first error until `check`, and swallows what comes after it.
+
+    An exception thrown through FFmpeg's callbacks could be reported twice, on standard error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=0)
+        self.name = str(path)
+        self.error: OSError | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def check(self) -> None:
+        """Raise the first error, if there was one."""
+        if self.error is not None:
+            raise self.error
+
+    def write(self, data: bytes) -> int:
+        view = memoryview(data)
+        try:
+            while view and self.error is None:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file; raises what went wrong before."""
+        self._file.close()
+        self.check()

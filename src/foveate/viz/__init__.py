@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foveate.viz.jpeg import to_jpeg
     from foveate.viz.fitting import letterbox
+    from foveate.viz.jpeg import to_jpeg
     from foveate.viz.overlay import annotate, annotate_video
     from foveate.viz.report import write_report
     from foveate.viz.terminal import print_line, print_result, print_summary

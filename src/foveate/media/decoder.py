@@ -1,0 +1,102 @@
+"""One decoder: set up safely, counted, bounded, and silent about damage but for a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import av.error
+
+from foveate.core import MediaError, Meter
+from foveate.media.container import Opened
+from foveate.media.limits import Limits
+from foveate.media.work import Work
+
+
+class Decoder:
+    """The decoder of an open picture stream; the only place where packets become frames.
+
+    It works with slice threads only: frame threads hold several pictures more and have crashed
+    over many files.
+
+    Args:
+        opened: The open container with its stream.
+        limits: Bounds on work.
+        threads: Slice threads.
+        meter: Counts decoded frames and fed packets.
+        work: Holds the work against the limits.
+        warn: Takes one line about damage.
+
+    Raises:
+        MediaError: The decoder cannot be started.
+    """
+
+    def __init__(
+        self,
+        opened: Opened,
+        limits: Limits,
+        threads: int,
+        meter: Meter,
+        work: Work,
+        warn: Callable[[str], None],
+    ) -> None:
+        codec = opened.stream.codec_context
+        codec.thread_type = "SLICE"
+        codec.thread_count = threads
+        codec.options = {**codec.options, "max_pixels": str(limits.pixels)}
+        try:
+            # Some decoders look at `skip_frame` only here: it must not be set yet.
+            codec.open(strict=False)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise MediaError(
+                f"{opened.reader.label}: its {codec.name} decoder cannot be started ({error})"
+            ) from None
+        self._codec = codec
+        self._picture_bytes = _picture_bytes(codec)
+        self._skips = False
+        self._meter = meter
+        self._work = work
+        self._warn = warn
+
+    def feed(self, packet: Any, wanted: bool) -> list[Any]:
+        """Frames that come out when a packet goes in.
+
+        Args:
+            packet: The packet, in decode order.
+            wanted: False skips it in the decoder if no other frame refers to it.
+        """
+        if wanted == self._skips:
+            self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
+            self._skips = not wanted
+        self._meter.packets += 1
+        return self._decode(packet)
+
+    def drain(self) -> list[Any]:
+        """All frames still inside; afterwards it can only start at a key frame."""
+        frames = self._decode(None)
+        self._codec.flush_buffers()
+        return frames
+
+    def close(self) -> None:
+        """Let go of the decoder: it keeps its pictures until nothing refers to it."""
+        self._codec = None
+
+    def _decode(self, packet: Any) -> list[Any]:
+        try:
+            with self._work.watch_memory(self._picture_bytes):
+                frames: list[Any] = self._codec.decode(packet)
+        except (av.error.FFmpegError, ValueError) as error:
+            # `max_pixels` and damaged data both surface here; the stream goes on without.
+            self._warn(f"damaged data was skipped ({type(error).__name__})")
+            return []
+        for frame in frames:
+            self._meter.frames += 1
+            self._work.decoded(frame.width * frame.height)
+            if frame.is_corrupt:
+                self._warn("frames with decoding errors")
+        return frames
+
+
+def _picture_bytes(codec: Any) -> int:
+    bits: int = codec.format.padded_bits_per_pixel if codec.format is not None else 24
+    return int(codec.width * codec.height * bits // 8)

@@ -1,0 +1,135 @@
+"""What a file and this installation are: for `probe` and `doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import av
+import av.codec
+
+from foveate.media.container import open_video
+from foveate.media.index import packets
+from foveate.media.limits import DEFAULT_LIMITS, Limits
+from foveate.media.source import Source, opener
+from foveate.media.video import Video
+from foveate.media.write import ENCODERS
+
+STEADY = 0.05  # a share of frame intervals further off than a tick may be this large
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound track: codec, samples per second, channels."""
+
+    codec: str
+    rate: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one pass over the packet headers of a file tells.
+
+    Attributes:
+        source: Name of the file.
+        container: FFmpeg's name of the container format.
+        bytes: Length of the file.
+        codec: Picture codec.
+        pixel_format: FFmpeg's name of the pixel format.
+        width: Upright width in square pixels.
+        height: Upright height in square pixels.
+        rotation: Clockwise degrees applied to make frames upright.
+        rate: Mean frames per second, None if unknown.
+        variable_rate: Whether the intervals between frames differ.
+        duration: Seconds, None if unknown.
+        frames: Frames in the file.
+        keyframes: Key frames among them.
+        sound: The first sound track, None if there is none.
+        motion_vectors: Whether the decoder can export motion vectors for this codec.
+    """
+
+    source: str
+    container: str
+    bytes: int
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    rotation: int
+    rate: float | None
+    variable_rate: bool
+    duration: float | None
+    frames: int
+    keyframes: int
+    sound: Sound | None
+    motion_vectors: bool
+
+
+def facts(source: Source, limits: Limits = DEFAULT_LIMITS) -> Facts:
+    """Read all packet headers of a file; one frame is decoded, for its rotation.
+
+    Raises:
+        MediaError: It is no video that can be opened.
+        LimitError: It has more frames than `limits.samples`.
+    """
+    with Video(source, limits=limits) as video:
+        index = video.packet_index()
+        info = video.info
+        times = video.keyframes()
+    opened = open_video(opener(source, limits), limits)
+    try:
+        shown = sorted(p.pts for p in packets(opened) if p.pts is not None and not p.is_discard)
+        audio = opened.container.streams.audio
+        return Facts(
+            source=info.name,
+            container=opened.container.format.name,
+            bytes=opened.reader.size(),
+            codec=info.codec,
+            pixel_format=opened.stream.codec_context.pix_fmt,
+            width=info.width,
+            height=info.height,
+            rotation=info.rotation,
+            rate=info.rate,
+            variable_rate=_varies(shown),
+            duration=info.duration,
+            frames=index.frames,
+            keyframes=len(times),
+            sound=_sound(audio[0]) if audio else None,
+            motion_vectors=info.has_vectors,
+        )
+    finally:
+        opened.close()
+
+
+def _varies(shown: list[int]) -> bool:
+    """Whether more than a few intervals differ by more than one tick from the usual one."""
+    steps = sorted(b - a for a, b in pairwise(shown))
+    if len(steps) < 2:
+        return False
+    usual = steps[len(steps) // 2]
+    return sum(abs(step - usual) > 1 for step in steps) > STEADY * len(steps)
+
+
+def _sound(stream: Any) -> Sound | None:
+    codec = stream.codec_context
+    return Sound(codec.name, codec.sample_rate, codec.channels) if codec is not None else None
+
+
+def encoder() -> str | None:
+    """The encoder that `VideoWriter` would use, None if there is none."""
+    for name in ENCODERS:
+        try:
+            av.codec.Codec(name, "w")
+        except ValueError:
+            continue
+        return name
+    return None
+
+
+def libraries() -> str:
+    """Versions of the FFmpeg libraries in use."""
+    return ", ".join(
+        f"{name[3:]} {'.'.join(map(str, version))}" for name, version in av.library_versions.items()
+    )
