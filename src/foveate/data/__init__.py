@@ -1,0 +1,61 @@
+"""From labelled videos on disk to batches for a network.
+
+Nothing heavy is imported until it is used: reading annotations loads neither torch nor torchvision.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from foveate.data.checking import CheckReport, check
+    from foveate.data.errors import DataError
+    from foveate.data.loader import ClipDataset, Loader, make_loader
+    from foveate.data.readers.detect import FORMATS, read
+    from foveate.data.record import Dataset, Record
+    from foveate.data.splits import Fold, folds, split
+
+__all__ = [
+    "FORMATS",
+    "CheckReport",
+    "ClipDataset",
+    "DataError",
+    "Dataset",
+    "Fold",
+    "Loader",
+    "Record",
+    "check",
+    "folds",
+    "make_loader",
+    "read",
+    "split",
+]
+
+_HOMES = {
+    "FORMATS": "readers.detect",
+    "CheckReport": "checking",
+    "ClipDataset": "loader",
+    "DataError": "errors",
+    "Dataset": "record",
+    "Fold": "splits",
+    "Loader": "loader",
+    "Record": "record",
+    "check": "checking",
+    "folds": "splits",
+    "make_loader": "loader",
+    "read": "readers.detect",
+    "split": "splits",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the home of a public name on its first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted(__all__)

@@ -1,0 +1,166 @@
+"""mocap15, the rendered benchmark: real human motion, everything else procedural, answers exact.
+
+There is one recording per action, so accuracy on it measures invariance to view, speed, body and
+surroundings, not to the way people move; every table of such numbers must say "rendered" and this.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import cv2
+
+from foveate.core import ConfigError, FoveateError
+from foveate.data.mocap_motion import ACTIONS
+from foveate.data.mocap_render import RenderedClip, Track, render_clip
+from foveate.data.mocap_spec import FPS, MODES, TIMELINE, ClipSpec, clip_specs
+from foveate.media.encode import ENCODINGS, encode
+
+__all__ = [
+    "ACTIONS",
+    "ENCODINGS",
+    "FPS",
+    "MODES",
+    "TIMELINE",
+    "ClipSpec",
+    "RenderedClip",
+    "Track",
+    "clip_specs",
+    "make",
+    "render_clip",
+]
+
+Progress = Callable[[int, int], None]
+Row = dict[str, object]
+
+
+def make(
+    out: str | os.PathLike[str],
+    clips: int,
+    seed: int,
+    *,
+    mode: str = "actions",
+    encoding: str = "x264",
+    size: tuple[int, int] = (320, 240),
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Path:
+    """Render a set of clips into a folder, which appears only when it is whole.
+
+    Written are `SPLIT/LABEL/NNNNN.mp4`, `truth/NNNNN.json` with the answers, and `clips.csv` with a
+    row per clip. The same arguments give the same files, however many workers there are.
+
+    Args:
+        out: The folder; it must not exist or be empty.
+        clips: How many.
+        seed: Not negative.
+        mode: `actions`, `timeline` or `audiovisual`, see `clip_specs`.
+        encoding: A key of `media.encode.ENCODINGS`.
+        size: `(width, height)` in pixels, even.
+        workers: Processes that render.
+        progress: Called with (clips done, clips in all) after each.
+
+    Raises:
+        ConfigError: An argument is out of range.
+        FoveateError: The folder is in use or cannot be written, or a clip cannot be encoded.
+    """
+    specs = clip_specs(clips, seed, mode, size=size)
+    _check(encoding, workers)
+    target = Path(out)
+    building = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise FoveateError(f"{target.name}: already there", "name a new or an empty folder")
+        _build(building, specs, encoding, workers, progress)
+        if target.exists():
+            target.rmdir()
+        building.rename(target)
+    except OSError as error:
+        raise FoveateError(f"{target.name}: cannot be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return target
+
+
+def _check(encoding: str, workers: int) -> None:
+    if encoding not in ENCODINGS:
+        raise ConfigError(f"encoding {encoding!r} is unknown", f"one of: {', '.join(ENCODINGS)}")
+    if workers < 1:
+        raise ConfigError("the number of workers must be positive")
+
+
+def _build(
+    folder: Path,
+    specs: list[ClipSpec],
+    encoding: str,
+    workers: int,
+    progress: Progress | None,
+) -> None:
+    """Write all clips and the table into a new folder."""
+    folder.mkdir(parents=True)
+    rows: list[Row] = []
+    for row in _rendered(specs, folder, encoding, workers):
+        rows.append(row)
+        if progress is not None:
+            progress(len(rows), len(specs))
+    _write_table(folder / "clips.csv", rows)
+
+
+def _rendered(specs: list[ClipSpec], folder: Path, encoding: str, workers: int) -> Iterator[Row]:
+    """Write the clips, here or in worker processes, and give their rows in order."""
+    write = partial(_write_clip, folder=folder, encoding=encoding)
+    if workers == 1:
+        yield from map(write, specs)
+        return
+    # Started afresh, not forked: the caller may have threads, and torch dislikes forks.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
+        yield from pool.map(write, specs)
+
+
+def _write_clip(spec: ClipSpec, folder: Path, encoding: str) -> Row:
+    """Render and encode one clip, and write its truth."""
+    clip = render_clip(spec)
+    name = f"{spec.index:05d}"
+    place = Path(spec.split) / spec.label / f"{name}.mp4"
+    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "truth").mkdir(exist_ok=True)
+    encode(folder / place, clip.frames(), FPS, encoding, sound=clip.sound())
+    truth = {"path": place.as_posix(), "encoding": encoding, **clip.truth()}
+    text = json.dumps(truth, separators=(",", ":"))
+    (folder / "truth" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    return {
+        "path": place.as_posix(),
+        "label": spec.label,
+        "split": spec.split,
+        # Clips of one body in one kind of surroundings belong together in any further division.
+        "group": f"body{spec.body:02d}-{spec.background}",
+        "camera": spec.camera,
+        "encoding": encoding,
+        "seed": spec.seed,
+        "index": spec.index,
+        "mode": spec.mode,
+        "body": spec.body,
+        "background": spec.background,
+        "sector": spec.sector,
+        "distractors": spec.distractors,
+        "frames": spec.frames,
+        "fps": FPS,
+        "width": spec.size[0],
+        "height": spec.size[1],
+    }
+
+
+def _write_table(path: Path, rows: list[Row]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
