@@ -11,6 +11,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import av
@@ -25,9 +26,7 @@ _BITS = 16
 def picture(number: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
     """The test picture of that number, (H, W, 3) uint8."""
     width, height = size
-    rows, columns = np.mgrid[0:height, 0:width]
-    out = np.stack([rows * 3 % 200 + 20, columns * 5 % 200 + 20, (rows + columns) % 150 + 50], -1)
-    out = out.astype(np.uint8)
+    out = _texture(size).copy()
     half = height // 2
     bits = np.array([number >> bit & 1 for bit in range(_BITS)]).reshape(2, 8)
     at_row = np.minimum(np.arange(half) * 2 // half, 1)
@@ -37,6 +36,13 @@ def picture(number: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
     left = number * SPEED % max(1, width - side)
     out[half + 2 : half + 2 + side, left : left + side] = (250, 30, 30)
     return out
+
+
+@cache
+def _texture(size: tuple[int, int]) -> np.ndarray:
+    rows, columns = np.mgrid[0 : size[1], 0 : size[0]]
+    out = np.stack([rows * 3 % 200 + 20, columns * 5 % 200 + 20, (rows + columns) % 150 + 50], -1)
+    return out.astype(np.uint8)
 
 
 def number_of(pixels: np.ndarray) -> int:

@@ -27,7 +27,7 @@ def _reset_peak() -> None:
         file.write("5")
 
 
-def probe(path: str, seconds: float = 60.0, sound: bool = True) -> dict[str, Any]:
+def probe(path: str | bytes, seconds: float = 60.0, sound: bool = True) -> dict[str, Any]:
     """Do with a file what a user does: facts, key frames, some frames, a walk, the sound."""
     from foveate.core import FoveateError
     from foveate.media import Video

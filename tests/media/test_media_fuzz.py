@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from child import probe
@@ -17,7 +18,7 @@ MUTANTS = 40
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_mutants(name: str, tmp_path, capfd: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+def test_mutants(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mutant.bin"
     other = clip(NAMES[(NAMES.index(name) + 1) % len(NAMES)])
     for seed in range(MUTANTS):
@@ -35,12 +36,13 @@ def test_mutation_is_repeatable() -> None:
     assert mutate(data, other, 5) != mutate(data, other, 6)
 
 
-def test_times_too_large_for_floats_still_advance() -> None:
+@pytest.mark.parametrize("high", [40, 55, 61, 63])
+def test_times_too_large_for_floats_still_advance(high: int) -> None:
     """IVF stores 64-bit times: neighbours may be the same in floating point."""
     data = bytearray(clip("vp9-ivf"))
     at = 32
     for number in range(12):
-        data[at + 4 : at + 12] = ((1 << 61) + number).to_bytes(8, "little")
+        data[at + 4 : at + 12] = ((1 << high) + number).to_bytes(8, "little")
         at += 12 + int.from_bytes(data[at : at + 4], "little")
     try:
         video = Video(bytes(data))
@@ -52,3 +54,26 @@ def test_times_too_large_for_floats_still_advance() -> None:
             assert following > now
             now, steps = following, steps + 1
             assert steps < 200
+
+
+def test_a_time_that_overflows_when_moved() -> None:
+    """Found by fuzzing: times start again behind one that is near the end of all numbers."""
+    data = bytearray(clip("vp9-ivf"))
+    at = 32
+    for time_ in (0, 1, (1 << 62) + 5, 3, 4):
+        data[at + 4 : at + 12] = time_.to_bytes(8, "little")
+        at += 12 + int.from_bytes(data[at : at + 4], "little")
+    with Video(bytes(data)) as video:
+        assert len(video.frames([0.0, 0.04])) == 2
+
+
+def test_an_index_that_points_nowhere() -> None:
+    """Found by fuzzing: a seek that the container refuses while key frames are listed."""
+    data = clip("mjpeg-avi")
+    at = data.rindex(b"idx1") + 8
+    lies = b"".join(
+        data[at + i : at + i + 8] + b"\xff\xff\xff\x7f" + data[at + i + 12 : at + i + 16]
+        for i in range(0, len(data) - at - 15, 16)
+    )
+    for mutant in (data[:at] + lies, data[: at + 64], data[: at - 400] + data[at - 8 :]):
+        assert "escape" not in probe(mutant)

@@ -30,7 +30,6 @@ def test_reads_back(tmp_path: Path) -> None:
         assert [number_of(p) for p in got.pixels] == list(range(10))
         assert np.allclose(got.times, [n / 25 for n in range(10)], atol=1e-4)
     assert os.listdir(tmp_path) == ["out.mp4"]
-    assert path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")
 
 
 def test_odd_sizes_lose_a_pixel(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def _pieces(
     """Resampled pieces with their times in seconds from `origin`."""
     if start > _LEAD_SECONDS:
         ticks = int((origin + start - _LEAD_SECONDS) / float(stream.time_base))
-        with suppress(av.error.FFmpegError):  # decode from the start instead
+        with suppress(av.error.FFmpegError, OverflowError):  # decode from the start instead
             container.seek(max(ticks, stream.start_time or 0), stream=stream)
     resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
     pieces: list[tuple[float, Waveform]] = []

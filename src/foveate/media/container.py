@@ -162,7 +162,7 @@ def _check_stream(stream: Any, name: str, limits: Limits) -> None:
             f"the limit is {limits.pixels} pixels",
             "raise limits.pixels if you trust the file",
         )
-    if codec.width <= 0 or codec.height <= 0 or codec.pix_fmt is None:
+    if not stream.time_base or codec.width <= 0 or codec.height <= 0 or codec.pix_fmt is None:
         raise MediaError(f"{name}: no frame could be decoded (damaged, encrypted or zero frames)")
 
 

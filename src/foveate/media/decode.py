@@ -144,13 +144,13 @@ class Cursor:
     def _open(self) -> None:
         self._opened = open_video(self._open_reader, self._limits)
         self.stream = self._opened.stream
+        self._bytes_seen = 0
         try:
             self._decoder = self._make_decoder(self._opened)
+            self._restart(from_start=True)
         except BaseException:
             self._opened.close()
             raise
-        self._bytes_seen = 0
-        self._restart(from_start=True)
 
     def _restart(self, from_start: bool = False) -> None:
         """Forget all packets and frames: the container stands somewhere else."""

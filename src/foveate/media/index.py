@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ RESTART_SECONDS = 0.2  # decode times that fall back further than this start a n
 # (program streams give shifted times after a seek) key frames are reached by reading.
 _SEEKS_BY_DISPLAY = frozenset(["matroska,webm", "ogg", "nut"])
 _SEEKS_BY_DECODE = frozenset(["mov,mp4,m4a,3gp,3g2,mj2", "avi", "mpegts", "flv", "asf"])
+_MOST_TICKS = 1 << 56  # two years in nanoseconds
 _FAILURES = 16  # damaged reads in a row after which a container counts as ended
 
 
@@ -70,7 +72,7 @@ def from_entries(stream: Any, first: int) -> Index | None:
         return None
     try:
         return _from_complete(entries, first)
-    except IndexError:  # PyAV's answer to entries that are not there any more
+    except (IndexError, OverflowError):  # entries that are gone, or beyond all time
         return None
 
 
@@ -82,8 +84,9 @@ def _from_complete(entries: Any, first: int) -> Index | None:
     places: list[int] = []
     # Only key frames are visited: an index of millions of frames costs nothing here.
     at = entries.search_timestamp(entries[0].timestamp, backward=False)
-    while 0 <= at < len(entries):
-        entry = entries[at]
+    last = -1
+    while last < at < len(entries):
+        entry, last = entries[at], at
         if not entry.is_discard:
             places.append(entry.timestamp)
         at = entries.search_timestamp(entry.timestamp + 1, backward=False)
@@ -143,8 +146,11 @@ def exact_keys(
     try:
         times: list[int] = []
         for key, place in zip(index.keys, index.places, strict=True):
-            opened.container.seek(place, stream=opened.stream)
-            packet = next((p for p in packets(opened) if p.is_keyframe and p.pts is not None), None)
+            packet = None
+            with suppress(av.error.FFmpegError):  # a damaged index: the estimate has to do
+                opened.container.seek(place, stream=opened.stream)
+                found = (p for p in packets(opened) if p.is_keyframe and p.pts is not None)
+                packet = next(found, None)
             times.append(key if packet is None else packet.pts)
         return times, opened.reader.bytes
     finally:
@@ -190,7 +196,9 @@ class _Count:
         self._end: int | None = None
 
     def adjust(self, packet: Any) -> None:
-        dts, pts = packet.dts, packet.pts
+        dts, pts = _sane(packet.dts), _sane(packet.pts)
+        if pts is None:
+            packet.pts = None
         if self._vp8 and not _shown(packet):
             packet.pts = None
             return
@@ -200,11 +208,15 @@ class _Count:
                 self._opened.restarts += 1
             self._last = dts
         if self._offset:
-            packet.dts = None if dts is None else dts + self._offset
-            packet.pts = None if pts is None else pts + self._offset
+            packet.pts = None if pts is None else _sane(pts + self._offset)
         if packet.pts is not None:
             end = packet.pts + (packet.duration or 1)
             self._end = end if self._end is None else max(self._end, end)
+
+
+def _sane(tick: int | None) -> int | None:
+    """A time, None where damage made it larger than anything can be."""
+    return None if tick is None or abs(tick) > _MOST_TICKS else tick
 
 
 def _shown(packet: Any) -> bool:

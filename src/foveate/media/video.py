@@ -8,6 +8,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
+import av.error
 import numpy as np
 
 from foveate.core import Clip, LimitError, MediaError, Meter, SampleInfo
@@ -127,12 +128,12 @@ class Video:
             where nothing is shown: past the end, inside a gap, or where decoding failed.
 
         Raises:
-            ValueError: The times are not ascending, or the size is not positive.
+            ValueError: The times are not ascending or not finite, or the size is not positive.
             LimitError: The clip would exceed `limits.clip_bytes`.
         """
         width, height = size or self._geometry.upright
-        if any(b < a for a, b in pairwise(times)):
-            raise ValueError("times must be ascending")
+        if any(b < a for a, b in pairwise(times)) or not all(map(math.isfinite, times)):
+            raise ValueError("times must be ascending and finite")
         if width <= 0 or height <= 0:
             raise ValueError(f"size must be positive, not {width}x{height}")
         self._check_bytes(len(times) * width * height * 3)
@@ -140,7 +141,11 @@ class Video:
         data = np.empty((len(ticks), height, width, 3), np.uint8)
         shown: list[float] = []
         for tick, frame in self._cursor.at(ticks):
-            data[len(shown)] = self._pixels(tick, frame, size)
+            try:
+                data[len(shown)] = self._pixels(tick, frame, size)
+            except (av.error.FFmpegError, ValueError) as error:
+                self._warn(f"a frame could not be converted ({type(error).__name__})")
+                continue
             shown.append(self._seconds(tick))
         return Clip(data[: len(shown)], tuple(shown))
 

@@ -43,8 +43,7 @@ class VideoWriter:
         self, path: str | os.PathLike[str], size: tuple[int, int], rate: float = 25.0
     ) -> None:
         self._path = Path(path)
-        # FFmpeg opens the file a second time to move its index to the front: an absolute path is
-        # never taken for an address.
+        # FFmpeg is told the file's name: an absolute path is never taken for an address.
         whole = Path(os.path.abspath(self._path))
         self._partial = whole.with_name(f".{whole.name[:100]}.{os.getpid()}.{id(self):x}.partial")
         self._size = (max(2, size[0] // 2 * 2), max(2, size[1] // 2 * 2))
