@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from foveate.data.checking import CheckReport, check
+    from foveate.data.dataset import ClipDataset
     from foveate.data.errors import DataError
-    from foveate.data.loader import ClipDataset, Loader, make_loader
+    from foveate.data.loader import Loader, make_loader
     from foveate.data.readers.detect import FORMATS, read
     from foveate.data.record import Dataset, Record
     from foveate.data.splits import Fold, folds, split
@@ -35,7 +36,7 @@ __all__ = [
 _HOMES = {
     "FORMATS": "readers.detect",
     "CheckReport": "checking",
-    "ClipDataset": "loader",
+    "ClipDataset": "dataset",
     "DataError": "errors",
     "Dataset": "record",
     "Fold": "splits",

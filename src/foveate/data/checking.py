@@ -1,0 +1,213 @@
+"""`check`: everything that is wrong with a data set, before the first training step."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from foveate.data.errors import CAP, DataError
+from foveate.data.probing import Probe, ProbeCache, probes
+from foveate.data.readers.detect import read
+from foveate.data.record import Dataset, Record
+from foveate.media import display_name
+
+_BEYOND = 1.0  # seconds by which a stretch may leave its video
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` found.
+
+    Attributes:
+        name: What was checked.
+        dataset: The records, None if the annotation could not be read.
+        probes: What opening each clip told.
+        faults: Lines about the annotation.
+        fault_count: How many there are in all (the lines are capped).
+        bad: (where, clip, reason) of clips that cannot be used.
+        leaks: Lines about what two splits share.
+        notes: Lines about what is odd but allowed: copies within a split, damage, tiny classes.
+    """
+
+    name: str
+    dataset: Dataset | None = None
+    probes: dict[Path, Probe] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    fault_count: int = 0
+    bad: tuple[tuple[str, str, str], ...] = ()
+    leaks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing stands in the way of training."""
+        return not (self.fault_count or self.bad or self.leaks)
+
+    @property
+    def durations(self) -> tuple[float, ...]:
+        """Seconds of each record, sorted; of those whose length is known."""
+        if self.dataset is None:
+            return ()
+        found = (_seconds(r, self.probes.get(r.path)) for r in self.dataset.records)
+        return tuple(sorted(s for s in found if s is not None))
+
+    def lines(self) -> list[str]:
+        """The report as lines of text: the verdict, counts, then whatever is wrong."""
+        out = [self._verdict(), *_counts(self.dataset)]
+        if self.durations:
+            low, high = self.durations[0], self.durations[-1]
+            middle = statistics.median(self.durations)
+            out.append(f"seconds per clip: {low:.2f} to {high:.2f}, median {middle:.2f}")
+        sizes = sorted({(p.width, p.height) for p in self.probes.values() if p.error is None})
+        if sizes:
+            shown = ", ".join(f"{w}x{h}" for w, h in sizes[:6])
+            out.append(f"sizes: {shown}{f' and {len(sizes) - 6} more' if len(sizes) > 6 else ''}")
+        out += [f"fault: {line}" for line in self.faults]
+        if self.fault_count > len(self.faults):
+            out.append(f"fault: and {self.fault_count - len(self.faults)} more")
+        out += [f"bad clip: {where}: {clip}: {why}" for where, clip, why in self.bad]
+        out += [f"leak: {line}" for line in self.leaks]
+        return [*out, *(f"note: {line}" for line in self.notes)]
+
+    def _verdict(self) -> str:
+        if self.ok:
+            return f"{self.name}: {len(self.dataset or ())} clips, all good"
+        counted = [
+            (self.fault_count, "fault in the annotation", "faults in the annotation"),
+            (len(self.bad), "bad clip", "bad clips"),
+            (len(self.leaks), "leak between splits", "leaks between splits"),
+        ]
+        said = [f"{n} {one if n == 1 else many}" for n, one, many in counted if n]
+        return f"{self.name}: {', '.join(said)}"
+
+
+def check(
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    video_root: str | os.PathLike[str] | None = None,
+    *,
+    part: int = 1,
+    allow_missing: bool = False,
+    workers: int = 2,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Read a data set, open every clip and decode one frame of each.
+
+    Args:
+        path: As for `read`.
+        format: As for `read`.
+        video_root: As for `read`.
+        part: As for `read`.
+        allow_missing: As for `read`.
+        workers: Child processes that open clips; 0 opens them in this process.
+        cache: File that keeps what opening tells; one in the user's cache folder if None.
+        progress: Called with (clips done, clips in all).
+
+    Returns:
+        The report; faults are in it, not raised.
+    """
+    name = display_name(path)
+    try:
+        dataset = read(path, format, video_root, part=part, allow_missing=allow_missing)
+    except DataError as error:
+        return CheckReport(name, faults=error.faults, fault_count=error.count)
+    with ProbeCache(cache) as kept:
+        known = probes([r.path for r in dataset.records], kept, workers, progress)
+    return CheckReport(
+        name,
+        dataset,
+        known,
+        bad=tuple(_bad(dataset, known)),
+        leaks=tuple(_leaks(dataset, known)),
+        notes=tuple(_notes(dataset, known)),
+    )
+
+
+def _counts(dataset: Dataset | None) -> list[str]:
+    if dataset is None:
+        return []
+    names = dataset.splits or (None,)
+    counts = [dataset.class_counts(split) for split in names]
+    out = [
+        f"{len(dataset.classes)} classes; clips per class ({', '.join(n or 'all' for n in names)}):"
+    ]
+    for label in islice(dataset.classes, CAP):
+        out.append(f"  {label}: {', '.join(str(count[label]) for count in counts)}")
+    if len(dataset.classes) > CAP:
+        out.append(f"  and {len(dataset.classes) - CAP} more classes")
+    return out
+
+
+def _seconds(record: Record, known: Probe | None) -> float | None:
+    end = record.end if record.end is not None else known.duration if known else None
+    return None if end is None else end - (record.start or 0.0)
+
+
+def _bad(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[tuple[str, str, str]]:
+    """Clips that cannot be opened, and stretches that lie outside their video."""
+    for record in dataset.records:
+        found = known[record.path]
+        why = found.error
+        if why is None and found.duration is not None:
+            if (record.start or 0.0) >= found.duration:
+                why = f"starts at {record.start:g} s, the video lasts {found.duration:g} s"
+            elif record.end is not None and record.end > found.duration + _BEYOND:
+                why = f"ends at {record.end:g} s, the video lasts {found.duration:g} s"
+        if why is not None:
+            yield record.where, display_name(dataset.name(record)), why
+
+
+def _leaks(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[str]:
+    """The same content, or the same group, in two splits."""
+    for copies in _copies(dataset, known):
+        sides = {record.split for record in copies}
+        if len(sides) > 1:
+            yield f"the same content in {_sides(sides)}: {_list(dataset, copies)}"
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in dataset.records:
+        if record.group is not None:
+            groups[record.group].append(record)
+    for name, records in groups.items():
+        sides = {record.split for record in records}
+        if len(sides) > 1:
+            first = [next(r for r in records if r.split == side) for side in sorted(sides, key=str)]
+            yield f"group {name!r} in {_sides(sides)}: {_list(dataset, first)}"
+
+
+def _copies(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[list[Record]]:
+    """Records of different files with the same content."""
+    same: dict[str, dict[Path, Record]] = defaultdict(dict)
+    for record in dataset.records:
+        if known[record.path].content:
+            same[known[record.path].content].setdefault(record.path, record)
+    yield from (list(found.values()) for found in same.values() if len(found) > 1)
+
+
+def _notes(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[str]:
+    for copies in _copies(dataset, known):
+        if len({record.labels for record in copies}) > 1:
+            yield f"the same content with different labels: {_list(dataset, copies)}"
+        elif len({record.split for record in copies}) == 1:
+            yield f"the same content more than once: {_list(dataset, copies)}"
+    for record in dataset.records:
+        for line in known[record.path].warnings:
+            yield f"{record.where}: {display_name(dataset.name(record))}: {line}"
+    counts = dataset.class_counts()
+    yield from (f"class {name!r} has no clips" for name, count in counts.items() if not count)
+    if dataset.left_out:
+        yield f"{len(dataset.left_out)} clips of the annotation are missing and were left out"
+
+
+def _sides(sides: set[str | None]) -> str:
+    return " and ".join(sorted(side or "no split" for side in sides))
+
+
+def _list(dataset: Dataset, records: list[Record]) -> str:
+    shown = ", ".join(f"{display_name(dataset.name(r))} ({r.where})" for r in records[:4])
+    return shown + (f" and {len(records) - 4} more" if len(records) > 4 else "")

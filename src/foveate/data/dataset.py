@@ -1,0 +1,173 @@
+"""Records as tensors: lazily decoded, and the same whoever loads them.
+
+What a clip looks like depends on the seed, the epoch and its place in the data set, never on the
+process that loads it or on what was loaded before. No frame is made up: a clip that does not give
+all frames asked for is a bad one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import get_worker_info
+
+from foveate.core import FoveateError, MediaError, Sample
+from foveate.data import modalities as kinds
+from foveate.data.prepare import Transform
+from foveate.data.probing import reason
+from foveate.data.record import Dataset, Record
+from foveate.data.samplers import Sampling, Times, Views, as_views, stacks
+from foveate.data.sources import duration_of, open_clip
+from foveate.media import DEFAULT_LIMITS, Limits, display_name
+from foveate.media.folder import RATE
+
+if TYPE_CHECKING:
+    from foveate.core.loop import Pixels
+
+_CAUGHT = (FoveateError, OSError, MemoryError)
+_DEFAULT_RATE = 25.0  # frames per second of a source that does not say
+_WHAT_SHOWS, _WHAT_CHANGES = 0, 1  # streams of chance: times, then transforms
+
+
+@dataclass(frozen=True)
+class BadClip:
+    """A clip that could not be read: its place in the data set, and why."""
+
+    index: int
+    name: str
+    reason: str
+
+
+class ClipDataset(TorchDataset[Any]):
+    """Records as tensors, one at a time; what `DataLoader` wants.
+
+    Args:
+        dataset: The clips, all of one split.
+        sampling: Which times to look at (see `samplers`).
+        transform: What to do with the frames.
+        train: Whether times and transforms are drawn; without, all is fixed.
+        seed: Of everything that is drawn.
+        modalities: Names of what to build (see `modalities`).
+        fps: Frames per second of frame folders.
+        limits: Bounds on work.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        sampling: Sampling,
+        transform: Transform,
+        *,
+        train: bool = False,
+        seed: int = 0,
+        modalities: Sequence[str] = ("rgb",),
+        fps: float = RATE,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.dataset = dataset
+        self.train = train
+        self.seed = seed
+        self._sampling = sampling
+        self._transform = transform
+        self._kinds = [kinds.find(name) for name in modalities]
+        self._following = max(kind.following for kind in self._kinds)
+        self._fps = fps
+        self._limits = limits
+        self.at = torch.full((64,), -1, dtype=torch.int64)  # what each worker is loading
+        self.at.share_memory_()  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any] | BadClip:
+        """One clip.
+
+        Args:
+            key: Index of the record, or (epoch, index).
+
+        Returns:
+            `x` (3, T, S, S) uint8 of the first modality, with a view dimension in front where
+            the sampler gives several; further modalities under their names; `y` the index of
+            the class, or (classes,) float32 for several; `index`; `warnings`. A `BadClip` if it
+            cannot be read.
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        record = self.dataset.records[index]
+        worker = get_worker_info()
+        slot = (worker.id if worker else 0) % len(self.at)
+        self.at[slot] = index
+        try:
+            sample = open_clip(record.path, fps=self._fps, limits=self._limits)
+            try:
+                return self._load(sample, record, epoch, index)
+            finally:
+                sample.close()
+        except _CAUGHT as error:
+            name = display_name(self.dataset.name(record))
+            return BadClip(index, name, reason(record.path, error))
+        finally:
+            self.at[slot] = -1
+
+    def _load(self, sample: Sample, record: Record, epoch: int, index: int) -> dict[str, Any]:
+        over, times, frames = self._frames(sample, record, epoch, index)
+        views = as_views(times)
+        x_nchw, labels = self._transform(
+            frames, self.dataset.indices(record), self._random(epoch, index, _WHAT_CHANGES)
+        )
+        ends = accumulate(len(view) for view in views)
+        x = [x_nchw[end - len(view) : end] for end, view in zip(ends, views, strict=True)]
+        item: dict[str, Any] = {}
+        for place, kind in enumerate(self._kinds):
+            made = [
+                kind.build(kinds.Shown(part, view, record.start or 0.0, over, sample))
+                for part, view in zip(x, views, strict=True)
+            ]
+            several = isinstance(times[0], tuple)
+            item[kind.name if place else "x"] = torch.stack(made) if several else made[0]
+        item["y"] = self._target(labels)
+        return {**item, "index": index, "warnings": tuple(sample.warnings)}
+
+    def _frames(
+        self, sample: Sample, record: Record, epoch: int, index: int
+    ) -> tuple[float, Times | Views, Pixels]:
+        """Where the clip ends, the times that are looked at, and all frames for them.
+
+        Containers promise frames beyond the last one now and then. Once the last one was seen the
+        source knows better, and the times are drawn again from the true length.
+        """
+        info, start = sample.info, record.start or 0.0
+        size = self._transform.decode_size((info.width, info.height))
+        step = 1.0 / (info.rate or _DEFAULT_RATE)
+        for _ in range(2):
+            end = min(duration_of(sample), math.inf if record.end is None else record.end)
+            if start >= end:
+                raise MediaError(f"starts at {start:g} s, the video lasts {end:g} s")
+            times = self._sampling(start, end, self._random(epoch, index, _WHAT_SHOWS))
+            flat = tuple(t for view in as_views(times) for t in view)
+            asked = stacks(flat, self._following, step, end)
+            wanted = sorted(set(asked))
+            clip = sample.frames(wanted, size)
+            if len(clip) == len(wanted):
+                places = {t: i for i, t in enumerate(wanted)}
+                return end, times, clip.pixels[[places[t] for t in asked]]
+            if not duration_of(sample) < end:
+                break
+        raise MediaError(f"damaged: {len(clip)} of {len(wanted)} frames could be decoded")
+
+    def _random(self, epoch: int, index: int, stream: int) -> np.random.Generator | None:
+        if not self.train:
+            return None
+        return np.random.default_rng([self.seed, epoch, index, stream])
+
+    def _target(self, labels: tuple[int, ...]) -> Tensor:
+        if not self.dataset.multilabel:
+            return torch.tensor(labels[0])
+        return torch.zeros(len(self.dataset.classes)).index_fill_(0, torch.tensor(labels).long(), 1)

@@ -1,0 +1,246 @@
+"""The loader: batches in a fixed order, from any step on, past bad clips and dying workers.
+
+A clip that cannot be read is told of and left out; no other takes its place, so the batch has one
+clip less. Too many of them stop the work with one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from foveate.data.batches import Batches, collate
+from foveate.data.dataset import ClipDataset
+from foveate.data.errors import CAP, DataError
+from foveate.data.prepare import Transform
+from foveate.data.record import Dataset
+from foveate.data.samplers import Sampling
+from foveate.media import DEFAULT_LIMITS, Limits, display_name
+from foveate.media.folder import RATE
+
+MAX_BAD = 0.05  # share of a split
+IN_A_ROW = 100
+HANG_SECONDS = 300.0  # without a batch from any worker
+
+
+class Loader:
+    """Batches of clips; made by `make_loader`.
+
+    Args:
+        clips: The clips.
+        batches: Which of them form which batch.
+        workers: Processes that load; 0 loads in this process.
+        max_bad: Share of the clips that may be bad before `DataError` is raised.
+        in_a_row: How many bad clips in a row are too many, whatever the share.
+        hang_seconds: Longest wait for a batch from the workers.
+
+    Attributes:
+        clips: The clips.
+        bad: Name → reason, of all clips that could not be read so far.
+        warnings: Name → what was damaged, of clips that could be read nevertheless.
+    """
+
+    def __init__(
+        self,
+        clips: ClipDataset,
+        batches: Batches,
+        *,
+        workers: int = 2,
+        max_bad: float = MAX_BAD,
+        in_a_row: int = IN_A_ROW,
+        hang_seconds: float = HANG_SECONDS,
+    ) -> None:
+        self.clips = clips
+        self.bad: dict[str, str] = {}
+        self.warnings: dict[str, str] = {}
+        self._batches = batches
+        self._workers = workers
+        self._max_bad, self._in_a_row, self._row = max_bad, in_a_row, 0
+        self._hang = hang_seconds
+        self._loader: DataLoader[Any] = DataLoader(
+            clips,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=collate,
+            timeout=hang_seconds if workers else 0,
+            worker_init_fn=_begin_worker,
+            persistent_workers=workers > 0,
+            # Its own: the global generator must not notice how clips are loaded.
+            generator=torch.Generator(),
+        )
+
+    def __len__(self) -> int:
+        """Steps of a whole epoch."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The epoch and step that the loader was made for."""
+        return self.at(self._batches.epoch, self._batches.start)
+
+    def at(self, epoch: int, start_step: int = 0) -> Iterator[dict[str, Any]]:
+        """The batches of one epoch.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            start_step: Steps that were done before.
+
+        Yields:
+            Per step a batch as from `batches.collate`, with `step` and `epoch`. A step whose clips
+            were all bad gives a batch without clips, so steps can be counted.
+
+        Raises:
+            DataError: Too many bad clips, or a worker died or hung.
+        """
+        self._batches.epoch, self._batches.start = epoch, start_step
+        try:
+            for step, batch in enumerate(self._loader, start_step):
+                self._note(batch)
+                yield {**batch, "step": step, "epoch": epoch}
+        except RuntimeError as error:
+            explained = self.explain(error)
+            if explained is None:
+                raise
+            raise explained from None
+
+    def explain(self, error: BaseException) -> DataError | None:
+        """What a `RuntimeError` says of a worker, None if it is about something else.
+
+        torch reports a worker's death wherever the main program happens to be, so a training loop
+        asks here too.
+        """
+        text = str(error)
+        if "DataLoader" not in text:
+            return None
+        places = [int(i) for i in self.clips.at.tolist() if i >= 0]
+        records = self.clips.dataset.records
+        names = [display_name(self.clips.dataset.name(records[i])) for i in places]
+        at = f" while reading {' or '.join(names)}" if names else ""
+        if "timed out" in text:
+            return DataError(
+                f"loading gave no batch for {self._hang:g} seconds{at}",
+                "look at that clip, or load with workers=0",
+            )
+        if "worker" in text:
+            return DataError(
+                f"a loading process died{at}",
+                "often too little memory, or a damaged clip: run foveate data check, or load "
+                "with workers=0",
+            )
+        return None
+
+    def _note(self, batch: dict[str, Any]) -> None:
+        """Keep what was bad in a batch; stop if it is too much."""
+        dataset = self.clips.dataset
+        for index, line in batch["warnings"]:
+            self.warnings[display_name(dataset.name(dataset.records[index]))] = line
+        for clip in batch["bad"]:
+            self.bad[clip.name] = clip.reason
+        self._row = 0 if len(batch["index"]) else self._row + len(batch["bad"])
+        total = len(self.clips)
+        if len(self.bad) > self._max_bad * total:
+            self._stop(f"{len(self.bad)} of {total} clips cannot be read, more than "
+                       f"{self._max_bad:.0%}")  # fmt: skip
+        if self._row >= self._in_a_row:
+            self._stop(f"{self._row} clips in a row cannot be read")
+
+    def _stop(self, what: str) -> None:
+        name, why = next(iter(self.bad.items()))
+        lines = [f"{name}: {why}" for name, why in self.bad.items()]
+        raise DataError(
+            f"{what}; the first is {name}: {why}",
+            "foveate data check names them all",
+            faults=lines[:CAP],
+            count=len(lines),
+        )
+
+
+def make_loader(
+    dataset: Dataset,
+    split: str | None,
+    sampling: Sampling,
+    transform: Transform,
+    *,
+    batch: int = 8,
+    train: bool = False,
+    seed: int = 0,
+    epoch: int = 0,
+    start_step: int = 0,
+    workers: int = 2,
+    modalities: Sequence[str] = ("rgb",),
+    drop_last: bool = False,
+    rank: int = 0,
+    world: int = 1,
+    max_bad: float = MAX_BAD,
+    in_a_row: int = IN_A_ROW,
+    hang_seconds: float = HANG_SECONDS,
+    fps: float = RATE,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Loader:
+    """A loader for one split.
+
+    Args:
+        dataset: The clips of all splits.
+        split: Which of them; None for all.
+        sampling: Which times to look at, such as `partial(samplers.segments, count=8)`.
+        transform: `transforms.Augment` in training, else `prepare.Centre`.
+        batch: Clips per step, of all processes together.
+        train: Whether the order, the times and the transforms are drawn.
+        seed: Of everything that is drawn.
+        epoch: The epoch that iterating starts with.
+        start_step: The step of it.
+        workers: Processes that load; the clips are the same for any number of them.
+        modalities: What to build of each clip.
+        drop_last: Leave out a last batch that is not full.
+        rank: Number of this process among several that train together.
+        world: How many of them there are.
+        max_bad: Share of bad clips at which to stop.
+        in_a_row: Number of bad clips in a row at which to stop.
+        hang_seconds: Longest wait for a batch.
+        fps: Frames per second of frame folders.
+        limits: Bounds on what a clip may cost.
+
+    Raises:
+        DataError: The split has no clips, or a clip has no class and the classes exclude another.
+    """
+    chosen = dataset if split is None else dataset.subset(split)
+    if not len(chosen):
+        there = ", ".join(dataset.splits)
+        hint = f"there are: {there}" if there else "split it first"
+        raise DataError(f"the split {split!r} has no clips", hint)
+    if not chosen.multilabel:
+        odd = next((r for r in chosen.records if len(r.labels) != 1), None)
+        if odd is not None:
+            raise DataError(f"{odd.where}: {len(odd.labels)} labels, one is needed")
+    clips = ClipDataset(
+        chosen,
+        sampling,
+        transform,
+        train=train,
+        seed=seed,
+        modalities=modalities,
+        fps=fps,
+        limits=limits,
+    )
+    batches = Batches(
+        len(chosen), batch, seed=seed, shuffle=train, drop_last=drop_last, rank=rank, world=world
+    )
+    batches.epoch, batches.start = epoch, start_step
+    return Loader(
+        clips,
+        batches,
+        workers=workers,
+        max_bad=max_bad,
+        in_a_row=in_a_row,
+        hang_seconds=hang_seconds,
+    )
+
+
+def _begin_worker(number: int) -> None:
+    """One thread per worker: the cores are shared out by process."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,112 @@
+"""Something-Something v2: a JSON of labels and one of clips per split."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from foveate.core.config import nearest
+from foveate.data.errors import DataError
+from foveate.data.readers import text
+from foveate.data.readers.request import SPLITS, Listing, Request
+from foveate.data.record import Record
+from foveate.media import display_name
+
+
+def claims(path: Path) -> bool:
+    """Whether this is a folder with such files, or one of them."""
+    if path.is_dir():
+        return _labels_file(path) is not None and bool(_split_files(path))
+    line = text.head(path) if path.suffix.lower() == ".json" else ""
+    return line.startswith("[") and _labels_file(path.parent) is not None
+
+
+def read(request: Request) -> Listing:
+    """Read the clips; the label of a clip is its template without brackets."""
+    folder = request.path if request.path.is_dir() else request.path.parent
+    files = _split_files(folder) if request.path.is_dir() else [request.path]
+    source = _labels_file(folder)
+    if source is None:
+        raise DataError(f"{display_name(folder)}: no labels.json")
+    classes = _classes(request, source)
+    records: list[Record] = []
+    for file in files:
+        entries = text.JsonFile(file, request.faults)
+        if not isinstance(entries.value, list):
+            raise DataError(f"{text.at(file, 1)}: not a list of clips")
+        split = _split_of(file)
+        for number, entry in enumerate(entries.value, 1):
+            record = _record(request, entries, number, entry, split, classes)
+            if record is not None:
+                records.append(record)
+    return Listing(records, classes)
+
+
+def _labels_file(folder: Path) -> Path | None:
+    found = sorted(p for p in folder.glob("*.json") if p.stem.lower().endswith("labels"))
+    return next((p for p in found if "test" not in p.stem.lower()), None)
+
+
+def _split_of(file: Path) -> str | None:
+    words = re.split(r"[^a-z]+", file.stem.lower())
+    return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+def _split_files(folder: Path) -> list[Path]:
+    """The JSON files of training and validation; the labels of the test clips are not public."""
+    return [p for p in sorted(folder.glob("*.json")) if _split_of(p) in ("train", "val")]
+
+
+def _classes(request: Request, file: Path) -> tuple[str, ...]:
+    found = text.JsonFile(file, request.faults)
+    if not isinstance(found.value, dict):
+        raise DataError(f"{text.at(file, 1)}: not an object of labels and numbers")
+    places: dict[int, str] = {}
+    for name, number in found.value.items():
+        where = found.where(name)
+        if not str(number).isdigit():
+            request.faults.add(where, f"the number {number!r} of {name!r} is not a number")
+        elif int(number) in places:
+            request.faults.add(where, f"{name!r} and {places[int(number)]!r} are both {number}")
+        else:
+            places[int(number)] = name
+    if sorted(places) != list(range(len(places))):
+        request.faults.add(
+            display_name(file.name), f"the numbers are not 0 to {len(places) - 1} without a gap"
+        )
+    return tuple(places[at] for at in sorted(places))
+
+
+def _record(
+    request: Request,
+    entries: text.JsonFile,
+    number: int,
+    entry: Any,
+    split: str | None,
+    classes: tuple[str, ...],
+) -> Record | None:
+    where = text.at(entries.path, 1)
+    if not isinstance(entry, dict) or "id" not in entry:
+        request.faults.add(where, f"entry {number} has no id")
+        return None
+    name = str(entry["id"])
+    where = entries.where(entry["id"] if isinstance(entry["id"], str) else name)
+    template = entry.get("template")
+    if not isinstance(template, str):
+        request.faults.add(where, f"clip {name} has no template")
+        return None
+    label = template.replace("[", "").replace("]", "")
+    if label not in classes:
+        guess = nearest(label, classes)
+        hint = f" (did you mean {guess!r}?)" if guess else ""
+        request.faults.add(where, f"clip {name}: unknown class {label!r}{hint}")
+        return None
+    wanted, given = template.count("["), entry.get("placeholders")
+    if isinstance(given, list) and len(given) != wanted:
+        request.faults.add(
+            where, f"clip {name}: {len(given)} placeholders where the template has {wanted}"
+        )
+        return None
+    path = request.locate(name, where=where, anywhere=True)
+    return None if path is None else Record(path, (label,), split=split, where=where)

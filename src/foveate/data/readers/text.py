@@ -1,0 +1,232 @@
+"""Lines, rows and JSON of annotation files, with every fault named by its line.
+
+Annotations come from spreadsheets and scripts of all kinds: with a byte order mark, with CRLF,
+in UTF-16, with quoted commas, without a last line end. All of that is read; what cannot be read
+is a fault of its own line and the other lines are read on.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foveate.data.errors import DataError, Faults
+from foveate.media import display_name
+
+_MAX_BYTES = 512_000_000
+_DELIMITERS = (",", ";", "\t")
+
+
+def lines(path: Path, faults: Faults) -> list[tuple[int, str]]:
+    """Lines that are not blank, with their numbers from 1, spaces at the right taken off.
+
+    Raises:
+        DataError: The file cannot be read at all.
+    """
+    found = []
+    for number, raw in enumerate(_bytes(path).splitlines(), 1):
+        try:
+            text = raw.decode("utf-8").rstrip(" ")
+        except UnicodeDecodeError as error:
+            faults.add(
+                at(path, number),
+                f"not UTF-8 (byte 0x{raw[error.start]:02x} at position {error.start + 1})",
+            )
+            continue
+        if "\0" in text:
+            faults.add(at(path, number), "holds zero bytes")
+        elif text.strip():
+            found.append((number, text))
+    return found
+
+
+def head(path: Path) -> str:
+    """The first line that is not blank, "" if there is none or it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8192)
+    except OSError:
+        return ""
+    text = _plain(start).decode("utf-8", "replace")
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def fields(line: str, delimiter: str) -> list[str]:
+    """One row of a CSV file, quotes undone, each field stripped.
+
+    Raises:
+        ValueError: A quote that does not close.
+    """
+    try:
+        row = next(csv.reader([line], delimiter=delimiter, strict=True, skipinitialspace=True))
+    except csv.Error:
+        raise ValueError("a quote that does not close in its line, or text behind one") from None
+    return [field.strip() for field in row]
+
+
+def delimiter_of(line: str) -> str:
+    """The delimiter that a line uses most, a comma if none."""
+    return max(_DELIMITERS, key=line.count)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file with a header.
+
+    Attributes:
+        path: The file.
+        columns: Names as in the header, lower case.
+        rows: Line number and the fields by column.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: list[tuple[int, dict[str, str]]]
+
+
+def table(path: Path, faults: Faults) -> Table:
+    """Read a CSV file with a header; rows with a wrong number of fields are faults.
+
+    Raises:
+        DataError: The file cannot be read, or has no header.
+    """
+    found = lines(path, faults)
+    if not found:
+        faults.check()
+        raise DataError(f"{display_name(path)}: empty")
+    number, first = found[0]
+    delimiter = delimiter_of(first)
+    try:
+        columns = tuple(name.lower() for name in fields(first, delimiter))
+    except ValueError as error:
+        raise DataError(f"{at(path, number)}: {error}") from None
+    if len(set(columns)) < len(columns):
+        raise DataError(f"{at(path, number)}: two columns have the same name")
+    return Table(path, columns, list(_rows(path, found[1:], columns, delimiter, faults)))
+
+
+def _rows(
+    path: Path,
+    found: list[tuple[int, str]],
+    columns: tuple[str, ...],
+    delimiter: str,
+    faults: Faults,
+) -> Iterator[tuple[int, dict[str, str]]]:
+    for number, line in found:
+        try:
+            row = fields(line, delimiter)
+        except ValueError as error:
+            faults.add(at(path, number), str(error))
+            continue
+        if len(row) != len(columns):
+            faults.add(
+                at(path, number), f"{len(row)} fields where the header has {len(columns)} columns"
+            )
+        elif any(row):
+            yield number, dict(zip(columns, row, strict=True))
+
+
+def number(text: str, what: str, least: float = 0.0) -> float | None:
+    """A number of seconds from a field; None where the field is empty.
+
+    Raises:
+        ValueError: With a line that says what is wrong with it.
+    """
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{what} {text!r} is not a number") from None
+    if not least <= value < float("inf"):
+        raise ValueError(f"{what} {text} is not a number of at least {least:g}")
+    return value
+
+
+def stretch(start: float | None, end: float | None) -> None:
+    """Check that a stretch ends after it starts.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if end is not None and end <= (start or 0.0):
+        raise ValueError(f"ends at {end:g} s, not after its start at {start or 0:g} s")
+
+
+class JsonFile:
+    """A JSON file that can tell in which line an entry stands.
+
+    Args:
+        path: The file.
+        faults: Told of keys that are given twice.
+
+    Attributes:
+        value: What the file holds.
+
+    Raises:
+        DataError: It cannot be read, or is no JSON.
+    """
+
+    def __init__(self, path: Path, faults: Faults) -> None:
+        self.path = path
+        self._faults = faults
+        data = _bytes(path)
+        try:
+            self._text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise DataError(f"{at(path, line)}: not UTF-8") from None
+        self._from, self._line = 0, 1
+        try:
+            self.value: Any = json.loads(self._text, object_pairs_hook=self._object)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{at(path, error.lineno)}: not JSON ({error.msg.lower()})") from None
+        except RecursionError:
+            raise DataError(f"{display_name(path)}: nested too deep") from None
+
+    def where(self, text: str) -> str:
+        """File and line where a string stands, searched onward from the last one asked for."""
+        found = self._text.find(json.dumps(text, ensure_ascii=False), self._from)
+        if found < 0:
+            found = self._text.find(json.dumps(text), self._from)
+        if found >= 0:
+            self._line += self._text.count("\n", self._from, found)
+            self._from = found
+        return at(self.path, self._line)
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in made if names.count(name) > 1)
+            self._faults.add(display_name(self.path.name), f"the key {twice!r} is given twice")
+        return made
+
+
+def at(path: Path, line: int) -> str:
+    """File and line, as messages give them."""
+    return f"{display_name(path.name)}:{line}"
+
+
+def _bytes(path: Path) -> bytes:
+    """The bytes of a file as UTF-8, as far as it can be made so."""
+    name = display_name(path)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise DataError(f"{name}: larger than {_MAX_BYTES} bytes, too large for an annotation")
+        return _plain(path.read_bytes())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"{name}: cannot be read ({reason})") from None
+
+
+def _plain(data: bytes) -> bytes:
+    """The data without its byte order mark; UTF-16 is turned into UTF-8."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace").encode("utf-8")
+    return data.removeprefix(codecs.BOM_UTF8)

@@ -1,0 +1,117 @@
+"""The answers of a recogniser beside the truth, and every figure that can be taken of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from foveate.core import Result
+from foveate.evaluate import metrics
+from foveate.evaluate.metrics import Protocol, Statistic
+from foveate.evaluate.truth import Item
+
+OTHER = "(other)"
+TIOUS = (0.3, 0.5, 0.7)
+_BINS = 10
+
+
+def known(value: float) -> float | None:
+    """The value, or None where the figure does not exist."""
+    return None if np.isnan(value) else float(value)
+
+
+class Measure:
+    """The answers beside the truth, as arrays."""
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        results: Sequence[Result],
+        scores: np.ndarray[Any, Any],
+        column: dict[str, int],
+    ) -> None:
+        self.items, self.results, self.scores, self.column = items, results, scores, column
+        self.truth = np.zeros((len(items), len(column)))
+        for row, item in enumerate(items):
+            for label in item.labels:
+                self.truth[row, list(column).index(label)] = 1
+        self.single = all(len(item.labels) == 1 for item in items)
+        first = [item.labels[0] for item in items] if self.single else []
+        self.labels = np.array([column[label] for label in first], int)
+
+    def statistics(self, multilabel: bool) -> dict[str, Statistic]:
+        """Every metric that makes sense here, by its full name."""
+        named, found = Protocol("video", 1).name, dict[str, Statistic]()
+        if self.single and not multilabel:
+            top = metrics.hits(self.scores, self.labels)
+            found[named("top1")] = metrics.mean(top)
+            if self.scores.shape[1] > 5:
+                found[named("top5")] = metrics.mean(metrics.hits(self.scores, self.labels, 5))
+            found[named("mean-class-accuracy")] = metrics.mean_class_accuracy(top, self.labels)
+            found[named("calibration-error", bins=_BINS)] = metrics.calibration_error(
+                self.scores.max(1), top, _BINS
+            )
+        else:
+            ours = self.scores[:, list(self.column.values())]
+            found[named("map")] = metrics.mean_average_precision(ours, self.truth)
+        if any(item.stretches for item in self.items):
+            for tiou in TIOUS:
+                counts = np.array([self._matched(i, tiou) for i in range(len(self.items))])
+                found[named("f1", tiou=tiou)] = metrics.segment_f1(counts)
+        found["macs-per-video"] = metrics.mean(np.array([r.cost.macs for r in self.results], float))
+        found["seconds-per-video"] = metrics.mean(np.array([r.cost.seconds for r in self.results]))
+        return found
+
+    def details(self, multilabel: bool) -> dict[str, Any]:
+        """What the intervals leave out: classes, confusion, calibration."""
+        names = list(self.column)
+        n = self.truth.sum(0).astype(int)
+        if multilabel or not self.single:
+            ours = self.scores[:, list(self.column.values())]
+            parts = [
+                metrics.average_precision(ours[:, c], self.truth[:, c]) for c in range(len(names))
+            ]
+            values = [metrics.value_of(part, len(self.items)) for part in parts]
+        else:
+            right = metrics.hits(self.scores, self.labels)
+            values = [
+                float(right[self.truth[:, c] > 0].mean()) if n[c] else np.nan
+                for c in range(len(names))
+            ]
+        classes = [
+            {"label": name, "n": int(count), "value": known(value)}
+            for name, count, value in zip(names, n, values, strict=True)
+        ]
+        if multilabel or not self.single:
+            return {"classes": classes}
+        return {"classes": classes, **self._confusion(names), "reliability": self._reliability()}
+
+    def _confusion(self, names: list[str]) -> dict[str, Any]:
+        at = {column: i for i, column in enumerate(self.column.values())}
+        predicted = np.array([at.get(int(c), len(at)) for c in self.scores.argmax(1)])
+        truth = self.truth.argmax(1)
+        counts = metrics.confusion_matrix(truth, predicted, len(at) + 1)
+        wide = len(at) + int(counts[:, -1].any())
+        columns = [*names, OTHER][:wide]
+        return {"columns": columns, "confusion": counts[: len(at), :wide].tolist()}
+
+    def _reliability(self) -> list[dict[str, float | int | None]]:
+        top = metrics.hits(self.scores, self.labels)
+        return [asdict(b) for b in metrics.reliability(self.scores.max(1), top, _BINS)]
+
+    def _matched(self, i: int, tiou: float) -> tuple[int, int, int]:
+        item, result = self.items[i], self.results[i]
+        end = result.duration or max((s.end for s in result.segments), default=0.0)
+        truth = [
+            (s, min(e, end) if e == float("inf") else e, label) for s, e, label in item.stretches
+        ]
+        back = {column: name for name, column in self.column.items()}
+        said = [
+            (s.start, s.end, back.get(s.index, s.label))
+            for s in result.segments
+            if s.index is not None
+        ]
+        return metrics.match_segments(truth, said, tiou)

@@ -1,0 +1,284 @@
+"""Evaluation: a recogniser over the videos of a split, with what each of them cost."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from foveate.core import ConfigError, Result
+from foveate.evaluate import metrics
+from foveate.evaluate.bootstrap import REPEATS, Comparison, Interval, compare, interval
+from foveate.evaluate.measure import Measure, known
+from foveate.evaluate.results import SCHEMA, Hardware, commit, hardware, now
+from foveate.evaluate.truth import Item, Labelled, columns_of, items_of
+from foveate.pipeline.recogniser import Recogniser
+
+Progress = Callable[[int, int, str], None]
+"""Told after each video: how many are done, how many there are, its name."""
+
+_KEPT = 5  # best labels of each video that are kept
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Figure(_Plain):
+    """A metric with its bootstrap interval; None where it does not exist (an absent class)."""
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    level: float = 0.95
+    units: int
+    unit: str
+
+
+class Prediction(_Plain):
+    """One video: what is right, what was said, what it cost."""
+
+    name: str
+    group: str | None = None
+    truth: list[str]
+    ok: bool = True
+    error: str | None = None
+    top: list[tuple[str, float]] = Field(default_factory=list)
+    truth_score: float | None = None
+    macs: int = 0
+    seconds: float = 0.0
+    frames: int = 0
+    stages: dict[str, float] = Field(default_factory=dict, description="seconds by stage")
+    warnings: list[str] = Field(default_factory=list)
+
+
+class ClassFigure(_Plain):
+    """One class: how many videos have it, and its accuracy (or average precision)."""
+
+    label: str
+    n: int
+    value: float | None
+
+
+class Evaluation(_Plain):
+    """Everything that was measured; `to_json` writes it, `from_json` reads it back.
+
+    Attributes:
+        n: Videos that the figures are over; the failed ones are not among them.
+        failed: Videos that could not be read; each is listed in `predictions`.
+        digest: Of the records of the split.
+        seeds: Of the bootstrap.
+        confusion: Rows are the right classes; the last column may be `(other)`: a label of the
+            model that is no class of the data.
+    """
+
+    schema_: int = Field(default=SCHEMA, alias="schema")
+    model: str
+    preset: str | None
+    split: str | None
+    protocol: str
+    n: int
+    failed: int
+    digest: str
+    seeds: list[int]
+    commit: str
+    date: str
+    hardware: Hardware
+    figures: list[Figure]
+    classes: list[ClassFigure]
+    columns: list[str] = Field(default_factory=list)
+    confusion: list[list[int]] = Field(default_factory=list)
+    reliability: list[dict[str, float | int | None]] = Field(default_factory=list)
+    predictions: list[Prediction]
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True
+    )
+
+    def to_json(self, indent: int | None = None) -> str:
+        """One JSON object."""
+        return self.model_dump_json(by_alias=True, indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Evaluation:
+        """Read back what `to_json` wrote."""
+        return cls.model_validate_json(text)
+
+    def figure(self, metric: str) -> Figure:
+        """The figure whose name is `metric` or begins with `metric@`."""
+        for figure in self.figures:
+            if figure.name == metric or figure.name.startswith(f"{metric}@"):
+                return figure
+        raise ConfigError(
+            f"no figure {metric!r}", f"known: {', '.join(f.name for f in self.figures)}"
+        )
+
+    def answered(self) -> list[Prediction]:
+        """The videos that were answered for."""
+        return [prediction for prediction in self.predictions if prediction.ok]
+
+
+def evaluate(
+    recogniser: Recogniser,
+    dataset: Labelled,
+    split: str | None = "test",
+    *,
+    groups: bool = True,
+    batch: int = 1,
+    seed: int = 0,
+    repeats: int = REPEATS,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Run a recogniser over the videos of a split and measure it.
+
+    Videos that fail are counted and listed, and left out of the figures. Where records carry
+    times, the timeline is measured too (F1 of segments).
+
+    Args:
+        recogniser: From `foveate.load`.
+        dataset: From `foveate.data.read`.
+        split: Which videos; None for all.
+        groups: Resample groups instead of videos where the records have groups.
+        batch: Videos whose windows share one call of the network.
+        seed: Of the bootstrap.
+        repeats: Bootstrap resamples.
+        progress: Told after each video.
+
+    Raises:
+        ConfigError: An empty split, a class the recogniser does not know, or not one video that
+            could be read.
+    """
+    items = items_of(dataset, split)
+    columns = columns_of(dataset.classes, recogniser.labels, recogniser.name)
+    names = dict(zip(dataset.classes, (recogniser.labels[c] for c in columns), strict=True))
+    results = list(_results(recogniser, items, batch, progress))
+    predictions = [_prediction(i, r, names) for i, r in zip(items, results, strict=True)]
+    good = [i for i, result in enumerate(results) if result.ok]
+    if not good:
+        why = predictions[0].error
+        raise ConfigError(f"none of the {len(items)} videos could be read (the first: {why})")
+    measure = Measure(
+        [items[i] for i in good],
+        [results[i] for i in good],
+        _scores([results[i] for i in good], len(recogniser.labels)),
+        dict(zip(dataset.classes, columns, strict=True)),
+    )
+    keys = [items[i].group for i in good]
+    grouped = groups and any(key is not None for key in keys)
+    units = [k if k is not None else f"\n{i}" for i, k in enumerate(keys)] if grouped else None
+    statistics = measure.statistics(dataset.multilabel)
+    figures = [
+        _figure(name, interval(statistic, len(good), units, repeats=repeats, seed=seed))
+        for name, statistic in statistics.items()
+    ]
+    return Evaluation(
+        model=recogniser.name,
+        preset=recogniser.preset_name,
+        split=split,
+        protocol=_protocol(recogniser, split, grouped, repeats),
+        n=len(good),
+        failed=len(items) - len(good),
+        digest=dataset.digest(split) if split is not None else "",
+        seeds=[seed],
+        commit=commit(),
+        date=now(),
+        hardware=hardware(),
+        figures=figures,
+        predictions=predictions,
+        **measure.details(dataset.multilabel),
+    )
+
+
+def compare_runs(
+    first: Evaluation, second: Evaluation, *, seed: int = 0, repeats: int = REPEATS
+) -> Comparison:
+    """Paired difference of top-1 between two runs over the videos that both answered for.
+
+    Raises:
+        ConfigError: The runs have no video in common.
+    """
+    other = {p.name: p for p in second.answered()}
+    pairs = [(p, other[p.name]) for p in first.answered() if p.name in other]
+    if not pairs:
+        raise ConfigError(f"{first.model} and {second.model} were measured on different videos")
+    right = [np.array([_right(p) for p in side]) for side in zip(*pairs, strict=True)]
+    keys = [p.group for p, _ in pairs]
+    units = (
+        [k if k is not None else f"\n{i}" for i, k in enumerate(keys)]
+        if any(k is not None for k in keys)
+        else None
+    )
+    a, b = (metrics.mean(side) for side in right)
+    return compare(a, b, len(pairs), units, seed=seed, repeats=repeats)
+
+
+def _right(prediction: Prediction) -> float:
+    return float(bool(prediction.top) and prediction.top[0][0] in prediction.truth)
+
+
+def _results(
+    recogniser: Recogniser, items: Sequence[Item], batch: int, progress: Progress | None
+) -> Iterable[Result]:
+    # Calibration and mean average precision need every score, not only the best few.
+    whole = copy.copy(recogniser)
+    whole.preset = recogniser.preset.model_copy(update={"top_k": len(recogniser.labels)})
+    sources = (item.source for item in items)
+    for done, result in enumerate(whole.predict_many(sources, batch=batch, trace=False), 1):
+        if progress is not None:
+            progress(done, len(items), items[done - 1].name)
+        yield result
+
+
+def _scores(results: Sequence[Result], classes: int) -> np.ndarray[Any, Any]:
+    scores = np.zeros((len(results), classes))
+    for row, result in enumerate(results):
+        for score in result.labels:
+            scores[row, score.index] = score.score
+    return scores
+
+
+def _prediction(item: Item, result: Result, names: dict[str, str]) -> Prediction:
+    """One row of the evaluation, in the data set's words."""
+    back = {label: name for name, label in names.items()}
+    wanted = {names[label] for label in item.labels}
+    right = [score.score for score in result.labels if score.label in wanted]
+    error = None
+    if result.error is not None:
+        # The row has the name already, without this machine's folders.
+        error = result.error.message.replace(str(item.source), item.name)
+    return Prediction(
+        name=item.name,
+        group=item.group,
+        truth=item.labels,
+        ok=result.ok,
+        error=error,
+        top=[(back.get(s.label, s.label), s.score) for s in result.labels[:_KEPT]],
+        truth_score=max(right) if right else None,
+        macs=result.cost.macs,
+        seconds=result.cost.seconds,
+        frames=result.cost.frames_decoded,
+        stages={stage.name: stage.seconds for stage in result.cost.stages},
+        warnings=result.warnings,
+    )
+
+
+def _figure(name: str, found: Interval) -> Figure:
+    ends = (known(found.value), known(found.low), known(found.high))
+    return Figure(
+        name=name, value=ends[0], low=ends[1], high=ends[2], level=found.level,
+        units=found.units, unit=found.unit,
+    )  # fmt: skip
+
+
+def _protocol(recogniser: Recogniser, split: str | None, grouped: bool, repeats: int) -> str:
+    preset = recogniser.preset
+    window = "the model's clip length" if preset.window is None else f"{preset.window:g} s"
+    return (
+        f"split {split or 'all'}; one answer per video, mean over windows of {window}; look "
+        f"{preset.look.name}, decide {preset.decide.name}; 95 % percentile bootstrap over "
+        f"{'groups' if grouped else 'videos'}, {repeats} resamples"
+    )

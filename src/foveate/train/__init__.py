@@ -1,0 +1,54 @@
+"""Trains networks: one readable recipe per method over a small shared kit.
+
+A recipe is a module with a typed configuration and a `fit`; `supervised` is one. The kit is the
+loop, schedules, optimisers, averages of weights, checkpoints, logs and processes that train
+together.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from foveate.train.batches import Batch, Batches, TensorBatches
+    from foveate.train.checkpoint import Checkpoints
+    from foveate.train.session import RunSummary
+    from foveate.train.state import Moment, TrainError
+    from foveate.train.supervised import SupervisedConfig, fit
+
+_HOMES = {
+    "Batch": "batches",
+    "Batches": "batches",
+    "Checkpoints": "checkpoint",
+    "Moment": "state",
+    "RunSummary": "session",
+    "SupervisedConfig": "supervised",
+    "TensorBatches": "batches",
+    "TrainError": "state",
+    "fit": "supervised",
+}
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "Checkpoints",
+    "Moment",
+    "RunSummary",
+    "SupervisedConfig",
+    "TensorBatches",
+    "TrainError",
+    "fit",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the home of a public name on its first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted(__all__)

@@ -1,0 +1,86 @@
+"""Processes that train together, started by torchrun; one process alone is a team of one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import distributed as dist
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process's place among those that train together.
+
+    Attributes:
+        rank: Its number; 0 writes logs and checkpoints.
+        world: How many there are.
+        device: Where it computes.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def total(self, *numbers: float) -> list[float]:
+        """Each number summed over the processes, in double precision."""
+        if self.world == 1:
+            return list(numbers)
+        sums = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        dist.all_reduce(sums)
+        return [float(value) for value in sums]
+
+    def share(self, values: Any) -> Any:
+        """The leader's plain values, for everybody; what the others give is not looked at."""
+        if self.world == 1:
+            return values
+        data = torch.zeros(0, dtype=torch.uint8)
+        if self.leads:
+            data = torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
+        length = torch.tensor([len(data)], device=self.device)
+        dist.broadcast(length, 0)
+        if not self.leads:
+            data = torch.zeros(int(length), dtype=torch.uint8)
+        data = data.to(self.device)
+        dist.broadcast(data, 0)
+        return json.loads(bytes(data.cpu().numpy()))
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def team(device: str | None = None) -> Iterator[Team]:
+    """Join the processes that torchrun started, if it did, for the length of a block.
+
+    Args:
+        device: Where to compute; CUDA if there is one when None.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device is None:
+        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+    place = torch.device(device)
+    if world == 1:
+        yield Team(device=place)
+        return
+    own = not dist.is_initialized()
+    if own:
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size(), place)
+    finally:
+        if own:
+            dist.destroy_process_group()

@@ -1,0 +1,108 @@
+"""The log of a run, as JSON Lines and as CSV; the same run writes the same bytes.
+
+Times are not in it: they differ from run to run and have a file of their own (`timing.jsonl`). A
+checkpoint remembers how long the files were, and a resumed run cuts them back to there.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from foveate.core import FoveateError, MissingExtra
+
+COLUMNS = ("event", "epoch", "step", "lr", "loss", "grad_norm", "figures")
+
+
+class Log:
+    """Appends rows to `log.jsonl` and `log.csv`.
+
+    Args:
+        folder: The run folder; None writes nothing (the processes that do not lead).
+        lengths: Bytes to keep of each file (by name) when resuming; None starts new files.
+        tensorboard: Write for TensorBoard too.
+
+    Raises:
+        FoveateError: The folder cannot be written, or a file is shorter than it should be.
+        MissingExtra: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(
+        self, folder: Path | None, lengths: dict[str, int] | None = None, tensorboard: bool = False
+    ) -> None:
+        self._files: dict[str, BinaryIO] = {}
+        self._board: Any = None
+        if folder is None:
+            return
+        for name in ("log.jsonl", "log.csv"):
+            try:
+                path = folder / name
+                path.touch()
+                self._files[name] = file = path.open("r+b")
+                keep = 0 if lengths is None else lengths[name]
+                if file.seek(0, os.SEEK_END) < keep:
+                    raise FoveateError(f"{name}: shorter than the checkpoint remembers")
+                file.truncate(keep)
+                file.seek(keep)
+            except OSError as error:
+                raise FoveateError(f"{name}: cannot be written ({error.strerror})") from None
+        if not self._files["log.csv"].tell():
+            self._csv(list(COLUMNS))
+        if tensorboard:
+            self._board = _board(folder)
+
+    def write(self, **values: Any) -> None:
+        """Add one row; `event`, `epoch` and `step` are always there.
+
+        Raises:
+            FoveateError: The disk is full or gone.
+        """
+        if not self._files:
+            return
+        figures = values.get("figures")
+        cells = [values.get(name) for name in COLUMNS[:-1]]
+        cells.append(json.dumps(figures) if figures else None)
+        try:
+            self._files["log.jsonl"].write(f"{json.dumps(values)}\n".encode())
+            self._csv(cells)
+            for file in self._files.values():
+                file.flush()
+        except OSError as error:
+            raise FoveateError(f"log.jsonl: cannot be written ({error.strerror})") from None
+        if self._board is not None:
+            numbers = {k: values[k] for k in ("lr", "loss", "grad_norm") if k in values}
+            for name, value in {**numbers, **(figures or {})}.items():
+                self._board.add_scalar(f"{values['event']}/{name}", value, values["step"])
+
+    def lengths(self) -> dict[str, int]:
+        """Bytes of each file so far, forced to the disk first."""
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        return {name: file.tell() for name, file in self._files.items()}
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _csv(self, cells: list[Any]) -> None:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(
+            ["" if cell is None else cell for cell in cells]
+        )
+        self._files["log.csv"].write(line.getvalue().encode())
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtra("tensorboard", "train") from None
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -1,0 +1,244 @@
+"""The training loop, the same for every recipe.
+
+It knows nothing of videos: batches come in, losses per sample go out. What it promises: a run that
+is killed at any moment and resumed ends with the same bits; a loss that is no number stops it
+before the weights are touched; several processes give what one gives.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from foveate.train import randomness
+from foveate.train.batches import Batch, Batches
+from foveate.train.interrupt import Interruption
+from foveate.train.state import Moment, Run, TrainError, save
+
+Objective = Callable[[nn.Module, Batch, torch.Generator], torch.Tensor]
+"""Losses (B,) of a batch; the generator is the step's own."""
+
+Validate = Callable[[nn.Module], tuple[tuple[float, ...], dict[str, float]]]
+"""Scores of a model (compared in order, higher is better), and figures for the log."""
+
+
+def train(
+    run: Run,
+    batches: Batches,
+    objective: Objective,
+    validate: Validate,
+    progress: Callable[[Moment], None] | None = None,
+) -> Literal["finished", "early", "interrupted"]:
+    """Train from where `run` stands to the end.
+
+    Args:
+        run: Fresh, or after `resume`.
+        batches: Training data of this process.
+        objective: Losses of a batch.
+        validate: Scores a model after each epoch; called on the leading process only.
+        progress: Told after each step and each epoch.
+
+    Returns:
+        `finished`, `early` (no better for `patience` epochs) or `interrupted` (and saved).
+
+    Raises:
+        TrainError: The loss is no number.
+        FoveateError: A checkpoint or the log cannot be written.
+    """
+    settings, steps = run.settings, len(batches)
+    forward = _wrapped(run)
+    with Interruption() as interruption:
+        while run.epoch < settings.epochs and not _patience_is_over(run):
+            run.model.train()
+            asked = time.perf_counter()
+            for batch in batches.batches(run.epoch, run.step_in_epoch):
+                run.clock.waiting += time.perf_counter() - asked
+                loss = _step(run, forward, batch, objective)
+                if progress is not None:
+                    progress(_moment(run, steps, loss))
+                stop = bool(run.team.total(float(interruption.asked))[0])
+                if stop or (settings.save_every and run.step % settings.save_every == 0):
+                    save(run)
+                if stop:
+                    return "interrupted"
+                asked = time.perf_counter()
+            _finish_epoch(run, validate, steps, progress)
+    return "early" if run.epoch < settings.epochs else "finished"
+
+
+def _step(run: Run, forward: nn.Module, batch: Batch, objective: Objective) -> float | None:
+    """One update of the weights; the mean loss over all processes, None if nobody had a sample."""
+    settings, team = run.settings, run.team
+    randomness.seed_all(settings.seed, "step", run.step, team.rank)
+    everything = team.total(float(len(batch["x"])))[0]
+    loss = None
+    if everything:
+        for group, rate in zip(run.optimizer.param_groups, run.rates, strict=True):
+            group["lr"] = rate * run.schedule(run.step)
+        loss, norm = _update(run, forward, batch, objective, everything)
+        run.epoch_loss = (run.epoch_loss[0] + loss * everything, run.epoch_loss[1] + everything)
+    run.step += 1
+    run.step_in_epoch += 1
+    run.clock.clips += int(everything)
+    run.clock.steps += 1
+    if team.leads and loss is not None:
+        lr = run.optimizer.param_groups[0]["lr"]
+        row = {"event": "step", "epoch": run.epoch, "step": run.step, "lr": lr, "loss": loss}
+        run.log.write(**row, grad_norm=norm if math.isfinite(norm) else None)
+    return loss
+
+
+def _update(
+    run: Run, forward: nn.Module, batch: Batch, objective: Objective, everything: float
+) -> tuple[float, float]:
+    """Forward, backward, bound, update; the loss and the norm of the gradient.
+
+    Raises:
+        TrainError: One of them is no number; the weights are then as they were.
+    """
+    team, scaler = run.team, run.scaler
+    run.optimizer.zero_grad(set_to_none=True)
+    summed = 0.0
+    pieces = _pieces(_filled(run, batch), run.settings.accumulate)
+    for number, piece in enumerate(pieces):
+        stream = randomness.generator(run.settings.seed, "batch", run.step, team.rank, number)
+        with _quiet(forward, number == len(pieces) - 1):
+            with _autocast(run):
+                losses = objective(forward, piece, stream)
+            # The processes' gradients are averaged later; this makes it the mean over samples.
+            # A process without a sample runs along with one that counts nothing.
+            weight = team.world / everything if len(batch["x"]) else 0.0
+            torch.autograd.backward(scaler.scale(losses.sum() * weight))
+        summed += float(losses.detach().sum()) if weight else 0.0
+    loss = team.total(summed)[0] / everything
+    _require_number(run, loss, "the loss")
+    scaler.unscale_(run.optimizer)
+    norm = _clip(run)
+    if not scaler.is_enabled():
+        _require_number(run, norm, "the gradient")
+    scaler.step(run.optimizer)
+    scaler.update()
+    if run.ema is not None:
+        run.ema.update(run.model)
+    return loss, norm
+
+
+def _finish_epoch(
+    run: Run, validate: Validate, steps: int, progress: Callable[[Moment], None] | None
+) -> None:
+    """Validate on the leader, tell the others, and save what is worth it."""
+    team = run.team
+    run.model.eval()
+    said: Any = None
+    if team.leads:
+        averaged = run.ema.applied(run.model) if run.ema is not None else nullcontext()
+        randomness.seed_all(run.settings.seed, "validation", run.epoch)
+        with torch.no_grad(), averaged:
+            said = validate(run.model)
+    scores, figures = team.share(said)
+    scores = tuple(scores)
+    # Where nothing is validated, the latest is the best.
+    better = run.best is None or not scores or scores > run.best
+    mean = run.epoch_loss[0] / max(run.epoch_loss[1], 1.0)
+    if team.leads:
+        run.log.write(event="epoch", epoch=run.epoch, step=run.step, loss=mean, figures=figures)
+    if progress is not None:
+        progress(_moment(run, steps, mean, {"loss": mean, **figures}))
+    run.epoch, run.step_in_epoch, run.epoch_loss = run.epoch + 1, 0, (0.0, 0.0)
+    run.waited = 0 if better else run.waited + 1
+    if better:
+        run.best, run.best_step, run.best_figures = scores, run.step, figures
+    over = run.epoch >= run.settings.epochs or _patience_is_over(run)
+    if better or over or time.monotonic() - run.saved_at > run.settings.save_seconds:
+        save(run)
+
+
+# --- pieces of a step ---------------------------------------------------------------------
+
+
+def _wrapped(run: Run) -> nn.Module:
+    """The model as the forward pass calls it: gradients averaged over the processes."""
+    if run.team.world == 1:
+        return run.model
+    from torch.nn.parallel import DistributedDataParallel
+
+    places = [run.team.device] if run.team.device.type == "cuda" else None
+    return DistributedDataParallel(run.model, device_ids=places)
+
+
+def _quiet(forward: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    """Gradients of all pieces but the last are not sent round."""
+    no_sync: Any = getattr(forward, "no_sync", None)
+    return nullcontext() if last or no_sync is None else no_sync()
+
+
+def _autocast(run: Run) -> AbstractContextManager[Any]:
+    if run.settings.amp == "off":
+        return nullcontext()
+    dtype = torch.bfloat16 if run.settings.amp == "bf16" else torch.float16
+    return torch.autocast(run.team.device.type, dtype)
+
+
+def _filled(run: Run, batch: Batch) -> Batch:
+    """The batch, or one sample of zeros where it is empty."""
+    if len(batch["x"]):
+        run.like = batch
+        return batch
+    if run.like is None:
+        raise TrainError(f"process {run.team.rank}: not one sample of its first batch can be read")
+    like = run.like
+    x, y, index = (torch.zeros_like(like[key][:1]) for key in ("x", "y", "index"))
+    return {"x": x, "y": y, "index": index}
+
+
+def _pieces(batch: Batch, count: int) -> list[Batch]:
+    if count == 1 or len(batch["x"]) <= 1:
+        return [batch]
+    parts = zip(*(batch[key].chunk(count) for key in ("x", "y", "index")), strict=True)
+    return [{"x": x, "y": y, "index": index} for x, y, index in parts]
+
+
+def _clip(run: Run) -> float:
+    """Bound the gradient; its norm before that."""
+    parameters = [p for g in run.optimizer.param_groups for p in g["params"] if p.grad is not None]
+    norm = float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    bound = run.settings.clip
+    if bound is not None and math.isfinite(norm):
+        if run.settings.clip_each:
+            for parameter in parameters:
+                nn.utils.clip_grad_norm_([parameter], bound)
+        else:
+            nn.utils.clip_grads_with_norm_(parameters, bound, torch.tensor(norm))
+    return norm
+
+
+def _require_number(run: Run, value: float, what: str) -> None:
+    if math.isfinite(value):
+        return
+    kept = run.checkpoints.steps()
+    held = f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint was written yet"
+    raise TrainError(
+        f"step {run.step + 1} (epoch {run.epoch + 1}): {what} is {value}",
+        f"{held}; try a lower learning rate or look at the data",
+    )
+
+
+def _patience_is_over(run: Run) -> bool:
+    return run.settings.patience is not None and run.waited >= run.settings.patience
+
+
+def _moment(
+    run: Run, steps: int, loss: float | None, figures: dict[str, float] | None = None
+) -> Moment:
+    total, clock = steps * run.settings.epochs, run.clock
+    left = clock.seconds / clock.steps * (total - run.step) if clock.steps else None
+    return Moment(
+        run.epoch, run.settings.epochs, run.step, total, loss,
+        clock.clips / clock.seconds, left, figures,
+    )  # fmt: skip

@@ -1,0 +1,93 @@
+"""Random numbers that a broken run finds again: every step draws from a stream of its own.
+
+The stream of a step depends on the seed, the step and the rank and on nothing else, so neither an
+interruption nor a validation in between nor the number of workers can shift it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+State = tuple[dict[str, Any], dict[str, torch.Tensor]]
+"""Plain values and tensors of all generators."""
+
+
+def mix(*parts: int | str) -> int:
+    """One seed (63 bits) out of several numbers and words, the same on every machine."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def seed_all(*parts: int | str) -> None:
+    """Seed Python, NumPy and torch (every device) for one stretch of work."""
+    seed = mix(*parts)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def generator(*parts: int | str) -> torch.Generator:
+    """A generator of its own on the CPU."""
+    return torch.Generator().manual_seed(mix(*parts))
+
+
+def capture() -> State:
+    """The states of Python's, NumPy's and torch's generators."""
+    version, words, gauss = random.getstate()
+    numpy_state = np.random.get_state(legacy=False)
+    assert isinstance(numpy_state, dict)
+    inner = numpy_state["state"]
+    values: dict[str, Any] = {
+        "python": [version, list(words), gauss],
+        "numpy": {
+            "pos": int(inner["pos"]),
+            "has_gauss": int(numpy_state["has_gauss"]),
+            "gauss": float(numpy_state["gauss"]),
+        },
+    }
+    tensors = {
+        "rng/torch": torch.get_rng_state(),
+        "rng/numpy": torch.from_numpy(inner["key"].astype(np.int64)),
+    }
+    if torch.cuda.is_available():
+        for device, state in enumerate(torch.cuda.get_rng_state_all()):
+            tensors[f"rng/cuda{device}"] = state
+    return values, tensors
+
+
+def restore(values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    """Put back what `capture` gave."""
+    version, words, gauss = values["python"]
+    random.setstate((version, tuple(words), gauss))
+    numpy_values = values["numpy"]
+    key = tensors["rng/numpy"].numpy().astype(np.uint32)
+    np.random.set_state(
+        {
+            "bit_generator": "MT19937",
+            "state": {"key": key, "pos": numpy_values["pos"]},
+            "has_gauss": numpy_values["has_gauss"],
+            "gauss": numpy_values["gauss"],
+        }
+    )
+    torch.set_rng_state(tensors["rng/torch"].contiguous())
+    if torch.cuda.is_available():
+        for device in range(torch.cuda.device_count()):
+            if f"rng/cuda{device}" in tensors:
+                torch.cuda.set_rng_state(tensors[f"rng/cuda{device}"], device)
+
+
+@contextmanager
+def preserved() -> Iterator[None]:
+    """Leave the caller's generators as they were found."""
+    values, tensors = capture()
+    try:
+        yield
+    finally:
+        restore(values, tensors)

@@ -1,0 +1,141 @@
+"""What a training starts from: published weights, an earlier run, or chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from foveate.core import ConfigError
+from foveate.models.registry import create, split_name
+from foveate.models.spec import InputSpec
+from foveate.models.weights.load import load
+from foveate.models.weights.run import is_run, load_run, read_run
+from foveate.models.weights.table import ENTRIES
+from foveate.train.ema import put
+from foveate.train.features import is_head
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network that is about to be trained.
+
+    Attributes:
+        model: With as many outputs as there are classes.
+        arch: Its architecture.
+        settings: Arguments of its builder, besides the number of classes.
+        input: How its frames are prepared.
+        name: What its weights came from, None for random ones.
+        licence: Of those weights.
+        notice: What must be said with them.
+    """
+
+    model: nn.Module
+    arch: str
+    settings: dict[str, Any]
+    input: InputSpec
+    name: str | None = None
+    licence: str | None = None
+    notice: str = ""
+
+
+def start_from(
+    model: str,
+    classes: tuple[str, ...],
+    settings: dict[str, Any],
+    *,
+    size: int | None = None,
+    frames: int | None = None,
+    rate: float | None = None,
+    offline: bool = False,
+) -> Start:
+    """Build the network with its weights.
+
+    Args:
+        model: A run folder, a model with weights (`ARCH.TAG`), or an architecture (random weights).
+        classes: Names of the outputs.
+        settings: Arguments of the builder; with weights, they must not change its shape.
+        size: Side of the square input in pixels; None for what the weights were trained with.
+        frames: Frames in a clip, likewise.
+        rate: Frames per second, likewise.
+        offline: Never touch the network for weights.
+
+    Raises:
+        ConfigError: Random weights and no size, frames or rate to go by.
+        ModelError: No such model.
+        WeightsError: The weights are missing or damaged.
+    """
+    if is_run(model):
+        start = _from_run(Path(model), classes, settings)
+    elif split_name(model)[1] is not None and not Path(model).exists():
+        start = _from_weights(model, classes, settings, offline)
+    else:
+        start = _from_chance(model, classes, settings, size, frames, rate)
+    spec = start.input
+    return replace(
+        start,
+        input=replace(
+            spec,
+            size=size or spec.size,
+            clip_frames=frames or spec.clip_frames,
+            frames_per_second=rate or spec.frames_per_second,
+        ),
+    )
+
+
+def _from_run(folder: Path, classes: tuple[str, ...], settings: dict[str, Any]) -> Start:
+    trained, entry, labels = load_run(folder)
+    card = read_run(folder)
+    settings = {**card.settings, **settings}
+    model = create(card.arch, num_classes=len(classes), **settings)
+    tensors = trained.state_dict()
+    if labels != classes:
+        own = model.state_dict()
+        tensors |= {name: value for name, value in own.items() if name.startswith("classifier.")}
+    put(model, tensors)
+    return Start(
+        model, card.arch, settings, entry.input, card.started_from or "an earlier run",
+        card.licence, card.notice,
+    )  # fmt: skip
+
+
+def _from_weights(
+    name: str, classes: tuple[str, ...], settings: dict[str, Any], offline: bool
+) -> Start:
+    pretrained, entry, labels = load(name, num_classes=len(classes), offline=offline)
+    if settings or (labels and labels != classes):
+        # As many classes as the weights have, but others: their outputs mean nothing here.
+        model = create(entry.arch, num_classes=len(classes), **settings)
+        fresh = model.state_dict() if labels != classes else {}
+        own = {n: v for n, v in fresh.items() if n.startswith("classifier.")}
+        put(model, pretrained.state_dict() | own)
+        pretrained = model
+    notice = f"Trained from {entry.name}. {entry.note}"
+    return Start(pretrained, entry.arch, settings, entry.input, entry.name, entry.licence, notice)
+
+
+def _from_chance(
+    arch: str,
+    classes: tuple[str, ...],
+    settings: dict[str, Any],
+    size: int | None,
+    frames: int | None,
+    rate: float | None,
+) -> Start:
+    model = create(arch, num_classes=len(classes), **settings)
+    known = next((entry.input for entry in ENTRIES if entry.arch == arch), None)
+    if known is None:
+        if size is None or frames is None or rate is None:
+            raise ConfigError(f"{arch}: random weights expect nothing", "set size, frames and rate")
+        known = InputSpec(size, rate, frames)
+    return Start(model, arch, settings, known)
+
+
+def trainable(model: nn.Module, freeze: str) -> tuple[str, ...]:
+    """Freeze what is not to be trained; the names of the parameters before the head."""
+    backbone = tuple(name for name, _ in model.named_parameters() if not is_head(name))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(freeze != "backbone" or is_head(name))
+    return backbone
