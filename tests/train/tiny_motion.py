@@ -86,6 +86,7 @@ class Loaded:
     def __init__(self, inner: TensorBatches, workers: int) -> None:
         self.inner, self.workers = inner, workers
         self.failures: list[str] = []
+        self.warnings: list[str] = []
 
     def __len__(self) -> int:
         return len(self.inner)
