@@ -12,7 +12,12 @@ from foveate.models.spec import InputSpec
 
 @pytest.mark.parametrize(
     ("source", "size"),
-    [((640, 480), (43, 32)), ((480, 640), (32, 43)), ((32, 32), (32, 32)), ((1, 1000), (32, 32000))],
+    [
+        ((640, 480), (43, 32)),
+        ((480, 640), (32, 43)),
+        ((32, 32), (32, 32)),
+        ((1, 1000), (32, 32000)),
+    ],
 )
 def test_the_shorter_side(source: tuple[int, int], size: tuple[int, int]) -> None:
     assert shorter_side(source, 32) == size

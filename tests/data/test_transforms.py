@@ -69,7 +69,9 @@ def test_a_flip_is_drawn_with_its_probability() -> None:
 
 def test_crops_reach_every_corner() -> None:
     places = torch.arange(48 * 64).reshape(1, 1, 48, 64)
-    seen = {int(transforms.random_crop(places, numbers(s), size=46)[0, 0, 0, 0]) for s in range(400)}
+    seen = {
+        int(transforms.random_crop(places, numbers(s), size=46)[0, 0, 0, 0]) for s in range(400)
+    }
     assert {0, 18, 2 * 64, 2 * 64 + 18} <= seen
     centre = transforms.centre_crop(places, size=46)
     assert int(centre[0, 0, 0, 0]) == 64 + 9
