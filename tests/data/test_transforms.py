@@ -31,7 +31,7 @@ def numbers(seed: int) -> np.random.Generator:
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_the_contract(name: str) -> None:
-    """Changes something; one draw for all frames; the same seed, the same clip; uint8 in and out."""
+    """Changes something; one draw for all frames; the same seed, the same clip; uint8."""
     apply, x = TRANSFORMS[name], moving()
     before = x.clone()
     results = [apply(x, numbers(seed)) for seed in range(8)]
