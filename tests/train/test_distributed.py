@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,13 +25,20 @@ def torchrun(folder: Path) -> list[str]:
         two_processes.__file__, str(folder),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=100, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return sorted(done.stdout.splitlines())
+    done = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        out, errors = done.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        os.killpg(done.pid, signal.SIGKILL)  # torchrun and what it started
+        raise
+    assert done.returncode == 0, errors[-3000:]
+    return sorted(out.splitlines())
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_to_rounding_even_when_resumed(tmp_path: Path) -> None:
     tiny_motion.enter()
     two_processes.train(tmp_path / "one")
