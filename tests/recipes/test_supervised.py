@@ -65,7 +65,13 @@ def test_every_layer_learns_from_encoded_clips_that_are_flipped(
     """Mirror images of `left` are `right`: taught wrongly, they would undo what was learned."""
     data = tiny_motion.on_disk(tmp_path / "clips", {"train": 45, "val": 30})
     settings = config(
-        model=str(learned[0]), epochs=4, lr=2e-3, augment="light", flip=True, mixup=0.0
+        model=str(learned[0]),
+        epochs=4,
+        lr=2e-3,
+        backbone_lr=1.0,
+        augment="light",
+        flip=True,
+        mixup=0.0,
     )
     summary = fit(settings, data, tmp_path / "run", progress=lambda now: None)
     assert top1(summary) > 0.7

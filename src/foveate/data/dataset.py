@@ -122,7 +122,7 @@ class ClipDataset(TorchDataset[Any]):
             frames, self.dataset.indices(record), self._random(epoch, index, _WHAT_CHANGES)
         )
         stacked = x_nchw.reshape(-1, 1 + self._following, *x_nchw.shape[1:])
-        x = stacked.split([len(view) for view in views])
+        x = torch.split(stacked, [len(view) for view in views])
         item: dict[str, Any] = {}
         for place, kind in enumerate(self._kinds):
             made = [
