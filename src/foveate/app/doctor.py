@@ -22,8 +22,9 @@ CORE = {
 }
 EXTRAS = {
     "zoo": ("any image backbone", ("torchvision", "timm")),
-    "train": ("training", ("torchvision",)),
-    "dev": ("tests and checks", ("pytest", "hypothesis", "ruff", "mypy", "ai_edge_litert")),
+    "train": ("training", ("torchvision", "tensorboard")),
+    "dev": ("tests and checks", ("pytest", "xdist", "hypothesis", "jsonschema", "ruff", "mypy")),
+    "parity": ("numbers of the int8 engine", ("ai_edge_litert",)),
 }
 
 

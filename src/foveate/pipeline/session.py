@@ -99,6 +99,7 @@ class Session:
         current: Softmax scores of the last answer.
         end: Where the video was found to end, None if that was not seen.
         window_start: Where the window in work begins.
+        looked: Frames that the network was shown.
     """
 
     sample: Sample
@@ -109,8 +110,8 @@ class Session:
     current: np.ndarray[tuple[int], np.dtype[np.float32]] | None = None
     end: float | None = None
     window_start: float = 0.0
+    looked: int = 0
     _kept: dict[int, Any] = field(default_factory=dict)  # frames decoded but not yet looked at
-    _looked: int = 0
 
     def __post_init__(self) -> None:
         self._charged = ChargedSample(self.sample, self.ledger)
@@ -127,7 +128,7 @@ class Session:
         try:
             while start is not None:
                 start = yield from self._window(start)
-            if not self._looked:
+            if not self.looked:
                 raise MediaError(f"{self.info.name}: no frame could be decoded")
         finally:
             self.sample.close()
@@ -196,7 +197,7 @@ class Session:
         plan = self.plan
         with self.ledger.stage("transform"):
             x_bcthw = views.to_views(clip.pixels, plan.spec, plan.device)
-        self._looked += len(clip)
+        self.looked += len(clip)
         self.steps.append(
             TraceStep(
                 time=clip.times[-1],
@@ -308,7 +309,7 @@ class Session:
         spent = Spent(
             macs_per_view=plan.macs_per_view,
             macs_per_answer=plan.macs_per_answer,
-            view_seconds=seconds / self._looked if self._looked else None,
+            view_seconds=seconds / self.looked if self.looked else None,
             decode_seconds=self.ledger.seconds("decode") / window.start if window.start else None,
         )
         return resolve(plan.budget, spent, self._source_rate, plan.window_seconds)
