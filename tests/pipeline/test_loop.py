@@ -231,6 +231,14 @@ def test_budget_that_cannot_be_kept_is_said(make) -> None:
     assert len(looked) <= 10 + 2  # after the first window, one look each
 
 
+def test_frames_that_no_window_can_do_without_are_over_budget(make) -> None:
+    data = encode(frames=150)  # six seconds: at one look a second that is six
+    within = make(budget={"frames_per_second": 1.0}, window=1.0).predict(data)
+    assert not within.warnings
+    beyond = make(budget={"frames_per_second": 0.1}, window=1.0).predict(data)
+    assert beyond.warnings == ["over budget: 1 fps, 0.1 allowed"]
+
+
 def test_a_policy_s_own_object_is_used(make) -> None:
     class OneFrame:
         def __call__(self, sample, window, memory, budget):

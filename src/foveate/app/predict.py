@@ -224,4 +224,3 @@ def _keep_inputs(items: list[Item], targets: list[Path | None]) -> None:
     for target in targets:
         if target is not None and target.resolve() in inputs and not target.is_dir():
             raise ConfigError(f"{target}: is an input too", "write to another file")
-
