@@ -156,22 +156,23 @@ class Session:
                 break
             asked = True
             _check_inside(selection, window)
-            if selection.restart:
-                state, before = None, None
             clip = self._fetch(selection.times)
+            if selection.restart and len(clip):  # else what was seen before still counts
+                state = before = None
             clip, before, cut = self._until_cut(selection, clip, before, window)
+            stop = False
             if len(clip):
-                answer = plan.decide.eager or plan.every_step
-                reply = yield from self._look_at(clip, selection, state, answer)
+                reply = yield from self._look_at(clip, selection, state)
                 state = reply.state
                 stop = plan.decide.eager and self._stops(reply, budget)
                 if plan.every_step:
                     yield None
-                if stop:
-                    following = self._after_stop(window)
-                    break
             if cut is not None:
+                # However sure the verdict, it is on the shot that ends here.
                 following = shown = cut
+                break
+            if stop:
+                following = self._after_stop(window)
                 break
             if len(clip) < len(selection.times):
                 following = self._charged.next_time(selection.times[-1])
@@ -180,10 +181,7 @@ class Session:
                     break
                 following = window.end
         if state is not None:
-            if reply is None or reply.evidence is None:
-                reply = yield Ask(None, state, answer=True)
-                self._note(reply)
-            self._close(window, shown)
+            yield from self._close(window, shown, state, reply)
         return following
 
     @property
@@ -192,7 +190,7 @@ class Session:
         return max(1.0, 2.0 / self.plan.spec.frames_per_second)
 
     def _look_at(
-        self, clip: Clip, selection: Selection, state: State | None, answer: bool
+        self, clip: Clip, selection: Selection, state: State | None
     ) -> Generator[Ask | None, Reply, Reply]:
         plan = self.plan
         with self.ledger.stage("transform"):
@@ -206,7 +204,7 @@ class Session:
                 fallback=selection.fallback,
             )
         )
-        reply = yield Ask(x_bcthw, state, answer)
+        reply = yield Ask(x_bcthw, state, plan.decide.eager or plan.every_step)
         if reply.evidence is not None:
             self._note(reply)
         if plan.on_look is not None:
@@ -227,7 +225,12 @@ class Session:
         self.steps[-1] = self.steps[-1].model_copy(update={"gate": verdict.gate})
         return isinstance(verdict, Stop)
 
-    def _close(self, window: Window, end: float) -> None:
+    def _close(
+        self, window: Window, end: float, state: State, reply: Reply | None
+    ) -> Generator[Ask | None, Reply, None]:
+        """Keep the scores of a window that is over; ask for them if nobody has yet."""
+        if reply is None or reply.evidence is None:
+            self._note((yield Ask(None, state, answer=True)))
         assert self.current is not None
         self.windows.append(WindowScores(window.start, end, self.current))
 
@@ -263,7 +266,11 @@ class Session:
         with self.ledger.stage("cuts"):
             signatures = signature(clip.pixels)
             moved = distances(signatures, before)
-        asked = selection.times
+        # A frame later than the time at its place: some are missing before it, and those that
+        # came cannot be told to have answered which time.
+        pairs = zip(clip.times, selection.times, strict=False)
+        whole = all(shown <= time + 1e-6 for shown, time in pairs)
+        asked = selection.times if whole else clip.times
         at = next(
             (
                 i
@@ -274,7 +281,7 @@ class Session:
         )
         if at is None:
             return clip, signatures[-1:], None
-        for i in range(at, len(clip)):
+        for i in range(at, len(clip) if whole else at):
             self._kept[_key(asked[i])] = (clip.times[i], clip.pixels[i])
         return Clip(clip.pixels[:at], clip.times[:at]), None, asked[at]
 
