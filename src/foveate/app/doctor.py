@@ -22,8 +22,12 @@ CORE = {
 }
 EXTRAS = {
     "zoo": ("any image backbone", ("torchvision", "timm")),
-    "train": ("training", ("torchvision", "tensorboard")),
-    "dev": ("tests and checks", ("pytest", "xdist", "hypothesis", "jsonschema", "ruff", "mypy")),
+    "train": ("training", ("torchvision",)),
+    "tensorboard": ("training logs for TensorBoard", ("tensorboard",)),
+    "dev": (
+        "tests and checks",
+        ("pytest", "xdist", "hypothesis", "jsonschema", "sklearn", "ruff", "mypy"),
+    ),
     "parity": ("numbers of the int8 engine", ("ai_edge_litert",)),
 }
 

@@ -104,5 +104,5 @@ def _board(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise MissingExtra("tensorboard", "train") from None
+        raise MissingExtra("tensorboard", "tensorboard") from None
     return SummaryWriter(str(folder / "tensorboard"))
