@@ -218,13 +218,20 @@ def test_a_full_disk_is_one_line(run, clips) -> None:
     assert said.err == "foveate: /dev/full: cannot be written (no space left on device)\n"
 
 
-def test_inputs_that_no_file_can_have_cost_one_line_each(run, clips) -> None:
-    said = run("predict", "x" * 5000, "http://localhost/a.mp4", clips / "one.mp4", "--json", "-")
+def test_inputs_that_no_file_can_have_cost_one_line_each(run, clips, tmp_path) -> None:
+    loop = tmp_path / "loop.mp4"
+    loop.symlink_to(loop)
+    bad = ["x" * 5000, "http://localhost/a.mp4", "", loop, loop / "a.mp4"]
+    said = run("predict", *bad, clips / "one.mp4", "--json", "-", "--video", tmp_path)
     assert said.code == 1
-    assert [r["ok"] for r in lines(said.out)] == [False, False, True]
+    assert [r["ok"] for r in lines(said.out)] == [False] * len(bad) + [True]
     assert "an address, and only files are opened" in said.err
-    assert said.err.count("foveate: ") == 2
-    assert run("probe", "x" * 5000).code == 1
+    assert "an empty name" in said.err
+    assert "symbolic links" in said.err
+    assert said.err.count("foveate: ") == len(bad)
+    said = run("probe", *bad)
+    assert said.code == 1
+    assert len(said.err.splitlines()) == len(bad)
 
 
 NAMES = ["a b.mp4", 'quote".mp4', "it's.mp4", "a%03d.mp4", "new\nline.mp4", "concat:x.mp4",

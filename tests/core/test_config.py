@@ -1,11 +1,19 @@
 """Configuration: typed, explained in one line, saved as YAML."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from foveate.core import ConfigError
 from foveate.core.config import apply_sets, build, read_yaml, to_yaml
 from foveate.pipeline.presets import PRESETS, Preset, edit, resolve
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_an_endless_file_is_not_read_to_its_end() -> None:
+    with pytest.raises(ConfigError, match="larger than"):
+        read_yaml(Path("/dev/zero"))
 
 
 def test_round_trip_through_yaml() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -39,7 +40,7 @@ class Annotated:
         self._largest = (max(s[0] for s in sizes), max(s[1] for s in sizes)) if sizes else None
         self._size = (0, 0)
         self._offset = 0.0
-        self._taken = {path.resolve() for path in inputs}
+        self._taken = {os.path.realpath(path) for path in inputs}
         self.written: list[Path] = []
 
     def add(self, source: Path, result: Result) -> None:
@@ -65,8 +66,9 @@ class Annotated:
     def _free(self, folder: Path, stem: str) -> Path:
         """A name for a drawing that no input and no other drawing of this run has."""
         names = (f"{stem}{mark}.annotated.mp4" for mark in chain([""], (f"-{n}" for n in count(2))))
-        path = next(p for p in (folder / name for name in names) if p.resolve() not in self._taken)
-        self._taken.add(path.resolve())
+        paths = (folder / name for name in names)
+        path = next(p for p in paths if os.path.realpath(p) not in self._taken)
+        self._taken.add(os.path.realpath(path))
         return path
 
     def abandon(self) -> None:

@@ -25,6 +25,10 @@ def expand(inputs: Iterable[str]) -> Iterator[Item]:
     seen: set[Path] = set()
     for text in inputs:
         path = Path(text)
+        if not text:
+            # Not the folder that a path takes it for.
+            yield Item(path, "an empty name, not a file or folder")
+            continue
         # Not `Path.is_dir`: that raises on names that no file can have.
         if not os.path.isdir(path):
             is_address = "://" in text and not os.path.lexists(path)

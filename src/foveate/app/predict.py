@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -220,7 +221,8 @@ def _keep_inputs(items: list[Item], targets: list[Path | None]) -> None:
     Raises:
         ConfigError: A target is one of the inputs.
     """
-    inputs = {item.path.resolve() for item in items}
+    # Not `Path.resolve`: it raises where links go round in a circle.
+    inputs = {os.path.realpath(item.path) for item in items}
     for target in targets:
-        if target is not None and target.resolve() in inputs and not target.is_dir():
+        if target is not None and os.path.realpath(target) in inputs and not target.is_dir():
             raise ConfigError(f"{target}: is an input too", "write to another file")
