@@ -80,7 +80,7 @@ def test_resolution_order_path_then_preset_then_model(tmp_path, monkeypatch) -> 
     assert resolve("movinet-a0-stream-lite.k600") == (None, Preset())
     monkeypatch.chdir(tmp_path)
     (tmp_path / "movinet-a0-stream-lite.k600").mkdir()
-    with pytest.raises(Exception, match="not a trained model"):
+    with pytest.raises(Exception, match="no trained model"):
         resolve("movinet-a0-stream-lite.k600")
 
 
