@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -256,6 +257,7 @@ class VectorReader:
                 self._out.append((tick, frame))
 
     def _field(self, tick: int, frame: Any, keep_rows: bool, keep_frame: bool) -> VectorField:
+        started = time.perf_counter()
         rows = rows_of(frame)
         motion, valid = paint(rows, frame.width, frame.height)
         kind = PictureType(frame.pict_type).name
@@ -274,6 +276,7 @@ class VectorReader:
         size = frame.width * frame.height * 2
         del frame
         self._sweeper.count(size, held=keep_frame)
+        self.meter.motion_seconds += time.perf_counter() - started
         return field
 
     def _tick(self, seconds: float) -> int:
