@@ -92,6 +92,8 @@ def _fit(
 ) -> int:
     import torch
 
+    from foveate.train.memory import keep_freed_memory
+
     # The processes that torchrun starts say things once.
     leads = os.environ.get("RANK", "0") == "0"
     try:
@@ -106,6 +108,7 @@ def _fit(
         if request.check and not resume:
             _check(dataset)
     torch.set_num_threads(request.threads)
+    keep_freed_memory()
     summary = recipe.fit(
         settings, dataset, out, resume,
         origin=data.origin(), device=request.device, offline=request.offline,
@@ -120,7 +123,7 @@ def _check(dataset: Dataset) -> None:
         DataError: More of them than a loader would put up with.
     """
     from foveate.data.checking import examine
-    from foveate.data.loader import MAX_BAD
+    from foveate.data.loader import tolerated
 
     with bar(1.0) as shown:
         report = examine(
@@ -131,9 +134,10 @@ def _check(dataset: Dataset) -> None:
         _say(f"bad clip: {where}: {clip}: {why}" if where != clip else f"bad clip: {clip}: {why}")
     for line in report.leaks:
         _say(f"leak: {line}")
-    if len(report.bad) > MAX_BAD * len(dataset):
+    allowed = tolerated(len(dataset))
+    if len(report.bad) > allowed:
         raise DataError(
-            f"{len(report.bad)} of {len(dataset)} clips cannot be used, more than {MAX_BAD:.0%}",
+            f"{len(report.bad)} of {len(dataset)} clips cannot be used, more than {allowed}",
             "mend them or take them out (foveate data check names them)",
         )
 

@@ -143,8 +143,9 @@ class Loader:
             self._bad_places.add(clip.index)
         self._row = 0 if len(batch["index"]) else self._row + len(batch["bad"])
         bad, total = len(self._bad_places), len(self.clips)
-        if bad > self._max_bad * total:
-            self._stop(f"{bad} of {total} clips cannot be read, more than {self._max_bad:.0%}")
+        allowed = tolerated(total, self._max_bad)
+        if bad > allowed:
+            self._stop(f"{bad} of {total} clips cannot be read, more than {allowed}")
         if self._row >= self._in_a_row:
             self._stop(f"{self._row} clips in a row cannot be read")
 
@@ -157,6 +158,11 @@ class Loader:
             faults=lines[:CAP],
             count=len(lines),
         )
+
+
+def tolerated(clips: int, share: float = MAX_BAD) -> int:
+    """How many of so many clips may be bad: a share of them, but always one."""
+    return max(1, int(share * clips)) if share > 0 else 0
 
 
 def make_loader(
