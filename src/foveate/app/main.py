@@ -67,7 +67,10 @@ def predict(
         Path | None,
         typer.Option("--video", help="Write an annotated MP4; a folder: one for each input."),
     ] = None,
-    look: Annotated[str | None, typer.Option("--look", help="uniform or keyframes-first.")] = None,
+    look: Annotated[
+        str | None,
+        typer.Option("--look", help="uniform, keyframes-first, motion-patch, resize, ..."),
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option("--budget", help="Such as 100MMAC/s, 2ms/frame or 3fps; repeat with commas."),

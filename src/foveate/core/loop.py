@@ -182,6 +182,9 @@ class Selection:
         restart: The frames are not later than those seen before: the model begins anew on them.
         dense: The frames are near enough in time for a scene cut to be told from motion.
         fallback: True where the policy could not do what it is for.
+        size: Side in pixels to which each box (or the model's whole view) is scaled; None for the
+            model's own.
+        gate: Confidence of the policy in its boxes, if it has one.
     """
 
     times: tuple[float, ...] = ()
@@ -190,6 +193,8 @@ class Selection:
     restart: bool = False
     dense: bool = True
     fallback: bool = False
+    size: int | None = None
+    gate: float | None = None
 
 
 @dataclass(frozen=True)

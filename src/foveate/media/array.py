@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from foveate.core import Clip, MediaError, Meter, Motion, SampleInfo
-from foveate.media.motion import PairMotion, check
+from foveate.media.motion import numbered_motion
 
 if TYPE_CHECKING:
     from foveate.core.loop import Waveform
@@ -77,21 +77,7 @@ class ArrayVideo:
         Raises:
             MediaError: Vectors were asked for.
         """
-        check(times, source, around)
-        if source == "vectors":
-            raise MediaError(f"{self.name}: frames in memory have no motion vectors", "use flow")
-        height, width = self._pixels.shape[1:3]
-        pairs = PairMotion((width, height), len(times), self.meter, source != "grey")
-        end = len(self._times) / self._fps
-        for row, asked in enumerate(times):
-            if not 0 <= asked < end - 1e-9:
-                continue
-            at = bisect_right(self._times, asked + 1e-9) - 1
-            pairs.show(row, self._small(at, pairs.size))
-            if at + 1 < len(self._times):
-                pairs.follow(row, self._small(at + 1, pairs.size), 1.0)
-        reason = "frames in memory have no motion vectors" if source == "auto" else None
-        return pairs.motion(reason)
+        return numbered_motion(self, self._small, len(self._times), times, source, around)
 
     def _small(self, at: int, size: tuple[int, int]) -> Any:
         frame = np.ascontiguousarray(self._pixels[at])

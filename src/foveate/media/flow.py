@@ -68,12 +68,13 @@ class PairFlow:
         """Whether pictures of that size can have flow."""
         return min(width, height) >= _SMALLEST
 
-    def __call__(self, first: Any, second: Any, out: Flow) -> None:
-        """Write the displacement from the first grey picture (h, w) to the second into (h, w, 2).
+    def __call__(self, first: Any, second: Any) -> Flow:
+        """The displacement (h, w, 2) from the first grey picture (h, w) to the second.
 
         It has no memory: the same pictures give the same flow.
         """
-        out[:] = self._estimator.calc(first, second, None)  # type: ignore[call-overload]
+        flow = self._estimator.calc(first, second, None)  # type: ignore[call-overload]
+        return np.asarray(flow, np.float32)
 
 
 def _grey(frame: Any, size: tuple[int, int]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from foveate.core import Meter, Motion
+from foveate.core import MediaError, Meter, Motion, Sample
 from foveate.media.container import Geometry
 from foveate.media.flow import SHORTER, PairFlow
 from foveate.media.vectors.grid import CELL, VectorField
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 SOURCES = ("auto", "vectors", "flow", "grey")
 THUMB = (32, 24)  # (width, height)
-EDGE = 2  # places along the border where flow is not trusted: what comes in has no past
+_HALF = 2  # flow is kept at half its resolution: it is smooth, and maps cost a quarter
+EDGE = 1  # places along the border where flow is not trusted: what comes in has no past
 
 Grey = npt.NDArray[np.uint8]
 _Near = tuple[float, int, VectorField]
@@ -64,27 +65,33 @@ class PairMotion:
         self._frame, self._meter = frame, meter
         self._flow = PairFlow() if flow and PairFlow.fits(width, height) else None
         self._wanted = flow
-        self._grey = np.zeros((count, 2, height, width), np.uint8)
+        self._grid = max(1, width // _HALF), max(1, height // _HALF)
+        self._pictures: dict[int, list[Grey]] = {}
+        self._grey = np.zeros((count, 2, self._grid[1], self._grid[0]), np.uint8)
         self._thumbs = np.zeros((count, THUMB[1], THUMB[0]), np.uint8)
         self._gaps = np.zeros(count)
 
     def show(self, row: int, first: Pixels) -> None:
         """The frame of an asked time, (h, w, 3) at `size`, with no neighbour so far."""
         started = time.perf_counter()
-        self._grey[row, 0] = self._grey[row, 1] = cv2.cvtColor(first, cv2.COLOR_RGB2GRAY)
-        self._thumbs[row] = cv2.resize(self._grey[row, 0], THUMB, interpolation=cv2.INTER_AREA)
+        grey = np.asarray(cv2.cvtColor(first, cv2.COLOR_RGB2GRAY), np.uint8)
+        self._pictures[row] = [grey]
+        self._grey[row] = cv2.resize(grey, self._grid, interpolation=cv2.INTER_AREA)
+        self._thumbs[row] = cv2.resize(grey, THUMB, interpolation=cv2.INTER_AREA)
         self._meter.motion_seconds += time.perf_counter() - started
 
     def follow(self, row: int, later: Pixels, frames: float) -> None:
         """The frame after it, so many frames later (at least a part of one)."""
         started = time.perf_counter()
-        self._grey[row, 1] = cv2.cvtColor(later, cv2.COLOR_RGB2GRAY)
+        grey = np.asarray(cv2.cvtColor(later, cv2.COLOR_RGB2GRAY), np.uint8)
+        self._pictures[row].append(grey)
+        self._grey[row, 1] = cv2.resize(grey, self._grid, interpolation=cv2.INTER_AREA)
         self._gaps[row] = frames
         self._meter.motion_seconds += time.perf_counter() - started
 
-    def motion(self, reason: str | None) -> Motion:
+    def motion(self, reason: str | None = None) -> Motion:
         """All of it, in source pixels per frame."""
-        width, height = self.size
+        width, height = self._grid
         cell = self._frame[0] / width, self._frame[1] / height
         source = "flow" if self._wanted else "grey"
         if not self._wanted:
@@ -93,19 +100,62 @@ class PairMotion:
         count = len(self._grey)
         field = np.zeros((count, 1, height, width, 2), np.float32)
         valid = np.zeros((count, 1, height, width), bool)
-        for row in np.flatnonzero(self._gaps > 0) if self._flow is not None else ():
-            self._flow(self._grey[row, 0], self._grey[row, 1], field[row, 0])
-            field[row] *= np.asarray(cell, np.float32) / np.float32(self._gaps[row])
+        if self._flow is None:
+            reason = "the frames are too small for flow"
+            return Motion(source, cell, self._thumbs, field, valid, self._grey, reason)
+        scale = np.array([self._frame[0] / self.size[0], self._frame[1] / self.size[1]])
+        for row in np.flatnonzero(self._gaps > 0).tolist():
+            flow = self._flow(*self._pictures.pop(row))
+            small = cv2.resize(flow, self._grid, interpolation=cv2.INTER_AREA)
+            field[row, 0] = small * (scale / self._gaps[row]).astype(np.float32)
             valid[row, 0, EDGE : height - EDGE, EDGE : width - EDGE] = True
         self._meter.motion_seconds += time.perf_counter() - started
-        if self._flow is None:
-            reason = f"frames of {width}x{height} pixels are too small for flow"
         return Motion(source, cell, self._thumbs, field, valid, self._grey, reason)
+
+
+def numbered_motion(
+    sample: Sample,
+    small: Callable[[int, tuple[int, int]], Pixels | None],
+    count: int,
+    times: Sequence[float],
+    source: str,
+    around: int,
+) -> Motion:
+    """Motion of pictures that are numbered and have a constant rate: arrays and folders.
+
+    Args:
+        sample: Whose pictures they are.
+        small: Gives picture number n at a `(width, height)`, None if it is damaged.
+        count: How many pictures there are.
+        times: Seconds, ascending.
+        source: See `core.Sample.motion`.
+        around: The same.
+
+    Raises:
+        MediaError: Vectors were asked for: there is no codec.
+    """
+    check(times, source, around)
+    info = sample.info
+    reason = "pictures without a video codec have no motion vectors"
+    if source == "vectors":
+        raise MediaError(f"{info.name}: {reason}", "use flow")
+    rate = info.rate or 25.0
+    pairs = PairMotion((info.width, info.height), len(times), sample.meter, source != "grey")
+    for row, asked in enumerate(times):
+        at = int(np.floor(asked * rate + 1e-6))
+        first = small(at, pairs.size) if 0 <= at < count else None
+        if first is None:
+            continue
+        pairs.show(row, first)
+        later = small(at + 1, pairs.size) if at + 1 < count else None
+        if later is not None:
+            pairs.follow(row, later, 1.0)
+    return pairs.motion(reason if source == "auto" else None)
 
 
 def near_fields(
     reader: VectorReader, times: Sequence[float], around: int, rate: float
-) -> Iterator[tuple[list[VectorField | None], int]]:
+) -> Iterator[list[VectorField | None]]:
     """For each asked time the fields of the picture shown then and of its neighbours.
 
     Args:
@@ -115,8 +165,7 @@ def near_fields(
         rate: Frames per second, to tell how far ahead reading pays.
 
     Yields:
-        2 * around + 1 fields, None where there is no picture; the middle one is shown then. And
-        the number of the middle one within its stretch, the same for times that show the same.
+        2 * around + 1 fields, None where there is no picture; the middle one is shown then.
     """
     for stretch in _stretches(times, (2 * around + 4) / rate):
         # A frame may be held for a while, so reading starts a little early.
@@ -131,16 +180,15 @@ def near_fields(
                 shown = _shown(buffer, stretch[at], ended=False)
                 if shown is None or number < shown + around:
                     break
-                yield _around(buffer, shown, around), shown
+                yield _around(buffer, shown, around)
                 at += 1
-            keep = 2 * around + 2 if at == len(stretch) else None
-            oldest = _shown(buffer, stretch[at], ended=False) if keep is None else None
+            oldest = _shown(buffer, stretch[at], ended=False) if at < len(stretch) else None
             first = number - 2 * around - 1 if oldest is None else oldest - around
             while buffer and buffer[0][1] < first:
                 buffer.pop(0)
         for asked in stretch[at:]:
             shown = _shown(buffer, asked, ended=True)
-            yield _around(buffer, -1 if shown is None else shown, around), shown or 0
+            yield _around(buffer, -1 if shown is None else shown, around)
 
 
 def _stretches(times: Sequence[float], apart: float) -> list[list[float]]:
@@ -196,7 +244,7 @@ def vector_motion(near: list[list[Any]], greys: list[list[Grey | None]], shape: 
         thumbs[k] = cv2.resize(upright, THUMB, interpolation=cv2.INTER_AREA)
     width, height = shape.upright
     wide, high = (height, width) if turns % 2 else (width, height)
-    stretch = np.float32([wide / shape.width, high / shape.height])
+    stretch = np.array([wide / shape.width, high / shape.height], np.float32)
     field *= stretch
     cell = CELL * float(stretch[0]), CELL * float(stretch[1])
     for _ in range(turns):

@@ -263,9 +263,8 @@ class Video:
         rate = self.info.rate or 25.0
         flows: list[list[Any]] = []
         greys: list[list[Any]] = []
-        for asked, (fields, _) in zip(
-            times, near_fields(self._vectors, times, around, rate), strict=True
-        ):
+        near = near_fields(self._vectors, times, around, rate)
+        for asked, fields in zip(times, near, strict=True):
             middle = fields[around]
             before = fields[around - 1] if around else None
             flows.append([None if field is None else field.flow() for field in fields])

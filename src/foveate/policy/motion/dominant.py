@@ -14,7 +14,7 @@ from foveate.policy.motion.seen import Floats, Mask
 _TUKEY = 4.685 * 1.4826  # times the median residual: Tukey's biweight at 95 % efficiency
 _ROUNDS = 8
 _LEAST_SCALE = 1e-3  # pixels: a perfectly affine field must not divide by zero
-_MOST_POINTS = 1100
+_MOST_POINTS = 400
 _DRAWS = 48  # minimal samples of the homography
 
 
@@ -46,16 +46,18 @@ def affine(field: Floats, votes: Mask) -> npt.NDArray[np.float64]:
     chosen = votes[:, step // 2 :: step, step // 2 :: step].reshape(count, -1)
     u, v = np.ascontiguousarray(points[..., 0]), np.ascontiguousarray(points[..., 1])
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])
-    weights = chosen.astype(np.float32)
     enough = chosen.sum(1) >= 6
+    # The median motion to begin with: least squares would bend to a large mover and stay bent.
     theta = np.zeros((count, 3, 2))
-    for _ in range(_ROUNDS):
-        theta = _solve(weights, u, v, terms)
+    theta[:, 0] = np.stack([_median(u, chosen), _median(v, chosen)], -1)
+    for number in range(_ROUNDS + 1):
+        if number:
+            theta = _solve(weights, u, v, terms)
         low = theta.astype(np.float32)
         du = u - (low[:, 0, :1] + low[:, 1, :1] * x + low[:, 2, :1] * y)
         dv = v - (low[:, 0, 1:] + low[:, 1, 1:] * x + low[:, 2, 1:] * y)
         square = du * du + dv * dv
-        scale = _TUKEY * _root_median(square, chosen)
+        scale = _TUKEY * np.sqrt(_median(square, chosen))
         inner = 1 - square / np.maximum(scale, _LEAST_SCALE)[:, None] ** 2
         weights = np.where(chosen & (inner > 0), inner * inner, 0).astype(np.float32)
     theta[~enough] = 0
@@ -73,15 +75,28 @@ def _solve(weights: Floats, u: Floats, v: Floats, terms: Floats) -> npt.NDArray[
     return np.linalg.solve(system, right)
 
 
-def _root_median(square: Floats, chosen: Mask) -> Floats:
-    """Median length of the residuals of the places that vote."""
+def _median(values: Floats, chosen: Mask) -> Floats:
+    """(N,) median over the places that vote, 0 where none does."""
     if chosen.all():
-        return np.sqrt(np.median(square, axis=1))
+        return np.asarray(np.median(values, axis=1), np.float32)
     # Sorting the others to the end, the median is in the middle of what is left.
-    ordered = np.sort(np.where(chosen, square, np.inf), axis=1)
+    ordered = np.sort(np.where(chosen, values, np.inf), axis=1)
     middle = np.maximum(chosen.sum(1) - 1, 0) // 2
     found = np.take_along_axis(ordered, middle[:, None], 1)[:, 0]
-    return np.sqrt(np.where(np.isfinite(found), found, 0)).astype(np.float32)
+    return np.where(np.isfinite(found), found, 0).astype(np.float32)
+
+
+def affine_residual(field: Floats, theta: npt.NDArray[np.float64]) -> Floats:
+    """Length (N, h, w) of what the affine parameters (N, 3, 2) leave of the field (N, h, w, 2)."""
+    x, y = coordinates(field.shape[1], field.shape[2])
+    low = theta.astype(np.float32)[..., None, None]
+    square = np.zeros(field.shape[:3], np.float32)
+    for part in (0, 1):
+        # Row and column parts are added up apart: no full plane is built for either.
+        camera = low[:, 1, part] * x[:1] + (low[:, 0, part] + low[:, 2, part] * y[:, :1])
+        left = field[..., part] - camera
+        square += left * left
+    return np.sqrt(square)
 
 
 def affine_field(theta: npt.NDArray[np.float64], height: int, width: int) -> Floats:

@@ -105,7 +105,23 @@ def saliency(name: str, seen: Seen, *, root: bool = False) -> Floats:
         ConfigError: No such method.
         ValueError: What it needs is missing or has the wrong shape.
     """
-    return _floored(method(name), seen, root)
+    chosen = method(name)
+    shape = _empty_shape(seen, chosen)
+    return _floored(chosen, seen, root) if shape is None else np.zeros(shape, np.float32)
+
+
+def _empty_shape(seen: Seen, chosen: Method) -> tuple[int, int, int] | None:
+    """Shape of the answer where there is not one frame, else None."""
+    if chosen.need == "features":
+        part, last = seen.features, None
+    elif chosen.need == "grey":
+        part, last = seen.grey, None
+    else:
+        part, last = seen.field, -1
+    if part is None or len(part):
+        return None
+    height, width = tuple(part.shape)[:last][-2:]
+    return 0, int(height), int(width)
 
 
 def _floored(chosen: Method, seen: Seen, root: bool = False) -> Floats:
