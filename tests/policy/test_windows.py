@@ -173,7 +173,7 @@ def test_boxes_stay_inside_whatever_happens(seed, side, track, shape, frames) ->
 
 def test_rules_refuse_what_cannot_be_meant() -> None:
     for bad in ({"sides": ()}, {"sides": (3.0, 2.0)}, {"sides": (9.0,), "track": "zigzag"}):
-        with pytest.raises(ValueError, match="sides|track"):
+        with pytest.raises(ValueError, match=r"sides|track"):
             Rule(**bad)
     with pytest.raises(ValueError, match="window"):
         Rule((9.0,), windows=0)

@@ -188,6 +188,9 @@ def near_fields(
                 buffer.pop(0)
         for asked in stretch[at:]:
             shown = _shown(buffer, asked, ended=True)
+            # Past the last picture nothing is shown.
+            if shown is not None and asked > buffer[-1][0] + 1 / rate - 1e-4:
+                shown = None
             yield _around(buffer, -1 if shown is None else shown, around)
 
 

@@ -256,7 +256,7 @@ class Video:
                 limits=self._limits,
                 meter=self.meter,
                 warn=self._warn,
-                index=self._find_index(scan=False),
+                find_index=self._find_index,
             )
             reader.check()
             self._vectors = reader

@@ -24,6 +24,7 @@ from foveate.media.vectors.grid import VectorField, paint
 from foveate.media.vectors.rows import Sweeper, rows_of
 from foveate.media.work import Work
 
+_RECENT = 8  # fields that can be asked for again without going back
 _PROBED = 300  # pictures after which a stream without a second key frame counts as probed
 
 
@@ -41,7 +42,8 @@ class VectorReader:
             work for the same vectors; `VectorField.frame` is then refused.
         meter: Counts frames, packets and bytes; a new one if None.
         warn: Takes one line about damage.
-        index: Where the key frames are, if that is known already.
+        find_index: Gives the index of key frames; makes one by a pass over the packets only if
+            told so. Without it, going back begins at the very start.
 
     Raises:
         MediaError: The source cannot be opened, or its codec exports no vectors.
@@ -56,14 +58,14 @@ class VectorReader:
         pixels: bool = True,
         meter: Meter | None = None,
         warn: Callable[[str], None] | None = None,
-        index: indexing.Index | None = None,
+        find_index: Callable[[bool], indexing.Index | None] | None = None,
     ) -> None:
         self._open_reader = source if callable(source) else opener(source, limits)
         self._limits, self._threads, self._pixels = limits, threads, pixels
         self.meter = meter or Meter()
         self._warn = warn or (lambda line: None)
         self._work = Work(limits, self.meter)
-        self._index = index
+        self._find_index = find_index or (lambda scan: None)
         self._sweeper = Sweeper()
         self._last: int | None = None  # display time of the last field given
         self._open()
@@ -89,6 +91,7 @@ class VectorReader:
         self._opened.close()
         self._out.clear()
         self._ahead.clear()
+        self._recent.clear()
 
     def check(self) -> None:
         """Decode up to the first picture with vectors, at most one group of pictures.
@@ -128,8 +131,12 @@ class VectorReader:
             raise ValueError("a reader without pixels has no frames to give")
         first = self._tick(start)
         last = math.inf if math.isinf(end) else self._tick(end)
-        if self._must_seek(first):
+        again = self._again(first, rows, frames)
+        if again is None and self._must_seek(first):
             self._seek(first)
+        for tick, field in again or ():
+            if tick <= last:
+                yield field
         self._work.begin()
         while True:
             while not self._out:
@@ -141,9 +148,12 @@ class VectorReader:
             tick, frame = self._out.popleft()
             self._last = tick
             if tick < first:
+                self._recent.clear()  # it has no holes
                 continue
             self._work.begin()
-            yield self._field(tick, frame, rows, frames)
+            field = self._field(tick, frame, rows, frames)
+            self._recent.append((tick, field))
+            yield field
 
     # --- position -------------------------------------------------------------------------
 
@@ -177,7 +187,20 @@ class VectorReader:
         self._started = from_start
         self._last = None
         self._number = 0
+        self._recent: deque[tuple[int, VectorField]] = deque(maxlen=_RECENT)
         self._fill()
+
+    def _again(self, first: int, rows: bool, frames: bool) -> list[tuple[int, VectorField]] | None:
+        """What was given just before and is asked for again; None if more lies further back."""
+        recent = self._recent
+        if not recent or recent[-1][0] != self._last or not recent[0][0] <= first:
+            return None
+        found = [(tick, field) for tick, field in recent if tick >= first]
+        lacking = any(
+            (frames and f.frame is None) or (rows and f.rows is None and f.valid.any())
+            for _, f in found
+        )
+        return None if lacking or not found else found
 
     def _must_seek(self, tick: int) -> bool:
         if self._last is None:
@@ -189,14 +212,16 @@ class VectorReader:
         if not self.has_times:
             return False
         reached = max((p.pts for p in self._ahead if p.pts is not None), default=None)
-        if self._index is None or reached is None or tick <= reached:
+        if reached is None or tick <= reached:
             return False
-        key = self._index.key_at(tick)
+        # To know where key frames are may take a pass over the file: not for a short step.
+        index = self._find_index((tick - reached) * self._base > 1)
+        key = None if index is None else index.key_at(tick)
         return key is not None and key > reached
 
     def _seek(self, tick: int) -> None:
         """Stand at the last key frame at or before `tick`, or at the very start."""
-        index = self._index
+        index = self._find_index(True)
         at = index.position(tick) if index is not None and self.has_times else -1
         if index is not None and index.seekable:
             for place in range(at, max(-1, at - 3), -1):

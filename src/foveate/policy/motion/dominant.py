@@ -46,6 +46,7 @@ def affine(field: Floats, votes: Mask) -> npt.NDArray[np.float64]:
     chosen = votes[:, step // 2 :: step, step // 2 :: step].reshape(count, -1)
     u, v = np.ascontiguousarray(points[..., 0]), np.ascontiguousarray(points[..., 1])
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])
+    weights = chosen.astype(np.float32)
     enough = chosen.sum(1) >= 6
     # The median motion to begin with: least squares would bend to a large mover and stay bent.
     theta = np.zeros((count, 3, 2))

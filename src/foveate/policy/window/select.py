@@ -104,15 +104,16 @@ def select(
     side = _side(clips, rule, cell)
     size = search.places_of(side, cell, shape)
     gate = search.excess(search.capture(clips, size), size, shape)
-    fallback = gate < rule.gate
-    boxes, left = [], clips
+    fallback = _diffuse(gate, clips, rule, cuts)
+    boxes, left, before = [], clips, memory
     for _ in range(rule.windows):
         corner, memory = _place(left, size, rule, cell, times, cuts, fallback, memory)
         boxes.append(_boxes(corner, size, side, cell, frame))
         if len(boxes) < rule.windows:
             left = np.where(search.inside(corner, size, shape), 0, left).astype(np.float32)
     chosen = np.stack(boxes, 1).astype(np.float32).reshape(len(maps), rule.windows, 4)
-    chosen[fallback] = centre_square(frame)
+    stays = _stays(fallback, cuts, before) if rule.track in ("ema", "one-euro") else ~fallback
+    chosen[fallback & ~stays] = centre_square(frame)
     return Windows(chosen, gate.astype(np.float32), fallback, side, memory)
 
 
@@ -121,6 +122,30 @@ def centre_square(frame: tuple[int, int]) -> tuple[float, float, float, float]:
     side = min(frame)
     left, top = (frame[0] - side) / 2, (frame[1] - side) / 2
     return left, top, left + side, top + side
+
+
+def _stays(fallback: Mask, cuts: Mask, before: Smoothed | None) -> Mask:
+    """(T,) whether an online track has a window of the same shot to stay at."""
+    good = np.where(~fallback, np.arange(len(fallback)), -1)
+    last = np.maximum.accumulate(good) if len(good) else good
+    start = np.maximum.accumulate(np.where(cuts, np.arange(len(cuts)), 0)) if len(cuts) else last
+    from_before = (before is not None) & (np.cumsum(cuts) == 0)
+    return np.asarray(((last >= start) & (last >= 0)) | from_before)
+
+
+def _diffuse(gate: Places, maps: Floats, rule: Rule, cuts: Mask) -> Mask:
+    """(T,) where motion is too diffuse for a window.
+
+    Each frame is judged alone, except on a smooth path: there a frame at rest has its place from
+    its neighbours, and the shot is judged by the mean of its frames, weighted by their motion.
+    """
+    if rule.track != "viterbi" or not len(maps):
+        return np.asarray(gate < rule.gate)
+    number = shots(cuts)
+    mass = maps.sum((1, 2), dtype=np.float64)
+    total = np.bincount(number, mass)
+    mean = np.bincount(number, mass * gate) / np.maximum(total, 1e-12)
+    return np.asarray((mean < rule.gate) | (total <= 0))[number]
 
 
 def _side(maps: Floats, rule: Rule, cell: tuple[float, float]) -> float:
@@ -165,6 +190,8 @@ def _place(
     for k in range(len(found)):  # a filter has to go frame by frame
         memory = None if cuts[k] else memory
         if fallback[k]:
+            if memory is not None:  # a short rest: the window stays where it was
+                found[k] = np.clip(np.array(memory.centre[::-1]) / unit - half, 0, most)
             continue
         y, x = (found[k] + half) * unit
         if rule.track == "ema":
