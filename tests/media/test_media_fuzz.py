@@ -13,7 +13,17 @@ from mutate import mutate
 from foveate.core import FoveateError
 from foveate.media import Video
 
-NAMES = ("h264-b", "h264-mkv", "mpeg4-avi-b", "h264-ts", "gif", "vp9-ivf", "h264-flv", "mpeg2-ps")
+NAMES = (
+    "h264-b",
+    "h264-mkv",
+    "mpeg4-avi-b",
+    "h264-ts",
+    "gif",
+    "vp9-ivf",
+    "h264-flv",
+    "mpeg2-ps",
+    "with-sound",
+)
 MUTANTS = 40
 
 
@@ -65,6 +75,17 @@ def test_a_time_that_overflows_when_moved() -> None:
         at += 12 + int.from_bytes(data[at : at + 4], "little")
     with Video(bytes(data)) as video:
         assert len(video.frames([0.0, 0.04])) == 2
+
+
+def test_a_tick_of_years_holds_no_frame_for_ever() -> None:
+    """Found by fuzzing: the header's unit of time was damaged; each frame was shown for years."""
+    data = bytearray(clip("vp9-ivf"))
+    data[16:24] = (1).to_bytes(4, "little") + (0xFFFFFFF0).to_bytes(4, "little")  # rate, scale
+    with Video(bytes(data)) as video:
+        assert video.times() == pytest.approx([i / 25 for i in range(80)])
+        assert video.info.rate == 25
+        assert video.info.duration is None or video.info.duration < 1e10
+        assert len(video.frames([0.0, 1.0, 100.0])) == 2
 
 
 def test_an_index_that_points_nowhere() -> None:
