@@ -111,6 +111,32 @@ def predict(
 
 
 @app.command()
+def explain(
+    inputs: Inputs,
+    look: Annotated[
+        str, typer.Option("--look", help="A look that chooses windows, such as motion-patch.")
+    ] = "motion-patch",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Whose size and rate count; it does not run.")
+    ] = "movinet-a0-stream-lite.k600",
+    video: Annotated[
+        Path | None, typer.Option("--video", help="Write an MP4: frame, map, window and track.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write one self-contained HTML page.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")
+    ] = None,
+) -> None:
+    """Show where a look looks and why: frame, map of motion, window, track, gate, fallback."""
+    from foveate.app.explain import Request, run
+
+    request = Request(tuple(inputs), look, model, video, report, tuple(sets or ()))
+    guard(lambda: run(request))
+
+
+@app.command()
 def probe(
     inputs: Inputs,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object per input.")] = False,
