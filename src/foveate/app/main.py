@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-# Exit codes of the command grammar in docs/design.md.
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+from foveate.app import learning
+from foveate.app.guard import DONE, guard
 
 app = typer.Typer(
     name="foveate",
@@ -25,6 +23,7 @@ weights_app = typer.Typer(
     help="Pretrained weights: what there is, fetch it, verify it.", no_args_is_help=True
 )
 app.add_typer(weights_app, name="weights")
+learning.add_to(app)
 
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Media files or folders.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
@@ -105,7 +104,7 @@ def predict(
         print_config=print_config, trace=trace, device=device, threads=threads, offline=offline,
         quiet=quiet,
     )  # fmt: skip
-    _guard(lambda: run(request))
+    guard(lambda: run(request))
 
 
 @app.command()
@@ -116,7 +115,7 @@ def probe(
     """Say what a file is: codec, size, rate, rotation, frames, key frames, audio, vectors."""
     from foveate.app.probe import run
 
-    _guard(lambda: run(inputs, json_lines))
+    guard(lambda: run(inputs, json_lines))
 
 
 @app.command()
@@ -124,7 +123,7 @@ def doctor() -> None:
     """Say what is installed, what is missing, and the line that mends it."""
     from foveate.app.doctor import run
 
-    _guard(run)
+    guard(run)
 
 
 @weights_app.command("list")
@@ -132,7 +131,7 @@ def weights_list() -> None:
     """What weights there are, whose they are, and whether they are on this machine."""
     from foveate.app.weights import list_all
 
-    _guard(list_all)
+    guard(list_all)
 
 
 @weights_app.command("fetch")
@@ -143,7 +142,7 @@ def weights_fetch(
     """Download weights into the cache, checked by sha256."""
     from foveate.app.weights import fetch
 
-    _guard(lambda: fetch(names, offline))
+    guard(lambda: fetch(names, offline))
 
 
 @weights_app.command("verify")
@@ -151,38 +150,7 @@ def weights_verify() -> None:
     """Hash every weight file on this machine against the table."""
     from foveate.app.weights import verify
 
-    _guard(verify)
-
-
-def _guard(work: Callable[[], int]) -> None:
-    """Run a verb; a mistake of the user costs one line, never a traceback."""
-    from foveate.core.errors import FoveateError
-
-    try:
-        code = work()
-    except FoveateError as error:
-        if os.environ.get("FOVEATE_DEBUG"):
-            raise
-        print(f"foveate: {error}", file=sys.stderr)
-        code = USAGE
-    except KeyboardInterrupt:
-        print("foveate: interrupted", file=sys.stderr)
-        code = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output is gone; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = FAILED
-    except Exception as error:
-        if os.environ.get("FOVEATE_DEBUG"):
-            raise
-        text = " ".join(str(error).split()) or "no message"
-        print(
-            f"foveate: internal error: {type(error).__name__}: {text[:300]} "
-            "(run again with: foveate --debug ...)",
-            file=sys.stderr,
-        )
-        code = FAILED
-    raise typer.Exit(code)
+    guard(verify)
 
 
 def main() -> None:

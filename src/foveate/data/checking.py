@@ -117,6 +117,26 @@ def check(
         dataset = read(path, format, video_root, part=part, allow_missing=allow_missing)
     except DataError as error:
         return CheckReport(name, faults=error.faults, fault_count=error.count)
+    return examine(dataset, name, workers=workers, cache=cache, progress=progress)
+
+
+def examine(
+    dataset: Dataset,
+    name: str = "",
+    *,
+    workers: int = 2,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Open every clip of a data set that was read (and split) already.
+
+    Args:
+        dataset: The records.
+        name: What the report calls it.
+        workers: As for `check`.
+        cache: As for `check`.
+        progress: As for `check`.
+    """
     with ProbeCache(cache) as kept:
         known = probes([r.path for r in dataset.records], kept, workers, progress)
     return CheckReport(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,17 +116,17 @@ class ClipDataset(TorchDataset[Any]):
             self.at[slot] = -1
 
     def _load(self, sample: Sample, record: Record, epoch: int, index: int) -> dict[str, Any]:
-        over, times, frames = self._frames(sample, record, epoch, index)
+        end, times, frames = self._frames(sample, record, epoch, index)
         views = as_views(times)
         x_nchw, labels = self._transform(
             frames, self.dataset.indices(record), self._random(epoch, index, _WHAT_CHANGES)
         )
-        ends = accumulate(len(view) for view in views)
-        x = [x_nchw[end - len(view) : end] for end, view in zip(ends, views, strict=True)]
+        stacked = x_nchw.unflatten(0, (-1, 1 + self._following))
+        x = stacked.split([len(view) for view in views])
         item: dict[str, Any] = {}
         for place, kind in enumerate(self._kinds):
             made = [
-                kind.build(kinds.Shown(part, view, record.start or 0.0, over, sample))
+                kind.build(kinds.Shown(part, view, record.start or 0.0, end, sample))
                 for part, view in zip(x, views, strict=True)
             ]
             several = isinstance(times[0], tuple)

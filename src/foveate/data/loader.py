@@ -6,6 +6,7 @@ clip less. Too many of them stop the work with one line.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -57,7 +58,7 @@ class Loader:
         self.bad: dict[str, str] = {}
         self.warnings: dict[str, str] = {}
         self._batches = batches
-        self._workers = workers
+        self._bad_places: set[int] = set()
         self._max_bad, self._in_a_row, self._row = max_bad, in_a_row, 0
         self._hang = hang_seconds
         self._loader: DataLoader[Any] = DataLoader(
@@ -138,11 +139,13 @@ class Loader:
             self.warnings[display_name(dataset.name(dataset.records[index]))] = line
         for clip in batch["bad"]:
             self.bad[clip.name] = clip.reason
+            # Several clips may lie in one file and share its name.
+            self._bad_places.add(clip.index)
         self._row = 0 if len(batch["index"]) else self._row + len(batch["bad"])
-        total = len(self.clips)
-        if len(self.bad) > self._max_bad * total:
-            self._stop(f"{len(self.bad)} of {total} clips cannot be read, more than "
-                       f"{self._max_bad:.0%}")  # fmt: skip
+        bad, total = len(self._bad_places), len(self.clips)
+        allowed = tolerated(total, self._max_bad)
+        if bad > allowed:
+            self._stop(f"{bad} of {total} clips cannot be read, more than {allowed}")
         if self._row >= self._in_a_row:
             self._stop(f"{self._row} clips in a row cannot be read")
 
@@ -155,6 +158,11 @@ class Loader:
             faults=lines[:CAP],
             count=len(lines),
         )
+
+
+def tolerated(clips: int, share: float = MAX_BAD) -> int:
+    """How many of so many clips may be bad: a share of them, but always one."""
+    return max(1, int(share * clips)) if share > 0 else 0
 
 
 def make_loader(
@@ -239,8 +247,14 @@ def make_loader(
 
 
 def _begin_worker(number: int) -> None:
-    """One thread per worker: the cores are shared out by process."""
+    """One thread per worker: the cores are shared out by process.
+
+    Ctrl-C reaches every process of a terminal; a worker leaves it to the main one, which would
+    otherwise find its workers dead before it could save.
+    """
     import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

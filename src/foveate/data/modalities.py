@@ -145,7 +145,8 @@ def _flow_of(frames: Tensor) -> Tensor:
 
 def _sound(shown: Shown) -> Tensor:
     middle = (shown.times[0] + shown.times[-1]) / 2
-    return sound.log_spectrogram(sound.around(shown.sample, middle, end=shown.end))
+    wave = sound.around(shown.sample, middle, start=shown.start, end=shown.end)
+    return sound.log_spectrogram(wave)
 
 
 register(Modality("rgb", 3, 0, _rgb))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.core import MediaError, Sample
+from foveate.core import Sample
 
 RATE = 24_000  # samples per second
 SECONDS = 1.28
@@ -96,7 +96,9 @@ def mel_filters(rate: int, fft: int, bands: int, low: float, high: float) -> Ten
     return torch.from_numpy((shape * 2.0 / (right - left)).astype(np.float32))
 
 
-def around(sample: Sample, middle: float, *, end: float, rate: int = RATE) -> Tensor:
+def around(
+    sample: Sample, middle: float, *, start: float = 0.0, end: float, rate: int = RATE
+) -> Tensor:
     """`SECONDS` of sound around a time.
 
     The stretch moves back inside at the borders of the clip, sound that is too short is repeated,
@@ -105,20 +107,21 @@ def around(sample: Sample, middle: float, *, end: float, rate: int = RATE) -> Te
     Args:
         sample: The source.
         middle: Seconds.
-        end: Seconds at which the clip ends.
+        start: Seconds at which the clip starts: what is heard before belongs to another label.
+        end: Seconds at which it ends.
         rate: Samples per second.
 
     Returns:
         (`SECONDS` * rate,) float32 in -1..1.
+
+    Raises:
+        MediaError: There is sound, and it cannot be decoded.
     """
     count = round(SECONDS * rate)
     if not sample.info.has_audio:
         return torch.zeros(count)
-    start = max(0.0, min(middle - SECONDS / 2, end - SECONDS))
-    try:
-        found = sample.audio(start, min(end, start + SECONDS), rate)
-    except MediaError:
-        return torch.zeros(count)
+    first = max(start, min(middle - SECONDS / 2, end - SECONDS))
+    found = sample.audio(first, min(end, first + SECONDS), rate)
     wave = torch.from_numpy(np.asarray(found, np.float32))[:count]
     if not len(wave):
         return torch.zeros(count)

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from foveate.core import Budget, ModelError, WeightsError
 from foveate.core.config import Config, build, nearest
+from foveate.models.weights.builtin import CARD, WEIGHTS, built_in, run_folder
 from foveate.models.weights.table import find, names
 
 
@@ -64,7 +65,9 @@ DecideSpec = Annotated[AtEndSpec | ConfidentSpec, Field(discriminator="name")]
 class Preset(Config):
     """A method: which model looks at what, and when it stops."""
 
-    model: str = Field("movinet-a0-stream-lite.k600", description="ARCH.TAG of the weights")
+    model: str = Field(
+        "movinet-a0-stream-lite.k600", description="ARCH.TAG of the weights, or a run folder"
+    )
     look: LookSpec = UniformSpec()
     decide: DecideSpec = AtEndSpec()
     budget: BudgetSpec = BudgetSpec()
@@ -89,22 +92,25 @@ PRESETS: dict[str, Preset] = {
 
 
 def resolve(model: str) -> tuple[str | None, Preset]:
-    """The preset that `model` names: one of its own name, or the default one around a model.
+    """The preset that `model` names: one of its own name, or the default one around a model
+    (a run folder, weights that come with the package, or weights of the table).
 
     Returns:
         The name of the preset (None for a plain model) and the preset.
 
     Raises:
-        ModelError: Neither a preset nor a model with weights.
+        ModelError: None of these.
     """
-    if Path(model).exists():
-        raise ModelError(f"{model}: not a trained model of this version")
+    if run_folder(model) is not None:
+        return None, Preset(model=model)
     if model in PRESETS:
         return model, PRESETS[model]
+    if Path(model).exists():
+        raise ModelError(f"{model}: no trained model", f"a run folder has {CARD} and {WEIGHTS}")
     try:
         return None, Preset(model=find(model).name)
     except WeightsError:
-        known = [*PRESETS, *names()]
+        known = [*PRESETS, *names(), *built_in()]
         guess = nearest(model, known)
         cure = f"did you mean {guess}?" if guess else f"known: {', '.join(known)}"
         raise ModelError(f"there is no model or preset {model!r}", cure) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -31,6 +31,8 @@ from foveate.pipeline.presets import (
 )
 from foveate.pipeline.session import OnLook, Plan, Session, WindowScores
 from foveate.policy import AtEnd, Confident, KeyframesFirst, Uniform
+
+Output = Literal["softmax", "sigmoid"]
 
 
 class Recogniser:
@@ -205,8 +207,8 @@ def load(
     """Load a model with its weights and policies.
 
     Args:
-        model: A preset (`keyframes-movinet-a0-stream-lite`) or a model with its weights
-            (`movinet-a0-stream-lite.k600`).
+        model: A run folder (`runs/1`), a preset (`keyframes-movinet-a0-stream-lite`), or a model
+            with its weights (`movinet-a0-stream-lite.k600`).
         look: Chooses the frames: a policy, or the name of one; the preset's if None.
         decide: Says when enough was seen: a policy, or the name of one; the preset's if None.
         budget: What may be spent; the preset's if None.
@@ -268,7 +270,7 @@ def assemble(
     spec = entry.input
     plan = Plan(
         look=look or make_look(preset, spec.frames_per_second),
-        decide=decide or make_decide(preset),
+        decide=decide or make_decide(preset, entry.output),
         budget=preset.budget.value(),
         spec=spec,
         device=place,
@@ -276,6 +278,7 @@ def assemble(
         cut_threshold=preset.cut_threshold,
         macs_per_view=network.observe_macs((1, 3, 1, spec.size, spec.size)),
         macs_per_answer=network.answer_macs(1),
+        output=entry.output,
     )
     return Recogniser(network, plan, preset, labels, named, limits)
 
@@ -306,10 +309,10 @@ def make_look(preset: Preset, model_rate: float) -> Look:
     return Uniform(rate, spec.chunk)
 
 
-def make_decide(preset: Preset) -> Decide:
-    """The decision that a preset specifies."""
+def make_decide(preset: Preset, output: Output = "softmax") -> Decide:
+    """The decision that a preset specifies, for classes that exclude each other or not."""
     if isinstance(preset.decide, ConfidentSpec):
-        return Confident(preset.decide.threshold)
+        return Confident(preset.decide.threshold, output=output)
     return AtEnd()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ Work = Generator[Ask | None, Reply, None]
 
 @dataclass(frozen=True)
 class WindowScores:
-    """What a window was decided to show: softmax scores (classes,) between two times."""
+    """What a window was decided to show: scores (classes,) in 0..1, between two times."""
 
     start: float
     end: float
@@ -85,6 +85,7 @@ class Plan:
     cut_threshold: float
     macs_per_view: int
     macs_per_answer: int
+    output: Literal["softmax", "sigmoid"] = "softmax"
     every_step: bool = False  # answer after every look (streams)
     on_look: OnLook | None = None
 
@@ -96,7 +97,7 @@ class Session:
     Attributes:
         windows: The scores of the windows that are over.
         steps: The trace.
-        current: Softmax scores of the last answer.
+        current: Scores (classes,) of the last answer.
         end: Where the video was found to end, None if that was not seen.
         window_start: Where the window in work begins.
     """
@@ -215,8 +216,9 @@ class Session:
     def _note(self, reply: Reply) -> None:
         """Keep the scores of an answer and say in the trace which exit gave it."""
         assert reply.evidence is not None
-        logits = reply.evidence.logits[reply.evidence.exit]
-        self.current = logits[0].float().softmax(-1).cpu().numpy()
+        logits = reply.evidence.logits[reply.evidence.exit][0].float()
+        scores = logits.sigmoid() if self.plan.output == "sigmoid" else logits.softmax(-1)
+        self.current = scores.cpu().numpy()
         self.steps[-1] = self.steps[-1].model_copy(update={"exit": reply.evidence.exit})
 
     def _stops(self, reply: Reply, budget: Budget) -> bool:

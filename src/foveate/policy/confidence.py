@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from foveate.core import Budget, Evidence, More, Stop, Verdict
 
@@ -23,14 +24,21 @@ class Confident:
     """Stop as soon as the best class is likely enough.
 
     Args:
-        threshold: Softmax probability of the best class, in 0..1, at which to stop.
+        threshold: Probability in 0..1 at which to stop: of the best class where classes exclude
+            each other (`softmax`), of yes or no for the least certain class where they do not
+            (`sigmoid`).
+        output: Which of the two the model's classes are.
     """
 
     threshold: float = 0.9
     eager: bool = True
+    output: Literal["softmax", "sigmoid"] = "softmax"
 
     def __call__(self, evidence: Evidence, budget: Budget) -> Verdict:
-        """Stop if the lowest best-class probability of the batch reaches the threshold."""
-        logits = evidence.logits[evidence.exit]
-        gate = float(logits.float().softmax(-1).amax(-1).min())
+        """Stop if the lowest of these probabilities in the batch reaches the threshold."""
+        logits = evidence.logits[evidence.exit].float()
+        if self.output == "sigmoid":
+            gate = float(logits.abs().sigmoid().min())
+        else:
+            gate = float(logits.softmax(-1).amax(-1).min())
         return Stop(gate) if gate >= self.threshold else More(gate)

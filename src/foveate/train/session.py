@@ -13,7 +13,8 @@ import torch
 
 from foveate.core import ConfigError, FoveateError
 from foveate.evaluate.results import commit, hardware, now
-from foveate.models.weights.run import CARD, replace_file
+from foveate.models.weights.builtin import CARD
+from foveate.models.weights.run import replace_file
 from foveate.train.checkpoint import Checkpoints, Saved
 from foveate.train.state import Run
 

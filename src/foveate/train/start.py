@@ -11,8 +11,9 @@ from torch import nn
 from foveate.core import ConfigError
 from foveate.models.registry import create, split_name
 from foveate.models.spec import InputSpec
+from foveate.models.weights.builtin import run_folder
 from foveate.models.weights.load import load
-from foveate.models.weights.run import is_run, load_run, read_run
+from foveate.models.weights.run import load_run, read_run
 from foveate.models.weights.table import ENTRIES
 from foveate.train.ema import put
 from foveate.train.features import is_head
@@ -67,8 +68,9 @@ def start_from(
         ModelError: No such model.
         WeightsError: The weights are missing or damaged.
     """
-    if is_run(model):
-        start = _from_run(Path(model), classes, settings)
+    folder = run_folder(model)
+    if folder is not None:
+        start = _from_run(folder, classes, settings)
     elif split_name(model)[1] is not None and not Path(model).exists():
         start = _from_weights(model, classes, settings, offline)
     else:

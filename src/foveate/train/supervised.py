@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ from foveate.train.schedule import make_schedule
 from foveate.train.session import RunSummary
 from foveate.train.start import Start, start_from, trainable
 from foveate.train.state import Run, Settings, part, resume_from
-from foveate.train.videos import Source, Strength, clips_of
+from foveate.train.videos import Source, Strength, clips_of, fitting_frames
 
 RECIPE = "supervised"
 
@@ -48,15 +48,21 @@ class SupervisedConfig(Config):
         default_factory=dict, description="arguments of the architecture's builder, as dropout"
     )
     freeze: Literal["none", "backbone"] = Field("none", description="what is not trained")
-    frames: int | None = Field(None, ge=1, le=10_000, description="in a clip; None: the model's")
+    frames: int | None = Field(
+        None, ge=1, le=10_000, description="in a clip; None: as many as fit, at most the model's"
+    )
     rate: float | None = Field(None, gt=0, le=240, description="frames/s; None: the model's own")
     size: int | None = Field(None, ge=8, le=4096, description="pixels; None: the model's own")
     epochs: int = Field(30, ge=1)
     batch: int = Field(16, ge=1, description="clips in a step, over all processes")
     accumulate: int = Field(1, ge=1, description="pieces in which a batch is computed")
     optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
-    lr: float | None = Field(None, gt=0, description="None: 1e-3 frozen, 3e-4 for all layers")
-    backbone_lr: float = Field(1.0, ge=0, description="factor on the rate before the head")
+    lr: float = Field(1e-3, gt=0)
+    backbone_lr: float | None = Field(
+        None,
+        ge=0,
+        description="factor on lr before the head; None: 0.1, or 1 for random weights",
+    )
     schedule: Literal["cosine", "constant", "multistep"] = "cosine"
     milestones: tuple[float, ...] = Field((), description="multistep: shares of the training")
     warmup: float = Field(1.0, ge=0, description="epochs of rising rate")
@@ -131,6 +137,9 @@ def fit(
         )  # fmt: skip
         backbone = trainable(start.model, config.freeze)
         start.model.to(us.device)
+        if source is None and config.frames is None:
+            frames = fitting_frames(dataset, config.train_split, start.input)
+            start = replace(start, input=replace(start.input, clip_frames=frames))
         source = source or clips_of(
             dataset, batch=config.batch, seed=config.seed, workers=config.workers,
             augment=config.augment, flip=config.flip,
@@ -162,8 +171,11 @@ def _run(
     again: bool,
 ) -> Run:
     """Everything that changes while training, as it was left or as it begins."""
-    rate = config.lr or (1e-3 if config.freeze == "backbone" else 3e-4)
-    groups = decay_groups(job.model, rate, config.weight_decay, backbone, config.backbone_lr)
+    factor = config.backbone_lr
+    if factor is None:
+        # Weights that know something already are moved less than a head that knows nothing.
+        factor = 1.0 if start.name is None else 0.1
+    groups = decay_groups(job.model, config.lr, config.weight_decay, backbone, factor)
     steps = len(job.batches)
     total = steps * config.epochs
     splits = (config.train_split, config.val_split)

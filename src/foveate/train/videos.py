@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, cast
@@ -9,6 +11,7 @@ from typing import Any, Literal, cast
 from foveate.core import FoveateError
 from foveate.data import Dataset, Loader, make_loader, samplers
 from foveate.data.prepare import Centre, Transform
+from foveate.data.sources import duration_of, open_clip
 from foveate.data.transforms import Augment, mirrored_by_words
 from foveate.models.spec import InputSpec
 from foveate.train.batches import Batch, Batches
@@ -17,6 +20,7 @@ from foveate.train.distributed import Team
 Strength = Literal["none", "light", "strong"]
 
 HANDED = {"left": "right"}
+_OPENED = 64  # clips that are opened to learn how long clips are
 
 
 Source = Callable[[str, bool, InputSpec, Team], Batches | None]
@@ -52,6 +56,36 @@ class LoaderBatches:
     def explain(self, error: RuntimeError) -> FoveateError | None:
         """What torch's word of a dead worker means, None if the error is about something else."""
         return self.loader.explain(error)
+
+
+def fitting_frames(dataset: Dataset, split: str, spec: InputSpec) -> int:
+    """Frames of a training clip: the model's own number, or fewer where the videos are shorter.
+
+    A network that is to see a clip of two seconds whole, at the rate of its weights, needs no more
+    frames than that: more would show time running slower than in prediction.
+
+    Args:
+        dataset: The clips.
+        split: Those that are trained on; the median over at most 64 of them decides.
+        spec: What the weights expect.
+    """
+    records = dataset.subset(split).records
+    lengths = []
+    for record in records[:: max(1, len(records) // _OPENED)]:
+        try:
+            sample = open_clip(record.path)
+            try:
+                end = duration_of(sample)
+            finally:
+                sample.close()
+        except FoveateError:
+            continue  # the loader will tell
+        start = record.start or 0.0
+        lengths.append(min(end, math.inf if record.end is None else record.end) - start)
+    if not lengths:
+        return spec.clip_frames
+    fitting = round(statistics.median(lengths) * spec.frames_per_second)
+    return max(1, min(spec.clip_frames, fitting))
 
 
 def mirror_of(classes: Sequence[str]) -> tuple[int | None, ...]:

@@ -11,14 +11,17 @@ import os
 import tempfile
 import zlib
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foveate.core.errors import WeightsError
 from foveate.models.registry import create
+from foveate.models.weights.builtin import run_folder
 from foveate.models.weights.convert import IMPORTERS, VERSION, fill
 from foveate.models.weights.download import Progress
 from foveate.models.weights.resolve import cache_folder, locate
+from foveate.models.weights.run import load_run
 from foveate.models.weights.table import WeightEntry, find
 
 if TYPE_CHECKING:
@@ -38,11 +41,11 @@ def load(
     """Return a pretrained model, its table entry and its labels.
 
     Args:
-        name: ``ARCH.TAG``, for example ``movinet-a0-stream-lite.k600``.
+        name: A run folder, or ``ARCH.TAG``, for example ``movinet-a0-stream-lite.k600``.
         offline: Never touch the network.
         progress: Called with (bytes so far, bytes in total) during a download.
-        num_classes: Another number of outputs: the classifier is then fresh, everything before
-            it pretrained, and there are no labels.
+        num_classes: Of weights of the table, another number of outputs: the classifier is then
+            fresh, everything before it pretrained, and there are no labels.
 
     Returns:
         The module in evaluation mode, with gradients enabled; the entry; one label per class.
@@ -50,6 +53,10 @@ def load(
     Raises:
         WeightsError: Unknown, missing, damaged or misfitting weights.
     """
+    folder = run_folder(name)
+    if folder is not None:
+        model, entry, labels = load_run(folder)
+        return model, replace(entry, name=name), labels
     entry = find(name)
     tensors = converted(entry, offline=offline, progress=progress)
     if num_classes is None or num_classes == entry.num_classes:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from foveate.core.errors import FoveateError, WeightsError
 from foveate.models.registry import create
 from foveate.models.spec import Crop, InputSpec, Resize
+from foveate.models.weights.builtin import CARD, WEIGHTS
 from foveate.models.weights.convert import fill
 from foveate.models.weights.table import WeightEntry, WeightFile
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 FORMAT = 1
-WEIGHTS = "model.safetensors"
-CARD = "run.json"
 _MAX_CARD = 4_000_000  # bytes
 _MAX_WEIGHTS = 4_000_000_000
 
@@ -119,12 +118,6 @@ class RunCard(_Strict):
         if not all(classes) or len(set(classes)) < len(classes):
             raise ValueError("empty or repeated names")
         return classes
-
-
-def is_run(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a run folder with a trained model in it."""
-    folder = Path(path)
-    return (folder / CARD).is_file() and (folder / WEIGHTS).is_file()
 
 
 def read_run(path: str | os.PathLike[str]) -> RunCard:
@@ -302,4 +295,5 @@ def _entry(folder: Path, card: RunCard) -> WeightEntry:
         protocol=card.protocol,
         accuracy=figures,
         note=card.notice,
+        output=card.output,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from typing import Literal
 
 from foveate.core.errors import WeightsError
 from foveate.models.spec import InputSpec
@@ -44,6 +45,7 @@ class WeightEntry:
         protocol: Dataset and how its owner meant the model to be used.
         accuracy: Published accuracy and whose figure it is; never ours.
         note: What a user must know before relying on it.
+        output: Whether the classes exclude each other (`softmax`) or not (`sigmoid`).
     """
 
     name: str
@@ -56,6 +58,7 @@ class WeightEntry:
     protocol: str
     accuracy: str
     note: str
+    output: Literal["softmax", "sigmoid"] = "softmax"
 
 
 _TFHUB = "tensorflow/lite-model/movinet/a0/stream/kinetics-600/classification/tflite/int8/1"

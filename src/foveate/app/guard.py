@@ -1,0 +1,43 @@
+"""What every verb ends with: an exit code, and one line where something went wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import typer
+
+# Exit codes of the command grammar in docs/design.md.
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def guard(work: Callable[[], int]) -> None:
+    """Run a verb; a mistake of the user costs one line, never a traceback."""
+    from foveate.core.errors import FoveateError
+
+    try:
+        code = work()
+    except FoveateError as error:
+        if os.environ.get("FOVEATE_DEBUG"):
+            raise
+        print(f"foveate: {error}", file=sys.stderr)
+        code = USAGE
+    except KeyboardInterrupt:
+        print("foveate: interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output is gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    except Exception as error:
+        if os.environ.get("FOVEATE_DEBUG"):
+            raise
+        text = " ".join(str(error).split()) or "no message"
+        print(
+            f"foveate: internal error: {type(error).__name__}: {text[:300]} "
+            "(run again with: foveate --debug ...)",
+            file=sys.stderr,
+        )
+        code = FAILED
+    raise typer.Exit(code)

@@ -1,0 +1,231 @@
+"""`data`, `train`, `evaluate` and `bench`, as typed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+import clips
+from data.labelled import put, video
+from tiny_weights import ARCH, NAME
+
+CLASSES = ("jump", "run", "sit")
+QUICK = ("--set", "epochs=2", "--set", "workers=0", "--set", "augment=none", "--no-check")
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory) -> Path:
+    """Thirty clips in three folders, all different."""
+    root = tmp_path_factory.mktemp("videos")
+    for at, label in enumerate(CLASSES):
+        for i in range(10):
+            put(root / label / f"{label}{i}.mp4", video(first=1000 * at + 40 * i, frames=15))
+    return root
+
+
+@pytest.fixture
+def trained(run, videos, tmp_path) -> Path:
+    out = tmp_path / "runs" / "1"
+    out.parent.mkdir()
+    said = run("train", videos, "--model", NAME, "--out", out, *QUICK)
+    assert said.code == 0, said.err
+    assert said.out.strip() == str(out)
+    assert "21 train, 5 val, 4 test clips of 3 classes" in said.err
+    assert "finished: 2 epochs" in said.err
+    return out
+
+
+def test_check_names_what_is_wrong(run, videos, tmp_path) -> None:
+    said = run("data", "check", videos)
+    assert said.code == 0
+    assert "30 clips, all good" in said.out
+    assert "jump: 10" in said.out
+    (tmp_path / "jump").mkdir()
+    (tmp_path / "run").mkdir()
+    put(tmp_path / "jump" / "a.mp4")
+    (tmp_path / "run" / "bad.mp4").write_text("no video")
+    said = run("data", "check", tmp_path, "--workers", "0")
+    assert said.code == 1
+    assert "1 bad clip" in said.out
+    assert "run/bad.mp4" in said.out
+
+
+def test_make_renders_a_set(run, tmp_path) -> None:
+    said = run("data", "make", "mocap15", tmp_path / "m", "--clips", "2", "--size", "64x48",
+               "--workers", "1")  # fmt: skip
+    assert said.code == 0, said.err
+    assert len((tmp_path / "m" / "clips.csv").read_text().splitlines()) == 3
+    for words, text in (
+        (("mocap51", tmp_path / "n"), "did you mean mocap15"),
+        (("mocap15", tmp_path / "n", "--size", "big"), "--size big: not understood"),
+        (("mocap15", tmp_path / "n", "--mode", "x"), "mode"),
+        (("mocap15", tmp_path / "m"), "already there"),
+    ):
+        said = run("data", "make", *words)
+        assert said.code == 2
+        assert text in said.err
+        assert len(said.err.strip().splitlines()) == 1
+    assert not (tmp_path / "n").exists()
+
+
+def test_from_folder_to_answers(run, videos, trained, tmp_path) -> None:
+    """The three commands, and what they write."""
+    card = json.loads((trained / "run.json").read_text())
+    assert card["classes"] == list(CLASSES)
+    assert card["input"]["clip_frames"] == 3  # 0.6 s at the 5 frames/s of the weights
+    assert card["started_from"] == NAME
+    page, figures = tmp_path / "page.html", tmp_path / "figures.json"
+    said = run("evaluate", videos, "--model", trained, "--report", page, "--json", figures)
+    assert said.code == 0, said.err
+    assert "on test: 4 videos" in said.out
+    assert "top1@video,views=1" in said.out
+    assert "warning" not in said.err
+    found = json.loads(figures.read_text())
+    assert (found["n"], found["failed"], len(found["predictions"])) == (4, 0, 4)
+    assert found["predictions"][0]["macs"] > 0
+    text = page.read_text()
+    assert "Figures with their intervals" in text
+    wrong = [p for p in found["predictions"] if p["top"][0][0] not in p["truth"]]
+    assert text.count("data:image/jpeg") == 3 * len(wrong)
+    said = run("evaluate", videos, "--model", trained, "--against", figures)
+    assert "no difference found" in said.out
+    clip = next((videos / "jump").iterdir())
+    answer = json.loads(run("predict", clip, "--model", trained, "--json", "-").out)
+    assert {label["label"] for label in answer["labels"]} == set(CLASSES)
+    assert answer["model"] == str(trained)
+
+
+def test_what_was_seen_in_training_is_said(run, videos, trained) -> None:
+    said = run("evaluate", videos, "--model", trained, "--split", "train")
+    assert "these clips are those of training" in said.err
+    said = run("evaluate", videos, "--model", trained, "--split-seed", "9")
+    assert "some of these videos may have been seen" in said.err
+
+
+def test_bench_compares_and_goes_on_past_a_model_that_does_not_fit(
+    run, videos, trained, tmp_path
+) -> None:
+    table, plot = tmp_path / "b.json", tmp_path / "b.svg"
+    said = run("bench", videos, "--models", f"{trained},{NAME}", "--json", table, "--plot", plot)
+    assert said.code == 1
+    assert "not measured" in said.err
+    assert "has no label for the class" in said.err
+    assert "| recogniser" in said.out
+    (row,) = json.loads(table.read_text())["figures"]["rows"]
+    assert row["macs"]["value"] > 0
+    assert ET.fromstring(plot.read_text()).tag.endswith("svg")
+    said = run("bench", videos, "--models", NAME)
+    assert said.code == 2
+    assert "no model can be measured" in said.err
+
+
+def test_training_starts_from_a_run_and_goes_on_with_one(run, videos, trained, tmp_path) -> None:
+    again = tmp_path / "again"
+    said = run("train", videos, "--model", trained, "--out", again, *QUICK, "--set", "epochs=1")
+    assert said.code == 0, said.err
+    said = run("train", "--resume", again)
+    assert said.code == 0
+    assert "finished: 1 epochs" in said.err
+    said = run("train", "--resume", again, "--set", "epochs=3")
+    assert said.code == 2
+    assert "the run was begun with epochs=1, not 3" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["train"], "needs data and --out"),
+        (["train", "VIDEOS", "--out", "OUT", "--recipe", "supervise"], "did you mean supervised"),
+        (["train", "VIDEOS", "--out", "OUT", "--set", "epoch=3"], "epochs"),
+        (["train", "VIDEOS", "--out", "OUT", "--set", "epochs=0"], "epochs"),
+        (["train", "VIDEOS", "--out", "OUT", "--model", "movinet-a9"], "movinet-a0"),
+        (["train", "nowhere", "--out", "OUT"], "nowhere: no such file or folder"),
+        (["train", "VIDEOS", "--out", "OUT", "--format", "kinetic"], "did you mean kinetics"),
+        (["train", "VIDEOS", "--out", "OUT", "--fold", "0"], "names no folds"),
+        (["train", "--resume", "nowhere"], "no training was begun"),
+        (["evaluate", "VIDEOS", "--model", NAME, "--split", "tst"], "did you mean test"),
+        (["evaluate", "VIDEOS", "--model", NAME], "has no label for the class"),
+        (["evaluate", "VIDEOS", "--model", "OUT"], "no model or preset"),
+        (["evaluate", "VIDEOS", "--model", "VIDEOS"], "no trained model"),
+        (["evaluate", "VIDEOS", "--model", NAME, "--against", "no.json"], "cannot be read"),
+        (["evaluate", "VIDEOS", "--model", NAME, "--json", "no/where.json"], "does not exist"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "-".join(map(str, value[:1])),
+)
+def test_a_mistake_costs_one_line(run, videos, tmp_path, monkeypatch, words, text) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = {"VIDEOS": str(videos), "OUT": str(tmp_path / "out")}
+    said = run(*(named.get(word, word) for word in words))
+    assert said.code == 2
+    assert text in said.err
+    said_lines = [line for line in said.err.splitlines() if not line.startswith("21 train")]
+    assert len(said_lines) == 1, said.err
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_every_fault_of_an_annotation_is_told(run, videos, tmp_path) -> None:
+    table = tmp_path / "clips.csv"
+    table.write_text("path,label,split\njump/jump0.mp4,jump,train\nx.mp4,jump,train\n"
+                     "jump/jump1.mp4,jump,tarin\n")  # fmt: skip
+    said = run("train", table, "--videos", videos, "--out", tmp_path / "o")
+    assert said.code == 2
+    assert "clips.csv:3" in said.err
+    assert "clips.csv:4" in said.err
+
+
+def test_bad_clips_are_named_before_the_first_step(run, videos, tmp_path) -> None:
+    root = tmp_path / "v"
+    for label in CLASSES[:2]:
+        for i in range(10):
+            put(root / label / f"{i}.mp4", (videos / label / f"{label}{i}.mp4").read_bytes())
+    (root / "run" / "3.mp4").write_bytes(clips.encode(frames=15)[:300])
+    said = run("train", root, "--model", NAME, "--out", tmp_path / "o", *QUICK[:-1])
+    assert "bad clip: run/3.mp4" in said.err
+    assert said.code == 0, said.err  # one of twenty
+    (root / "run" / "4.mp4").write_bytes(b"")
+    said = run("train", root, "--model", NAME, "--out", tmp_path / "p", *QUICK[:-1])
+    assert said.code == 2
+    assert "2 of 20 clips cannot be used" in said.err
+
+
+def test_folds_and_print_config(run, videos, tmp_path) -> None:
+    rows = [f"{label}/{label}{i}.mp4,{label},{i % 3}" for label in CLASSES for i in range(10)]
+    table = tmp_path / "clips.csv"
+    table.write_text("path,label,fold\n" + "\n".join(rows) + "\n")
+    words = ("train", table, "--videos", videos, "--model", NAME, *QUICK)
+    said = run(*words, "--out", tmp_path / "o")
+    assert said.code == 2
+    assert "say --fold NAME" in said.err
+    said = run(*words, "--out", tmp_path / "o", "--fold", "1")
+    assert said.code == 0, said.err
+    assert "9 test clips" in said.err
+    said = run(*words, "--print-config")
+    assert f"model: {NAME}" in said.out
+    assert "epochs: 2" in said.out
+
+
+def test_interrupted_and_resumed_as_a_user_does(videos, published, tmp_path) -> None:
+    """Ctrl-C saves and says how to go on; going on finishes the run."""
+    launch = Path(__file__).with_name("launch.py")
+    out = tmp_path / "run"
+    command = [sys.executable, launch, published, "train", videos, "--model", ARCH, "--out", out,
+               *QUICK, "--set", "size=32", "--set", "frames=3", "--set", "rate=5",
+               "--set", "epochs=400", "--set", "batch=4"]  # fmt: skip
+    child = subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if (out / "log.jsonl").is_file() and (out / "log.jsonl").stat().st_size > 300:
+            break
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130, said
+    assert f"go on with: foveate train --resume {out}" in said
+    assert not (out / "run.json").exists()
+    assert list((out / "checkpoints").glob("step-*.safetensors"))
