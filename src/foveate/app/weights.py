@@ -38,7 +38,7 @@ def fetch(names: list[str], offline: bool) -> int:
 
     entries = list(ENTRIES) if names == ["all"] else [find(name) for name in names]
     for entry in entries:
-        for file in (entry.file, entry.labels):
+        for file in entry.files:
             with bar(1.0) as shown:
                 path = locate(file, offline=offline, progress=download(shown, file.name))
             print(f"{file.name}: {path}")

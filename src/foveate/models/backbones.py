@@ -56,9 +56,7 @@ def build(name: str, pretrained: bool = False, **settings: Any) -> nn.Module:
         near = difflib.get_close_matches(name, [*timm.list_models(), *BACKBONES], n=1, cutoff=0.0)
         raise ModelError(f"there is no backbone {name!r}", f"did you mean {near[0]!r}?")
     try:
-        built: nn.Module = timm.create_model(
-            name, pretrained=pretrained, num_classes=0, **settings
-        )
+        built: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, **settings)
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         cause = " ".join(str(error).split())[:200]
         if pretrained:

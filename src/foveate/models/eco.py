@@ -177,9 +177,14 @@ class ECO(ClipModel):
         """Return the features (B, 1, num_features) of clips (B, 3, T, H, W).
 
         Raises:
-            ModelError: T is no multiple of four; the 3D part halves it twice.
+            ModelError: T is no multiple of four; the 3D part halves it twice. Or, in the full
+                network, H or W is no multiple of 32: its branches would not meet.
         """
         check_clip(x)
+        if self.full and (x.shape[3] % 32 or x.shape[4] % 32):
+            raise ModelError(
+                f"ECO full takes sizes that 32 divides, not {x.shape[3]} x {x.shape[4]}"
+            )
         if x.shape[2] % 4:
             raise ModelError(f"ECO takes a multiple of four frames, not {x.shape[2]}")
         batch = x.shape[0]
@@ -240,7 +245,7 @@ def eco_lite(num_classes: int = 400, dropout: float = 0.5, divide: int = 1) -> E
     return ECO(num_classes, dropout, full=False, divide=divide)
 
 
-@register("eco-full", tiny={"num_classes": 7, "divide": 8}, tiny_input=(2, 3, 4, 64, 72))
+@register("eco-full", tiny={"num_classes": 7, "divide": 8}, tiny_input=(2, 3, 4, 32, 64))
 def eco_full(num_classes: int = 400, dropout: float = 0.5, divide: int = 1) -> ECO:
     """Build ECO full: the lite network with the rest of BN-Inception beside it."""
     return ECO(num_classes, dropout, full=True, divide=divide)

@@ -91,9 +91,7 @@ class I3D(ClipModel):
 
     def __init__(self, num_classes: int = 400, dropout: float = 0.5, divide: int = 1) -> None:
         last = _MIXED["mixed_5c"]
-        super().__init__(
-            sum(last[i] // divide for i in (0, 2, 4, 5)), num_classes, dropout
-        )
+        super().__init__(sum(last[i] // divide for i in (0, 2, 4, 5)), num_classes, dropout)
         stem, wide = 64 // divide, 192 // divide
         self.layers = nn.ModuleDict(
             {
@@ -128,9 +126,7 @@ class I3D(ClipModel):
         return steps if steps.shape[1] == 1 else (steps[:, 1:] + steps[:, :-1]) / 2
 
 
-@register(
-    "i3d", tiny={"num_classes": 7, "divide": 8}, tiny_input=(2, 3, 9, 32, 40)
-)
+@register("i3d", tiny={"num_classes": 7, "divide": 8}, tiny_input=(2, 3, 9, 32, 40))
 def i3d(num_classes: int = 400, dropout: float = 0.5, divide: int = 1) -> I3D:
     """Build I3D (12,287,264 parameters before the classifier)."""
     return I3D(num_classes, dropout, divide)

@@ -155,9 +155,7 @@ class R3D(ClipModel):
         return over_space(self.maps(x)["layer4"])
 
 
-@register(
-    "r3d", tiny={"num_classes": 7, "depth": 50, "width": 4}, tiny_input=(2, 3, 8, 32, 40)
-)
+@register("r3d", tiny={"num_classes": 7, "depth": 50, "width": 4}, tiny_input=(2, 3, 8, 32, 40))
 def r3d(
     num_classes: int = 400,
     depth: int = 50,

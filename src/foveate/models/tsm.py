@@ -270,7 +270,9 @@ class TSMOnline(TSM):
     def _kept_shapes(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
         """Shapes of the shifts' entries, found by running one frame that holds no values."""
         ghost = on_meta(self.backbone).eval()
-        frame = torch.empty((1, 3, height, width), device="meta", dtype=self.classifier.weight.dtype)
+        frame = torch.empty(
+            (1, 3, height, width), device="meta", dtype=self.classifier.weight.dtype
+        )
         with torch.no_grad(), passing(Passage(1, True)) as passage:
             ghost(frame)
         return {name: tuple(value.shape[1:]) for name, value in passage.left.items()}

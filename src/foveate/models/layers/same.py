@@ -61,9 +61,7 @@ def avg_pool_same(x_bchw: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(x_bchw, 3, 2, pads, ceil_mode=True, count_include_pad=False)
 
 
-def pad_same(
-    x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]
-) -> torch.Tensor:
+def pad_same(x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
     """Put SAME's zeros around the last axes of a map, for any number of axes.
 
     Args:

