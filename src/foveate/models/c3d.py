@@ -92,7 +92,8 @@ class C3D(ClipModel):
                 "build it with frames= and size= for other clips",
             )
         pieces = x.unflatten(2, (-1, self.frames)).transpose(1, 2).flatten(0, 1)
-        return self.dense(pieces)[1].unflatten(0, (batch, -1))
+        found: torch.Tensor = self.dense(pieces)[1].unflatten(0, (batch, -1))
+        return found
 
 
 @register(

@@ -224,7 +224,8 @@ class ECO(ClipModel):
                 y = module.join(y, fork)
             elif name not in ("inception_3a", "inception_3b"):
                 y = module(y)
-        return y.mean((2, 3)).unflatten(0, (batch, -1)).mean(1)
+        found: torch.Tensor = y.mean((2, 3)).unflatten(0, (batch, -1))
+        return found.mean(1)
 
 
 def _divided(config: Inception, divide: int) -> Inception:

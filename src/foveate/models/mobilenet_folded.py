@@ -81,8 +81,8 @@ class InvertedBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (N, inputs, H, W) to (N, outputs, H/s, W/s)."""
-        y = x if self.expand is None else self.expand(x)
-        y = self.project(self.depthwise(y))
+        wide = x if self.expand is None else self.expand(x)
+        y: torch.Tensor = self.project(self.depthwise(wide))
         return x + y if self.has_skip else y
 
 

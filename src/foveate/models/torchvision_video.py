@@ -7,6 +7,7 @@ The networks are torchvision's own; only the head is taken off and replaced by o
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,7 +29,7 @@ def video_library() -> ModuleType:
         ModelError: It is not installed.
     """
     try:
-        from torchvision.models import video
+        video = importlib.import_module("torchvision.models.video")
     except ImportError as error:
         cure = "type: pip install foveate[zoo]"
         raise ModelError("the package torchvision is missing", cure) from error
@@ -80,7 +81,10 @@ class VideoS3D(VideoNetwork):
         side = [min(own, 7) for own in maps.shape[3:]]
         steps = F.avg_pool2d(maps.flatten(1, 2), side, 1).mean((2, 3)).unflatten(1, maps.shape[1:3])
         steps = steps.transpose(1, 2)
-        return steps if steps.shape[1] == 1 else (steps[:, 1:] + steps[:, :-1]) / 2
+        if steps.shape[1] > 1:
+            steps = (steps[:, 1:] + steps[:, :-1]) / 2
+        assert isinstance(steps, torch.Tensor)
+        return steps
 
 
 class VideoMViT(VideoNetwork):
@@ -134,22 +138,22 @@ def _resnet(name: str, num_classes: int, dropout: float, blocks: int) -> VideoRe
     return VideoResNet(trunk, 512, num_classes, dropout)
 
 
-_SHALLOW = {"tiny": {"num_classes": 7, "blocks": 1}, "tiny_input": (2, 3, 4, 24, 32)}
+_SHALLOW: dict[str, Any] = {"num_classes": 7, "blocks": 1}
 
 
-@register("r3d-18", **_SHALLOW)
+@register("r3d-18", tiny=_SHALLOW, tiny_input=(2, 3, 4, 24, 32))
 def r3d_18(num_classes: int = 400, dropout: float = 0.0, blocks: int = 2) -> VideoResNet:
     """Build torchvision's R3D-18 (33,371,472 parameters with 400 classes)."""
     return _resnet("r3d_18", num_classes, dropout, blocks)
 
 
-@register("mc3-18", **_SHALLOW)
+@register("mc3-18", tiny=_SHALLOW, tiny_input=(2, 3, 4, 24, 32))
 def mc3_18(num_classes: int = 400, dropout: float = 0.0, blocks: int = 2) -> VideoResNet:
     """Build torchvision's MC3-18 (11,695,440 parameters with 400 classes)."""
     return _resnet("mc3_18", num_classes, dropout, blocks)
 
 
-@register("r2plus1d-18", **_SHALLOW)
+@register("r2plus1d-18", tiny=_SHALLOW, tiny_input=(2, 3, 4, 24, 32))
 def r2plus1d_18(num_classes: int = 400, dropout: float = 0.0, blocks: int = 2) -> VideoResNet:
     """Build torchvision's R(2+1)D-18 (31,505,325 parameters with 400 classes)."""
     return _resnet("r2plus1d_18", num_classes, dropout, blocks)
@@ -228,22 +232,22 @@ def _swin(name: str, num_classes: int, dropout: float, depth: int | None) -> Vid
     return VideoSwin(trunk, wide, num_classes, dropout)
 
 
-_SMALL = {"tiny": {"num_classes": 7, "depth": 2}, "tiny_input": (2, 3, 4, 32, 40)}
+_SMALL: dict[str, Any] = {"num_classes": 7, "depth": 2}
 
 
-@register("swin3d-t", **_SMALL)
+@register("swin3d-t", tiny=_SMALL, tiny_input=(2, 3, 4, 32, 40))
 def swin3d_t(num_classes: int = 400, dropout: float = 0.0, depth: int | None = None) -> VideoSwin:
     """Build torchvision's Video Swin-T (28,158,070 parameters with 400 classes)."""
     return _swin("swin3d_t", num_classes, dropout, depth)
 
 
-@register("swin3d-s", **_SMALL)
+@register("swin3d-s", tiny=_SMALL, tiny_input=(2, 3, 4, 32, 40))
 def swin3d_s(num_classes: int = 400, dropout: float = 0.0, depth: int | None = None) -> VideoSwin:
     """Build torchvision's Video Swin-S (49,816,678 parameters with 400 classes)."""
     return _swin("swin3d_s", num_classes, dropout, depth)
 
 
-@register("swin3d-b", **_SMALL)
+@register("swin3d-b", tiny=_SMALL, tiny_input=(2, 3, 4, 32, 40))
 def swin3d_b(num_classes: int = 400, dropout: float = 0.0, depth: int | None = None) -> VideoSwin:
     """Build torchvision's Video Swin-B (88,048,984 parameters with 400 classes)."""
     return _swin("swin3d_b", num_classes, dropout, depth)

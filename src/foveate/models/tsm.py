@@ -222,8 +222,9 @@ class TSM(ClipModel):
         """Run the frames of clips through the backbone with a passage; (B, T, C)."""
         check_clip(x)
         with passing(passage):
-            found: torch.Tensor = self.backbone(x.transpose(1, 2).flatten(0, 1))
-        return found.unflatten(0, (x.shape[0], -1))
+            flat = self.backbone(x.transpose(1, 2).flatten(0, 1))
+        found: torch.Tensor = flat.unflatten(0, (x.shape[0], -1))
+        return found
 
 
 class TSMOnline(TSM):

@@ -39,8 +39,8 @@ class TSN(ClipModel):
         """Return the features (B, T, C) of every frame of clips (B, 3, T, H, W)."""
         check_clip(x)
         frames = x.transpose(1, 2).flatten(0, 1)
-        found: torch.Tensor = self.backbone(frames)
-        return found.unflatten(0, (x.shape[0], -1))
+        found: torch.Tensor = self.backbone(frames).unflatten(0, (x.shape[0], -1))
+        return found
 
 
 @register("tsn", tiny={"num_classes": 7, "backbone": "test_resnet"}, tiny_input=(2, 3, 3, 32, 40))

@@ -207,7 +207,8 @@ def _frames_apart(clip: torch.Tensor) -> torch.Tensor:
     """Frames stacked along the channels (B, T * 3, H, W) as a clip (B, 3, T, H, W)."""
     if clip.ndim != 4 or clip.shape[1] % 3:
         raise ModelError(f"a clip has the shape (B, T * 3, H, W), not {tuple(clip.shape)}")
-    return clip.unflatten(1, (-1, 3)).transpose(1, 2)
+    frames: torch.Tensor = clip.unflatten(1, (-1, 3))
+    return frames.transpose(1, 2)
 
 
 def _hara(arch: str, original: Callable[[str], str]) -> Build:
