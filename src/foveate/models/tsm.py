@@ -213,6 +213,7 @@ class TSM(ClipModel):
         super().__init__(backbones.width_of(network), num_classes, dropout)
         self.shifted = insert_shifts(network)
         self.backbone = network
+        self._shapes: dict[tuple[int, int], dict[str, tuple[int, ...]]] = {}
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (B, T, C) of every frame of clips (B, 3, T, H, W)."""
@@ -270,13 +271,17 @@ class TSMOnline(TSM):
 
     def _kept_shapes(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
         """Shapes of the shifts' entries, found by running one frame that holds no values."""
+        if (height, width) in self._shapes:
+            return self._shapes[height, width]
         ghost = on_meta(self.backbone).eval()
         frame = torch.empty(
             (1, 3, height, width), device="meta", dtype=self.classifier.weight.dtype
         )
         with torch.no_grad(), passing(Passage(1, True)) as passage:
             ghost(frame)
-        return {name: tuple(value.shape[1:]) for name, value in passage.left.items()}
+        shapes = {name: tuple(value.shape[1:]) for name, value in passage.left.items()}
+        self._shapes[height, width] = shapes
+        return shapes
 
     def step_features(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Run the next n >= 1 frames of every stream, without the classifier.
