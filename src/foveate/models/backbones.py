@@ -1,7 +1,7 @@
 """Two-dimensional backbones: frames in, pooled features out.
 
 Any classification network of timm serves, by its timm name; a tag behind a dot asks for timm's
-pretrained weights. Names of ``weights/backbones.py`` ask for weights that reach this machine in
+pretrained weights. Names of ``weights/backbones.py`` stand for weights that reach a machine in
 other ways; those come first.
 """
 
@@ -72,9 +72,9 @@ def width_of(backbone: nn.Module) -> int:
     return int(wide)
 
 
-def has_weights(name: str) -> bool:
-    """Whether a backbone's name asks for pretrained weights: it carries a tag."""
-    return "." in name
+def asks_for_weights(model: str) -> bool:
+    """Whether the backbone of a model's name carries a tag, that is asks for its weights."""
+    return "." in model.partition(":")[2]
 
 
 def normalisation(name: str) -> tuple[Triple, Triple, int]:
@@ -98,7 +98,7 @@ def normalisation(name: str) -> tuple[Triple, Triple, int]:
     return tuple(config.mean), tuple(config.std), int(config.input_size[1])
 
 
-def input_of(name: str, frames: int = 8, rate: float = 8.0) -> InputSpec:
+def input_of(name: str, frames: int = 8, rate: float = 4.0) -> InputSpec:
     """How frames are prepared for a network of segments over a backbone.
 
     Args:
