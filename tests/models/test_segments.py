@@ -44,7 +44,7 @@ def test_a_shift_moves_an_eighth_each_way():
         ("resnet50", 16, "layer1.0.conv1", "layer4.2.conv1"),
         ("mobilenetv2_100", 10, "blocks.1.1.conv_pw", "blocks.5.2.conv_pw"),
         ("test_vit", 6, "blocks.0.attn.qkv", "blocks.5.attn.qkv"),
-        ("test_convnext", 5, "stages.0.blocks.0.conv_dw", "stages.3.blocks.0.conv_dw"),
+        ("test_convnext", 9, "stages.0.blocks.0.conv_dw", "stages.3.blocks.1.conv_dw"),
         ("vgg11", 8, "features.3", "pre_logits.fc1"),
     ],
 )

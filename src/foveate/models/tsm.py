@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,6 +29,8 @@ from foveate.models.streaming import State
 
 SHARE = 8  # one channel of so many goes each way
 _DEEP = 23  # blocks in a stage from which on only every second one is shifted (section 5.1)
+# Layers beside the branch, and the token layers of mixers, whose maps have no channels last.
+_ELSEWHERE = re.compile(r"shortcut|downsample|skip|identity|token")
 _BLOCK = re.compile(r"Block|Bottleneck|Residual|Layer")
 
 
@@ -83,6 +86,13 @@ class TemporalShift(nn.Module):
             x = self._online(x, passage) if passage.online else self._clip(x, passage.batch)
         y: torch.Tensor = self.layer(x)
         return y
+
+    def __getattr__(self, name: str) -> Any:
+        """What the shift has not, the layer has: some networks read the shape of its weight."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
 
     @property
     def _channels(self) -> int:
@@ -182,8 +192,7 @@ def _is_resnet(blocks: dict[str, nn.Module]) -> bool:
 def _first_layer(block: nn.Module) -> str | None:
     """Name of the first layer of a block whose input has channels to shift."""
     for name, layer in block.named_modules():
-        # Mixers transpose their maps before the token layer: there are no channels there.
-        if "token" in name or not isinstance(layer, nn.Conv2d | nn.Linear):
+        if _ELSEWHERE.search(name) or not isinstance(layer, nn.Conv2d | nn.Linear):
             continue
         wide = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
         return name if wide >= SHARE else None

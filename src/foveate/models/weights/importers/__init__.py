@@ -6,7 +6,7 @@ of this house and gives it the face of the original: its input names and layouts
 whose builder carries ``@importer("its-name")``.
 """
 
-from foveate.models.weights.importers.naming import place, without_prefix
+from foveate.models.weights.importers.naming import MisfitError, place, without_prefix
 from foveate.models.weights.importers.registry import (
     Imported,
     checksums,
@@ -17,6 +17,7 @@ from foveate.models.weights.importers.registry import (
 
 __all__ = [
     "Imported",
+    "MisfitError",
     "checksums",
     "from_arrays",
     "importer",

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from foveate.core.errors import ModelError, WeightsError
+from foveate.models.r3d import DEPTHS
 from foveate.models.registry import create
-from foveate.models.weights.importers.naming import place, without_prefix
+from foveate.models.weights.importers.naming import MisfitError, place, without_prefix
 from foveate.models.weights.importers.registry import Imported, Outputs, checksums, importer
 
 Build = Callable[[Mapping[str, Any], dict[str, Any]], Imported]
@@ -67,7 +68,7 @@ def family_of(arrays: Mapping[str, Any]) -> str:
 def _classes(arrays: Mapping[str, Any], name: str, config: dict[str, Any]) -> int:
     """Number of classes of the head; what the configuration says must agree."""
     if name not in arrays:
-        raise WeightsError(f"the checkpoint does not fit (1 names): missing {name}")
+        raise MisfitError("the checkpoint", [f"missing {name}"])
     found = int(arrays[name].shape[0])
     for key in ("num_classes", "num_class", "n_classes"):
         said = config.pop(key, found)
@@ -225,6 +226,7 @@ def _hara(arch: str, original: Callable[[str], str]) -> Build:
             )
             if theirs in config
         }
+        settings.setdefault("depth", _depth_of(arrays))
         if "no_max_pool" in config:
             settings["max_pool"] = not config.pop("no_max_pool")
         settings["width"] = int(64 * config.pop("widen_factor", 1.0))
@@ -241,6 +243,20 @@ def _hara(arch: str, original: Callable[[str], str]) -> Build:
         return Imported(model, run, arch=arch, settings=settings)
 
     return build
+
+
+def _depth_of(arrays: Mapping[str, Any]) -> int:
+    """The depth of a 3D ResNet, by its blocks.
+
+    Raises:
+        WeightsError: No depth has so many.
+    """
+    blocks = {m.groups() for m in map(re.compile(r"layer(\d)\.(\d+)\.").match, arrays) if m}
+    counts = tuple(sum(stage == str(i) for stage, _ in blocks) for i in (1, 2, 3, 4))
+    for depth, known in DEPTHS.items():
+        if known == (counts, "layer1.0.conv3.weight" in arrays):
+            return depth
+    raise WeightsError(f"a 3D ResNet of unknown depth (blocks {counts})", "give model_depth=")
 
 
 def _r3d_name(name: str) -> str:

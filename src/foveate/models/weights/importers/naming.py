@@ -13,6 +13,20 @@ from foveate.core.errors import WeightsError
 if TYPE_CHECKING:
     from torch import nn
 
+
+class MisfitError(WeightsError):
+    """Arrays that are missing, left over or of the wrong shape.
+
+    Args:
+        source: What to call the origin.
+        faults: One entry per name.
+    """
+
+    def __init__(self, source: str, faults: list[str]) -> None:
+        super().__init__(f"{source} does not fit ({len(faults)} names): {', '.join(faults)}")
+        self.faults = faults
+
+
 # Old checkpoints lack BatchNorm's call counter; it is no weight and starts at zero.
 _COUNTER = "num_batches_tracked"
 
@@ -34,7 +48,7 @@ def place(
         source: What to call the origin in errors.
 
     Raises:
-        WeightsError: Arrays missing, left over or of the wrong shape; all are listed, by their
+        MisfitError: Arrays missing, left over or of the wrong shape; all are listed, by their
             original names.
     """
     own = model.state_dict(keep_vars=True)
@@ -58,7 +72,7 @@ def place(
         values[name] = value
     faults += [f"unused {name} {tuple(arrays[name].shape)}" for name in arrays if name not in used]
     if faults:
-        raise WeightsError(f"{source} does not fit ({len(faults)} names): {', '.join(faults)}")
+        raise MisfitError(source, faults)
     with torch.no_grad():
         for name, value in values.items():
             own[name].copy_(value)

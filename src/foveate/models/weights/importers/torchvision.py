@@ -11,7 +11,7 @@ import torch
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.registry import create
 from foveate.models.weights.importers.files import read_torch
-from foveate.models.weights.importers.naming import place, without_prefix
+from foveate.models.weights.importers.naming import MisfitError, place, without_prefix
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 # Where each network keeps its head.
@@ -36,7 +36,7 @@ def torchvision(arrays: Mapping[str, Any], **config: Any) -> Imported:
     arrays = without_prefix(arrays)
     head = f"{HEADS[arch]}.weight"
     if head not in arrays:
-        raise WeightsError(f"the checkpoint does not fit (1 names): missing {head}")
+        raise MisfitError("the checkpoint", [f"missing {head}"])
     classes = int(arrays[head].shape[0])
     if config.pop("num_classes", classes) != classes:
         raise WeightsError(f"{head} has {classes} rows")
