@@ -4,7 +4,7 @@ One run on one thread measures: the network's step against the arithmetic floor 
 published int8 file under LiteRT (`step_time.py`); the shares of decoding, preparing and network in
 an end-to-end second at three sizes; scaling in the decoder's scaler against scaling afterwards;
 one thread against two; key frames first against every frame; peak memory of ten minutes against
-ten seconds; and how long `foveate --help` takes.
+ten seconds; and how long `foveate --help` and `import foveate` take.
 
 Run: `OMP_NUM_THREADS=1 python benchmarks/floor.py [--quick]`. Times are process CPU time unless
 they say wall; ratios hold on a busy machine, milliseconds for the machine named in the result.
@@ -35,6 +35,7 @@ from step_time import interleave, measure, published_file
 
 SIZES = ((320, 240), (640, 360), (1280, 720))
 WEIGHTS = "movinet-a0-stream-lite.k600"
+ROUNDS = 7
 
 
 def shares(recogniser: Any, path: Path, rounds: int) -> dict[str, Any]:
@@ -133,7 +134,9 @@ def keyframes(path: Path, rounds: int) -> dict[str, Any]:
             spent = time.process_time() - began
             found[name].append((spent, cost.frames_decoded, cost.macs))
     rows = {
-        name: dict(zip(("cpu_seconds", "frames_decoded", "macs"), np.median(v, 0), strict=True))
+        name: dict(
+            zip(("cpu_seconds", "frames_decoded", "macs"), map(float, np.median(v, 0)), strict=True)
+        )
         for name, v in found.items()
     }
     base, first = rows["every frame"], rows["key frames"]
@@ -174,28 +177,41 @@ def memory(short: Path, long: Path) -> dict[str, Any]:
     return out
 
 
-def help_time(rounds: int) -> dict[str, float]:
-    """Wall and CPU seconds of `foveate --help`, median."""
-    walls, cpus = [], []
-    code = (
-        "import sys, time; b = time.perf_counter(); sys.argv = ['foveate', '--help']\n"
+_STARTS = {
+    "python": "",
+    "import foveate": "import foveate",
+    "foveate --help": (
+        "import sys; sys.argv = ['foveate', '--help']\n"
         "from foveate.app.main import main\n"
         "try: main()\n"
-        "except SystemExit: print(time.process_time(), file=sys.stderr)"
-    )
+        "except SystemExit: pass"
+    ),
+    "foveate.load": f"import foveate; foveate.load({WEIGHTS!r}, offline=True)",
+}
+
+
+def starts(rounds: int) -> dict[str, dict[str, float]]:
+    """Wall and CPU seconds of fresh processes that start and end, median; interleaved."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in _STARTS}
     for _ in range(rounds):
-        began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        walls.append(time.perf_counter() - began)
-        cpus.append(float(done.stderr))
-    return {"wall": statistics.median(walls), "cpu": statistics.median(cpus)}
+        for name, code in _STARTS.items():
+            code += "\nimport sys, time; print(time.process_time(), file=sys.stderr)"
+            began = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True
+            )
+            found[name].append((time.perf_counter() - began, float(done.stderr.split()[-1])))
+    return {
+        name: dict(zip(("wall", "cpu"), map(float, np.median(values, 0)), strict=True))
+        for name, values in found.items()
+    }
 
 
 def run(quick: bool) -> dict[str, Any]:
     """All measurements."""
     torch.set_num_threads(1)
-    rounds = 2 if quick else 7
-    figures: dict[str, Any] = {"step": measure(rounds=3 if quick else 15, engine=published_file())}
+    rounds = 2 if quick else ROUNDS
+    figures: dict[str, Any] = {"step": measure(rounds=3 if quick else 25, engine=published_file())}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clips = {
@@ -210,7 +226,7 @@ def run(quick: bool) -> dict[str, Any]:
         long = write_scene(folder / "long.mp4", (320, 240), 60 if quick else 600)
         short = write_scene(folder / "short.mp4", (320, 240), 10)
         figures["memory"] = memory(short, long)
-    figures["help"] = help_time(rounds)
+    figures["start"] = starts(3 if quick else 15)
     return figures
 
 
@@ -239,7 +255,7 @@ def table(figures: dict[str, Any]) -> str:
             f"peak memory, {way}: {item['10 s'] / 1e6:.0f} MB for the short clip, "
             f"{item['600 s'] / 1e6:.0f} MB for the long one, ratio {item['ratio']:.3f}"
         )
-    lines.append(f"foveate --help: {figures['help']['wall']:.2f} s wall")
+    lines += [f"{name}: {item['wall']:.2f} s wall" for name, item in figures["start"].items()]
     return "\n".join(lines)
 
 
@@ -257,7 +273,7 @@ def main() -> int:
             "(25 frames/s, a key frame every 2 s, encoder's usual B-frames); network at "
             "5 frames/s, 172 px"
         )
-        path = record.write("floor", protocol, len(SIZES), figures, seeds=(0,))
+        path = record.write("floor", protocol, ROUNDS, figures, seeds=(0,))
         print(f"written: {path.relative_to(Path.cwd())}")
     return 0
 

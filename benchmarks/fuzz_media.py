@@ -1,6 +1,6 @@
 """Fuzz the media room: seeded mutants of small clips, each decoded in a reused child process.
 
-    python benchmarks/fuzz_media.py --minutes 10 --jobs 2 --out fuzz.json
+    python benchmarks/fuzz_media.py --minutes 10 --jobs 2 [--record]
 
 The clips come from the generator of the tests. A mutant that kills its child, raises anything but a
 `FoveateError`, takes longer than `--slow` seconds or more than `--bytes` of memory is kept in
@@ -19,6 +19,8 @@ from collections import Counter
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
+
+import record
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "media")]
@@ -138,7 +140,7 @@ def main() -> int:
     parser.add_argument("--slow", type=float, default=10.0, help="seconds that are too many")
     parser.add_argument("--bytes", type=int, default=10**9, help="memory that is too much")
     parser.add_argument("--keep", type=Path, help="folder for mutants that escape")
-    parser.add_argument("--out", type=Path, help="JSON file; standard output without it")
+    parser.add_argument("--record", action="store_true", help="write results/fuzz_media.json")
     options = parser.parse_args()
     with multiprocessing.Pool(options.jobs) as pool:
         parts = pool.starmap(work, [(job, options) for job in range(options.jobs)])
@@ -154,11 +156,14 @@ def main() -> int:
         "minutes": options.minutes,
         "jobs": options.jobs,
     }
-    text = json.dumps(report, indent=1)
-    if options.out:
-        options.out.write_text(text + "\n")
-    else:
-        print(text)
+    print(json.dumps(report, indent=1))
+    if options.record:
+        protocol = (
+            "seeded mutants (bit flips, lost and repeated chunks, lies in lengths, splices) "
+            f"of {len(seeds())} small clips, each opened, probed and decoded in a reused child "
+            f"process; slow: over {options.slow:g} s, large: over {options.bytes:,} bytes"
+        )
+        record.write("fuzz_media", protocol, report["mutants"], report, (options.seed,))
     return 1 if kept else 0
 
 

@@ -101,9 +101,11 @@ def killer(save: int, phase: str) -> Callable[[], None]:
 
 
 def finish(number: int) -> bool:
-    """Wait for a process; whether it ended by itself and well."""
+    """Wait for a process; whether it came to its end. An error of its own ends everything."""
     _, status = os.waitpid(number, 0)
-    return os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise SystemExit("a training failed by itself, not by a kill")
+    return os.WIFEXITED(status)
 
 
 def broken_run(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 
 import jsonschema
@@ -89,6 +90,40 @@ def test_annotated_video_of_many_inputs_is_one_reel_or_a_folder(run, clips, tmp_
     assert sorted(os.listdir(folder)) == ["one.annotated.mp4", "two.annotated.mp4"]
 
 
+def test_drawings_of_one_name_do_not_take_each_other_s_place(run, clips, tmp_path) -> None:
+    data = (clips / "one.mp4").read_bytes()
+    inputs = [tmp_path / name for name in ("a/x.mp4", "b/x.mp4", "out/x.annotated.mp4")]
+    for path in inputs:
+        path.parent.mkdir()
+        path.write_bytes(data)
+    folder = tmp_path / "out"
+    assert run("predict", *inputs, "--video", folder, "-q").code == 0
+    assert sorted(os.listdir(folder)) == [
+        "x-2.annotated.mp4", "x-3.annotated.mp4", "x.annotated.annotated.mp4", "x.annotated.mp4",
+    ]  # fmt: skip
+    assert inputs[2].read_bytes() == data
+
+
+def test_a_reel_is_drawn_at_its_own_size(run, clips, tmp_path) -> None:
+    """The letters over a small source are as sharp as those over a large one."""
+    large = tmp_path / "large.mp4"
+    large.write_bytes(encode(frames=10, size=(640, 480)))
+    reel = tmp_path / "reel.mp4"
+    assert run("predict", clips / "one.mp4", large, "--video", reel, "-q").code == 0
+    with Video(reel) as video:
+        small, big = video.frames([0.2, 1.4]).pixels
+    white = [int((frame[380:].min(-1) > 200).sum()) for frame in (small, big)]
+    assert min(white) > 100
+    assert max(white) < 3 * min(white)
+
+
+def test_as_many_labels_are_shown_as_were_asked_for(run, clips, tmp_path) -> None:
+    said = run("predict", clips / "one.mp4", "-k", "7", "--report", tmp_path / "r.html")
+    assert sum(label in said.out for label in LABELS) == 7
+    page = (tmp_path / "r.html").read_text("utf-8")
+    assert sum(f"<bdi>{label}</bdi></th>" in page for label in LABELS) == 7
+
+
 def test_batch_gives_the_same_labels(run, clips) -> None:
     inputs = (clips / "one.mp4", clips / "sub" / "two.mkv")
     one = lines(run("predict", *inputs, "--json", "-").out)
@@ -136,6 +171,8 @@ def test_print_config_is_valid_configuration(run, tmp_path, clips) -> None:
         (("x.mp4", "--device", "cuda:7"), "cuda:7"),
         (("x.mp4", "--report", "no/such/folder/r.html"), "mkdir -p"),
         (("x.mp4", "--json", "no/such/folder/r.jsonl"), "cannot be written"),
+        (("x.mp4", "--json", "."), "is a folder"),
+        (("x.mp4", "--video", "/dev/null"), "is not a regular file"),
         (("x.mp4", "--config", "nosuch.yaml"), "nosuch.yaml: cannot be read"),
     ],
 )
@@ -157,6 +194,44 @@ def test_an_input_is_never_written_over(run, clips, tmp_path) -> None:
         assert said.code == 2
         assert "is an input too" in said.err
     assert path.read_bytes() == before
+
+
+def test_a_device_or_a_pipe_takes_the_lines_and_stays_what_it_is(run, clips, tmp_path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reader:
+        text = reader.submit(pipe.read_text)
+        assert run("predict", clips / "one.mp4", "--json", pipe, "-q").code == 0
+        assert lines(text.result(timeout=30))[0]["ok"]
+    assert pipe.is_fifo()
+    link, target = tmp_path / "link.jsonl", tmp_path / "target.jsonl"
+    link.symlink_to(target)
+    assert run("predict", clips / "one.mp4", "--json", link, "-q").code == 0
+    assert link.is_symlink()
+    assert lines(target.read_text())[0]["ok"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(run, clips) -> None:
+    said = run("predict", clips / "one.mp4", "--json", "/dev/full", "-q")
+    assert said.code == 2
+    assert said.err == "foveate: /dev/full: cannot be written (no space left on device)\n"
+
+
+def test_inputs_that_no_file_can_have_cost_one_line_each(run, clips, tmp_path) -> None:
+    loop = tmp_path / "loop.mp4"
+    loop.symlink_to(loop)
+    bad = ["x" * 5000, "http://localhost/a.mp4", "", loop, loop / "a.mp4"]
+    said = run("predict", *bad, clips / "one.mp4", "--json", "-", "--video", tmp_path)
+    assert said.code == 1
+    assert [r["ok"] for r in lines(said.out)] == [False] * len(bad) + [True]
+    assert "an address, and only files are opened" in said.err
+    assert "an empty name" in said.err
+    assert "symbolic links" in said.err
+    assert said.err.count("foveate: ") == len(bad)
+    said = run("probe", *bad)
+    assert said.code == 1
+    assert len(said.err.splitlines()) == len(bad)
 
 
 NAMES = ["a b.mp4", 'quote".mp4', "it's.mp4", "a%03d.mp4", "new\nline.mp4", "concat:x.mp4",

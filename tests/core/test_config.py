@@ -1,11 +1,19 @@
 """Configuration: typed, explained in one line, saved as YAML."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from foveate.core import ConfigError
 from foveate.core.config import apply_sets, build, read_yaml, to_yaml
 from foveate.pipeline.presets import PRESETS, Preset, edit, resolve
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_an_endless_file_is_not_read_to_its_end() -> None:
+    with pytest.raises(ConfigError, match="larger than"):
+        read_yaml(Path("/dev/zero"))
 
 
 def test_round_trip_through_yaml() -> None:
@@ -72,7 +80,7 @@ def test_resolution_order_path_then_preset_then_model(tmp_path, monkeypatch) -> 
     assert resolve("movinet-a0-stream-lite.k600") == (None, Preset())
     monkeypatch.chdir(tmp_path)
     (tmp_path / "movinet-a0-stream-lite.k600").mkdir()
-    with pytest.raises(Exception, match="not a trained model"):
+    with pytest.raises(Exception, match="no trained model"):
         resolve("movinet-a0-stream-lite.k600")
 
 

@@ -83,11 +83,16 @@ def test_a_step_without_clips_is_still_a_step(tmp_path: Path) -> None:
 
 def test_too_many_bad_clips_stop_the_work_with_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        list(loader(records(tmp_path, 6, bad=(1, 4))))
+        list(loader(records(tmp_path, 6, bad=(1, 4)), batch=1))
     assert str(caught.value).startswith(
-        "1 of 8 clips cannot be read, more than 5%; the first is clip1.mp4: "
+        "2 of 8 clips cannot be read, more than 1; the first is clip1.mp4: "
     )
     assert "\n" not in str(caught.value)
+
+
+def test_a_share_of_nothing_spares_nobody(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="1 of 7 clips"):
+        list(loader(records(tmp_path, 6, bad=(1,)), max_bad=0.0))
 
 
 def test_bad_stretches_of_one_file_count_one_by_one(tmp_path: Path) -> None:
@@ -95,7 +100,7 @@ def test_bad_stretches_of_one_file_count_one_by_one(tmp_path: Path) -> None:
     good = [Record(video, ("run",), 0.0, 0.5, "train")] * 6
     bad = [Record(video, ("run",), 5.0 + i, 6.0 + i, "train") for i in range(4)]
     data = Dataset((*good, *bad), ("run",), tmp_path)
-    with pytest.raises(DataError, match="3 of 10 clips cannot be read, more than 25%"):
+    with pytest.raises(DataError, match="3 of 10 clips cannot be read, more than 2"):
         list(loader(data, batch=1, max_bad=0.25))
 
 

@@ -85,6 +85,30 @@ def test_info(name: str) -> None:
             assert video.info.frames == len(oracle.times)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_by_number_and_at_a_rate(name: str) -> None:
+    oracle = truth(name)
+    count = len(oracle.times)
+    with Video(clip(name)) as video:
+        decoded = video.meter.frames
+        assert np.allclose(video.times(), oracle.times, atol=1e-6)
+        if KINDS[name].rate is None:
+            assert video.meter.frames <= decoded + 1
+        wanted = [0, count // 3, count - 1]
+        got = video.frames_at(wanted)
+        assert [digest(p) for p in got.pixels] == [oracle.numbers[n] for n in wanted]
+        for number in (-1, count):
+            with pytest.raises(IndexError, match="numbered from 0"):
+                video.frames_at([number])
+        got = video.frames_per_second(3.0, 0.0, oracle.times[-1] + 1e-6)
+        grid = [i / 3 for i in range(int(oracle.times[-1] * 3 + 1e-5) + 1)]
+        assert [digest(p) for p in got.pixels] == [oracle.numbers[n] for n in oracle.shown(grid)]
+        whole = video.frames_per_second(3.0).times
+        assert whole[: len(got)] == got.times
+        # What is left is the last frame, as long as it is shown.
+        assert np.allclose(whole[len(got) :], oracle.times[-1], atol=1e-6)
+
+
 def test_walk_and_look() -> None:
     """A session alternates `next_time` with `frames`: neither disturbs the other."""
     oracle = truth("h264-b")

@@ -13,7 +13,17 @@ from mutate import mutate
 from foveate.core import FoveateError
 from foveate.media import Video
 
-NAMES = ("h264-b", "h264-mkv", "mpeg4-avi-b", "h264-ts", "gif", "vp9-ivf", "h264-flv", "mpeg2-ps")
+NAMES = (
+    "h264-b",
+    "h264-mkv",
+    "mpeg4-avi-b",
+    "h264-ts",
+    "gif",
+    "vp9-ivf",
+    "h264-flv",
+    "mpeg2-ps",
+    "with-sound",
+)
 MUTANTS = 40
 
 

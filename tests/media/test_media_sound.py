@@ -63,6 +63,17 @@ def test_a_stretch_is_cut_from_the_whole(container: str) -> None:
             assert best < 0.03
 
 
+def test_sound_that_changes_its_rate_midway() -> None:
+    """Found by fuzzing: damage can do the same, and the resampler refuses it."""
+    first = encode("mpegts", frames=50, tone=(1000.0, 0.0, 2.0), sound_rate=48000)
+    second = encode("mpegts", frames=50, first=50, tone=(1000.0, 0.0, 2.0), sound_rate=32000)
+    with Video(first + second) as video:
+        wave = video.audio()
+    assert len(wave) == pytest.approx(4 * 16000, rel=0.06)
+    for at in (8000, 40000):
+        assert pitch(wave[at : at + 8000], 16000) == pytest.approx(1000, abs=8)
+
+
 def test_silence_where_there_is_none() -> None:
     data = encode(frames=50, tone=(440.0, 0.0, 1.0))
     with Video(data) as video:

@@ -32,6 +32,16 @@ def test_reads_back(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out.mp4"]
 
 
+def test_the_index_stands_before_the_frames(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    write(path, times=[n / 25 for n in range(120)])
+    data = path.read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+    with Video(path) as video:
+        assert video.info.frames == 120
+        assert number_of(video.frames([119 / 25]).pixels[0]) == 119
+
+
 def test_odd_sizes_lose_a_pixel(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     write(path, (67, 49))

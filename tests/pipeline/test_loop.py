@@ -6,7 +6,10 @@ import torch
 
 from clips import encode, picture
 from foveate.core import Evidence, InternalError, MediaError, More, Selection, Stop
-from foveate.media import Video
+from foveate.media import ArrayVideo, Video
+from foveate.pipeline.drive import drive
+from foveate.pipeline.ledger import Ledger
+from foveate.pipeline.session import Session
 from foveate.policy import AtEnd, Confident, Uniform
 from tiny_weights import LABELS, SPEC
 
@@ -161,6 +164,57 @@ def test_scene_cut_resets_the_state(make, network) -> None:
     assert result.cost.frames_decoded <= 45 + 2
 
 
+def test_an_early_verdict_holds_no_longer_than_its_shot(make) -> None:
+    def draw(number, size):
+        scene = picture(0, size).copy()
+        return scene if number < 30 else 255 - scene // 4
+
+    data = encode(frames=75, draw=draw)  # three seconds, the cut at 1.2 s within the first chunk
+    settings = {"cut_threshold": 0.3, "none_below": 0.0, "window": 4.0}
+    result = make(decide=Confident(1e-6), **settings).predict(data)
+    assert [s.frames[0] for s in result.trace.steps] == pytest.approx([0.0, 1.2])
+    assert [len(s.frames) for s in result.trace.steps] == [6, 9]
+    assert result.segments[-1].end == pytest.approx(3.0, abs=0.05)
+
+
+def test_a_cut_behind_missing_frames_is_where_the_frame_is(make) -> None:
+    dark, light = np.zeros((40, 32, 32, 3), np.uint8), np.full((40, 32, 32, 3), 255, np.uint8)
+
+    class Torn(ArrayVideo):
+        """Shows nothing from 1.2 to 1.6 s, and another scene behind that."""
+
+        def frames(self, times, size=None):
+            return super().frames([t for t in times if not 1.19 < t < 1.59], size)
+
+    video = Torn(np.concatenate([dark, light]), 25.0)
+    recogniser = make(cut_threshold=0.3, none_below=0.0, window=4.0)
+    session = Session(video, Ledger(), recogniser._plan)
+    ((done, error),) = drive(recogniser._network, iter([lambda: session]), 1)
+    assert error is None
+    looked = [t for step in done.steps for t in step.frames]
+    assert looked == sorted(looked)
+    assert not [t for t in looked if 1.19 < t < 1.59]
+    assert [t for t in looked if t > 1.59][:3] == pytest.approx([1.6, 1.8, 2.0], abs=0.05)
+
+
+def test_where_the_frames_between_are_lost_the_key_frames_verdict_stands(make) -> None:
+    class OnlyKeys(ArrayVideo):
+        """Nothing but two key frames can be decoded."""
+
+        def keyframes(self):
+            return (0.52, 1.52)
+
+        def frames(self, times, size=None):
+            return super().frames([t for t in times if t in self.keyframes()], size)
+
+    video = OnlyKeys(np.stack([picture(n) for n in range(50)]), 25.0)
+    recogniser = make(look={"name": "keyframes-first"}, decide=Confident(1.0))
+    session = Session(video, Ledger(), recogniser._plan)
+    ((done, error),) = drive(recogniser._network, iter([lambda: session]), 1)
+    assert error is None
+    assert len(done.windows) == 1
+
+
 def test_gap_in_time_starts_a_new_window(make) -> None:
     times = [i / 25 for i in range(25)] + [60 + i / 25 for i in range(25)]
     result = make(none_below=0.0).predict(encode(frames=50, times=times))
@@ -229,6 +283,14 @@ def test_budget_that_cannot_be_kept_is_said(make) -> None:
     assert [w for w in result.warnings if "over budget" in w]
     looked = [t for s in result.trace.steps for t in s.frames]
     assert len(looked) <= 10 + 2  # after the first window, one look each
+
+
+def test_frames_that_no_window_can_do_without_are_over_budget(make) -> None:
+    data = encode(frames=150)  # six seconds: at one look a second that is six
+    within = make(budget={"frames_per_second": 1.0}, window=1.0).predict(data)
+    assert not within.warnings
+    beyond = make(budget={"frames_per_second": 0.1}, window=1.0).predict(data)
+    assert beyond.warnings == ["over budget: 1 fps, 0.1 allowed"]
 
 
 def test_a_policy_s_own_object_is_used(make) -> None:

@@ -69,6 +69,12 @@ def test_keyframes_come_first_then_the_grid_anew() -> None:
     assert len(times_of(rest)) == 50
 
 
+def test_where_every_frame_is_a_key_frame_the_first_look_still_saves() -> None:
+    first = looks_of(KeyframesFirst(5.0), Keys(*np.arange(0, 20, 0.04)))[0]
+    assert len(first.times) == 25  # half of the fifty of the grid
+    assert first.times[-1] - first.times[0] > 9
+
+
 def test_too_few_keyframes_give_the_grid_at_once() -> None:
     first = looks_of(KeyframesFirst(5.0, least=3), Keys(2.5, 5.0))[0]
     assert first.times[0] == WINDOW.start

@@ -150,6 +150,12 @@ def test_few_inputs_are_open_and_many_are_folded() -> None:
     assert not Page(report([made_up.result()])).named("details")
 
 
+def test_a_failure_is_listed_with_its_name_said_once() -> None:
+    wrong = Result.failed("a/b/cut.mp4", "m", "media", "a/b/cut.mp4: truncated")
+    html = report([wrong, *(made_up.result(f"{k}.mp4") for k in range(4))])
+    assert "<bdi>a/b/cut.mp4</bdi></a>: <bdi>truncated</bdi></li>" in html
+
+
 @pytest.mark.parametrize(
     "results", [[], [made_up.failed()], [Result(source="a", model="m", duration=float("nan"))]]
 )

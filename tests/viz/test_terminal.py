@@ -45,8 +45,8 @@ def test_a_terminal_gets_bars_a_timeline_and_the_ledger() -> None:
     print_result(made_up.result(), where)
     text = printed(where)
     assert "\x1b[" in text
-    for said in ("skate_park.mp4", "60.0 %", "━", "█", "decode", "8.41 MB", "total", "49.7"):
-        assert said in bare(text) or said == "49.7"
+    for said in ("skate_park.mp4", "60.0 %", "━", "█", "decode", "8.41 MB", "total"):
+        assert said in bare(text)
     assert all(cell_len(line) <= 80 for line in bare(text).splitlines())
 
 

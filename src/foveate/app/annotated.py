@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,16 @@ class Annotated:
         target: A file (made whole at the end), or an existing folder.
         results: Of all inputs that will come: one file takes the size of the largest.
         limits: Bounds on what a source may cost.
+        inputs: Files that must not be written over, whatever name a drawing would take.
     """
 
-    def __init__(self, target: Path, results: Sequence[Result], limits: Limits) -> None:
+    def __init__(
+        self,
+        target: Path,
+        results: Sequence[Result],
+        limits: Limits,
+        inputs: Iterable[Path] = (),
+    ) -> None:
         self._folder = target if target.is_dir() else None
         self._target = target
         self._limits = limits
@@ -31,6 +40,7 @@ class Annotated:
         self._largest = (max(s[0] for s in sizes), max(s[1] for s in sizes)) if sizes else None
         self._size = (0, 0)
         self._offset = 0.0
+        self._taken = {os.path.realpath(path) for path in inputs}
         self.written: list[Path] = []
 
     def add(self, source: Path, result: Result) -> None:
@@ -41,17 +51,25 @@ class Annotated:
         """
         with Video(source, limits=self._limits) as video:
             if self._folder is not None:
-                self._begin(self._folder / f"{source.stem}.annotated.mp4", video, None)
+                self._begin(self._free(self._folder, source.stem), video, None)
             elif self._writer is None:
                 self._begin(self._target, video, self._largest)
             assert self._writer is not None
             last = _Last(self._writer, self._offset, self._size)
-            annotate_video(
-                every_frame(video, drawn_size(video.info.width, video.info.height)), result, last
-            )
+            # Drawn at the size of the film, so that the letters of a small source are sharp too.
+            size = fitted((video.info.width, video.info.height), self._size)
+            annotate_video(every_frame(video, size), result, last)
             self._offset = last.seconds + 1.0 / (video.info.rate or 25.0)
         if self._folder is not None:
             self.finish()
+
+    def _free(self, folder: Path, stem: str) -> Path:
+        """A name for a drawing that no input and no other drawing of this run has."""
+        names = (f"{stem}{mark}.annotated.mp4" for mark in chain([""], (f"-{n}" for n in count(2))))
+        paths = (folder / name for name in names)
+        path = next(p for p in paths if os.path.realpath(p) not in self._taken)
+        self._taken.add(os.path.realpath(path))
+        return path
 
     def abandon(self) -> None:
         """Leave no unfinished file behind."""
@@ -79,8 +97,17 @@ def drawn_size(width: int, height: int) -> tuple[int, int]:
     return max(2, round(width * scale)), max(2, round(height * scale))
 
 
+def fitted(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The largest `(width, height)` of the source's shape that fits in `size`."""
+    scale = min(size[0] / source[0], size[1] / source[1])
+    return (
+        min(size[0], max(1, round(source[0] * scale))),
+        min(size[1], max(1, round(source[1] * scale))),
+    )
+
+
 class _Last:
-    """Shifts times and fits frames into the writer's size; remembers the last time."""
+    """Shifts times and sets frames into the writer's size; remembers the last time."""
 
     def __init__(self, writer: VideoWriter, offset: float, size: tuple[int, int]) -> None:
         self._writer = writer

@@ -23,7 +23,12 @@ CORE = {
 EXTRAS = {
     "zoo": ("any image backbone", ("torchvision", "timm")),
     "train": ("training", ("torchvision",)),
-    "dev": ("tests and checks", ("pytest", "hypothesis", "ruff", "mypy", "ai_edge_litert")),
+    "tensorboard": ("training logs for TensorBoard", ("tensorboard",)),
+    "dev": (
+        "tests and checks",
+        ("pytest", "xdist", "hypothesis", "jsonschema", "sklearn", "ruff", "mypy"),
+    ),
+    "parity": ("numbers of the int8 engine", ("ai_edge_litert",)),
 }
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Self, TextIO
 
 from foveate.core import FoveateError, Result
+from foveate.media.source import display_name
 
 
 class JsonLines:
     """Writes one Result per line.
 
     A file is written under a temporary name and renamed at the end, so it is whole or absent.
-    When the run is interrupted the lines so far are whole lines, and they are kept.
+    When the run is interrupted the lines so far are whole lines, and they are kept. A pipe or a
+    device takes the lines as they come.
 
     Args:
         target: A path, `-` for standard output, or None for nowhere.
@@ -29,43 +32,75 @@ class JsonLines:
         self._partial: Path | None = None
         self._file: TextIO | None = sys.stdout if self.to_stdout else None
         if self._path is not None:
-            self._partial = self._path.with_name(f".{self._path.name}.{os.getpid()}.partial")
+            # A link stays a link: the file behind it is what is replaced.
+            self._path = Path(os.path.realpath(self._path))
             try:
-                self._file = self._partial.open("w", encoding="utf-8")
+                if self._path.exists() and not self._path.is_file():
+                    self._file = self._path.open("w", encoding="utf-8")
+                else:
+                    self._partial = self._path.with_name(f".{os.getpid()}.{id(self):x}.partial")
+                    self._file = self._partial.open("w", encoding="utf-8")
             except OSError as error:
-                reason = (error.strerror or str(error)).lower()
-                raise FoveateError(f"{target}: cannot be written ({reason})") from None
+                raise self._failed(error) from None
 
     def write(self, result: Result) -> None:
-        """Add one line."""
-        if self._file is not None:
+        """Add one line.
+
+        Raises:
+            FoveateError: The disk is full, or the file is gone.
+        """
+        if self._file is None:
+            return
+        try:
             self._file.write(result.to_json() + "\n")
             self._file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> FoveateError:
+        name = "standard output" if self._path is None else display_name(self._path)
+        return FoveateError(f"{name}: cannot be written ({(error.strerror or str(error)).lower()})")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if self._path is None or self._partial is None or self._file is None:
+        if self._path is None or self._file is None:
             return
-        self._file.close()
+        with suppress(OSError):  # `write` has flushed, and said what went wrong
+            self._file.close()
+        if self._partial is None:
+            return
         if kind is None or issubclass(kind, KeyboardInterrupt):
             os.replace(self._partial, self._path)
         else:
             self._partial.unlink(missing_ok=True)
 
 
-def check_writable(path: Path | None) -> None:
+def check_writable(path: Path | None, streams: bool = False) -> None:
     """Refuse before the work, not after it, a path that cannot be written.
 
+    Args:
+        path: The file to be; None is nothing to check.
+        streams: Whether a pipe or a device will do. Else it is refused: a rename over it would
+            take its place.
+
     Raises:
-        FoveateError: Its folder is missing or forbids writing, or it is a folder itself.
+        FoveateError: Its folder is missing or forbids writing, or it is no file itself.
     """
     if path is None:
         return
-    if path.is_dir():
-        raise FoveateError(f"{path}: is a folder, not a file")
-    if not path.parent.is_dir():
-        raise FoveateError(f"{path}: its folder does not exist", f"type: mkdir -p {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise FoveateError(f"{path}: its folder cannot be written to")
+    name, folder = display_name(path), path.parent
+    if os.path.isdir(path):
+        raise FoveateError(f"{name}: is a folder, not a file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        if streams:
+            return
+        raise FoveateError(f"{name}: is not a regular file")
+    if not os.path.isdir(folder):
+        cure = f"type: mkdir -p {display_name(folder)}"
+        raise FoveateError(f"{name}: cannot be written, its folder does not exist", cure)
+    if not os.access(folder, os.W_OK):
+        raise FoveateError(f"{name}: cannot be written, its folder is closed to you")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.app import options
+from foveate.app.inputs import Item, expand
 from foveate.app.output import JsonLines, check_writable
 from foveate.app.progress import Bar, bar, download
 from foveate.core import ConfigError, MediaError, Result
@@ -42,14 +44,6 @@ class Request:
     quiet: bool = False
 
 
-@dataclass(frozen=True)
-class Item:
-    """One thing to recognise: a file, or a line saying why there is none."""
-
-    path: Path
-    problem: str | None = None
-
-
 def run(request: Request) -> int:
     """Do what was asked; returns the exit code.
 
@@ -67,10 +61,13 @@ def run(request: Request) -> int:
         return 0
     if not request.inputs:
         raise ConfigError("nothing to recognise", "type: foveate predict FILE_OR_FOLDER...")
-    for path in (request.report, None if _is_folder(request.video) else request.video):
-        check_writable(path)
+    lines_path = None if request.json_path in (None, "-") else Path(str(request.json_path))
+    drawn = request.video if request.video is None or not request.video.is_dir() else None
+    check_writable(request.report, streams=True)
+    check_writable(lines_path, streams=True)
+    check_writable(drawn)
     items = list(expand(request.inputs))
-    _keep_inputs(items, [request.report, request.video, _path(request.json_path)])
+    _keep_inputs(items, [request.report, request.video, lines_path])
     recogniser = _load(request, named, preset, limits)
     results: list[Result] = []
     with JsonLines(request.json_path) as lines:
@@ -88,24 +85,6 @@ def run(request: Request) -> int:
     if request.report is not None:
         _report(request.report, results, items, limits)
     return 1 if any(not result.ok for result in results) else 0
-
-
-def expand(inputs: tuple[str, ...]) -> Iterator[Item]:
-    """Files as they are, folders as the videos in them; nothing twice."""
-    from foveate.media import find_media
-
-    seen: set[Path] = set()
-    for text in inputs:
-        path = Path(text)
-        if not path.is_dir():
-            found, problem = [path], None
-        else:
-            found = find_media(path)
-            problem = None if found else "no video files in this folder"
-        for one in found or [path]:
-            if one not in seen:
-                seen.add(one)
-                yield Item(one, problem)
 
 
 def _load(request: Request, named: str | None, preset: Preset, limits: Limits) -> Any:
@@ -166,7 +145,7 @@ def _draw(target: Path, results: list[Result], items: list[Item], limits: Limits
     from foveate.app.annotated import Annotated
 
     good = [(item.path, r) for item, r in zip(items, results, strict=True) if r.ok]
-    drawn = Annotated(target, [result for _, result in good], limits)
+    drawn = Annotated(target, [result for _, result in good], limits, [i.path for i in items])
     try:
         with bar(float(len(good))) as shown:
             for i, (path, result) in enumerate(good):
@@ -242,15 +221,8 @@ def _keep_inputs(items: list[Item], targets: list[Path | None]) -> None:
     Raises:
         ConfigError: A target is one of the inputs.
     """
-    inputs = {item.path.resolve() for item in items}
+    # Not `Path.resolve`: it raises where links go round in a circle.
+    inputs = {os.path.realpath(item.path) for item in items}
     for target in targets:
-        if target is not None and target.resolve() in inputs and not target.is_dir():
+        if target is not None and os.path.realpath(target) in inputs and not target.is_dir():
             raise ConfigError(f"{target}: is an input too", "write to another file")
-
-
-def _path(text: str | None) -> Path | None:
-    return None if text in (None, "-") else Path(str(text))
-
-
-def _is_folder(path: Path | None) -> bool:
-    return path is not None and path.is_dir()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
-from foveate.core import FoveateError
-from foveate.media import find_media, name_of
+from foveate.app.inputs import expand
+from foveate.core import FoveateError, MediaError
+from foveate.media import display_name
 from foveate.media.facts import Facts, facts
 from foveate.viz.units import clock, size
 
@@ -16,18 +16,18 @@ from foveate.viz.units import clock, size
 def run(inputs: list[str], json_lines: bool) -> int:
     """Probe every input; returns the exit code."""
     failures = 0
-    for text in inputs:
-        path = Path(text)
-        for one in (find_media(path) if path.is_dir() else [path]) or [path]:
-            try:
-                found = facts(one)
-            except FoveateError as error:
-                failures += 1
-                print(f"foveate: {error}", file=sys.stderr)
-                if json_lines:
-                    print(json.dumps({"source": name_of(one), "error": str(error)}))
-                continue
-            print(json.dumps(asdict(found)) if json_lines else table(found))
+    for item in expand(inputs):
+        try:
+            if item.problem is not None:
+                raise MediaError(f"{display_name(item.path)}: {item.problem}")
+            found = facts(item.path)
+        except FoveateError as error:
+            failures += 1
+            print(f"foveate: {error}", file=sys.stderr)
+            if json_lines:
+                print(json.dumps({"source": display_name(item.path), "error": str(error)}))
+            continue
+        print(json.dumps(asdict(found)) if json_lines else table(found))
     return 1 if failures else 0
 
 

@@ -44,9 +44,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        with path.open("rb") as file:
+            # A device may go on for ever: what is read counts, not what the size says.
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
             raise ConfigError(f"{path}: larger than {_MAX_BYTES} bytes")
-        values = yaml.safe_load(path.read_text("utf-8"))
+        values = yaml.safe_load(data.decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({(error.strerror or '').lower()})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -80,7 +80,7 @@ def _pieces(
         ticks = int((origin + start - _LEAD_SECONDS) / float(stream.time_base))
         with suppress(av.error.FFmpegError, OverflowError):  # decode from the start instead
             container.seek(max(ticks, stream.start_time or 0), stream=stream)
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+    resample = _Resampler(rate)
     pieces: list[tuple[float, Waveform]] = []
     first: float | None = None
     held = 0
@@ -89,20 +89,48 @@ def _pieces(
             first = (frame.time or 0.0) - origin
         if end is not None and frame.time is not None and frame.time - origin >= end:
             break
-        for out in resampler.resample(frame):
-            pieces.append((first + held / rate, _samples(out)))
-            held += out.samples
+        for samples in resample(frame):
+            pieces.append((first + held / rate, samples))
+            held += len(samples)
         if held > most:
             raise LimitError(f"{name}: more than {most} samples of sound in one piece")
     if first is not None:
-        for out in resampler.resample(None):
-            pieces.append((first + held / rate, _samples(out)))
-            held += out.samples
+        for samples in resample(None):
+            pieces.append((first + held / rate, samples))
+            held += len(samples)
     return pieces
 
 
-def _samples(frame: Any) -> Waveform:
-    return np.asarray(frame.to_ndarray(), np.float32).reshape(-1)
+class _Resampler:
+    """To float mono at one rate, even where the sound changes rate, layout or format midway.
+
+    Args:
+        rate: Samples per second of the answer.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._begin()
+
+    def _begin(self) -> None:
+        self._inner = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
+
+    def __call__(self, frame: Any) -> list[Waveform]:
+        """Pieces (N,) float32 that a frame gives; None gives what is left."""
+        done = self._pieces(frame)
+        if done is not None:
+            return done
+        rest = self._pieces(None) or []
+        self._begin()
+        return rest + (self._pieces(frame) or [])
+
+    def _pieces(self, frame: Any) -> list[Waveform] | None:
+        """None where the frame is of another kind than those before, or damaged beyond use."""
+        try:
+            outs = self._inner.resample(frame)
+        except (av.error.FFmpegError, ValueError):
+            return None
+        return [np.asarray(out.to_ndarray(), np.float32).reshape(-1) for out in outs]
 
 
 def _frames(container: Any, stream: Any) -> Any:

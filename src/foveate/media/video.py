@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
@@ -54,9 +55,11 @@ class Video:
         self._open_reader = opener(source, limits)
         self._index: indexing.Index | None = None
         self._last_info: SampleInfo | None = None
-        self._cursor = Cursor(
-            self._open_reader, limits, threads, self.meter, self._find_index, self._warn
+        self._times: tuple[float, ...] | None = None
+        self._make_cursor = partial(
+            Cursor, self._open_reader, limits, threads, self.meter, self._find_index, self._warn
         )
+        self._cursor = self._make_cursor()
         try:
             self._geometry = geometry(self._cursor.stream, self._rotation())
         except BaseException:
@@ -148,6 +151,69 @@ class Video:
                 continue
             shown.append(self._seconds(tick))
         return Clip(data[: len(shown)], tuple(shown))
+
+    def times(self) -> tuple[float, ...]:
+        """True times of all frames in seconds, by one pass over the packets.
+
+        Nothing is decoded, except where a stream has no times and its frames must be counted.
+
+        Raises:
+            LimitError: There are more frames than `limits.samples`.
+        """
+        if self._times is None:
+            cursor, found = self._make_cursor(), list[float]()
+            try:
+                cursor.origin = self._cursor.origin
+                tick = cursor.next_tick(cursor.origin - 1)
+                while tick is not None:
+                    found.append(self._seconds(tick))
+                    if len(found) > self._limits.samples:
+                        raise LimitError(
+                            f"{self.name}: more than {self._limits.samples} frames",
+                            "raise limits.samples if you trust the file",
+                        )
+                    tick = cursor.next_tick(tick)
+            finally:
+                cursor.close()
+            self._times = tuple(found)
+        return self._times
+
+    def frames_at(self, numbers: Sequence[int], size: tuple[int, int] | None = None) -> Clip:
+        """Frames by their number, ascending from 0; see `frames`.
+
+        Raises:
+            IndexError: There is no frame of that number.
+        """
+        times = self.times()
+        if any(not 0 <= number < len(times) for number in numbers):
+            raise IndexError(f"{self.name}: frames are numbered from 0 to {len(times) - 1}")
+        return self.frames([times[number] for number in numbers], size)
+
+    def frames_per_second(
+        self,
+        rate: float,
+        start: float = 0.0,
+        end: float | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Clip:
+        """The frames shown `rate` times a second, from `start` to before `end`; see `frames`.
+
+        Args:
+            rate: Frames per second.
+            start: Seconds from the first frame.
+            end: Seconds from the first frame; None for the end of the last one.
+            size: As for `frames`.
+        """
+        if end is None:
+            # The header's word for the length is not good enough: the last frame's is.
+            last = self.times()[-1]
+            end = max(last + 1e-6, self._duration() or 0.0)
+        if not rate > 0 or not math.isfinite(start + end):
+            raise ValueError("rate must be positive, start and end finite")
+        count = max(0, math.ceil((end - start) * rate - 1e-6))
+        width, height = size or self._geometry.upright
+        self._check_bytes(count * width * height * 3)
+        return self.frames([start + i / rate for i in range(count)], size)
 
     def next_time(self, after: float) -> float | None:
         """Time of the first frame later than `after` seconds; None at the end."""

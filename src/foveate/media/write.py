@@ -28,7 +28,8 @@ class VideoWriter:
     """Encodes (H, W, 3) uint8 RGB frames with their times into one MP4.
 
     The file appears under its name only when `close` (or the end of the `with` block) is reached
-    without an error; until then it is written beside it under a temporary name.
+    without an error; until then it is written beside it under a temporary name. Its index is moved
+    to the front at the end, so that a player can begin before it has the whole file.
 
     Args:
         path: The file to write.
@@ -52,7 +53,13 @@ class VideoWriter:
             self._file = _Target(self._partial)
         except OSError as error:
             raise MediaError(f"{self.name}: cannot be written ({error.strerror})") from None
-        self._container = av.open(self._file, "w", format="mp4")
+        self._container = av.open(
+            self._file,
+            "w",
+            format="mp4",
+            options={"movflags": "faststart"},
+            io_open=self._again,
+        )
         self._stream = self._add_stream(rate)
 
     @property
@@ -101,6 +108,10 @@ class VideoWriter:
         with suppress(OSError):
             self._file.close()
         self._partial.unlink(missing_ok=True)
+
+    def _again(self, url: str, flags: int, options: dict[str, str]) -> Any:
+        """The file in work, to read: FFmpeg shifts the frames to make room for the index."""
+        return self._partial.open("rb", buffering=0)
 
     def _failed(self, error: av.error.FFmpegError | OSError) -> MediaError:
         self.abandon()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from foveate.core import FoveateError, Result, Score, Segment, Trace
-from foveate.pipeline.session import Session, WindowScores
+from foveate.pipeline.session import DEFAULT_RATE, Session, WindowScores
 
 NONE = "none"
 END_TOLERANCE = 1.0  # seconds by which a header's length may differ from what was decoded
@@ -111,15 +111,18 @@ def to_result(
 def over_budget(session: Session, seconds: float | None) -> list[str]:
     """A line for every unit in which the budget was not kept (with 5 % and one look of grace)."""
     plan, cost = session.plan, session.ledger.cost()
-    lines = []
+    lines: list[str] = []
     if not seconds:
-        return []
+        return lines
+    most = plan.budget.frames_per_second
+    if most is not None and session.looked > 1.05 * most * seconds + 1:
+        lines.append(f"over budget: {session.looked / seconds:.3g} fps, {most:g} allowed")
     macs = plan.budget.macs_per_second
     grace = plan.macs_per_view + plan.macs_per_answer
     if macs is not None and cost.macs > 1.05 * macs * seconds + grace:
         lines.append(f"over budget: {cost.macs / seconds:.3g} MACs per second, {macs:.3g} allowed")
     limit = plan.budget.ms_per_frame
-    frames = seconds * (session.info.rate or 25.0)
+    frames = seconds * (session.info.rate or DEFAULT_RATE)
     spent = 1000 * (cost.seconds - cost.stage("open").seconds) / max(frames, 1)
     if limit is not None and spent > 1.05 * limit:
         lines.append(f"over budget: {spent:.2f} ms per frame, {limit:g} allowed")

@@ -100,6 +100,7 @@ class Session:
         current: Scores (classes,) of the last answer.
         end: Where the video was found to end, None if that was not seen.
         window_start: Where the window in work begins.
+        looked: Frames that the network was shown.
     """
 
     sample: Sample
@@ -110,8 +111,8 @@ class Session:
     current: np.ndarray[tuple[int], np.dtype[np.float32]] | None = None
     end: float | None = None
     window_start: float = 0.0
+    looked: int = 0
     _kept: dict[int, Any] = field(default_factory=dict)  # frames decoded but not yet looked at
-    _looked: int = 0
 
     def __post_init__(self) -> None:
         self._charged = ChargedSample(self.sample, self.ledger)
@@ -128,7 +129,7 @@ class Session:
         try:
             while start is not None:
                 start = yield from self._window(start)
-            if not self._looked:
+            if not self.looked:
                 raise MediaError(f"{self.info.name}: no frame could be decoded")
         finally:
             self.sample.close()
@@ -156,22 +157,23 @@ class Session:
                 break
             asked = True
             _check_inside(selection, window)
-            if selection.restart:
-                state, before = None, None
             clip = self._fetch(selection.times)
+            if selection.restart and len(clip):  # else what was seen before still counts
+                state = before = None
             clip, before, cut = self._until_cut(selection, clip, before, window)
+            stop = False
             if len(clip):
-                answer = plan.decide.eager or plan.every_step
-                reply = yield from self._look_at(clip, selection, state, answer)
+                reply = yield from self._look_at(clip, selection, state)
                 state = reply.state
                 stop = plan.decide.eager and self._stops(reply, budget)
                 if plan.every_step:
                     yield None
-                if stop:
-                    following = self._after_stop(window)
-                    break
             if cut is not None:
+                # However sure the verdict, it is on the shot that ends here.
                 following = shown = cut
+                break
+            if stop:
+                following = self._after_stop(window)
                 break
             if len(clip) < len(selection.times):
                 following = self._charged.next_time(selection.times[-1])
@@ -180,10 +182,7 @@ class Session:
                     break
                 following = window.end
         if state is not None:
-            if reply is None or reply.evidence is None:
-                reply = yield Ask(None, state, answer=True)
-                self._note(reply)
-            self._close(window, shown)
+            yield from self._close(window, shown, state, reply)
         return following
 
     @property
@@ -192,12 +191,12 @@ class Session:
         return max(1.0, 2.0 / self.plan.spec.frames_per_second)
 
     def _look_at(
-        self, clip: Clip, selection: Selection, state: State | None, answer: bool
+        self, clip: Clip, selection: Selection, state: State | None
     ) -> Generator[Ask | None, Reply, Reply]:
         plan = self.plan
         with self.ledger.stage("transform"):
             x_bcthw = views.to_views(clip.pixels, plan.spec, plan.device)
-        self._looked += len(clip)
+        self.looked += len(clip)
         self.steps.append(
             TraceStep(
                 time=clip.times[-1],
@@ -206,7 +205,7 @@ class Session:
                 fallback=selection.fallback,
             )
         )
-        reply = yield Ask(x_bcthw, state, answer)
+        reply = yield Ask(x_bcthw, state, plan.decide.eager or plan.every_step)
         if reply.evidence is not None:
             self._note(reply)
         if plan.on_look is not None:
@@ -228,7 +227,12 @@ class Session:
         self.steps[-1] = self.steps[-1].model_copy(update={"gate": verdict.gate})
         return isinstance(verdict, Stop)
 
-    def _close(self, window: Window, end: float) -> None:
+    def _close(
+        self, window: Window, end: float, state: State, reply: Reply | None
+    ) -> Generator[Ask | None, Reply, None]:
+        """Keep the scores of a window that is over; ask for them if nobody has yet."""
+        if reply is None or reply.evidence is None:
+            self._note((yield Ask(None, state, answer=True)))
         assert self.current is not None
         self.windows.append(WindowScores(window.start, end, self.current))
 
@@ -264,7 +268,11 @@ class Session:
         with self.ledger.stage("cuts"):
             signatures = signature(clip.pixels)
             moved = distances(signatures, before)
-        asked = selection.times
+        # A frame later than the time at its place: some are missing before it, and those that
+        # came cannot be told to have answered which time.
+        pairs = zip(clip.times, selection.times, strict=False)
+        whole = all(shown <= time + 1e-6 for shown, time in pairs)
+        asked = selection.times if whole else clip.times
         at = next(
             (
                 i
@@ -275,7 +283,7 @@ class Session:
         )
         if at is None:
             return clip, signatures[-1:], None
-        for i in range(at, len(clip)):
+        for i in range(at, len(clip) if whole else at):
             self._kept[_key(asked[i])] = (clip.times[i], clip.pixels[i])
         return Clip(clip.pixels[:at], clip.times[:at]), None, asked[at]
 
@@ -310,7 +318,7 @@ class Session:
         spent = Spent(
             macs_per_view=plan.macs_per_view,
             macs_per_answer=plan.macs_per_answer,
-            view_seconds=seconds / self._looked if self._looked else None,
+            view_seconds=seconds / self.looked if self.looked else None,
             decode_seconds=self.ledger.seconds("decode") / window.start if window.start else None,
         )
         return resolve(plan.budget, spent, self._source_rate, plan.window_seconds)

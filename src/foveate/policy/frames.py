@@ -36,7 +36,9 @@ class KeyframesFirst:
     """Key frames of the window first; the frames between are opened only while undecided.
 
     A key frame is decoded without its neighbours, so the first look costs a fraction of a full
-    one. If the verdict is to look again, the model begins anew on an even grid.
+    one. If the verdict is to look again, the model begins anew on an even grid. Where every frame
+    is a key frame nothing would be saved by taking them all: the first look is never larger than
+    half of the grid.
 
     Args:
         rate: Frames per second of the even grid.
@@ -52,16 +54,17 @@ class KeyframesFirst:
         self, sample: Sample, window: Window, memory: Any, budget: Budget
     ) -> tuple[Selection, Any]:
         """Key frames, then the grid; the memory is (grid frames, key frames) asked for."""
-        allowed = within(math.inf, budget) * (window.end - window.start)
+        length = window.end - window.start
+        allowed = within(math.inf, budget) * length
         if memory is None:
             keys = [t for t in sample.keyframes() if window.start <= t < window.end]
             if len(keys) >= self.least and allowed >= 1:
-                keys = thin(keys, allowed)
+                keys = thin(keys, min(allowed, max(self.least, self.rate * length / 2)))
                 return Selection(times=tuple(keys), dense=False), (0, len(keys))
             memory = (0, 0)
         done, spent = memory
-        left = (allowed - spent) / (window.end - window.start)
-        if spent and left * (window.end - window.start) < 1:
+        left = (allowed - spent) / length
+        if spent and left * length < 1:
             return Selection(), memory
         times = grid(window, min(self.rate, left))[done : done + self.chunk]
         restart = done == 0 and spent > 0

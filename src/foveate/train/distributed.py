@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 from collections.abc import Iterator
@@ -78,6 +79,9 @@ class Team:
 def team(device: str | None = None) -> Iterator[Team]:
     """Join the processes that torchrun started, if it did, for the length of a block.
 
+    They stay joined until the program ends: torchrun's meeting place works once per process, and
+    a script may train several times.
+
     Args:
         device: Where to compute; CUDA if there is one when None.
     """
@@ -89,11 +93,7 @@ def team(device: str | None = None) -> Iterator[Team]:
     if world == 1:
         yield Team(device=place)
         return
-    own = not dist.is_initialized()
-    if own:
+    if not dist.is_initialized():
         dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=_PATIENCE)
-    try:
-        yield Team(dist.get_rank(), dist.get_world_size(), place)
-    finally:
-        if own:
-            dist.destroy_process_group()
+        atexit.register(dist.destroy_process_group)
+    yield Team(dist.get_rank(), dist.get_world_size(), place)

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from foveate.core import FoveateError, MissingExtra
 
 COLUMNS = ("event", "epoch", "step", "lr", "loss", "grad_norm", "figures")
+_CURVES = ("lr", "loss", "grad_norm")
 
 
 class Log:
@@ -80,7 +81,7 @@ class Log:
         except OSError as error:
             raise FoveateError(f"log.jsonl: cannot be written ({error.strerror})") from None
         if self._board is not None:
-            numbers = {k: values[k] for k in ("lr", "loss", "grad_norm") if k in values}
+            numbers = {k: values[k] for k in _CURVES if values.get(k) is not None}
             for name, value in {**numbers, **(figures or {})}.items():
                 self._board.add_scalar(f"{values['event']}/{name}", value, values["step"])
 

@@ -151,7 +151,7 @@ def _reason(result: Result) -> str:
     if result.error is None:
         return ""
     # Messages begin with the name of the file, which stands right before.
-    message = result.error.message.removeprefix(f"{Path(result.source).name}: ")
+    message = result.error.message.removeprefix(f"{result.source}: ")
     return f": {parts.named(message)}"
 
 

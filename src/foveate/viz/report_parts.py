@@ -36,13 +36,13 @@ def facts(result: Result) -> str:
 
 
 def labels(scores: Sequence[Score]) -> str:
-    """The five best labels of the clip, with bars."""
+    """The best labels of the clip, with bars."""
     if not scores:
         return ""
     rows = "".join(
         f'<tr><th scope="row">{named(score.label)}</th>'
         f'<td class="gauge">{bar(score.score)}</td><td>{percent(score.score)}</td></tr>'
-        for score in scores[:5]
+        for score in scores
     )
     return (
         "<table><caption>Labels of the whole clip</caption>"

@@ -26,7 +26,6 @@ from foveate.viz.units import clock, count, macs, percent, seconds, share, si, s
 
 _HEIGHTS = "▁▂▃▄▅▆▇█"
 _BAR = 24
-_MOST_LABELS = 5
 _MOST_SEGMENTS = 20
 _ACCENT = "#4a86cf"
 
@@ -128,7 +127,7 @@ def _reason(result: Result) -> str:
 
 
 def _labels(result: Result, console: Console, plain: bool) -> None:
-    rows = [(visible(score.label), score.score) for score in result.labels[:_MOST_LABELS]]
+    rows = [(visible(score.label), score.score) for score in result.labels]
     room = max(8, console.width - _BAR - 16) if not plain else 60
     wide = max(cell_len(shorten(label, room)) for label, _ in rows)
     for label, score in rows:
