@@ -1,4 +1,4 @@
-"""`foveate data`: check a data set, make the rendered one."""
+"""`foveate data`: check a data set, make the rendered one, transcode videos."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from foveate.app.labelled import DataRequest
 from foveate.app.progress import bar
-from foveate.core import ConfigError
+from foveate.core import ConfigError, FoveateError, MediaError
 from foveate.core.config import nearest
 
 SETS = ("mocap15",)
+_VIDEO = (".mp4", ".m4v", ".mov")
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 
 
@@ -55,9 +56,7 @@ def make(
         guess = nearest(name, SETS)
         cure = f"did you mean {guess}?" if guess else f"there is: {', '.join(SETS)}"
         raise ConfigError(f"there is no data set {name!r} to make", cure)
-    found = _SIZE.fullmatch(size)
-    if found is None:
-        raise ConfigError(f"--size {size}: not understood", "say 320x240")
+    width, height = _size(size)
     from foveate.data.mocap import make as render
 
     with bar(float(clips)) as shown:
@@ -67,9 +66,68 @@ def make(
             seed,
             mode=mode,
             encoding=encoding,
-            size=(int(found[1]), int(found[2])),
+            size=(width, height),
             workers=min(workers, os.cpu_count() or 1),
             progress=lambda done, total: shown.update(float(done), f"{done} of {total} clips"),
         )
     print(f"{out}: {clips} rendered clips; answers in clips.csv and truth/", file=sys.stderr)
     return 0
+
+
+def transcode(source: Path, out: Path, gop: int, codec: str, size: str | None) -> int:
+    """Transcode a video or a folder of them, folder by folder; exit code 1 if any failed.
+
+    What is there already is kept, so that a run that was interrupted goes on.
+
+    Raises:
+        ConfigError: An unknown codec, length or size.
+    """
+    from foveate.media.encode import with_vectors
+    from foveate.media.transcode import transcode as write
+
+    encoding = with_vectors(codec, gop)
+    shape = _size(size) if size else None
+    pairs = _targets(source, out)
+    failures = written = 0
+    with bar(float(len(pairs))) as shown:
+        for done, (path, target) in enumerate(pairs, start=1):
+            try:
+                if not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    write(path, target, encoding, size=shape)
+                    written += 1
+            except (FoveateError, OSError) as error:
+                failures += 1
+                print(f"foveate: {error}", file=sys.stderr)
+            shown.update(float(done), f"{done} of {len(pairs)} videos")
+    kept = len(pairs) - failures - written
+    print(f"{out}: {written} written, {kept} were there, {failures} failed", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _targets(source: Path, out: Path) -> list[tuple[Path, Path]]:
+    """Which file becomes which; a folder keeps its shape, two files never share a name."""
+    from foveate.media import find_media
+
+    if not source.is_dir():
+        as_file = out.suffix.lower() in _VIDEO and not out.is_dir()
+        return [(source, out if as_file else out / f"{source.stem}.mp4")]
+    found = find_media(source)
+    if not found:
+        raise MediaError(f"{source}: no video files in this folder")
+    taken: set[Path] = set()
+    pairs = []
+    for path in found:
+        target = out / path.relative_to(source).with_suffix(".mp4")
+        if target in taken:
+            target = target.with_name(f"{path.name}.mp4")
+        taken.add(target)
+        pairs.append((path, target))
+    return pairs
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = _SIZE.fullmatch(text)
+    if found is None or "0" in (found[1], found[2]):
+        raise ConfigError(f"--size {text}: not understood", "say 320x240")
+    return int(found[1]), int(found[2])

@@ -10,7 +10,8 @@ import typer
 from foveate.app.guard import guard
 
 data_app = typer.Typer(
-    help="Labelled videos: check a data set, make a rendered one.", no_args_is_help=True
+    help="Labelled videos: check a data set, make a rendered one, transcode.",
+    no_args_is_help=True,
 )
 
 Data = Annotated[
@@ -94,6 +95,22 @@ def data_make(
     from foveate.app.data import make
 
     guard(lambda: make(name, out, clips, seed, mode, encoding, size, workers))
+
+
+@data_app.command("transcode")
+def data_transcode(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A video, or a folder of them.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder, or an MP4 for one video.")],
+    gop: Annotated[int, typer.Option("--gop", help="Frames from key frame to key frame.")] = 12,
+    codec: Annotated[str, typer.Option("--codec", help="h264 or mpeg4.")] = "h264",
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="WxH", help="Of the pictures; default: kept.")
+    ] = None,
+) -> None:
+    """Encode videos so that their motion vectors can be read: one reference, no B-frames."""
+    from foveate.app.data import transcode
+
+    guard(lambda: transcode(source, out, gop, codec, size))
 
 
 def train(
