@@ -165,7 +165,8 @@ def _write(
     with av.open(file, "w", format="mp4") as container:
         stream = _add_pictures(container, first.shape[1], first.shape[0], clock, encoding)
         blocks = None if sound is None else _add_sound(container, sound, sound_rate)
-        for count, frame in enumerate(_chain(first, pictures), start=1):
+        for frame in _chain(first, pictures):
+            count += 1
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
             picture.pts, picture.time_base = clock.next(), clock.base
             container.mux(stream.encode(picture))

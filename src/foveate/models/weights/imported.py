@@ -99,7 +99,7 @@ def import_file(
     else:
         network = from_arrays(system, arrays, **settings)
     if not network.arch:
-        raise ModelError(f"{system}: a network of images; it serves as a backbone only")
+        raise ModelError(f"{system}: these networks answer for no video by themselves")
     model: Any = network.model
     count = int(model.classifier.out_features)
     if labels is not None and len(labels) != count:

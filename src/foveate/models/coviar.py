@@ -1,0 +1,379 @@
+"""CoViAR: three networks on what a video file holds, and classifiers inside them.
+
+Source: Wu et al., "Compressed Video Action Recognition", CVPR 2018 (arXiv 1712.00636): an I-frame
+network on RGB, a motion-vector network on accumulated vectors, a residual network on accumulated
+residuals; each sees one picture of every segment, and the logits of segments are averaged. The
+internal classifiers are those of Soufleri et al. (arXiv 2407.02713) and a light form.
+
+A network is ``coviar:BACKBONE`` over any timm backbone whose modules run one after the other. Its
+stages are executed one by one, so that leaving at a stage leaves the rest undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from foveate.core.errors import ModelError
+from foveate.models import backbones
+from foveate.models.clip import ClipModel
+from foveate.models.registry import register
+
+Modality = Literal["iframe", "mv", "residual"]
+Style = Literal["paper", "light"]
+
+MODALITIES: tuple[Modality, ...] = ("iframe", "mv", "residual")
+CHANNELS: dict[Modality, int] = {"iframe": 3, "mv": 2, "residual": 3}
+FUSION: dict[Modality, float] = {"iframe": 2.0, "mv": 1.0, "residual": 1.0}
+
+# Backbones by modality: those of the PKD release (CoViAR's own I-frame network is a ResNet-152),
+# and a set that a CPU trains in minutes.
+SETS: dict[str, dict[Modality, str]] = {
+    "published": {"iframe": "resnet50", "mv": "resnet18", "residual": "resnet18"},
+    "tiny": {
+        "iframe": "mobilenetv3_small_100",
+        "mv": "mobilenetv3_small_050",
+        "residual": "mobilenetv3_small_050",
+    },
+}
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_RANGE = 20.0  # pixels of accumulated motion that the vector network tells apart
+_LIGHT = 128  # channels of a light head
+# Heads of the release by (channels in, kernel): channels out. The 7x7 kernel of ResNet-18's first
+# head keeps padding 1, so its map shrinks from 56 to 52.
+_RELEASED = {256: {"layer1": 64}, 512: {"layer2": 256}}
+
+
+class CompressedNet(ClipModel):
+    """One of the three networks: segments of one modality to logits.
+
+    Args:
+        modality: ``iframe``, ``mv`` (2 channels, x then y) or ``residual``.
+        backbone: Name of a 2D network; see ``backbones.build``.
+        num_classes: Outputs of the classifier.
+        dropout: Probability of dropping a feature before the classifier, in training.
+        pretrained: Fill the backbone with the weights that its name stands for.
+
+    Raises:
+        ModelError: Unknown modality or backbone.
+    """
+
+    def __init__(
+        self,
+        modality: Modality = "iframe",
+        backbone: str = "resnet18",
+        num_classes: int = 101,
+        dropout: float = 0.0,
+        pretrained: bool = False,
+    ) -> None:
+        if modality not in MODALITIES:
+            known = ", ".join(MODALITIES)
+            raise ModelError(f"there is no modality {modality!r}", f"one of: {known}")
+        channels = CHANNELS[modality]
+        settings = {} if channels == 3 else {"in_chans": channels}
+        network = backbones.build(backbone, pretrained, **settings)
+        super().__init__(backbones.width_of(network), num_classes, dropout)
+        self.modality: Modality = modality
+        self.backbone = network
+        # The release normalises what is no image by a BatchNorm in front of the network.
+        self.data_bn = None if modality == "iframe" else nn.BatchNorm2d(channels)
+        self._pieces: list[tuple[str, list[nn.Module]]] | None = None
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features (B, T, C) of every segment of (B, channels, T, H, W)."""
+        return self._pooled(self.backbone(self.enter(x)), x)
+
+    def enter(self, x: torch.Tensor) -> torch.Tensor:
+        """Segments (B, channels, T, H, W) as normalised images (B·T, channels, H, W).
+
+        Raises:
+            ModelError: The clip has another shape.
+        """
+        channels = CHANNELS[self.modality]
+        if x.ndim != 5 or x.shape[1] != channels or 0 in x.shape:
+            raise ModelError(
+                f"{self.modality} segments have the shape (B, {channels}, T, H, W), "
+                f"not {tuple(x.shape)}"
+            )
+        images = x.transpose(1, 2).flatten(0, 1)
+        if self.data_bn is not None:
+            images = self.data_bn(images)
+        return images
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the stages of the backbone, in the order in which they run; the last is all."""
+        if self._pieces is None:
+            self._pieces = _pieces_of(self.backbone, CHANNELS[self.modality])
+        return [name for name, _ in self._pieces]
+
+    def run_stages(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """Run stage after stage, each only when it is asked for.
+
+        Yields:
+            Name and map (B·T, C, h, w) of every stage; last ``""`` and features (B, T, C).
+        """
+        names = self.stages
+        assert self._pieces is not None
+        maps = self.enter(x)
+        for name, modules in self._pieces:
+            for module in modules:
+                maps = module(maps)
+            if name != names[-1]:
+                yield name, maps
+        yield "", self._pooled(maps, x)
+
+    def _pooled(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return features.unflatten(0, (x.shape[0], -1))
+
+
+def _pieces_of(backbone: nn.Module, channels: int) -> list[tuple[str, list[nn.Module]]]:
+    """Cut a backbone into stages and make sure that running them in turn is running it.
+
+    A stage ends with each child of a ``blocks`` or ``stages`` sequence, or with each child that
+    is a sequence or a stage itself (``layer1``); what comes before belongs to the first one.
+
+    Raises:
+        ModelError: The backbone does more than run its modules one after the other.
+    """
+    flat: list[tuple[str, nn.Module, bool]] = []
+    for name, child in backbone.named_children():
+        if name in ("blocks", "stages") and isinstance(child, nn.Sequential):
+            flat += [(f"{name}.{at}", part, True) for at, part in child.named_children()]
+        else:
+            chain = isinstance(child, nn.Sequential) and len(child) > 0
+            flat.append((name, child, chain or type(child).__name__.endswith("Stage")))
+    pieces: list[tuple[str, list[nn.Module]]] = []
+    modules: list[nn.Module] = []
+    for name, module, ends in flat:
+        modules.append(module)
+        if ends and not name.startswith(("conv", "stem")):
+            pieces.append((name, modules))
+            modules = []
+    pieces.append(("final", modules))
+    modes = [(module, module.training) for module in backbone.modules()]
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            some = next(backbone.parameters())
+            probe = torch.randn(1, channels, 64, 64, device=some.device, dtype=some.dtype)
+            found = probe
+            for _, parts in pieces:
+                for part in parts:
+                    found = part(found)
+            same = torch.allclose(found, backbone(probe), rtol=1e-3, atol=1e-4)
+    except (RuntimeError, TypeError, ValueError, AssertionError):
+        same = False
+    finally:
+        for module, training in modes:
+            module.training = training
+    if not same or len(pieces) < 2:
+        raise ModelError(
+            f"{type(backbone).__name__} cannot be run stage by stage",
+            "use a ResNet, RegNet, EfficientNet or MobileNet",
+        )
+    return pieces
+
+
+class InternalClassifier(nn.Module):
+    """A classifier on the map of a stage.
+
+    ``paper`` is the release's: convolution without bias, BatchNorm, pooling to 4x4, linear, no
+    activation. ``light`` is 1x1 convolution to 128, BatchNorm, ReLU, global pooling, linear.
+
+    Args:
+        channels: Of the map.
+        num_classes: Outputs.
+        style: ``paper`` or ``light``.
+        width: Channels behind the convolution of the paper's form; those of the map if None.
+        kernel: Of the paper's form; the padding is always 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        style: Style = "light",
+        width: int | None = None,
+        kernel: int = 3,
+    ) -> None:
+        super().__init__()
+        if style not in ("paper", "light"):
+            raise ModelError(f"there is no head {style!r}", "one of: paper, light")
+        paper = style == "paper"
+        width = (width or channels) if paper else _LIGHT
+        side = 4 if paper else 1
+        convolution = (
+            nn.Conv2d(channels, width, kernel, padding=1, bias=False)
+            if paper
+            else nn.Conv2d(channels, width, 1, bias=False)
+        )
+        layers: list[nn.Module] = [convolution, nn.BatchNorm2d(width)]
+        self.maps = nn.Sequential(*layers, *([] if paper else [nn.ReLU()]))
+        self.pool = nn.AdaptiveAvgPool2d(side)
+        self.classifier = nn.Linear(width * side * side, num_classes)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Maps (N, C, h, w) to logits (N, classes)."""
+        logits: torch.Tensor = self.classifier(self.pool(self.maps(maps)).flatten(1))
+        return logits
+
+
+def released_head(backbone: str, stage: str, channels: int) -> tuple[int, int]:
+    """Width and kernel of the release's head at a stage; 3x3 of the map's width elsewhere."""
+    if backbone.startswith("resnet50"):
+        return _RELEASED.get(channels, {}).get(stage, channels), 3
+    return channels, 7 if backbone.startswith("resnet18") and stage == "layer1" else 3
+
+
+class ExitNetwork(nn.Module):
+    """One network with internal classifiers; exits are computed only as far as they are taken.
+
+    The backbone is frozen for its heads: it stays in evaluation mode whatever `train` says, so
+    that its statistics stand still too, and no gradient enters it.
+
+    Args:
+        network: Its own classifier is the last exit.
+        stages: Names of the stages with a head, out of `network.stages`; None: all but the last
+            two, which are the last maps and their pooling.
+        style: Of the heads.
+        backbone: Name of the backbone, for the shapes of the release's heads.
+
+    Raises:
+        ModelError: There is no such stage.
+    """
+
+    def __init__(
+        self,
+        network: CompressedNet,
+        stages: Sequence[str] | None = None,
+        style: Style = "light",
+        backbone: str = "",
+    ) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        inner = network.stages[:-1]
+        chosen = list(inner[:-1] if stages is None else stages)
+        for stage in chosen:
+            if stage not in inner:
+                raise ModelError(f"there is no stage {stage!r}", f"one of: {', '.join(inner)}")
+        widths = self._widths(64)
+        self.heads = nn.ModuleDict()
+        for stage in sorted(chosen, key=inner.index):
+            width, kernel = released_head(backbone, stage, widths[stage])
+            head = InternalClassifier(widths[stage], network.num_classes, style, width, kernel)
+            self.heads[stage.replace(".", "_")] = head
+
+    @property
+    def exits(self) -> list[str]:
+        """Names of the exits, first to last; the last is ``final``."""
+        return [*self.heads, "final"]
+
+    def train(self, mode: bool = True) -> ExitNetwork:
+        """Heads learn, the network under them does not."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def maps(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """What each exit's head takes, stage after stage, without gradients.
+
+        Yields:
+            Name of the exit and its map (B·T, C, h, w); last ``final`` and features (B, T, C).
+        """
+        stages = self.network.run_stages(x)
+        while True:
+            with torch.no_grad():  # not around a yield: it would reach into the caller
+                found = next(stages, None)
+            if found is None:
+                return
+            name = found[0].replace(".", "_") or "final"
+            if name in self.heads or name == "final":
+                yield name, found[1]
+
+    def segment_logits(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """Logits (B, T, classes) of exit after exit; later stages run only when asked for."""
+        for name, maps in self.maps(x):
+            if name == "final":
+                yield name, self.network.classify(maps)
+            else:
+                yield name, self.heads[name](maps).unflatten(0, (x.shape[0], -1))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Logits (B, classes) of all exits: the mean over segments."""
+        return {name: logits.mean(1) for name, logits in self.segment_logits(x)}
+
+    @torch.no_grad()
+    def _widths(self, side: int) -> dict[str, int]:
+        channels = CHANNELS[self.network.modality]
+        some: Any = next(self.network.parameters())
+        x = torch.zeros(1, channels, 1, side, side, device=some.device, dtype=some.dtype)
+        return {name: maps.shape[1] for name, maps in self.network.run_stages(x) if name}
+
+
+def fuse(logits: dict[Modality, torch.Tensor]) -> torch.Tensor:
+    """CoViAR's late fusion of logits (B, classes): I-frame 2, motion vectors 1, residual 1."""
+    return torch.stack([FUSION[name] * value for name, value in logits.items()]).sum(0)
+
+
+def normalise(modality: Modality, x: torch.Tensor) -> torch.Tensor:
+    """What the networks of the release are fed.
+
+    Vectors: to whole numbers with 20 pixels at the ends of 0..255, then to -.5...5. Residuals:
+    moved by 128, clipped, then to -.5...5, divided by ImageNet's deviation. I-frames: ImageNet's
+    mean and deviation (release, as described in 1712.00636 and its code).
+
+    Args:
+        modality: What ``x`` is.
+        x: (..., channels, H, W): RGB 0..255, residuals -255..255, or motion in pixels.
+    """
+    x = x.float()
+    if modality == "mv":
+        return (x * (127.5 / _RANGE) + 128).clamp(0, 255).floor() / 255 - 0.5
+    std = x.new_tensor(_STD)[:, None, None]
+    if modality == "residual":
+        return ((x + 128).clamp(0, 255) / 255 - 0.5) / std
+    return (x / 255 - x.new_tensor(_MEAN)[:, None, None]) / std
+
+
+def mirrored(modality: Modality, x: torch.Tensor) -> torch.Tensor:
+    """The mirror image of (..., channels, H, W) before `normalise`: motion changes its x too."""
+    flipped = x.flip(-1)
+    if modality != "mv":
+        return flipped
+    return torch.stack([-flipped[..., 0, :, :], flipped[..., 1, :, :]], -3)
+
+
+def square(x: torch.Tensor, size: int) -> torch.Tensor:
+    """The centre square of (N, channels, H, W), scaled so that it has ``size`` pixels a side.
+
+    Motion keeps its values: they stay in pixels of the coded picture.
+    """
+    height, width = x.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    cut = x[..., top : top + side, left : left + side].float()
+    return functional.interpolate(
+        cut, (size, size), mode="bilinear", align_corners=False, antialias=side > size
+    )
+
+
+@register(
+    "coviar",
+    tiny={"num_classes": 7, "backbone": "test_resnet", "modality": "residual"},
+    tiny_input=(2, 3, 3, 32, 40),
+)
+def coviar(
+    num_classes: int = 101,
+    dropout: float = 0.0,
+    backbone: str = "resnet18",
+    modality: Modality = "iframe",
+    pretrained: bool = False,
+) -> CompressedNet:
+    """Build one of CoViAR's networks over a 2D backbone."""
+    return CompressedNet(modality, backbone, num_classes, dropout, pretrained)
