@@ -129,7 +129,8 @@ class CompressedNet(ClipModel):
         yield "", self._pooled(maps, x)
 
     def _pooled(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return features.unflatten(0, (x.shape[0], -1))
+        found: torch.Tensor = features.unflatten(0, (x.shape[0], -1))
+        return found
 
 
 def _pieces_of(backbone: nn.Module, channels: int) -> list[tuple[str, list[nn.Module]]]:

@@ -1,0 +1,240 @@
+"""Weighted fusion of exits, their calibration, and when to stop.
+
+Source: WISE of Soufleri et al. (arXiv 2407.02713): for every number of exits taken so far a vector
+of weights over their logits, fitted for cross-entropy with an L1 penalty. The release fits them on
+the training set, on which the last exits are always right; here they belong on a calibration split
+that no network has seen. The problem is convex, so it is solved instead of trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from foveate.core import ConfigError
+
+_STEPS = 2000
+_TOLERANCE = 1e-9
+
+
+def fit_weights(
+    logits: Tensor, labels: Tensor, *, l1: float = 0.0, nonnegative: bool = True
+) -> Tensor:
+    """Weights over exits that minimise cross-entropy of the weighted sum plus ``l1 * |w|``.
+
+    Proximal gradient descent with backtracking, from the best single exit on: the objective only
+    falls, so the result is never worse than any exit alone. One exit is left as it is.
+
+    Args:
+        logits: (N, exits, classes) on a calibration split.
+        labels: (N,) class indices.
+        l1: Of the penalty.
+        nonnegative: No weight below zero.
+
+    Returns:
+        (exits,) float64.
+
+    Raises:
+        ConfigError: Nothing to fit on, or shapes that do not belong together.
+    """
+    _check(logits, labels)
+    exits = logits.shape[1]
+    if exits == 1:
+        return torch.ones(1, dtype=torch.float64)
+    z = logits.double()
+
+    def loss(w: Tensor) -> Tensor:
+        return functional.cross_entropy(torch.einsum("nec,e->nc", z, w), labels)
+
+    singles = torch.eye(exits, dtype=torch.float64)
+    w = min(singles, key=lambda one: float(loss(one))).clone()
+    value, step = float(loss(w)), 1.0
+    for _ in range(_STEPS):
+        w.requires_grad_(True)
+        (slope,) = torch.autograd.grad(loss(w), w)
+        w = w.detach()
+        while True:
+            new = _shrink(w - step * slope, step * l1, nonnegative)
+            moved = new - w
+            bound = value + float(slope @ moved) + float(moved @ moved) / (2 * step)
+            reached = float(loss(new))
+            if reached <= bound + 1e-12 or step < 1e-12:
+                break
+            step /= 2
+        gain = value + l1 * float(w.abs().sum()) - reached - l1 * float(new.abs().sum())
+        if gain <= _TOLERANCE:
+            break
+        w, value, step = new, reached, step * 2
+    fitted: Tensor = w.detach()
+    return fitted
+
+
+def _shrink(w: Tensor, by: float, nonnegative: bool) -> Tensor:
+    """The proximal map of the penalty: towards zero by an amount, and never across."""
+    if nonnegative:
+        return (w - by).clamp(min=0)
+    return w.sign() * (w.abs() - by).clamp(min=0)
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature that minimises cross-entropy (Guo et al., arXiv 1706.04599).
+
+    Args:
+        logits: (N, classes).
+        labels: (N,).
+    """
+    _check(logits.unsqueeze(1), labels)
+    z = logits.double()
+
+    def loss(log_scale: float) -> float:
+        return float(functional.cross_entropy(z * 10**log_scale, labels))
+
+    # Convex in the scale, so it has one valley in its logarithm too.
+    low, high = -4.0, 2.0
+    for _ in range(80):
+        first, second = low + (high - low) / 3, high - (high - low) / 3
+        if loss(first) <= loss(second):
+            high = second
+        else:
+            low = first
+    return float(10 ** -((low + high) / 2))
+
+
+@dataclass(frozen=True)
+class Wise:
+    """How the exits taken so far are joined.
+
+    Attributes:
+        exits: Names, in the order in which they are taken.
+        weights: For one exit, two, and so on: as many weights as exits.
+        temperatures: One per number of exits.
+    """
+
+    exits: tuple[str, ...]
+    weights: tuple[tuple[float, ...], ...]
+    temperatures: tuple[float, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        exits: Sequence[str],
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        l1: float = 0.0,
+        nonnegative: bool = True,
+    ) -> Wise:
+        """Fit weights and temperature of every prefix.
+
+        Args:
+            exits: Names, in the order in which they are taken.
+            logits: (N, exits, classes) on a calibration split.
+            labels: (N,).
+            l1: Of the penalty.
+            nonnegative: No weight below zero.
+
+        Raises:
+            ConfigError: Shapes that do not belong together.
+        """
+        if logits.ndim != 3 or logits.shape[1] != len(exits):
+            raise ConfigError(f"{len(exits)} exits, but logits of shape {tuple(logits.shape)}")
+        weights, temperatures = [], []
+        for count in range(1, len(exits) + 1):
+            part = logits[:, :count]
+            w = fit_weights(part, labels, l1=l1, nonnegative=nonnegative)
+            weights.append(tuple(w.tolist()))
+            fused = torch.einsum("nec,e->nc", part.double(), w)
+            temperatures.append(fit_temperature(fused, labels))
+        return cls(tuple(exits), tuple(weights), tuple(temperatures))
+
+    def fused(self, logits: Tensor) -> Tensor:
+        """Logits (N, classes) out of those of the exits taken so far, (N, count, classes)."""
+        weights = logits.new_tensor(self.weights[logits.shape[1] - 1])
+        return torch.einsum("nec,e->nc", logits, weights)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Calibrated (N, classes) out of those of the exits taken so far, (N, count, classes)."""
+        return (self.fused(logits) / self.temperatures[logits.shape[1] - 1]).softmax(-1)
+
+    def confidences(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Highest probability and its class after each exit, both (N, exits)."""
+        counts = range(1, len(self.exits) + 1)
+        best = [self.probabilities(logits[:, :count]).max(-1) for count in counts]
+        return torch.stack([b.values for b in best], 1), torch.stack([b.indices for b in best], 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a run's folder."""
+        return {
+            "exits": list(self.exits),
+            "weights": [list(row) for row in self.weights],
+            "temperatures": list(self.temperatures),
+        }
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Wise:
+        """What `to_json` gave.
+
+        Raises:
+            ConfigError: It is something else.
+        """
+        try:
+            weights = tuple(tuple(map(float, row)) for row in saved["weights"])
+            found = cls(tuple(saved["exits"]), weights, tuple(map(float, saved["temperatures"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"these are no fusion weights ({error})") from None
+        counts = list(range(1, len(found.exits) + 1))
+        if [len(row) for row in weights] != counts or len(found.temperatures) != len(counts):
+            raise ConfigError("fusion weights of the wrong length")
+        return found
+
+
+def exits_taken(confidences: Tensor, threshold: float) -> Tensor:
+    """(N,) number of the first exit whose confidence (N, exits) is above it, else the last."""
+    sure = confidences > threshold
+    sure[:, -1] = True
+    return sure.int().argmax(1)
+
+
+def threshold_for(confidences: Tensor, costs: Sequence[float], budget: float) -> float:
+    """The highest threshold with which the mean cost stays within a budget.
+
+    Every sample is charged for all that ran until its exit, whether it was right or wrong.
+
+    Args:
+        confidences: (N, exits) after each exit, on a calibration split.
+        costs: Of stopping at each exit, all that ran before included; ascending.
+        budget: Mean cost of a sample.
+
+    Raises:
+        ConfigError: Even stopping always at the first exit costs more.
+    """
+    charged = torch.as_tensor(costs, dtype=torch.float64)
+    if len(charged) != confidences.shape[1] or (charged.diff() < 0).any():
+        raise ConfigError("one cost per exit, none lower than the one before")
+    if float(charged[0]) > budget:
+        raise ConfigError(
+            f"the budget of {budget:g} is less than the first exit costs ({float(charged[0]):g})"
+        )
+    # The mean cost only changes where a threshold passes some confidence.
+    known: list[float] = [-1.0, *torch.unique(confidences[:, :-1]).tolist()]
+    low, high = 0, len(known) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        cost = charged[exits_taken(confidences, known[middle])].mean()
+        low, high = (middle, high) if float(cost) <= budget else (low, middle - 1)
+    return known[low]
+
+
+def _check(logits: Tensor, labels: Tensor) -> None:
+    if logits.ndim != 3 or labels.shape != logits.shape[:1] or 0 in logits.shape:
+        raise ConfigError(
+            f"logits of shape {tuple(logits.shape)} and labels of shape {tuple(labels.shape)}",
+            "give (N, exits, classes) and (N,)",
+        )
+    if not logits.isfinite().all():
+        raise ConfigError("logits that are not finite cannot be fused")
