@@ -1,8 +1,9 @@
 """Kills a training again and again and checks that it ends as if nothing had happened.
 
-A small run is killed with SIGKILL at random moments and inside saves (half a file written, file
-written but not renamed, renamed but the folder not yet on the disk), resumed each time, and left to
-end. Weights, optimiser, log and random states must then be those of the unbroken run, bit by bit.
+A small run over encoded clips (real loader, drawn windows, crops, flips, mixup, dropout, EMA) is
+killed with SIGKILL at random moments and inside saves (half a file written, file written but not
+renamed, renamed but the folder not yet on the disk), resumed each time, and left to end. Weights,
+optimiser, log and random states must then be those of the unbroken run, bit by bit.
 
 Run: ``python benchmarks/resume.py [--kills N] [--seed S] [--json PATH]``. POSIX only (it forks).
 """
@@ -18,7 +19,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+from foveate.data import Dataset
+from foveate.data.transforms import Augment
 from foveate.evaluate.results import write_result
 from foveate.models.weights import run as run_folder
 from foveate.train.checkpoint import Checkpoints
@@ -37,29 +41,27 @@ KILLS_PER_RUN = 4
 WORKERS = (0, 2)
 
 
-def main_of_child(folder: Path, workers: int, before: Callable[[], None] | None) -> None:
+def main_of_child(
+    folder: Path, data: Dataset, workers: int, before: Callable[[], None] | None
+) -> None:
     """Train in this process, from the start or from where it was killed."""
     torch.set_num_threads(1)
     tiny_motion.enter()
-    clips = tiny_motion.Clips()
     if before is not None:
         before()
-    fit(
-        tiny_motion.config(save_every=2),
-        clips,  # type: ignore[arg-type]
-        folder,
-        resume=(folder / "training.json").is_file(),
-        source=clips.source(8, loading=workers),
-    )
+    config = tiny_motion.config(save_every=2, augment="light", workers=workers)
+    fit(config, data, folder, resume=(folder / "training.json").is_file())
 
 
-def child(folder: Path, workers: int, before: Callable[[], None] | None = None) -> int:
+def child(
+    folder: Path, data: Dataset, workers: int, before: Callable[[], None] | None = None
+) -> int:
     """Start a training; its process number."""
     number = os.fork()
     if number:
         return number
     try:
-        main_of_child(folder, workers, before)
+        main_of_child(folder, data, workers, before)
         os._exit(0)
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -99,23 +101,25 @@ def killer(save: int, phase: str) -> Callable[[], None]:
 
 
 def finish(number: int) -> bool:
-    """Wait for a process; whether it ended by itself and well."""
+    """Wait for a process; whether it came to its end. An error of its own ends everything."""
     _, status = os.waitpid(number, 0)
-    return os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise SystemExit("a training failed by itself, not by a kill")
+    return os.WIFEXITED(status)
 
 
 def broken_run(
-    folder: Path, workers: int, kills: int, seconds: float, dice: random.Random
+    folder: Path, data: Dataset, workers: int, kills: int, seconds: float, dice: random.Random
 ) -> list[dict[str, Any]]:
     """One run with that many kills; how each of them fell."""
     deaths: list[dict[str, Any]] = []
     while len(deaths) < kills:
         if dice.random() < 0.5:
             save, phase = dice.randint(1, 3), dice.choice(PHASES)
-            number, how = child(folder, workers, killer(save, phase)), f"save {phase}"
+            number, how = child(folder, data, workers, killer(save, phase)), f"save {phase}"
             killed = not finish(number)
         else:
-            number, how = child(folder, workers), "time"
+            number, how = child(folder, data, workers), "time"
             time.sleep(dice.uniform(0.0, seconds))
             os.kill(number, signal.SIGKILL)
             killed = not finish(number)
@@ -124,7 +128,7 @@ def broken_run(
         if not killed:
             break  # it was done before the blow fell: nothing is left to kill
         deaths.append({"how": how, "log_rows": step})
-    if not finish(child(folder, workers)):
+    if not finish(child(folder, data, workers)):
         raise SystemExit(f"a run could not be resumed after {deaths}")
     return deaths
 
@@ -142,24 +146,26 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     }
 
 
-def measure(kills: int, seed: int, folder: Path) -> dict[str, Any]:
+def measure(kills: int, seed: int, folder: Path, counts: Sequence[int] = WORKERS) -> dict[str, Any]:
     """Kill until there were `kills` deaths for each number of workers; compare every run.
 
     Returns:
         ``kills``, ``runs``, ``equal`` (runs that ended with the same bits), ``in_save``,
         ``different`` (what differed, empty if nothing did), ``by`` (kinds of death).
     """
-    # torch loads these on the first step; the children get them with the fork.
-
+    # What the first step would load is loaded here once, and the children get it with the fork.
+    import_module("torch._dynamo")
+    Augment(tiny_motion.config().size or 16)
+    data = tiny_motion.on_disk(folder / "clips")
     dice = random.Random(seed)
     unbroken: dict[int, dict[str, Any]] = {}
     deaths: list[dict[str, Any]] = []
     runs = equal = 0
     different: list[str] = []
-    for workers in WORKERS:
+    for workers in counts:
         whole = folder / f"whole-{workers}"
         started = time.perf_counter()
-        if not finish(child(whole, workers)):
+        if not finish(child(whole, data, workers)):
             raise SystemExit("the unbroken run failed")
         seconds = time.perf_counter() - started
         unbroken[workers] = fingerprint(whole)
@@ -168,14 +174,16 @@ def measure(kills: int, seed: int, folder: Path) -> dict[str, Any]:
             runs += 1
             broken = folder / f"broken-{runs}"
             wanted = min(KILLS_PER_RUN, kills - (len(deaths) - had))
-            deaths += broken_run(broken, workers, wanted, seconds, dice)
+            deaths += broken_run(broken, data, workers, wanted, seconds, dice)
             found = fingerprint(broken)
             differ = [k for k, v in unbroken[workers].items() if found[k] != v]
             different += [f"run {runs}, {workers} workers: {name}" for name in differ]
             equal += not differ
             shutil.rmtree(broken)
-    first, second = (unbroken[workers] for workers in WORKERS)
-    different += [f"workers: {k}" for k in ("weights", "log.jsonl") if first[k] != second[k]]
+    first = unbroken[counts[0]]
+    for workers, found in unbroken.items():
+        differ = [k for k in ("weights", "log.jsonl") if found[k] != first[k]]
+        different += [f"{workers} workers against {counts[0]}: {name}" for name in differ]
     kinds = [death["how"] for death in deaths]
     return {
         "kills": len(deaths),
@@ -204,9 +212,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(json.dumps(result, indent=1))
     if options.json:
         protocol = (
-            "tiny MoViNet, 9 steps, AdamW, EMA, mixup, dropout, checkpoint every 2 steps; SIGKILL "
-            "at random moments and in four phases of a save; 0 and 2 loading processes; weights, "
-            "optimiser, log and random states compared bit by bit with the unbroken run"
+            "tiny MoViNet on 24 encoded clips, 9 steps, AdamW, EMA, mixup, dropout, drawn windows, "
+            "crops and flips, checkpoint every 2 steps; SIGKILL at random moments and in four "
+            "phases of a save; 0 and 2 loading processes; weights, optimiser, log and random "
+            "states compared bit by bit with the unbroken run"
         )
         write_result(
             options.json, "exact resume", protocol, result["kills"], [options.seed], result

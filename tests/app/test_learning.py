@@ -219,7 +219,7 @@ def test_interrupted_and_resumed_as_a_user_does(videos, published, tmp_path) -> 
                *QUICK, "--set", "size=32", "--set", "frames=3", "--set", "rate=5",
                "--set", "epochs=400", "--set", "batch=4"]  # fmt: skip
     child = subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True)
-    for _ in range(600):
+    for _ in range(2400):
         if (out / "log.jsonl").is_file() and (out / "log.jsonl").stat().st_size > 300:
             break
         time.sleep(0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from foveate.models.weights.builtin import WEIGHTS, built_in
 from foveate.models.weights.resolve import cache_folder, find_local, locate
 from foveate.models.weights.resolve import verify as verify_all
 from foveate.models.weights.table import ENTRIES, find
@@ -11,8 +12,20 @@ from foveate.models.weights.table import ENTRIES, find
 
 def list_all() -> int:
     """Print every set of weights, whose it is, and where it lies on this machine."""
+    from foveate.models.weights.run import read_run
     from foveate.viz.units import size
 
+    for name, folder in built_in().items():
+        card = read_run(folder)
+        print(name)
+        for field, text in (
+            ("file", f"{WEIGHTS}, {size(card.size)}, {card.licence or 'no licence stated'}"),
+            ("classes", ", ".join(card.classes)),
+            ("accuracy", card.protocol),
+            ("note", card.notice),
+            ("here", f"{folder} (comes with the package)"),
+        ):
+            print(f"  {field:<9} {text}")
     for entry in ENTRIES:
         copies = [found for found in find_local(entry.file) if found.ok]
         where = str(copies[0].path) if copies else f"not here (foveate weights fetch {entry.name})"
@@ -36,7 +49,12 @@ def fetch(names: list[str], offline: bool) -> int:
     """
     from foveate.app.progress import bar, download
 
-    entries = list(ENTRIES) if names == ["all"] else [find(name) for name in names]
+    here = built_in()
+    for name in names:
+        if name in here:
+            print(f"{name}: {here[name]} (comes with the package)")
+    wanted = [name for name in names if name not in here]
+    entries = list(ENTRIES) if wanted == ["all"] else [find(name) for name in wanted]
     for entry in entries:
         for file in (entry.file, entry.labels):
             with bar(1.0) as shown:
@@ -47,6 +65,7 @@ def fetch(names: list[str], offline: bool) -> int:
 
 def verify() -> int:
     """Hash what is here; exit code 1 if a file is not the published one."""
+    damaged = _built_in_damage()
     found = verify_all()
     for one in found:
         print(f"{'ok ' if one.ok else 'BAD'} {one.path}")
@@ -57,4 +76,19 @@ def verify() -> int:
             )
     if not found:
         print(f"no weights on this machine (looked in FOVEATE_WEIGHTS and {cache_folder()})")
-    return 0 if all(one.ok for one in found) else 1
+    return 0 if all(one.ok for one in found) and not damaged else 1
+
+
+def _built_in_damage() -> int:
+    """Hash the weights of the package against their cards; how many do not fit."""
+    from foveate.models.weights.resolve import sha256_of
+    from foveate.models.weights.run import read_run
+
+    damaged = 0
+    for name, folder in built_in().items():
+        right = sha256_of(folder / WEIGHTS) == read_run(folder).sha256
+        damaged += not right
+        print(f"{'ok ' if right else 'BAD'} {folder / WEIGHTS}")
+        if not right:
+            print(f"foveate: {name}: not the file its card describes", file=sys.stderr)
+    return damaged

@@ -121,8 +121,8 @@ class ClipDataset(TorchDataset[Any]):
         x_nchw, labels = self._transform(
             frames, self.dataset.indices(record), self._random(epoch, index, _WHAT_CHANGES)
         )
-        stacked = x_nchw.unflatten(0, (-1, 1 + self._following))  # type: ignore[no-untyped-call]
-        x = stacked.split([len(view) for view in views])
+        stacked = x_nchw.reshape(-1, 1 + self._following, *x_nchw.shape[1:])
+        x = torch.split(stacked, [len(view) for view in views])
         item: dict[str, Any] = {}
         for place, kind in enumerate(self._kinds):
             made = [

@@ -34,6 +34,10 @@ class Batches(Protocol):
     def failures(self) -> Sequence[Any]:
         """What could not be read so far, one entry per sample."""
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What was damaged so far and could be read nevertheless."""
+
     def __len__(self) -> int:
         """Batches in an epoch."""
 
@@ -68,6 +72,7 @@ class TensorBatches:
         self.size, self.seed, self.rank, self.world = batch, seed, rank, world
         self.draw = draw
         self.failures: list[Any] = []
+        self.warnings: list[str] = []
 
     def __len__(self) -> int:
         """Batches in an epoch; the last one may be smaller."""

@@ -41,7 +41,7 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: Made if it is not there; temporary files that a killed run left are removed.
+        folder: Made if it is not there.
         keep: How many of the latest stay.
 
     Raises:
@@ -51,6 +51,7 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int = KEPT) -> None:
         self.folder, self.keep = folder, keep
         self.warnings: list[str] = []
+        self._damaged: set[int] = set()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -91,13 +92,14 @@ class Checkpoints:
             before = self.steps()
             cure = f"the checkpoint of step {before[-1]} is intact" if before else None
             raise FoveateError(f"checkpoint {error.cause}", error.cure or cure) from None
+        self._damaged.discard(step)
         self._prune(best)
         return path
 
     def steps(self) -> list[int]:
-        """Steps that there are checkpoints of, ascending."""
+        """Steps that there are checkpoints of, ascending, without those found to be damaged."""
         found = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
-        return sorted(int(match[1]) for match in found if match)
+        return sorted({int(match[1]) for match in found if match} - self._damaged)
 
     def load(self, step: int) -> Saved:
         """Read one checkpoint.
@@ -135,6 +137,7 @@ class Checkpoints:
                 return self.load(step)
             except WeightsError as error:
                 fault = error
+                self._damaged.add(step)
                 self.warnings.append(f"{error}; the one before it is used")
         if fault is not None:
             raise fault
@@ -144,8 +147,8 @@ class Checkpoints:
         return self.folder / f"step-{step:09d}.safetensors"
 
     def _prune(self, best: int | None) -> None:
-        steps = self.steps()
-        gone = [step for step in steps[: -self.keep] if step != best]
+        old = [step for step in self.steps()[: -self.keep] if step != best]
+        gone = [*old, *self._damaged]
         for step in gone:
             # A checkpoint too many does no harm: the run goes on.
             with suppress(OSError):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import distributed as dist
+
+# While the leader validates or computes features, the others wait.
+_PATIENCE = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -40,20 +45,29 @@ class Team:
         dist.all_reduce(sums)
         return [float(value) for value in sums]
 
-    def share(self, values: Any) -> Any:
-        """The leader's plain values, for everybody; what the others give is not looked at."""
+    def each(self, number: float) -> list[float]:
+        """The number of every process, in the order of their ranks."""
+        return self.total(*(number if rank == self.rank else 0.0 for rank in range(self.world)))
+
+    def share(self, values: Any, rank: int = 0) -> Any:
+        """One process's plain values, for everybody; what the others give is not looked at."""
         if self.world == 1:
             return values
         data = torch.zeros(0, dtype=torch.uint8)
-        if self.leads:
+        if self.rank == rank:
             data = torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
         length = torch.tensor([len(data)], device=self.device)
-        dist.broadcast(length, 0)
-        if not self.leads:
+        dist.broadcast(length, rank)
+        if self.rank != rank:
             data = torch.zeros(int(length), dtype=torch.uint8)
         data = data.to(self.device)
-        dist.broadcast(data, 0)
+        dist.broadcast(data, rank)
         return json.loads(bytes(data.cpu().numpy()))
+
+    def joined(self, lines: list[str]) -> list[str]:
+        """The lines of all processes, each line once."""
+        found = [line for rank in range(self.world) for line in self.share(lines, rank)]
+        return list(dict.fromkeys(found))
 
     def wait(self) -> None:
         """Go on when all have come here."""
@@ -64,6 +78,9 @@ class Team:
 @contextmanager
 def team(device: str | None = None) -> Iterator[Team]:
     """Join the processes that torchrun started, if it did, for the length of a block.
+
+    They stay joined until the program ends: torchrun's meeting place works once per process, and
+    a script may train several times.
 
     Args:
         device: Where to compute; CUDA if there is one when None.
@@ -76,11 +93,7 @@ def team(device: str | None = None) -> Iterator[Team]:
     if world == 1:
         yield Team(device=place)
         return
-    own = not dist.is_initialized()
-    if own:
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
-    try:
-        yield Team(dist.get_rank(), dist.get_world_size(), place)
-    finally:
-        if own:
-            dist.destroy_process_group()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=_PATIENCE)
+        atexit.register(dist.destroy_process_group)
+    yield Team(dist.get_rank(), dist.get_world_size(), place)

@@ -68,12 +68,14 @@ class FeatureSet:
         y: (N,) or (N, classes).
         index: (N,) places of the records in their split; those that failed are not there.
         failures: What could not be read.
+        warnings: What was damaged and could be read.
     """
 
     x: torch.Tensor
     y: torch.Tensor
     index: torch.Tensor
     failures: list[str]
+    warnings: list[str]
 
 
 def key_of(network: nn.Module, **inputs: Any) -> str:
@@ -118,14 +120,15 @@ def kept_features(
     if path.is_file():
         try:
             held = load_file(path)
-            listed = json.loads(bytes(held["failures"].numpy()))
-            return FeatureSet(held["x"], held["y"], held["index"], listed)
-        except (SafetensorError, OSError, KeyError, ValueError):
+            told = json.loads(bytes(held["told"].numpy()))
+            return FeatureSet(held["x"], held["y"], held["index"], **told)
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError):
             pass  # damaged: made anew
     batches = make()
     found = compute(network, batches, prepare, mirror, progress)
-    text = torch.frombuffer(bytearray(json.dumps(found.failures).encode()), dtype=torch.uint8)
-    data = {"x": found.x, "y": found.y, "index": found.index, "failures": text}
+    told = json.dumps({"failures": found.failures, "warnings": found.warnings})
+    text = torch.frombuffer(bytearray(told.encode()), dtype=torch.uint8)
+    data = {"x": found.x, "y": found.y, "index": found.index, "told": text}
     replace_file(path, save({name: value.contiguous() for name, value in data.items()}))
     return found
 
@@ -161,7 +164,9 @@ def compute(
     if not rows:
         raise FoveateError("not one sample could be read", failures[0] if failures else None)
     joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-    return FeatureSet(joined["x"], joined["y"], joined["index"], failures)
+    return FeatureSet(
+        joined["x"], joined["y"], joined["index"], failures, list(batches.warnings)
+    )  # fmt: skip
 
 
 def draw_view(x: torch.Tensor, random: torch.Generator) -> torch.Tensor:

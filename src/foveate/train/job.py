@@ -14,7 +14,7 @@ from torch import nn
 
 from foveate.core import ConfigError, FoveateError
 from foveate.data import Dataset
-from foveate.data.mixing import mixup
+from foveate.data.mixing import cutmix, mixup
 from foveate.data.prepare import to_float
 from foveate.evaluate import metrics
 from foveate.models.spec import InputSpec
@@ -44,6 +44,7 @@ class Job:
         objective: Losses of a batch.
         validate: Scores of a model.
         failures: Clips of which no features could be computed.
+        warnings: Clips that were damaged when features were computed.
     """
 
     model: nn.Module
@@ -52,6 +53,14 @@ class Job:
     objective: Objective
     validate: Validate
     failures: list[str]
+    warnings: list[str]
+
+    def told(self) -> tuple[list[str], list[str]]:
+        """All that could not be read, and all that was damaged, in training and validation."""
+        sources = [source for source in (self.batches, self.held_out) if source is not None]
+        failed = [str(failure) for source in sources for failure in source.failures]
+        damaged = [line for source in sources for line in source.warnings]
+        return self.failures + failed, self.warnings + damaged
 
 
 def job_of(
@@ -66,14 +75,16 @@ def job_of(
     """Gather what the loop needs; with `freeze=backbone` the features are computed here.
 
     Raises:
-        ConfigError: No training clips, or a network without a head of its own.
+        ConfigError: No training clips, a network without a head of its own, or cutmix on features.
         FoveateError: Not one clip could be read, or the features cannot be written.
     """
     prepare = _prepare(start.input, us)
-    failures: list[str] = []
+    sets: list[FeatureSet | None] = []
     batches: Batches | None
     held_out: Batches | None
     if config.freeze == "backbone":
+        if config.cutmix:
+            raise ConfigError("cutmix cuts pictures: it cannot go with freeze=backbone")
         model: nn.Module = Head(start.model)
         sets = [
             _features(config, dataset, start, source, us, folder, split, show)
@@ -82,7 +93,6 @@ def job_of(
         if sets[0] is None:
             raise ConfigError(f"the split {config.train_split!r} has no clips")
         batches, held_out = _feature_batches(config, us, sets[0], sets[1])
-        failures = [line for one in sets if one is not None for line in one.failures]
     else:
         model = start.model
         batches = source(config.train_split, True, start.input, us)
@@ -96,7 +106,8 @@ def job_of(
         held_out,
         _objective(config, classes, dataset.multilabel, prepare),
         _validation(held_out, prepare, dataset.multilabel),
-        failures,
+        [line for one in sets if one is not None for line in one.failures],
+        [line for one in sets if one is not None for line in one.warnings],
     )
 
 
@@ -131,7 +142,8 @@ def _features(
             _prepare(start.input, us), views, told,
         )  # fmt: skip
 
-    found = kept() if us.leads else None
+    with explained(batches):
+        found = kept() if us.leads else None
     us.wait()
     return found or kept()
 
@@ -157,13 +169,18 @@ def _objective(
     prepare: Callable[[torch.Tensor], torch.Tensor],
 ) -> Objective:
     loss = multilabel_loss if multilabel else soft_cross_entropy
+    # With both, every batch draws one of them.
+    mixes = [
+        (mix, alpha) for mix, alpha in ((mixup, config.mixup), (cutmix, config.cutmix)) if alpha
+    ]
 
     def objective(model: nn.Module, batch: Batch, stream: torch.Generator) -> torch.Tensor:
         x = prepare(batch["x"])
         y = batch["y"].to(x.device)
-        if config.mixup:
+        if mixes:
             random = np.random.default_rng(stream.initial_seed())
-            x, y = mixup(x, y, random, classes=classes, alpha=config.mixup)
+            mix, alpha = mixes[int(random.integers(len(mixes)))]
+            x, y = mix(x, y, random, classes=classes, alpha=alpha)
         return loss(model(x), y, config.label_smoothing)
 
     return objective
@@ -180,10 +197,11 @@ def _validation(
         if held_out is None:
             return (), {}
         logits, labels = [], []
-        for batch in held_out.batches(0):
-            if len(batch["x"]):
-                logits.append(model(prepare(batch["x"])).float().cpu())
-                labels.append(batch["y"].cpu())
+        with explained(held_out):
+            for batch in held_out.batches(0):
+                if len(batch["x"]):
+                    logits.append(model(prepare(batch["x"])).float().cpu())
+                    labels.append(batch["y"].cpu())
         if not logits:
             raise FoveateError("not one clip of the validation split could be read")
         scores, truth = torch.cat(logits), torch.cat(labels)

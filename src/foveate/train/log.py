@@ -10,12 +10,14 @@ import csv
 import io
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from foveate.core import FoveateError, MissingExtra
 
 COLUMNS = ("event", "epoch", "step", "lr", "loss", "grad_norm", "figures")
+_CURVES = ("lr", "loss", "grad_norm")
 
 
 class Log:
@@ -25,6 +27,7 @@ class Log:
         folder: The run folder; None writes nothing (the processes that do not lead).
         lengths: Bytes to keep of each file (by name) when resuming; None starts new files.
         tensorboard: Write for TensorBoard too.
+        step: Steps done when resuming; TensorBoard forgets what it was told of later ones.
 
     Raises:
         FoveateError: The folder cannot be written, or a file is shorter than it should be.
@@ -32,7 +35,11 @@ class Log:
     """
 
     def __init__(
-        self, folder: Path | None, lengths: dict[str, int] | None = None, tensorboard: bool = False
+        self,
+        folder: Path | None,
+        lengths: dict[str, int] | None = None,
+        tensorboard: bool = False,
+        step: int = 0,
     ) -> None:
         self._files: dict[str, BinaryIO] = {}
         self._board: Any = None
@@ -53,7 +60,7 @@ class Log:
         if not self._files["log.csv"].tell():
             self._csv(list(COLUMNS))
         if tensorboard:
-            self._board = _board(folder)
+            self._board = _board(folder, step)
 
     def write(self, **values: Any) -> None:
         """Add one row; `event`, `epoch` and `step` are always there.
@@ -74,21 +81,31 @@ class Log:
         except OSError as error:
             raise FoveateError(f"log.jsonl: cannot be written ({error.strerror})") from None
         if self._board is not None:
-            numbers = {k: values[k] for k in ("lr", "loss", "grad_norm") if k in values}
+            numbers = {k: values[k] for k in _CURVES if values.get(k) is not None}
             for name, value in {**numbers, **(figures or {})}.items():
                 self._board.add_scalar(f"{values['event']}/{name}", value, values["step"])
 
     def lengths(self) -> dict[str, int]:
-        """Bytes of each file so far, forced to the disk first."""
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
+        """Bytes of each file so far, forced to the disk first.
+
+        Raises:
+            FoveateError: The disk is full or gone.
+        """
+        try:
+            for file in self._files.values():
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise FoveateError(f"log.jsonl: cannot be written ({error.strerror})") from None
         return {name: file.tell() for name, file in self._files.items()}
 
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
-            file.close()
+            # Every row was flushed. What a full disk refused then is refused again here, and was
+            # told of; a resumed run cuts torn rows off.
+            with suppress(OSError):
+                file.close()
         if self._board is not None:
             self._board.close()
 
@@ -100,9 +117,10 @@ class Log:
         self._files["log.csv"].write(line.getvalue().encode())
 
 
-def _board(folder: Path) -> Any:
+def _board(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MissingExtra("tensorboard", "tensorboard") from None
-    return SummaryWriter(str(folder / "tensorboard"))
+    purge = step + 1 if step else None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=purge)

@@ -58,17 +58,22 @@ def train(
             run.model.train()
             asked = time.perf_counter()
             for batch in batches.batches(run.epoch, run.step_in_epoch):
-                run.clock.waiting += time.perf_counter() - asked
+                given = time.perf_counter()
                 loss = _step(run, forward, batch, objective)
+                run.clock.waiting += given - asked
+                run.clock.working += time.perf_counter() - given
                 if progress is not None:
                     progress(_moment(run, steps, loss))
-                stop = bool(run.team.total(float(interruption.asked))[0])
+                stop = _stop(run, interruption)
                 if stop or (settings.save_every and run.step % settings.save_every == 0):
                     save(run)
                 if stop:
                     return "interrupted"
                 asked = time.perf_counter()
-            _finish_epoch(run, validate, steps, progress)
+            over = _finish_epoch(run, validate, steps, progress)
+            if not over and _stop(run, interruption):  # asked for while it was validated
+                save(run)
+                return "interrupted"
     return "early" if run.epoch < settings.epochs else "finished"
 
 
@@ -76,9 +81,13 @@ def _step(run: Run, forward: nn.Module, batch: Batch, objective: Objective) -> f
     """One update of the weights; the mean loss over all processes, None if nobody had a sample."""
     settings, team = run.settings, run.team
     randomness.seed_all(settings.seed, "step", run.step, team.rank)
-    everything = team.total(float(len(batch["x"])))[0]
+    counts = team.each(float(len(batch["x"])))
+    everything = sum(counts)
     loss = None
     if everything:
+        if run.form is None:
+            # Once, and by all at the same step: whoever has no sample must know what one is like.
+            run.form = team.share(_form(batch), next(r for r, n in enumerate(counts) if n))
         for group, rate in zip(run.optimizer.param_groups, run.rates, strict=True):
             group["lr"] = rate * run.schedule(run.step)
         loss, norm = _update(run, forward, batch, objective, everything)
@@ -131,8 +140,8 @@ def _update(
 
 def _finish_epoch(
     run: Run, validate: Validate, steps: int, progress: Callable[[Moment], None] | None
-) -> None:
-    """Validate on the leader, tell the others, and save what is worth it."""
+) -> bool:
+    """Validate on the leader, tell the others, save what is worth it; whether it was the last."""
     team = run.team
     run.model.eval()
     said: Any = None
@@ -157,6 +166,7 @@ def _finish_epoch(
     over = run.epoch >= run.settings.epochs or _patience_is_over(run)
     if better or over or time.monotonic() - run.saved_at > run.settings.save_seconds:
         save(run)
+    return over
 
 
 # --- pieces of a step ---------------------------------------------------------------------
@@ -187,14 +197,21 @@ def _autocast(run: Run) -> AbstractContextManager[Any]:
 
 def _filled(run: Run, batch: Batch) -> Batch:
     """The batch, or one sample of zeros where it is empty."""
-    if len(batch["x"]):
-        run.like = batch
+    if len(batch["x"]) or run.form is None:
         return batch
-    if run.like is None:
-        raise TrainError(f"process {run.team.rank}: not one sample of its first batch can be read")
-    like = run.like
-    x, y, index = (torch.zeros_like(like[key][:1]) for key in ("x", "y", "index"))
+    x, y, index = (
+        torch.zeros(1, *run.form[key]["shape"], dtype=getattr(torch, run.form[key]["dtype"]))
+        for key in ("x", "y", "index")
+    )
     return {"x": x, "y": y, "index": index}
+
+
+def _form(batch: Batch) -> dict[str, Any]:
+    """Shape and type of one sample, as plain values."""
+    return {
+        key: {"shape": list(batch[key].shape[1:]), "dtype": str(batch[key].dtype).split(".")[1]}
+        for key in ("x", "y", "index")
+    }
 
 
 def _pieces(batch: Batch, count: int) -> list[Batch]:
@@ -229,6 +246,11 @@ def _require_number(run: Run, value: float, what: str) -> None:
     )
 
 
+def _stop(run: Run, interruption: Interruption) -> bool:
+    """Whether anybody asked any of the processes to stop."""
+    return bool(run.team.total(float(interruption.asked))[0])
+
+
 def _patience_is_over(run: Run) -> bool:
     return run.settings.patience is not None and run.waited >= run.settings.patience
 
@@ -237,8 +259,8 @@ def _moment(
     run: Run, steps: int, loss: float | None, figures: dict[str, float] | None = None
 ) -> Moment:
     total, clock = steps * run.settings.epochs, run.clock
-    left = clock.seconds / clock.steps * (total - run.step) if clock.steps else None
+    left = clock.elapsed / clock.steps * (total - run.step) if clock.steps else None
+    speed = clock.clips / clock.training if clock.training else None
     return Moment(
-        run.epoch, run.settings.epochs, run.step, total, loss,
-        clock.clips / clock.seconds, left, figures,
+        run.epoch, run.settings.epochs, run.step, total, loss, speed, left, figures
     )  # fmt: skip

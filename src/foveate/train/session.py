@@ -50,7 +50,7 @@ class RunSummary:
         steps: Steps done, likewise.
         figures: Of the best epoch on the validation split; names carry their protocol.
         seconds: This call took.
-        clips_per_second: While training.
+        clips_per_second: While training, without validation.
         loader_share: Part of the training time spent waiting for data.
         peak_memory_mb: Of this process.
         features_seconds: Of that time, computing features once (`freeze=backbone`).
@@ -118,6 +118,7 @@ def notes_of(
     classes: tuple[str, ...],
     digests: Mapping[str, str],
     preprocessing: Mapping[str, Any],
+    processes: int = 1,
 ) -> dict[str, Any]:
     """What every checkpoint says of its run besides numbers."""
     return {
@@ -128,6 +129,7 @@ def notes_of(
         "commit": commit(),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
+        "processes": processes,
     }
 
 
@@ -151,8 +153,8 @@ def check_same(saved: Saved, notes: Mapping[str, Any], folder: Path) -> list[str
         if then["digests"].get(split) != digest:
             raise ConfigError(f"{folder}: the clips of {split!r} changed since the run was begun")
     return [
-        f"resumed with another {name} ({then[name]}, now {notes[name]}): the last bits may differ"
-        for name in ("commit", "torch", "threads")
+        f"resumed with other {name} ({then[name]}, now {notes[name]}): the last bits may differ"
+        for name in ("commit", "torch", "threads", "processes")
         if then[name] != notes[name]
     ]
 
@@ -168,7 +170,7 @@ def close(
 ) -> RunSummary:
     """Sum up, and note the times in `timing.jsonl` (a log of its own: times are never the same)."""
     clock = run.clock
-    trained = clock.seconds if clock.steps else 0.0
+    trained = clock.training
     summary = RunSummary(
         folder=folder,
         outcome=outcome,

@@ -11,7 +11,6 @@ from torch import nn
 
 from foveate.core import FoveateError
 from foveate.train import randomness
-from foveate.train.batches import Batch
 from foveate.train.checkpoint import Checkpoints, Saved, pack_optimizer, unpack_optimizer
 from foveate.train.distributed import Team
 from foveate.train.ema import EMA, put
@@ -69,16 +68,30 @@ class Moment:
 
 @dataclass
 class Clock:
-    """What this process spent its time on; never part of what is resumed."""
+    """What this process spent its time on, in seconds; never part of what is resumed.
+
+    Attributes:
+        started: When the run was made.
+        waiting: For batches.
+        working: In steps.
+        clips: Trained on, by all processes.
+        steps: Done.
+    """
 
     started: float = field(default_factory=time.perf_counter)
     waiting: float = 0.0
+    working: float = 0.0
     clips: int = 0
     steps: int = 0
 
     @property
-    def seconds(self) -> float:
-        """Since the beginning."""
+    def training(self) -> float:
+        """Waiting for batches and working on them; without validation and checkpoints."""
+        return self.waiting + self.working
+
+    @property
+    def elapsed(self) -> float:
+        """Since the beginning, everything."""
         return time.perf_counter() - self.started
 
 
@@ -105,7 +118,7 @@ class Run:
     waited: int = 0
     saved_at: float = field(default_factory=time.monotonic)
     rates: list[float] = field(default_factory=list)
-    like: Batch | None = None
+    form: dict[str, Any] | None = None
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:

@@ -72,6 +72,7 @@ class SupervisedConfig(Config):
     clip_each: bool = Field(False, description="of every tensor by itself")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     mixup: float = Field(0.0, ge=0, description="alpha; 0: none")
+    cutmix: float = Field(0.0, ge=0, description="alpha; 0: none; with mixup, one of the two")
     augment: Strength = "light"
     flip: bool = Field(True, description="mirror half of the clips")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights")
@@ -153,10 +154,9 @@ def fit(
             outcome = train(run, job.batches, job.objective, job.validate, show)
         if outcome != "interrupted" and us.leads:
             _write(config, dataset, start, run, folder, job)
-        failures = [*job.failures, *(str(f) for f in job.batches.failures)]
-        return session.close(
-            run, folder, outcome, began, computed, run.checkpoints.warnings, failures
-        )
+        failures, damaged = (us.joined(lines) for lines in job.told())
+        warnings = [*run.checkpoints.warnings, *damaged]
+        return session.close(run, folder, outcome, began, computed, warnings, failures)
 
 
 def _run(
@@ -184,6 +184,7 @@ def _run(
         tuple(dataset.classes),
         {split: dataset.digest(split) for split in splits},
         asdict(start.input),
+        us.world,
     )
     saved = checkpoints.latest() if again else None
     if saved is not None:
@@ -198,7 +199,7 @@ def _run(
         ),
         _settings(config, us),
         checkpoints,
-        Log(folder if us.leads else None, lengths, config.tensorboard),
+        Log(folder if us.leads else None, lengths, config.tensorboard, saved.step if saved else 0),
         us,
         None if config.ema is None else EMA(job.model, config.ema),
         notes,

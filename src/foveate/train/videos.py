@@ -43,6 +43,11 @@ class LoaderBatches:
         """Clips that could not be read so far, with the reason."""
         return [f"{name}: {reason}" for name, reason in self.loader.bad.items()]
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Clips that are damaged and could be read, with what was said of them."""
+        return [f"{name}: {line}" for name, line in self.loader.warnings.items()]
+
     def __len__(self) -> int:
         """Batches in an epoch."""
         return len(self.loader)

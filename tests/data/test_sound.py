@@ -1,0 +1,118 @@
+"""Log spectrograms and mel bands against their formulas, and stretches at the borders."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from foveate.data import sound
+
+
+def tone(hertz: float, rate: int = sound.RATE, seconds: float = sound.SECONDS) -> torch.Tensor:
+    return torch.sin(2 * math.pi * hertz * torch.arange(round(rate * seconds)) / rate)
+
+
+def test_a_spectrogram_has_exactly_256_by_256_values() -> None:
+    out = sound.log_spectrogram(torch.randn(sound.SAMPLES))
+    assert out.shape == (1, 256, 256)
+    assert out.dtype == torch.float32
+
+
+def test_it_is_the_logarithm_of_the_power_under_a_hann_window() -> None:
+    wave = np.random.default_rng(0).normal(0, 0.1, sound.SAMPLES)
+    found = sound.log_spectrogram(torch.from_numpy(wave.astype(np.float32)))[0].numpy()
+    window = np.zeros(511)
+    window[135:375] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(240) / 240)
+    padded = np.pad(wave.astype(np.float32), 255)
+    for column in (0, 7, 100, 255):
+        piece = padded[120 * column : 120 * column + 511] * window
+        expected = np.log(np.abs(np.fft.rfft(piece)) ** 2 + 1e-6)
+        np.testing.assert_allclose(found[:, column], expected, atol=2e-3)
+
+
+def test_silence_is_the_floor_and_a_tone_is_where_it_belongs() -> None:
+    assert torch.allclose(sound.log_spectrogram(torch.zeros(sound.SAMPLES)),
+                          torch.tensor(math.log(1e-6)))  # fmt: skip
+    for hertz in (440.0, 3000.0, 9000.0):
+        peak = int(sound.log_spectrogram(tone(hertz))[0].mean(1).argmax())
+        assert abs(peak * sound.RATE / 511 - hertz) < sound.RATE / 511
+
+
+def test_the_mel_scale_is_linear_then_logarithmic() -> None:
+    assert sound.hz_to_mel(500.0) == pytest.approx(7.5)
+    assert sound.hz_to_mel(1000.0) == pytest.approx(15.0)
+    assert sound.hz_to_mel(6400.0) == pytest.approx(15.0 + 27.0)
+    for hertz in (0.0, 125.0, 999.0, 1001.0, 7500.0):
+        assert sound.mel_to_hz(sound.hz_to_mel(hertz)) == pytest.approx(hertz)
+
+
+def test_mel_filters_are_triangles_of_unit_area() -> None:
+    filters = sound.mel_filters(16_000, 8192, 40, 125.0, 7500.0)
+    assert filters.shape == (40, 4097)
+    area = filters.sum(1) * 16_000 / 8192
+    torch.testing.assert_close(area, torch.ones(40), atol=0.02, rtol=0)
+    centres = [sound.mel_to_hz(m) for m in np.linspace(
+        sound.hz_to_mel(125.0), sound.hz_to_mel(7500.0), 42)[1:-1]]  # fmt: skip
+    peaks = filters.argmax(1) * 16_000 / 8192
+    np.testing.assert_allclose(peaks.numpy(), centres, atol=2.0)
+
+
+def test_mel_bands_hear_a_tone_in_the_right_band() -> None:
+    out = sound.log_mel(tone(2000.0, 16_000, 1.0))
+    assert out.shape == (1, 64, 101)
+    edges = np.linspace(sound.hz_to_mel(125.0), sound.hz_to_mel(7500.0), 66)
+    band = int(out[0].mean(1).argmax())
+    assert edges[band] < sound.hz_to_mel(2000.0) < edges[band + 2]
+
+
+def test_bands_beyond_half_the_rate_are_refused() -> None:
+    with pytest.raises(ValueError, match="9000"):
+        sound.mel_filters(16_000, 512, 64, 125.0, 9000.0)
+
+
+@dataclass
+class Track:
+    """A source whose sound says the time: the value at t seconds is t."""
+
+    seconds: float = 10.0
+    has_audio: bool = True
+
+    def __post_init__(self) -> None:
+        self.info = SimpleNamespace(has_audio=self.has_audio)
+
+    def audio(self, start: float, end: float, rate: int) -> np.ndarray:
+        return (start + np.arange(round((end - start) * rate)) / rate).astype(np.float32)
+
+
+def ends(middle: float, track: Any = None, **more: float) -> tuple[float, float]:
+    wave = sound.around(track or Track(), middle, **more)
+    assert wave.shape == (sound.SAMPLES,)
+    return round(float(wave[0]), 2), round(float(wave[-1]), 2)
+
+
+def test_a_stretch_lies_around_its_middle_and_moves_inside_at_the_borders() -> None:
+    assert ends(5.0, end=10.0) == (4.36, 5.64)
+    assert ends(0.1, end=10.0) == (0.0, 1.28)
+    assert ends(9.9, end=10.0) == (8.72, 10.0)
+
+
+def test_nothing_is_heard_from_outside_a_labelled_stretch() -> None:
+    assert ends(3.1, start=3.0, end=6.0) == (3.0, 4.28)
+    wave = sound.around(Track(), 3.2, start=3.0, end=3.4)  # type: ignore[arg-type]
+    assert 3.0 <= float(wave.min()) <= float(wave.max()) < 3.4
+
+
+def test_short_sound_is_repeated() -> None:
+    wave = sound.around(Track(), 0.25, end=0.5)  # type: ignore[arg-type]
+    assert len(wave) == sound.SAMPLES
+    torch.testing.assert_close(wave[12_000:24_000], wave[:12_000])
+
+
+def test_a_clip_without_sound_is_silent() -> None:
+    assert not sound.around(Track(has_audio=False), 5.0, end=10.0).any()  # type: ignore[arg-type]
