@@ -21,7 +21,7 @@ from foveate.models import load as load_weights
 from foveate.pipeline import answer
 from foveate.pipeline.drive import drive, execute
 from foveate.pipeline.ledger import Ledger
-from foveate.pipeline.network import StreamingNetwork
+from foveate.pipeline.network import Network, network_for
 from foveate.pipeline.presets import (
     ConfidentSpec,
     KeyframesFirstSpec,
@@ -46,7 +46,7 @@ class Recogniser:
 
     def __init__(
         self,
-        network: StreamingNetwork,
+        network: Network,
         plan: Plan,
         preset: Preset,
         labels: tuple[str, ...],
@@ -266,8 +266,8 @@ def assemble(
     """
     place = choose_device(device)
     module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
-    network = StreamingNetwork(module, place)
     spec = entry.input
+    network = network_for(module, place, spec)
     plan = Plan(
         look=look or make_look(preset, spec.frames_per_second),
         decide=decide or make_decide(preset, entry.output),
