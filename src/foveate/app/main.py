@@ -182,6 +182,30 @@ def weights_verify() -> None:
     guard(verify)
 
 
+@weights_app.command("import")
+def weights_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=".safetensors, .npz, .pth or .pt.")],
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help="Load it by this name.")],
+    system: Annotated[
+        str | None, typer.Option("--system", help="Whose checkpoint; found by trying if not said.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An argument of the original network."),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Text file, line i is the name of class i.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", help="SPDX identifier, if its owner states one.")
+    ] = None,
+) -> None:
+    """Import the checkpoint of another project; every name in it must find its place."""
+    from foveate.app.weights import import_one
+
+    guard(lambda: import_one(file, name, system, tuple(sets or ()), labels, licence))
+
+
 def main() -> None:
     """Entry point of the command."""
     app()

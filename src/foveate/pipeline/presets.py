@@ -12,7 +12,7 @@ from pydantic import Field
 
 from foveate.core import Budget, ModelError, WeightsError
 from foveate.core.config import Config, build, nearest
-from foveate.models.weights.builtin import CARD, WEIGHTS, built_in, run_folder
+from foveate.models.weights.builtin import CARD, WEIGHTS, built_in, imported, run_folder
 from foveate.models.weights.table import find, names
 
 
@@ -134,7 +134,7 @@ def resolve(model: str) -> tuple[str | None, Preset]:
     try:
         return None, Preset(model=find(model).name)
     except WeightsError:
-        known = [*PRESETS, *names(), *built_in()]
+        known = [*PRESETS, *names(), *built_in(), *imported()]
         guess = nearest(model, known)
         cure = f"did you mean {guess}?" if guess else f"known: {', '.join(known)}"
         raise ModelError(f"there is no model or preset {model!r}", cure) from None

@@ -22,7 +22,7 @@ from foveate.models.spec import InputSpec
 from foveate.pipeline import answer
 from foveate.pipeline.drive import drive, execute
 from foveate.pipeline.ledger import Ledger
-from foveate.pipeline.network import StreamingNetwork
+from foveate.pipeline.network import Network, network_for
 from foveate.pipeline.presets import (
     ConfidentSpec,
     KeyframesFirstSpec,
@@ -60,7 +60,7 @@ class Recogniser:
 
     def __init__(
         self,
-        network: StreamingNetwork,
+        network: Network,
         plan: Plan,
         preset: Preset,
         labels: tuple[str, ...],
@@ -282,8 +282,8 @@ def assemble(
     """
     place = choose_device(device)
     module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
-    network = StreamingNetwork(module, place)
     spec = entry.input
+    network = network_for(module, place, spec)
     look = fit_look(look or make_look(preset, spec.frames_per_second, spec.size), spec, network)
     side = getattr(look, "size", spec.size)
     plan = Plan(

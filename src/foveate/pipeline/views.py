@@ -25,10 +25,11 @@ def decode_size(source: tuple[int, int], spec: InputSpec) -> tuple[int, int]:
         spec: What the network expects.
     """
     width, height = source
+    side = spec.resize_to or spec.size
     if spec.resize == "squash":
-        return spec.size, spec.size
-    scale = spec.size / min(width, height)
-    return max(spec.size, round(width * scale)), max(spec.size, round(height * scale))
+        return side, side
+    scale = side / min(width, height)
+    return max(side, round(width * scale)), max(side, round(height * scale))
 
 
 def crop(pixels: Pixels, spec: InputSpec) -> Pixels:
