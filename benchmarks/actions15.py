@@ -32,8 +32,8 @@ from foveate.models.weights.run import read_run
 from foveate.pipeline.recogniser import load
 
 PROTOCOL = (
-    "mocap15 (rendered, one recording per action), 1200 clips, seed 1: trained on split train, best "
-    "epoch by split val; top-1 of whole clips through the pipeline; 95 % percentile bootstrap over "
+    "mocap15 (rendered, one recording per action), 1200 clips, seed 1: trained on train, best "
+    "epoch by val; top-1 of whole clips through the pipeline; 95 % percentile bootstrap over "
     "clips; chance is 1/15"
 )
 

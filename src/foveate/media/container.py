@@ -34,6 +34,7 @@ VECTOR_CODECS = frozenset(
 )  # fmt: skip
 
 BUFFER_BYTES = 65536
+_LONGEST_TICK = 10  # seconds; a coarser unit of time is damage, and would hold frames for ever
 _MOST_FRAMES = 1000  # per second; a higher rate is a damaged or meaningless field
 
 
@@ -188,6 +189,12 @@ def frame_rate(stream: Any) -> Fraction | None:
     return None
 
 
+def numbered_rate(stream: Any) -> Fraction:
+    """Frames per second by which frames are numbered: the container's word if it can be meant."""
+    rate = frame_rate(stream)
+    return rate if rate is not None and rate * _LONGEST_TICK >= 1 else Fraction(25)
+
+
 def times_are_missing(opened: Opened, packets: Iterable[Any]) -> bool:
     """Whether frames must be numbered: their times are missing or cannot be right.
 
@@ -196,6 +203,8 @@ def times_are_missing(opened: Opened, packets: Iterable[Any]) -> bool:
         packets: Its first packets.
     """
     codec = opened.stream.codec_context
+    if opened.stream.time_base > _LONGEST_TICK:
+        return True
     if opened.container.format.name == "avi" and codec.name in ("h264", "hevc"):
         # AVI stores no times; where frames are reordered, those that FFmpeg makes up are wrong.
         return bool(codec.has_b_frames)

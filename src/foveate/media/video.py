@@ -91,7 +91,8 @@ class Video:
         codec = stream.codec_context.name
         if self._index is None:
             self._index = indexing.from_entries(stream, self._cursor.first)
-        rate = frame_rate(stream)
+        cursor = self._cursor
+        rate = frame_rate(stream) if cursor.has_times else 1 / cursor.time_base
         return SampleInfo(
             name=self.name,
             width=width,
@@ -288,7 +289,8 @@ class Video:
         if stream.duration and stream.duration > 0 and cursor.has_times:
             return float(stream.duration * stream.time_base)
         claimed = stream.container.duration
-        return claimed / 1e6 if claimed and claimed > 0 else None
+        seconds = claimed / 1e6 if claimed and claimed > 0 else None
+        return seconds if seconds is not None and seconds <= indexing.MOST_SECONDS else None
 
     def _tick(self, seconds: float) -> int:
         # A little of a tick forgives the rounding of times that were ticks once.
