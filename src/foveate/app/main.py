@@ -67,7 +67,10 @@ def predict(
         Path | None,
         typer.Option("--video", help="Write an annotated MP4; a folder: one for each input."),
     ] = None,
-    look: Annotated[str | None, typer.Option("--look", help="uniform or keyframes-first.")] = None,
+    look: Annotated[
+        str | None,
+        typer.Option("--look", help="uniform, keyframes-first, motion-patch, resize, ..."),
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option("--budget", help="Such as 100MMAC/s, 2ms/frame or 3fps; repeat with commas."),
@@ -104,6 +107,32 @@ def predict(
         print_config=print_config, trace=trace, device=device, threads=threads, offline=offline,
         quiet=quiet,
     )  # fmt: skip
+    guard(lambda: run(request))
+
+
+@app.command()
+def explain(
+    inputs: Inputs,
+    look: Annotated[
+        str, typer.Option("--look", help="A look that chooses windows, such as motion-patch.")
+    ] = "motion-patch",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Whose size and rate count; it does not run.")
+    ] = "movinet-a0-stream-lite.k600",
+    video: Annotated[
+        Path | None, typer.Option("--video", help="Write an MP4: frame, map, window and track.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write one self-contained HTML page.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")
+    ] = None,
+) -> None:
+    """Show where a look looks and why: frame, map of motion, window, track, gate, fallback."""
+    from foveate.app.explain import Request, run
+
+    request = Request(tuple(inputs), look, model, video, report, tuple(sets or ()))
     guard(lambda: run(request))
 
 
