@@ -5,6 +5,7 @@ import json
 import pytest
 
 from clips import encode
+from foveate.models import registry
 from tiny_weights import NAME
 
 
@@ -91,3 +92,23 @@ def test_help_of_every_verb(run, verb) -> None:
     done = CliRunner().invoke(app, [verb, "--help"])
     assert done.exit_code == 0
     assert "Usage" in done.stdout
+
+
+def test_weights_import(run, tmp_path, monkeypatch) -> None:
+    import torch
+
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
+    model = registry.create("r3d", depth=10, width=4, num_classes=2)
+    state = {n.replace("classifier.", "fc."): v for n, v in model.state_dict().items()}
+    torch.save(state, tmp_path / "r3d.pth")
+    (tmp_path / "labels.txt").write_text("run\nsit\n")
+    said = run(
+        "weights", "import", tmp_path / "r3d.pth", "--as", "mine", "--set", "widen_factor=0.0625",
+        "--labels", tmp_path / "labels.txt",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert "mine: r3d with 2 classes, from autovideo" in said.out
+    assert "mine\n  imported" in run("weights", "list").out
+    said = run("weights", "import", tmp_path / "r3d.pth", "--as", "other")
+    assert said.code == 2
+    assert "layer1.0.conv1.weight is (4, 4, 3, 3, 3), not (64, 64, 3, 3, 3)" in said.err

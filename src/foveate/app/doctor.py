@@ -108,11 +108,7 @@ def _weights() -> None:
     state = "writable" if os.access(parent, os.W_OK) else "NOT writable; set FOVEATE_CACHE"
     print(f"  cache    {cache} ({state})")
     for entry in ENTRIES:
-        files = [
-            file
-            for file in (entry.file, entry.labels)
-            if not any(found.ok for found in find_local(file))
-        ]
+        files = [file for file in entry.files if not any(found.ok for found in find_local(file))]
         if files:
             names = ", ".join(file.name for file in files)
             print(f"  missing  {names}; type: foveate weights fetch {entry.name}")

@@ -67,7 +67,10 @@ def predict(
         Path | None,
         typer.Option("--video", help="Write an annotated MP4; a folder: one for each input."),
     ] = None,
-    look: Annotated[str | None, typer.Option("--look", help="uniform or keyframes-first.")] = None,
+    look: Annotated[
+        str | None,
+        typer.Option("--look", help="uniform, keyframes-first, motion-patch, resize, ..."),
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option("--budget", help="Such as 100MMAC/s, 2ms/frame or 3fps; repeat with commas."),
@@ -104,6 +107,32 @@ def predict(
         print_config=print_config, trace=trace, device=device, threads=threads, offline=offline,
         quiet=quiet,
     )  # fmt: skip
+    guard(lambda: run(request))
+
+
+@app.command()
+def explain(
+    inputs: Inputs,
+    look: Annotated[
+        str, typer.Option("--look", help="A look that chooses windows, such as motion-patch.")
+    ] = "motion-patch",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Whose size and rate count; it does not run.")
+    ] = "movinet-a0-stream-lite.k600",
+    video: Annotated[
+        Path | None, typer.Option("--video", help="Write an MP4: frame, map, window and track.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write one self-contained HTML page.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")
+    ] = None,
+) -> None:
+    """Show where a look looks and why: frame, map of motion, window, track, gate, fallback."""
+    from foveate.app.explain import Request, run
+
+    request = Request(tuple(inputs), look, model, video, report, tuple(sets or ()))
     guard(lambda: run(request))
 
 
@@ -151,6 +180,30 @@ def weights_verify() -> None:
     from foveate.app.weights import verify
 
     guard(verify)
+
+
+@weights_app.command("import")
+def weights_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=".safetensors, .npz, .pth or .pt.")],
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help="Load it by this name.")],
+    system: Annotated[
+        str | None, typer.Option("--system", help="Whose checkpoint; found by trying if not said.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An argument of the original network."),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Text file, line i is the name of class i.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", help="SPDX identifier, if its owner states one.")
+    ] = None,
+) -> None:
+    """Import the checkpoint of another project; every name in it must find its place."""
+    from foveate.app.weights import import_one
+
+    guard(lambda: import_one(file, name, system, tuple(sets or ()), labels, licence))
 
 
 def main() -> None:

@@ -1,10 +1,13 @@
-"""`foveate weights`: what there is, fetch it, verify it."""
+"""`foveate weights`: what there is, fetch it, verify it, import it from other projects."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-from foveate.models.weights.builtin import WEIGHTS, built_in
+from foveate.core import ConfigError
+from foveate.core.config import apply_sets
+from foveate.models.weights.builtin import WEIGHTS, built_in, imported
 from foveate.models.weights.resolve import cache_folder, find_local, locate
 from foveate.models.weights.resolve import verify as verify_all
 from foveate.models.weights.table import ENTRIES, find
@@ -38,6 +41,8 @@ def list_all() -> int:
             ("here", where),
         ):
             print(f"  {name:<9} {text}")
+    for name, folder in imported().items():
+        print(f"{name}\n  {'imported':<9} {folder}")
     return 0
 
 
@@ -56,7 +61,7 @@ def fetch(names: list[str], offline: bool) -> int:
     wanted = [name for name in names if name not in here]
     entries = list(ENTRIES) if wanted == ["all"] else [find(name) for name in wanted]
     for entry in entries:
-        for file in (entry.file, entry.labels):
+        for file in entry.files:
             with bar(1.0) as shown:
                 path = locate(file, offline=offline, progress=download(shown, file.name))
             print(f"{file.name}: {path}")
@@ -92,3 +97,33 @@ def _built_in_damage() -> int:
         if not right:
             print(f"foveate: {name}: not the file its card describes", file=sys.stderr)
     return damaged
+
+
+def import_one(
+    file: Path,
+    name: str,
+    system: str | None,
+    sets: tuple[str, ...],
+    labels: Path | None,
+    licence: str | None,
+) -> int:
+    """Import a foreign checkpoint as weights of this machine.
+
+    Raises:
+        WeightsError: The file or a name in it does not fit.
+        ConfigError: The labels cannot be read.
+    """
+    from foveate.models.weights.imported import import_file
+
+    named = None
+    if labels is not None:
+        try:
+            named = tuple(labels.read_text(encoding="utf-8").splitlines())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{labels}: cannot be read ({error})") from None
+    folder, card = import_file(
+        file, name, system=system, config=apply_sets({}, list(sets)), labels=named, licence=licence
+    )
+    said = card.configuration["system"]
+    print(f"{name}: {card.arch} with {len(card.classes)} classes, from {said}: {folder}")
+    return 0

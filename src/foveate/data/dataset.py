@@ -81,7 +81,7 @@ class ClipDataset(TorchDataset[Any]):
         self._fps = fps
         self._limits = limits
         self.at = torch.full((64,), -1, dtype=torch.int64)  # what each worker is loading
-        self.at.share_memory_()  # type: ignore[no-untyped-call]
+        self.at.share_memory_()
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -42,6 +42,10 @@ class Expects(Protocol):
     def crop(self) -> str:
         """`centre` or `none`."""
 
+    @property
+    def resize_to(self) -> int | None:
+        """Shorter side from which the square is cut; None: the square's own."""
+
 
 class Transform(Protocol):
     """From decoded frames to the frames of a clip; one draw for all frames of a clip."""
@@ -63,22 +67,23 @@ class Centre:
         size: Side of the square in pixels.
         resize: `shorter side` or `squash`.
         crop: `centre` or `none`.
+        resize_to: Shorter side from which the square is cut; None: `size`.
     """
 
     size: int
     resize: str = "shorter side"
     crop: str = "centre"
+    resize_to: int | None = None
 
     @classmethod
     def of(cls, spec: Expects) -> Centre:
         """The transform for weights that expect `spec`."""
-        return cls(spec.size, spec.resize, spec.crop)
+        return cls(spec.size, spec.resize, spec.crop, spec.resize_to)
 
     def decode_size(self, source: tuple[int, int]) -> tuple[int, int]:
         """The `(width, height)` at which the square fits."""
-        if self.resize == "squash":
-            return self.size, self.size
-        return shorter_side(source, self.size)
+        side = self.resize_to or self.size
+        return (side, side) if self.resize == "squash" else shorter_side(source, side)
 
     def __call__(
         self, frames: Pixels, labels: Labels, random: np.random.Generator | None = None

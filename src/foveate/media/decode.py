@@ -99,14 +99,12 @@ class Cursor:
         self._out.clear()
         self._current = None
 
-    def at(self, ticks: Sequence[int]) -> Iterator[Shown]:
-        """For each tick (ascending) with a frame shown at it: the frame and its tick."""
+    def at(self, ticks: Sequence[int]) -> Iterator[Shown | None]:
+        """For each tick (ascending): the frame shown at it and its tick, None if there is none."""
         self._targets = list(ticks)
         for done, tick in enumerate(self._targets):
             self._done = done
-            shown = self._show(tick)
-            if shown is not None:
-                yield shown
+            yield self._show(tick)
 
     def next_tick(self, after: int) -> int | None:
         """Tick of the first frame later than `after`, None at the end; only packets are read."""

@@ -86,18 +86,19 @@ def _discover() -> None:
 
 
 def available() -> list[str]:
-    """Return the names of all architectures, sorted."""
+    """Return the names of all architectures, sorted; those over backbones without one."""
     _discover()
     return sorted(_ENTRIES)
 
 
 def entry(name: str) -> ModelEntry:
-    """Return what is registered under an architecture name.
+    """Return what is registered under an architecture name; a backbone behind it is dropped.
 
     Raises:
         ModelError: No such architecture; the error names the nearest one.
     """
     _discover()
+    name = name.partition(":")[0]
     if name not in _ENTRIES:
         near = difflib.get_close_matches(name, _ENTRIES, n=1, cutoff=0.0)
         cure = f"did you mean {near[0]!r}?" if near else None
@@ -109,11 +110,14 @@ def create(name: str, **config: Any) -> nn.Module:
     """Build a freshly initialised model.
 
     Args:
-        name: An architecture; a name with a weights tag is for ``load``.
+        name: An architecture, with its backbone if it takes one (``tsm:mobilenetv2_100``); a
+            name with a weights tag is for ``load``. A backbone's tag is kept, but its weights
+            are read only with ``pretrained=True``.
         **config: Arguments of the architecture's builder, for example ``num_classes``.
 
     Raises:
-        ModelError: Unknown name or argument, or a name that asks for weights.
+        ModelError: Unknown name or argument, a backbone where none is taken, or a name that asks
+            for weights.
     """
     arch, tag = split_name(name)
     if tag is not None:
@@ -121,6 +125,13 @@ def create(name: str, **config: Any) -> nn.Module:
         raise ModelError(f"{name!r} names weights", f"use load({name!r}) or create({arch!r})")
     found = entry(arch)
     known = inspect.signature(found.build).parameters
+    backbone = split_backbone(name)
+    if backbone is not None:
+        if "backbone" not in known:
+            raise ModelError(f"{arch} takes no backbone", f"its name is {arch!r} alone")
+        if config.get("backbone", backbone) != backbone:
+            raise ModelError(f"{name!r} and backbone={config['backbone']!r} contradict each other")
+        config = {**config, "backbone": backbone}
     for key in config:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
@@ -133,6 +144,18 @@ def create_tiny(name: str) -> nn.Module:
     """Build the small configuration of an architecture, as the contract tests use it."""
     found = entry(name)
     return found.build(**found.tiny)
+
+
+def split_backbone(name: str) -> str | None:
+    """Return the backbone of ``ARCH[.TAG]:BACKBONE[.TIMMTAG]`` as timm takes it, or None.
+
+    >>> split_backbone("tsm:resnet50.a1_in1k")
+    'resnet50.a1_in1k'
+    """
+    _, colon, backbone = name.partition(":")
+    if colon and not backbone:
+        raise ModelError(f"{name!r} names no backbone behind the colon")
+    return backbone or None
 
 
 def split_name(name: str) -> tuple[str, str | None]:

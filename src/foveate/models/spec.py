@@ -21,6 +21,7 @@ class InputSpec:
         std: Divides per channel after the mean is subtracted.
         resize: ``"shorter side"`` keeps the aspect, ``"squash"`` does not.
         crop: What is cut from the resized frame.
+        resize_to: Shorter side after resizing, from which ``size`` is cut; None: ``size``.
     """
 
     size: int
@@ -30,11 +31,14 @@ class InputSpec:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     resize: Resize = "shorter side"
     crop: Crop = "centre"
+    resize_to: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse sizes and rates that cannot be meant."""
         if self.size < 1 or self.clip_frames < 1 or self.frames_per_second <= 0:
             raise ValueError(f"sizes and rates must be positive: {self}")
+        if self.resize_to is not None and self.resize_to < self.size:
+            raise ValueError(f"a crop of {self.size} does not fit into {self.resize_to} pixels")
         if min(self.std) <= 0:
             raise ValueError(f"a standard deviation must be positive: {self.std}")
 

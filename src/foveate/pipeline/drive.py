@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from foveate.core import Evidence, FoveateError, InternalError
-from foveate.pipeline.network import StreamingNetwork
+from foveate.pipeline.network import Network
 from foveate.pipeline.session import Ask, Reply, Session, Work
 
 
@@ -23,7 +23,7 @@ class _Running:
     ask: Ask
 
 
-def execute(network: StreamingNetwork, asks: list[Ask], sessions: list[Session]) -> list[Reply]:
+def execute(network: Network, asks: list[Ask], sessions: list[Session]) -> list[Reply]:
     """Do the network work of several sessions in one batch and charge each its share.
 
     Args:
@@ -40,20 +40,23 @@ def execute(network: StreamingNetwork, asks: list[Ask], sessions: list[Session])
         joined = network.observe(x_bcthw, joined)
         network.wait()
         seconds = time.perf_counter() - started
-        _charge("network", seconds, network.observe_macs(tuple(x_bcthw.shape)), sessions)
+        _charge(
+            network.observe_stage, seconds, network.observe_macs(tuple(x_bcthw.shape)), sessions
+        )
     evidence: list[Evidence | None] = [None] * len(asks)
     if asks[0].answer:
         started = time.perf_counter()
         answer = network.answer(joined)
         network.wait()
         seconds = time.perf_counter() - started
-        _charge("head", seconds, network.answer_macs(len(asks)), sessions)
+        macs = network.answer_macs(len(asks), joined)
+        _charge(network.answer_stage, seconds, macs, sessions)
         evidence = [_row(answer, i) for i in range(len(asks))]
     split = [joined] if len(asks) == 1 else network.split(joined)
     return [Reply(state, one) for state, one in zip(split, evidence, strict=True)]
 
 
-def _join(network: StreamingNetwork, states: list[Any]) -> Any:
+def _join(network: Network, states: list[Any]) -> Any:
     if states[0] is None:
         return None
     return states[0] if len(states) == 1 else network.stack(states)
@@ -76,7 +79,7 @@ def _charge(name: str, seconds: float, macs: int, sessions: list[Session]) -> No
 
 
 def drive(
-    network: StreamingNetwork,
+    network: Network,
     openers: Iterator[Callable[[], Session]],
     batch: int,
 ) -> Iterator[tuple[Session | None, FoveateError | None]]:

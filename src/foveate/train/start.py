@@ -9,8 +9,10 @@ from typing import Any
 from torch import nn
 
 from foveate.core import ConfigError
-from foveate.models.registry import create, split_name
+from foveate.models.backbones import asks_for_weights, input_of
+from foveate.models.registry import create, split_backbone, split_name
 from foveate.models.spec import InputSpec
+from foveate.models.weights.backbones import BACKBONES
 from foveate.models.weights.builtin import run_folder
 from foveate.models.weights.load import load
 from foveate.models.weights.run import load_run, read_run
@@ -73,6 +75,8 @@ def start_from(
         start = _from_run(folder, classes, settings)
     elif split_name(model)[1] is not None and not Path(model).exists():
         start = _from_weights(model, classes, settings, offline)
+    elif asks_for_weights(model):
+        start = _from_backbone(model, classes, settings)
     else:
         start = _from_chance(model, classes, settings, size, frames, rate)
     spec = start.input
@@ -118,6 +122,16 @@ def _from_weights(
     return Start(pretrained, entry.arch, settings, entry.input, entry.name, entry.licence, notice)
 
 
+def _from_backbone(name: str, classes: tuple[str, ...], settings: dict[str, Any]) -> Start:
+    """A network over a pretrained image backbone: everything in front of the head."""
+    backbone = split_backbone(name) or ""
+    model = create(name, num_classes=len(classes), pretrained=True, **settings)
+    known = BACKBONES.get(backbone)
+    notice = f"Trained from the image weights {backbone}. {known.note if known else ''}".strip()
+    licence = known.licence if known else None
+    return Start(model, name, settings, input_of(backbone), backbone, licence, notice)
+
+
 def _from_chance(
     arch: str,
     classes: tuple[str, ...],
@@ -136,7 +150,17 @@ def _from_chance(
 
 
 def trainable(model: nn.Module, freeze: str) -> tuple[str, ...]:
-    """Freeze what is not to be trained; the names of the parameters before the head."""
+    """Freeze what is not to be trained; the names of the parameters before the head.
+
+    Raises:
+        ConfigError: Every layer is to be trained, and a part of the network is fit for use only.
+    """
+    frozen = [type(part).__name__ for part in model.modules() if getattr(part, "frozen", False)]
+    if frozen and freeze != "backbone":
+        raise ConfigError(
+            f"{frozen[0]} has its norms folded away and cannot be trained well",
+            "set freeze=backbone",
+        )
     backbone = tuple(name for name, _ in model.named_parameters() if not is_head(name))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(freeze != "backbone" or is_head(name))

@@ -59,3 +59,21 @@ def avg_pool_same(x_bchw: torch.Tensor) -> torch.Tensor:
     """
     pads = (x_bchw.shape[-2] % 2, x_bchw.shape[-1] % 2)
     return F.avg_pool2d(x_bchw, 3, 2, pads, ceil_mode=True, count_include_pad=False)
+
+
+def pad_same(x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
+    """Put SAME's zeros around the last axes of a map, for any number of axes.
+
+    Args:
+        x: (..., one axis per entry of ``kernel``).
+        kernel: Sizes of the window.
+        stride: Its steps.
+
+    Returns:
+        The map as it is where nothing is to be padded, else a padded copy.
+    """
+    axes = len(kernel)
+    pads: list[int] = []
+    for size, k, s in zip(x.shape[-axes:], kernel, stride, strict=True):
+        pads = [*same_padding(size, k, s), *pads]  # torch wants the last axis first
+    return F.pad(x, pads) if any(pads) else x

@@ -94,6 +94,10 @@ def read_labels(
     Raises:
         WeightsError: The file is missing or has another number of lines.
     """
+    if entry.labels is None:
+        from foveate.models.torchvision_video import kinetics_labels
+
+        return kinetics_labels()
     path = locate(entry.labels, offline=offline, progress=progress)
     labels = tuple(path.read_text(encoding="utf-8").splitlines())
     if len(labels) != entry.num_classes:

@@ -35,7 +35,7 @@ class Found:
     @property
     def ok(self) -> bool:
         """True when the content is the published one."""
-        return self.sha256 == self.file.sha256
+        return self.file.matches(self.sha256)
 
 
 def cache_folder() -> Path:
@@ -122,7 +122,7 @@ def find_local(file: WeightFile) -> Iterator[Found]:
 
 def verify() -> list[Found]:
     """Hash every file of the table that is on this machine."""
-    files = dict.fromkeys(file for entry in ENTRIES for file in (entry.file, entry.labels))
+    files = dict.fromkeys(file for entry in ENTRIES for file in entry.files)
     return [found for file in files for found in find_local(file)]
 
 
@@ -147,6 +147,6 @@ def _missing(file: WeightFile, why: str) -> str:
 
 def _advice(file: WeightFile) -> str:
     """The one line that cures a miss."""
-    name = next((e.name for e in ENTRIES if file in (e.file, e.labels)), None)
+    name = next((e.name for e in ENTRIES if file in e.files), None)
     fetch = f", or with a network type: foveate weights fetch {name}" if name else ""
     return f"put it in {cache_folder()} or in a folder named by FOVEATE_WEIGHTS{fetch}"

@@ -50,6 +50,7 @@ class InputCard(_Strict):
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     resize: Resize = "shorter side"
     crop: Crop = "centre"
+    resize_to: int | None = Field(None, ge=8, le=8192)
 
     @field_validator("std")
     @classmethod

@@ -6,6 +6,7 @@ Plain data: reading it imports neither torch nor numpy and opens no file.
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +21,8 @@ class WeightFile:
     Attributes:
         name: File name, in the cache and in the folders of ``FOVEATE_WEIGHTS``.
         size: Bytes; a download never writes more.
-        sha256: Hexadecimal digest of the content.
+        sha256: Hexadecimal digest of the content; its first eight digits where the owner
+            publishes no more. The size is then an upper bound.
         addresses: Where its owner publishes it, tried in order.
     """
 
@@ -28,6 +30,15 @@ class WeightFile:
     size: int
     sha256: str
     addresses: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole digest and the exact size are known."""
+        return len(self.sha256) == 64
+
+    def matches(self, digest: str) -> bool:
+        """Whether a content with that sha256 is the published one."""
+        return digest == self.sha256 if self.whole else digest.startswith(self.sha256)
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,8 @@ class WeightEntry:
         arch: Architecture in the registry.
         num_classes: Outputs of the published classifier.
         file: The weights.
-        labels: Text file, line i is the name of class i.
+        labels: Text file, line i is the name of class i; None where an installed package
+            knows them (torchvision).
         licence: SPDX identifier, as stated where the file was published.
         input: How frames are prepared.
         protocol: Dataset and how its owner meant the model to be used.
@@ -52,13 +64,18 @@ class WeightEntry:
     arch: str
     num_classes: int
     file: WeightFile
-    labels: WeightFile
+    labels: WeightFile | None
     licence: str
     input: InputSpec
     protocol: str
     accuracy: str
     note: str
     output: Literal["softmax", "sigmoid"] = "softmax"
+
+    @property
+    def files(self) -> tuple[WeightFile, ...]:
+        """Everything that has to be fetched."""
+        return (self.file,) if self.labels is None else (self.file, self.labels)
 
 
 _TFHUB = "tensorflow/lite-model/movinet/a0/stream/kinetics-600/classification/tflite/int8/1"
@@ -99,6 +116,56 @@ ENTRIES: tuple[WeightEntry, ...] = (
         ),
     ),
 )
+
+# torchvision's video networks, by what its own documentation states of them: name, first digits
+# of the sha256, megabytes, top-1, frames per second, frames, size, shorter side before the crop.
+_KINETICS_MEAN, _KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_GREY_MEAN, _GREY_STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
+_TORCHVISION = (
+    ("r3d_18", "b3b3357e", 127.359, 63.200, 15.0, 16, 112, 128, _KINETICS_MEAN, _KINETICS_STD),
+    ("mc3_18", "a90a0ba3", 44.672, 63.960, 15.0, 16, 112, 128, _KINETICS_MEAN, _KINETICS_STD),
+    ("r2plus1d_18", "91a641e6", 120.318, 67.463, 15.0, 16, 112, 128,
+     _KINETICS_MEAN, _KINETICS_STD),
+    ("s3d", "d76dad2f", 31.972, 68.368, 15.0, 128, 224, 256, _KINETICS_MEAN, _KINETICS_STD),
+    ("mvit_v2_s", "ae3be167", 131.884, 80.757, 7.5, 16, 224, 256, _GREY_MEAN, _GREY_STD),
+    ("swin3d_t", "7615ae03", 121.543, 77.715, 15.0, 32, 224, 256, _IMAGENET_MEAN, _IMAGENET_STD),
+    ("swin3d_s", "da41c237", 218.288, 79.521, 15.0, 32, 224, 256, _IMAGENET_MEAN, _IMAGENET_STD),
+    ("swin3d_b", "24f7c7c6", 364.134, 79.427, 15.0, 32, 224, 256, _IMAGENET_MEAN, _IMAGENET_STD),
+)  # fmt: skip
+_Triple = tuple[float, float, float]
+
+
+def _torchvision(
+    name: str, digits: str, megabytes: float, top1: float, rate: float, frames: int,
+    size: int, shorter: int, mean: _Triple, std: _Triple,
+) -> WeightEntry:  # fmt: skip
+    """The entry of one of torchvision's networks."""
+    arch = name.replace("_", "-")
+    stem = f"{name}_1k" if name == "swin3d_b" else name
+    file = WeightFile(
+        f"{stem}-{digits}.pth",
+        math.ceil(megabytes * 2**20 * 1.01),
+        digits,
+        (f"https://download.pytorch.org/models/{stem}-{digits}.pth",),
+    )
+    return WeightEntry(
+        name=f"{arch}.k400",
+        arch=arch,
+        num_classes=400,
+        file=file,
+        labels=None,
+        licence="BSD-3-Clause",
+        input=InputSpec(size, rate, frames, mean=mean, std=std, resize_to=shorter),
+        protocol=f"Kinetics-400; clips of {frames} frames at {rate:g}/s, five a video, "
+        f"centre crop of {size} after the shorter side is {shorter}",
+        accuracy=f"{top1:g} % top-1 on Kinetics-400, torchvision's figure",
+        note="torchvision's weights; the licence is the library's, none is stated for the file. "
+        "Only the first eight digits of its sha256 are published.",
+    )
+
+
+ENTRIES += tuple(_torchvision(*row) for row in _TORCHVISION)
 
 
 def names() -> list[str]:

@@ -1,0 +1,110 @@
+"""Two-dimensional backbones: frames in, pooled features out.
+
+Any classification network of timm serves, by its timm name; a tag behind a dot asks for timm's
+pretrained weights. Names of ``weights/backbones.py`` stand for weights that reach a machine in
+other ways; those come first.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from foveate.core.errors import ModelError, WeightsError
+from foveate.models.spec import InputSpec
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+Triple = tuple[float, float, float]
+
+
+def timm_library() -> ModuleType:
+    """Import timm when a backbone is first asked for: it takes seconds.
+
+    Raises:
+        ModelError: It is not installed.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise ModelError("the package timm is missing", "type: pip install foveate[zoo]") from error
+    return timm
+
+
+def build(name: str, pretrained: bool = False, **settings: Any) -> nn.Module:
+    """Build a backbone without classifier: images (N, 3, H, W) to features (N, C).
+
+    Args:
+        name: ``resnet50``, ``resnet50.a1_in1k``, or a name of ``weights/backbones.py``.
+        pretrained: Fill it with the weights that its name stands for.
+        **settings: For timm, as ``img_size``.
+
+    Raises:
+        ModelError: There is no such backbone, or timm is missing.
+        WeightsError: Its weights cannot be had.
+    """
+    from foveate.models.weights.backbones import BACKBONES, load_backbone
+
+    known = BACKBONES.get(name)
+    if known is not None:
+        return load_backbone(known) if pretrained else known.build()
+    timm = timm_library()
+    if not timm.is_model(name.partition(".")[0]):
+        near = difflib.get_close_matches(name, [*timm.list_models(), *BACKBONES], n=1, cutoff=0.0)
+        raise ModelError(f"there is no backbone {name!r}", f"did you mean {near[0]!r}?")
+    try:
+        built: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, **settings)
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        cause = " ".join(str(error).split())[:200]
+        if pretrained:
+            cure = "check the tag and the network, or build it without pretrained weights"
+            raise WeightsError(f"no weights for {name!r} ({cause})", cure) from error
+        raise ModelError(f"the backbone {name!r} cannot be built ({cause})") from error
+    return built
+
+
+def width_of(backbone: nn.Module) -> int:
+    """Channels of a backbone's features; some networks widen them behind the last stage."""
+    wide: Any = getattr(backbone, "head_hidden_size", None) or backbone.num_features
+    return int(wide)
+
+
+def asks_for_weights(model: str) -> bool:
+    """Whether the backbone of a model's name carries a tag, that is asks for its weights."""
+    return "." in model.partition(":")[2]
+
+
+def normalisation(name: str) -> tuple[Triple, Triple, int]:
+    """Mean, standard deviation and image size with which a backbone's weights were trained.
+
+    Raises:
+        ModelError: There is no such backbone.
+    """
+    from foveate.models.weights.backbones import BACKBONES
+
+    if name in BACKBONES:
+        known = BACKBONES[name]
+        return known.mean, known.std, known.size
+    timm = timm_library()
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"timm knows no weights {name!r}") from error
+    if config is None:
+        return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224
+    return tuple(config.mean), tuple(config.std), int(config.input_size[1])
+
+
+def input_of(name: str, frames: int = 8, rate: float = 4.0) -> InputSpec:
+    """How frames are prepared for a network of segments over a backbone.
+
+    Args:
+        name: Of the backbone.
+        frames: Segments of a clip.
+        rate: Frames per second at which they are taken.
+    """
+    mean, std, size = normalisation(name)
+    return InputSpec(size, rate, frames, mean=mean, std=std)

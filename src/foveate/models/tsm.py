@@ -1,0 +1,348 @@
+"""TSM: a 2D network whose blocks hand a share of their channels to the neighbouring frames.
+
+Source: Lin et al., "TSM: Temporal Shift Module for Efficient Video Understanding", ICCV 2019
+(arXiv 1811.08383), sections 3 and 4: one eighth of the channels from the next frame and one
+eighth from the frame before, inside the residual branch; online, only from the frame before, and
+what has to be kept is that eighth of one frame. ``tsm:BACKBONE`` and ``tsm-online:BACKBONE`` over
+any timm backbone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveate.core.errors import ModelError
+from foveate.models import backbones
+from foveate.models.clip import ClipModel, check_clip
+from foveate.models.macs import on_meta
+from foveate.models.registry import register
+from foveate.models.streaming import State
+
+SHARE = 8  # one channel of so many goes each way
+_DEEP = 23  # blocks in a stage from which on only every second one is shifted (section 5.1)
+# Layers beside the branch, and the token layers of mixers, whose maps have no channels last.
+_ELSEWHERE = re.compile(r"shortcut|downsample|skip|identity|token")
+_BLOCK = re.compile(r"Block|Bottleneck|Residual|Layer")
+
+
+@dataclass
+class Passage:
+    """One call of a backbone: what its shifts must know, and what they leave behind.
+
+    Attributes:
+        batch: Clips or streams in the call.
+        online: Take channels from the frame before only.
+        past: State entries by name; missing ones are zeros.
+        left: The entries after this call.
+    """
+
+    batch: int
+    online: bool = False
+    past: State = field(default_factory=dict)
+    left: State = field(default_factory=dict)
+
+
+_PASSAGE: ContextVar[Passage | None] = ContextVar("passage", default=None)
+
+
+@contextmanager
+def passing(passage: Passage) -> Iterator[Passage]:
+    """Give the shifts of every backbone called inside their passage."""
+    token = _PASSAGE.set(passage)
+    try:
+        yield passage
+    finally:
+        _PASSAGE.reset(token)
+
+
+class TemporalShift(nn.Module):
+    """A layer that sees some channels of the neighbouring frames in place of its own.
+
+    Outside of a passage it is the layer alone.
+
+    Args:
+        layer: A convolution (N, C, H, W) or a dense layer (N, ..., C).
+        name: Of its entry in the state.
+    """
+
+    def __init__(self, layer: nn.Module, name: str) -> None:
+        super().__init__()
+        self.layer = layer
+        self.name = name
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shift the input of all frames, then run the layer."""
+        passage = _PASSAGE.get()
+        if passage is not None:
+            x = self._online(x, passage) if passage.online else self._clip(x, passage.batch)
+        y: torch.Tensor = self.layer(x)
+        return y
+
+    def __getattr__(self, name: str) -> Any:
+        """What the shift has not, the layer has: some networks read the shape of its weight."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    @property
+    def _channels(self) -> int:
+        """Which axis of (B, T, ...) holds the channels."""
+        return 2 if isinstance(self.layer, nn.Conv2d) else -1
+
+    def _clip(self, x: torch.Tensor, batch: int) -> torch.Tensor:
+        """One eighth from the next frame, one from the frame before; zeros beyond the ends."""
+        full, axis = x.unflatten(0, (batch, -1)), self._channels
+        share = full.shape[axis] // SHARE
+        ahead, behind, rest = full.split([share, share, full.shape[axis] - 2 * share], axis)
+        nothing = torch.zeros_like(ahead[:, :1])
+        ahead = torch.cat([ahead[:, 1:], nothing], 1)
+        behind = torch.cat([nothing, behind[:, :-1]], 1)
+        return torch.cat([ahead, behind, rest], axis).flatten(0, 1)
+
+    def _online(self, x: torch.Tensor, passage: Passage) -> torch.Tensor:
+        """One eighth from the frame before, which the state holds for the first frame."""
+        full, axis = x.unflatten(0, (passage.batch, -1)), self._channels
+        share = full.shape[axis] // SHARE
+        own, rest = full.split([share, full.shape[axis] - share], axis)
+        before = passage.past.get(self.name)
+        if before is None:
+            before = torch.zeros_like(own[:, 0])
+        if before.shape != own[:, 0].shape:
+            raise ModelError(
+                f"the state holds maps of {tuple(before.shape)}, the frames give "
+                f"{tuple(own[:, 0].shape)}",
+                "make the state with initial_state for this batch and resolution",
+            )
+        passage.left[self.name] = own[:, -1].clone()
+        own = torch.cat([before.to(x.dtype).unsqueeze(1), own[:, :-1]], 1)
+        return torch.cat([own, rest], axis).flatten(0, 1)
+
+
+def insert_shifts(backbone: nn.Module) -> list[str]:
+    """Put a shift in front of the first layer of every residual branch.
+
+    Blocks are told by the names that timm gives their classes and by holding no other block;
+    branches without a shortcut around them stay as they are (section 3.2). In ResNets with a
+    stage of 23 blocks or more only every second block is shifted. A network without blocks, such
+    as VGG, is shifted before its inner convolutions.
+
+    Args:
+        backbone: Changed in place.
+
+    Returns:
+        Names of the layers that are shifted, in order.
+
+    Raises:
+        ModelError: Nothing in it can be shifted.
+    """
+    names = _first_layers(backbone) or [
+        name
+        for name, layer in backbone.named_modules()
+        if isinstance(layer, nn.Conv2d) and layer.in_channels >= 16 and max(layer.kernel_size) > 1
+    ]
+    for index, name in enumerate(names):
+        parent, _, child = name.rpartition(".")
+        holder = backbone.get_submodule(parent)
+        setattr(holder, child, TemporalShift(holder.get_submodule(child), f"shift{index}"))
+    if not names:
+        raise ModelError("this backbone has no layer that could be shifted", "use it with tsn:")
+    return names
+
+
+def _first_layers(backbone: nn.Module) -> list[str]:
+    """Names of the first layers of the residual branches."""
+    blocks = {
+        name: module
+        for name, module in backbone.named_modules()
+        if name and _BLOCK.search(type(module).__name__) and _first_layer(module) is not None
+    }
+    inner = {n for n in blocks if not any(other.startswith(f"{n}.") for other in blocks)}
+    stage_sizes = Counter(_stage(name) for name in inner)
+    step = 2 if max(stage_sizes.values(), default=0) >= _DEEP and _is_resnet(blocks) else 1
+    found, seen = [], Counter[str]()
+    for name, module in blocks.items():
+        if name not in inner:
+            continue
+        place = seen[_stage(name)]
+        seen[_stage(name)] += 1
+        # timm marks branches without a shortcut; other blocks always have one.
+        if place % step == 0 and getattr(module, "has_skip", True):
+            found.append(f"{name}.{_first_layer(module)}")
+    return found
+
+
+def _stage(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _is_resnet(blocks: dict[str, nn.Module]) -> bool:
+    return {type(block).__name__ for block in blocks.values()} <= {"Bottleneck", "BasicBlock"}
+
+
+def _first_layer(block: nn.Module) -> str | None:
+    """Name of the first layer of a block whose input has channels to shift."""
+    for name, layer in block.named_modules():
+        if _ELSEWHERE.search(name) or not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        wide = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
+        return name if wide >= SHARE else None
+    return None
+
+
+class TSM(ClipModel):
+    """Two-way temporal shift over a clip.
+
+    Args:
+        backbone: Name of a 2D network; see ``backbones.build``.
+        num_classes: Outputs of the classifier.
+        dropout: Probability of dropping a feature before the classifier, in training.
+        pretrained: Fill the backbone with the weights that its name stands for.
+    """
+
+    online = False
+
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        num_classes: int = 400,
+        dropout: float = 0.5,
+        pretrained: bool = False,
+    ) -> None:
+        network = backbones.build(backbone, pretrained)
+        super().__init__(backbones.width_of(network), num_classes, dropout)
+        self.shifted = insert_shifts(network)
+        self.backbone = network
+        self._shapes: dict[tuple[int, int], dict[str, tuple[int, ...]]] = {}
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features (B, T, C) of every frame of clips (B, 3, T, H, W)."""
+        return self.run(x, Passage(len(x), self.online))
+
+    def run(self, x: torch.Tensor, passage: Passage) -> torch.Tensor:
+        """Run the frames of clips through the backbone with a passage; (B, T, C)."""
+        check_clip(x)
+        with passing(passage):
+            flat = self.backbone(x.transpose(1, 2).flatten(0, 1))
+        found: torch.Tensor = flat.unflatten(0, (x.shape[0], -1))
+        return found
+
+
+class TSMOnline(TSM):
+    """One-way temporal shift: the clip form and the step form give the same numbers.
+
+    The classifier sees the mean of the features of all frames so far.
+    """
+
+    online = True
+    pooling = "cumulative"
+
+    def initial_state(
+        self,
+        batch: int,
+        height: int,
+        width: int,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> State:
+        """Return the state of streams that have seen nothing.
+
+        Args:
+            batch: Number of streams.
+            height: Height of the frames in pixels.
+            width: Width of the frames in pixels.
+            dtype: Of the kept channels; the weights' when None. Sums stay float32.
+            device: The weights' when None.
+
+        Returns:
+            ``shift{i}`` (B, ...): the kept channels of the last frame before each shifted layer;
+            ``head/sum`` (B, C): sum of the frames' features; ``head/frames`` (B,): how many
+            frames each stream has seen.
+        """
+        like = self.classifier.weight
+        dtype, device = dtype or like.dtype, device or like.device
+        state = {
+            name: torch.zeros((batch, *shape), dtype=dtype, device=device)
+            for name, shape in self._kept_shapes(height, width).items()
+        }
+        state["head/sum"] = torch.zeros(batch, self.num_features, device=device)
+        state["head/frames"] = torch.zeros(batch, dtype=torch.int64, device=device)
+        return state
+
+    def _kept_shapes(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of the shifts' entries, found by running one frame that holds no values."""
+        if (height, width) in self._shapes:
+            return self._shapes[height, width]
+        ghost = on_meta(self.backbone).eval()
+        frame = torch.empty(
+            (1, 3, height, width), device="meta", dtype=self.classifier.weight.dtype
+        )
+        with torch.no_grad(), passing(Passage(1, True)) as passage:
+            ghost(frame)
+        shapes = {name: tuple(value.shape[1:]) for name, value in passage.left.items()}
+        self._shapes[height, width] = shapes
+        return shapes
+
+    def step_features(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """Run the next n >= 1 frames of every stream, without the classifier.
+
+        Args:
+            x: Frames (B, 3, n, H, W).
+            state: From ``initial_state`` or the previous step; it is not changed.
+
+        Returns:
+            Features of these frames (B, n, C) and the new state.
+
+        Raises:
+            ModelError: The frames or the state have the wrong shape.
+        """
+        passage = Passage(len(x), True, state)
+        features = self.run(x, passage)
+        new = dict(passage.left)
+        new["head/sum"] = state["head/sum"] + features.sum(1, dtype=torch.float32)
+        new["head/frames"] = state["head/frames"] + features.shape[1]
+        return features, new
+
+    def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """Run the next frames and classify all that was seen: logits (B, classes), new state."""
+        _, state = self.step_features(x, state)
+        frames = state["head/frames"].clamp(min=1).unsqueeze(1)
+        return self.classify(state["head/sum"] / frames), state
+
+
+@register(
+    "tsm", tiny={"num_classes": 7, "backbone": "test_efficientnet"}, tiny_input=(2, 3, 3, 32, 40)
+)
+def tsm(
+    num_classes: int = 400,
+    dropout: float = 0.5,
+    backbone: str = "resnet50",
+    pretrained: bool = False,
+) -> TSM:
+    """Build TSM over a 2D backbone."""
+    return TSM(backbone, num_classes, dropout, pretrained)
+
+
+@register(
+    "tsm-online",
+    tiny={"num_classes": 7, "backbone": "test_resnet"},
+    tiny_input=(2, 3, 5, 32, 40),
+    streaming=True,
+)
+def tsm_online(
+    num_classes: int = 400,
+    dropout: float = 0.5,
+    backbone: str = "mobilenetv2_100",
+    pretrained: bool = False,
+) -> TSMOnline:
+    """Build the one-way TSM over a 2D backbone, with the step form."""
+    return TSMOnline(backbone, num_classes, dropout, pretrained)

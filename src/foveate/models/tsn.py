@@ -1,0 +1,54 @@
+"""TSN: a 2D network on sparse frames of a clip, and the mean of what it says.
+
+Source: Wang et al., "Temporal Segment Networks: Towards Good Practices for Deep Action
+Recognition", ECCV 2016 (arXiv 1608.00859), section 3.1: K segments, one frame of each, average
+consensus. The network itself knows nothing of time: ``tsn:BACKBONE`` over any timm backbone.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from foveate.models import backbones
+from foveate.models.clip import ClipModel, check_clip
+from foveate.models.registry import register
+
+
+class TSN(ClipModel):
+    """Average consensus over frames.
+
+    Args:
+        backbone: Name of a 2D network; see ``backbones.build``.
+        num_classes: Outputs of the classifier.
+        dropout: Probability of dropping a feature before the classifier, in training.
+        pretrained: Fill the backbone with the weights that its name stands for.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        num_classes: int = 400,
+        dropout: float = 0.5,
+        pretrained: bool = False,
+    ) -> None:
+        network = backbones.build(backbone, pretrained)
+        super().__init__(backbones.width_of(network), num_classes, dropout)
+        self.backbone = network
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features (B, T, C) of every frame of clips (B, 3, T, H, W)."""
+        check_clip(x)
+        frames = x.transpose(1, 2).flatten(0, 1)
+        found: torch.Tensor = self.backbone(frames).unflatten(0, (x.shape[0], -1))
+        return found
+
+
+@register("tsn", tiny={"num_classes": 7, "backbone": "test_resnet"}, tiny_input=(2, 3, 3, 32, 40))
+def tsn(
+    num_classes: int = 400,
+    dropout: float = 0.5,
+    backbone: str = "resnet50",
+    pretrained: bool = False,
+) -> TSN:
+    """Build TSN over a 2D backbone."""
+    return TSN(backbone, num_classes, dropout, pretrained)

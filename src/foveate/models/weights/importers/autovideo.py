@@ -1,0 +1,348 @@
+"""Checkpoints of AutoVideo (arXiv 2108.04212): TSN, TSM, C3D, I3D, ECO, R3D, R(2+1)D.
+
+All seven families come from one project, so the family is told by the names of the arrays. The
+same names are used by the networks that project took over: the 3D ResNets of Hara et al., ECO's
+PyTorch code, the TSN and TSM code with torchvision's ResNets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveate.core.errors import ModelError, WeightsError
+from foveate.models.r3d import DEPTHS
+from foveate.models.registry import create
+from foveate.models.weights.importers.naming import MisfitError, place, without_prefix
+from foveate.models.weights.importers.registry import Imported, Outputs, checksums, importer
+
+Build = Callable[[Mapping[str, Any], dict[str, Any]], Imported]
+
+
+@importer("autovideo")
+def autovideo(arrays: Mapping[str, Any], **config: Any) -> Imported:
+    """Build one of the seven families; see ``from_arrays``.
+
+    Args:
+        arrays: By original name; a ``module.`` that all names share is taken off.
+        **config: The arguments of the original's constructor. Those that change nothing at
+            inference (dropout, partial BatchNorm, which weights to start from) are let pass;
+            the number of classes is read from the arrays and must agree.
+    """
+    arrays = without_prefix(arrays)
+    family = family_of(arrays)
+    return _FAMILIES[family](arrays, dict(config))
+
+
+def family_of(arrays: Mapping[str, Any]) -> str:
+    """Tell the family by the names of the arrays.
+
+    Raises:
+        WeightsError: None of the families has such names.
+    """
+    for family, mark in (
+        ("c3d", "fc8.weight"),
+        ("i3d", "conv3d_0c_1x1.conv3d.weight"),
+        ("eco", "base_model.conv1_7x7_s2.weight"),
+        ("r2plus1d", "conv1_s.weight"),
+    ):
+        if mark in arrays:
+            return family
+    if "base_model.layer1.0.conv1.net.weight" in arrays:
+        return "tsm"
+    if "base_model.conv1.weight" in arrays and "new_fc.weight" in arrays:
+        return "tsn"
+    if (
+        "layer1.0.conv1.weight" in arrays
+        and getattr(arrays["layer1.0.conv1.weight"], "ndim", 0) == 5
+    ):
+        return "r3d"
+    some = ", ".join(list(arrays)[:4]) or "none"
+    raise WeightsError(f"arrays of no network of AutoVideo (the first names: {some})")
+
+
+def _classes(arrays: Mapping[str, Any], name: str, config: dict[str, Any]) -> int:
+    """Number of classes of the head; what the configuration says must agree."""
+    if name not in arrays:
+        raise MisfitError("the checkpoint", [f"missing {name}"])
+    found = int(arrays[name].shape[0])
+    for key in ("num_classes", "num_class", "n_classes"):
+        said = config.pop(key, found)
+        if said != found:
+            raise WeightsError(f"{key}={said}, but {name} has {found} rows")
+    return found
+
+
+def _settle(config: dict[str, Any], fixed: Mapping[str, Any], free: tuple[str, ...] = ()) -> None:
+    """Refuse settings that are unknown or that this house builds differently.
+
+    Args:
+        config: What is left of the original's arguments.
+        fixed: The only value that each of these may have.
+        free: Arguments without effect at inference.
+
+    Raises:
+        ModelError: It names the argument.
+    """
+    for key, value in config.items():
+        if key in free:
+            continue
+        if key not in fixed:
+            raise ModelError(f"an unknown argument {key!r} of the original")
+        if value != fixed[key]:
+            raise ModelError(f"{key}={value!r} is not built here, only {fixed[key]!r}")
+
+
+def _c3d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
+    classes = _classes(arrays, "fc8.weight", config)
+    _settle(config, {}, ("pretrained",))
+    model = create("c3d", num_classes=classes)
+    place(model, arrays, lambda n: n.removeprefix("convs.").replace("classifier", "fc8"))
+
+    def run(net: Any, clip: torch.Tensor) -> Outputs:
+        fc6, fc7 = net.dense(clip)
+        return {
+            "logits": net.classify(fc7),
+            "fc6_checksum": checksums(fc6),
+            "fc7_checksum": checksums(fc7),
+        }
+
+    return Imported(model, run, arch="c3d")
+
+
+def _i3d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
+    classes = _classes(arrays, "conv3d_0c_1x1.conv3d.weight", config)
+    _settle(config, {"modality": "rgb"}, ("dropout_prob", "name"))
+
+    def original(name: str) -> str:
+        if name.startswith("classifier."):
+            return name.replace("classifier", "conv3d_0c_1x1.conv3d")
+        # The pooling in front of the fourth branch has the place 0 in the original.
+        name = name.removeprefix("layers.").replace("branch_3.", "branch_3.1.")
+        return name.replace(".conv.", ".conv3d.").replace(".bn.", ".batch3d.")
+
+    model = create("i3d", num_classes=classes)
+    place(model, arrays, original, _flat_classifier)
+
+    def run(net: Any, clip: torch.Tensor) -> Outputs:
+        maps = net.maps(clip)
+        kept = {f"{n}_checksum": checksums(maps[n]) for n in ("mixed_3c", "mixed_4f", "mixed_5c")}
+        return {"logits": net(clip), **kept}
+
+    return Imported(model, run, arch="i3d")
+
+
+def _flat_classifier(name: str, value: torch.Tensor) -> torch.Tensor:
+    """A 1x1x1 convolution as the dense layer that it is."""
+    return value.flatten(1) if name == "classifier.weight" and value.ndim == 5 else value
+
+
+_ECO_ROLES = {
+    "one": "1x1",
+    "three_reduce": "3x3_reduce",
+    "three": "3x3",
+    "double_reduce": "double_3x3_reduce",
+    "double_1": "double_3x3_1",
+    "double_2": "double_3x3_2",
+    "pool_proj": "pool_proj",
+}
+_ECO_STEM = {
+    "conv1": "conv1_7x7_s2",
+    "conv2_reduce": "conv2_3x3_reduce",
+    "conv2": "conv2_3x3",
+    "inception_3c_reduce": "inception_3c_double_3x3_reduce",
+    "inception_3c_1": "inception_3c_double_3x3_1",
+}
+_ECO_BLOCK = {"conv1": "1", "bn1": "1_bn", "conv2": "2", "down": "down", "bn": "bn"}
+
+
+def _eco_name(name: str) -> str:
+    """The original's name of a parameter of ours."""
+    path, leaf = name.rsplit(".", 1)
+    parts = path.split(".")
+    if path == "classifier":
+        return f"new_fc.{leaf}"
+    if path in ("res3a", "res3a_bn"):
+        theirs = {"res3a": "res3a_2", "res3a_bn": "res3a_bn"}[path]
+    elif parts[0] == "residual":
+        theirs = f"{parts[1]}_{_ECO_BLOCK[parts[2]]}"
+    elif parts[0] == "inception":
+        theirs = f"{parts[1]}_{_ECO_ROLES[parts[2]]}" + ("_bn" if parts[3] == "bn" else "")
+    else:
+        theirs = _ECO_STEM[parts[0]] + ("_bn" if parts[1] == "bn" else "")
+    return f"base_model.{theirs}.{leaf}"
+
+
+def _eco(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
+    classes = _classes(arrays, "new_fc.weight", config)
+    full = "base_model.inception_5b_1x1.weight" in arrays
+    name = "ECOfull" if full else "ECO"
+    _settle(
+        config,
+        {"modality": "RGB", "base_model": name, "consensus_type": "identity"},
+        (
+            "num_segments",
+            "pretrained_parts",
+            "dropout",
+            "partial_bn",
+            "new_length",
+            "before_softmax",
+        ),
+    )
+    arch = "eco-full" if full else "eco-lite"
+    model = create(arch, num_classes=classes)
+    place(model, arrays, _eco_name)
+
+    def run(net: Any, clip: torch.Tensor) -> Outputs:
+        features = net.features(_frames_apart(clip))[:, 0]
+        return {"logits": net.classify(features), "feature": features}
+
+    return Imported(model, run, arch=arch)
+
+
+def _frames_apart(clip: torch.Tensor) -> torch.Tensor:
+    """Frames stacked along the channels (B, T * 3, H, W) as a clip (B, 3, T, H, W)."""
+    if clip.ndim != 4 or clip.shape[1] % 3:
+        raise ModelError(f"a clip has the shape (B, T * 3, H, W), not {tuple(clip.shape)}")
+    frames: torch.Tensor = clip.unflatten(1, (-1, 3))
+    return frames.transpose(1, 2)
+
+
+def _hara(arch: str, original: Callable[[str], str]) -> Build:
+    """Builder of a 3D ResNet, whose families differ in their names only."""
+
+    def build(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
+        classes = _classes(arrays, "fc.weight", config)
+        settings = {
+            ours: config.pop(theirs)
+            for theirs, ours in (
+                ("model_depth", "depth"),
+                ("conv1_t_size", "stem_frames"),
+                ("conv1_t_stride", "stem_stride"),
+            )
+            if theirs in config
+        }
+        settings.setdefault("depth", _depth_of(arrays))
+        if "no_max_pool" in config:
+            settings["max_pool"] = not config.pop("no_max_pool")
+        settings["width"] = int(64 * config.pop("widen_factor", 1.0))
+        _settle(config, {"n_input_channels": 3, "shortcut_type": "B"})
+        model = create(arch, num_classes=classes, **settings)
+        place(model, arrays, original)
+
+        def run(net: Any, clip: torch.Tensor) -> Outputs:
+            maps = net.maps(clip)
+            kept = {f"{name}_checksum": checksums(value) for name, value in maps.items()}
+            features = maps["layer4"].mean((2, 3, 4))
+            return {"logits": net.classify(features), **kept}
+
+        return Imported(model, run, arch=arch, settings=settings)
+
+    return build
+
+
+def _depth_of(arrays: Mapping[str, Any]) -> int:
+    """The depth of a 3D ResNet, by its blocks.
+
+    Raises:
+        WeightsError: No depth has so many.
+    """
+    blocks = {m.groups() for m in map(re.compile(r"layer(\d)\.(\d+)\.").match, arrays) if m}
+    counts = tuple(sum(stage == str(i) for stage, _ in blocks) for i in (1, 2, 3, 4))
+    for depth, known in DEPTHS.items():
+        if known == (counts, "layer1.0.conv3.weight" in arrays):
+            return depth
+    raise WeightsError(f"a 3D ResNet of unknown depth (blocks {counts})", "give model_depth=")
+
+
+def _r3d_name(name: str) -> str:
+    return name.replace("classifier.", "fc.")
+
+
+def _r2plus1d_name(name: str) -> str:
+    """A pair ``conv1.{spatial, bn, temporal}`` is ``conv1_s``, ``bn1_s``, ``conv1_t``, and the
+    norm behind it ``bn1_t``; what belongs to no pair keeps its name."""
+    name = re.sub(r"conv(\d)\.spatial", r"conv\1_s", name)
+    name = re.sub(r"conv(\d)\.temporal", r"conv\1_t", name)
+    name = re.sub(r"conv(\d)\.bn", r"bn\1_s", name)
+    return name.replace("classifier.", "fc.")
+
+
+def _paired_norms(arrays: Mapping[str, Any]) -> Callable[[str], str]:
+    """Names for R(2+1)D: which norms follow a pair is seen from the arrays."""
+
+    def original(name: str) -> str:
+        theirs = _r2plus1d_name(name)
+        behind = re.sub(r"(^|\.)bn(\d)\.", r"\1bn\2_t.", theirs)
+        return behind if behind in arrays else theirs
+
+    return original
+
+
+def _r2plus1d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
+    return _hara("r2plus1d", _paired_norms(arrays))(arrays, config)
+
+
+def _segments(arch: str) -> Build:
+    """Builder of TSN and TSM over torchvision's ResNets."""
+
+    def build(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
+        classes = _classes(arrays, "new_fc.weight", config)
+        backbone = config.pop("base_model", None) or _resnet_of(arrays)
+        _settle(
+            config,
+            {"modality": "RGB", "consensus_type": "avg", "is_shift": arch == "tsm",
+             "non_local": False, "shift_div": 8, "shift_place": "blockres",
+             "temporal_pool": False, "new_length": None, "before_softmax": True},
+            ("num_segments", "dropout", "img_feature_dim", "partial_bn", "pretrain", "crop_num",
+             "print_spec", "fc_lr5"),
+        )  # fmt: skip
+        settings = {"backbone": backbone}
+        model: nn.Module = create(arch, num_classes=classes, **settings)
+
+        def original(name: str) -> str:
+            name = name.replace("classifier.", "new_fc.").replace("backbone.", "base_model.")
+            return name.replace(".layer.weight", ".net.weight").replace(".layer.bias", ".net.bias")
+
+        place(model, arrays, original)
+
+        def run(net: Any, clip: torch.Tensor) -> Outputs:
+            frame_logits = net.classify(net.features(_frames_apart(clip)))
+            return {"logits": frame_logits.mean(1), "frame_logits": frame_logits}
+
+        return Imported(model, run, arch=f"{arch}:{backbone}")
+
+    return build
+
+
+def _resnet_of(arrays: Mapping[str, Any]) -> str:
+    """Which ResNet it is, by the number of its blocks."""
+    pattern = re.compile(r"base_model\.layer(\d)\.(\d+)\.conv1\.")
+    blocks = {m.groups() for m in map(pattern.match, arrays) if m}
+    counts = tuple(sum(stage == str(i) for stage, _ in blocks) for i in (1, 2, 3, 4))
+    bottleneck = "base_model.layer1.0.conv3.weight" in arrays
+    known = {
+        ((2, 2, 2, 2), False): "resnet18",
+        ((3, 4, 6, 3), False): "resnet34",
+        ((3, 4, 6, 3), True): "resnet50",
+        ((3, 4, 23, 3), True): "resnet101",
+        ((3, 8, 36, 3), True): "resnet152",
+    }
+    if (counts, bottleneck) not in known:
+        raise WeightsError(f"a ResNet of unknown depth (blocks {counts})", "give base_model=")
+    return known[counts, bottleneck]
+
+
+_FAMILIES: dict[str, Build] = {
+    "c3d": _c3d,
+    "i3d": _i3d,
+    "eco": _eco,
+    "r3d": _hara("r3d", _r3d_name),
+    "r2plus1d": _r2plus1d,
+    "tsn": _segments("tsn"),
+    "tsm": _segments("tsm"),
+}

@@ -1,0 +1,95 @@
+"""Published .tflite MobileNets: the quantised convolutions, de-quantised, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveate.core.errors import ModelError, WeightsError
+from foveate.models.mobilenet_folded import FoldedMobileNet
+from foveate.models.weights.importers.naming import place
+from foveate.models.weights.importers.registry import Imported, Outputs, importer
+from foveate.models.weights.tflite import read_tflite
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "mobilenet-v1-025": {"version": 1, "width": 0.25},
+    "mobilenet-v2": {"version": 2},
+}
+
+
+def read_convolutions(data: bytes, source: str = "the file") -> dict[str, Any]:
+    """Read the kernels and biases of a .tflite file's convolutions in order of execution.
+
+    Args:
+        data: The whole file.
+        source: What to call it in errors.
+
+    Returns:
+        ``conv{i}.weight`` (out, in / groups, kh, kw) and ``conv{i}.bias`` (out,), float32.
+
+    Raises:
+        WeightsError: A damaged file, or one with other operations on weights.
+    """
+    graph = read_tflite(data, source)
+    arrays: dict[str, Any] = {}
+    for operator in graph.operators:
+        if operator.kind in ("CONV_2D", "DEPTHWISE_CONV_2D") and len(operator.inputs) == 3:
+            kernel, bias = (graph.tensors[i].values() for i in operator.inputs[1:])
+            if kernel.ndim != 4:
+                raise WeightsError(f"{source}: a kernel of shape {kernel.shape}")
+            # OHWI to OIHW, and 1HWC to C1HW for depthwise.
+            axes = (0, 3, 1, 2) if operator.kind == "CONV_2D" else (3, 0, 1, 2)
+            name = f"conv{len(arrays) // 2}"
+            arrays[f"{name}.weight"] = kernel.transpose(axes)
+            arrays[f"{name}.bias"] = bias
+    return arrays
+
+
+class ImageClassifier(nn.Module):
+    """A folded MobileNet with the classifier that its file holds."""
+
+    def __init__(self, backbone: FoldedMobileNet, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = nn.Linear(backbone.num_features, num_classes)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits (N, classes) of images (N, 3, H, W) in -1..1."""
+        logits: torch.Tensor = self.classifier(self.backbone(image))
+        return logits
+
+
+@importer("mobilenet-tflite")
+def mobilenet_tflite(arrays: Mapping[str, Any], **config: Any) -> Imported:
+    """Build a folded MobileNet with its classifier of images; see ``from_arrays``.
+
+    Args:
+        arrays: From ``read_convolutions``.
+        **config: ``name``, a key of ``VARIANTS``.
+    """
+    name = config.pop("name", "mobilenet-v2")
+    if name not in VARIANTS or config:
+        raise ModelError(f"no MobileNet {name!r} {config or ''}", f"known: {', '.join(VARIANTS)}")
+    backbone = FoldedMobileNet(**VARIANTS[name])
+    order = {f"backbone.{own}": f"conv{i}" for i, (own, _) in enumerate(backbone.convolutions())}
+    head = f"conv{len(order)}"
+    classes = int(arrays[f"{head}.weight"].shape[0]) if f"{head}.weight" in arrays else 1001
+    model = ImageClassifier(backbone, classes)
+
+    def original(own: str) -> str:
+        layer, leaf = own.rsplit(".", 1)
+        return f"{order.get(layer, head)}.{leaf}"
+
+    def change(own: str, value: torch.Tensor) -> torch.Tensor:
+        return value[:, :, 0, 0] if own == "classifier.weight" and value.ndim == 4 else value
+
+    place(model, arrays, original, change)
+
+    def run(net: Any, image: torch.Tensor) -> Outputs:
+        features = net.backbone(image)
+        return {"logits": net.classifier(features), "feature": features}
+
+    return Imported(model, run, inputs=("image",))

@@ -1,0 +1,80 @@
+"""Checkpoints of torchvision's video networks, under torchvision's names."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from foveate.core.errors import ModelError, WeightsError
+from foveate.models.registry import create
+from foveate.models.weights.importers.files import read_torch
+from foveate.models.weights.importers.naming import MisfitError, place, without_prefix
+from foveate.models.weights.importers.registry import Imported, Outputs, importer
+
+# Where each network keeps its head.
+HEADS = {
+    "r3d-18": "fc", "mc3-18": "fc", "r2plus1d-18": "fc", "s3d": "classifier.1",
+    "mvit-v2-s": "head.1", "swin3d-t": "head", "swin3d-s": "head", "swin3d-b": "head",
+}  # fmt: skip
+
+
+@importer("torchvision")
+def torchvision(arrays: Mapping[str, Any], **config: Any) -> Imported:
+    """Build one of torchvision's video networks; see ``from_arrays``.
+
+    Args:
+        arrays: By torchvision's names.
+        **config: ``name``, torchvision's name of the builder (``r3d_18``).
+    """
+    name = config.pop("name", None)
+    arch = str(name).replace("_", "-")
+    if arch not in HEADS:
+        raise ModelError(f"torchvision's {name!r} is not built here", f"name= {', '.join(HEADS)}")
+    arrays = without_prefix(arrays)
+    head = f"{HEADS[arch]}.weight"
+    if head not in arrays:
+        raise MisfitError("the checkpoint", [f"missing {head}"])
+    classes = int(arrays[head].shape[0])
+    if config.pop("num_classes", classes) != classes:
+        raise WeightsError(f"{head} has {classes} rows")
+    if config:
+        raise ModelError(f"an unknown argument {next(iter(config))!r} of the original")
+    model = create(arch, num_classes=classes)
+    place(model, arrays, lambda own: original_name(own, arch), _flat)
+
+    def run(net: Any, clip: torch.Tensor) -> Outputs:
+        return {"logits": net(clip)}
+
+    return Imported(model, run, arch=arch)
+
+
+def original_name(own: str, arch: str) -> str:
+    """torchvision's name of a parameter of ours."""
+    if own.startswith("classifier."):
+        return own.replace("classifier", HEADS[arch], 1)
+    return own.removeprefix("trunk.")
+
+
+def _flat(own: str, value: torch.Tensor) -> torch.Tensor:
+    """S3D's head is a 1x1x1 convolution."""
+    return value.flatten(1) if own == "classifier.weight" else value
+
+
+def import_torchvision(arch: str, data: bytes, source: str) -> dict[str, Any]:
+    """Read a published file as arrays under our names, for the table of weights.
+
+    Raises:
+        WeightsError: Not such a file.
+    """
+    found = read_torch(io.BytesIO(data), source)
+    head = f"{HEADS[arch]}."
+    arrays = {}
+    for name, value in found.items():
+        ours = f"trunk.{name}"
+        if name.startswith(head):
+            ours = f"classifier.{name.removeprefix(head)}"
+        arrays[ours] = _flat(ours, value).numpy()
+    return arrays

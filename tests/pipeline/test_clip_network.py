@@ -1,0 +1,192 @@
+"""Networks that take clips whole, in the one loop: they run when asked, on the right frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import foveate
+from clips import encode
+from foveate.media import DEFAULT_LIMITS, Video
+from foveate.models import count_macs, registry
+from foveate.models.weights.run import InputCard, RunCard, write_run
+from foveate.pipeline.network import THIN, ClipNetwork, StreamingNetwork, network_for
+from foveate.pipeline.presets import Preset, edit
+from foveate.pipeline.recogniser import Recogniser, make_decide, make_look
+from foveate.pipeline.session import Plan
+from tiny_weights import LABELS, SPEC
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def module() -> nn.Module:
+    torch.manual_seed(3)
+    return registry.create_tiny("r3d").eval()
+
+
+class Calls:
+    """Counts what really reaches the network."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+        self._hook = module.conv1.register_forward_pre_hook(self._note)
+
+    def _note(self, _: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        if not given[0].is_meta:  # counting multiply-adds computes nothing
+            self.shapes.append(tuple(given[0].shape))
+
+    def __enter__(self) -> Calls:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._hook.remove()
+
+
+def recogniser(module: nn.Module, **settings) -> Recogniser:
+    network = network_for(module, CPU, SPEC)
+    preset = edit(Preset(), {"cut_threshold": 1.0, **settings})
+    plan = Plan(
+        look=make_look(preset, SPEC.frames_per_second),
+        decide=make_decide(preset),
+        budget=preset.budget.value(),
+        spec=SPEC,
+        device=CPU,
+        window_seconds=SPEC.clip_seconds,
+        cut_threshold=preset.cut_threshold,
+        macs_per_view=network.observe_macs((1, 3, 1, SPEC.size, SPEC.size)),
+        macs_per_answer=network.answer_macs(1),
+    )
+    return Recogniser(network, plan, preset, LABELS, None, DEFAULT_LIMITS)
+
+
+def direct(module: nn.Module, pixels: np.ndarray) -> np.ndarray:
+    """Softmax scores of frames (T, S, S, 3) given to the network at once."""
+    x = torch.from_numpy(pixels).float().div(255).permute(3, 0, 1, 2)[None]
+    with torch.no_grad():
+        return module(x)[0].softmax(-1).numpy()
+
+
+def frames_of(data: bytes, indices: range) -> np.ndarray:
+    with Video(data) as video:
+        return video.frames([i * 0.2 for i in indices], (43, 32)).pixels[:, :, 5:37]
+
+
+def test_the_network_runs_once_per_window_on_all_of_its_frames(module) -> None:
+    data = encode(frames=100)  # 4 s: two windows of ten frames
+    with Calls(module) as calls:
+        result = recogniser(module, look={"name": "uniform", "chunk": 3}).predict(data)
+    assert calls.shapes == [(1, 3, 10, 32, 32)] * 2
+    parts = [direct(module, frames_of(data, range(i, i + 10))) for i in (0, 10)]
+    scores = np.mean(parts, 0)
+    assert [s.score for s in result.labels] == pytest.approx(sorted(scores)[::-1][:5], rel=1e-4)
+
+
+def test_the_ledger_charges_what_ran(module) -> None:
+    with Calls(module) as calls:
+        cost = recogniser(module).predict(encode(frames=100)).cost
+    assert cost.stage("network").calls == len(calls.shapes) == 2
+    each = count_macs(module, (1, 3, 10, 32, 32))
+    assert cost.stage("network").macs == cost.macs == 2 * each
+    assert "head" not in [stage.name for stage in cost.stages]
+
+
+def test_a_short_source_fills_the_clip_by_repeating(module) -> None:
+    data = encode(frames=25)  # 1 s: five frames for a clip of ten
+    with Calls(module) as calls:
+        result = recogniser(module).predict(data)
+    assert calls.shapes == [(1, 3, 10, 32, 32)]
+    scores = direct(module, np.repeat(frames_of(data, range(5)), 2, axis=0))
+    assert result.labels[0].score == pytest.approx(float(scores.max()), rel=1e-4)
+
+
+def test_a_batch_of_different_lengths_equals_one_by_one(module) -> None:
+    sources = [encode(frames=n, first=40 * n) for n in (25, 50, 60)]
+    own = recogniser(module)
+    with Calls(module) as calls:
+        together = list(own.predict_many(sources, batch=3))
+    assert max(shape[0] for shape in calls.shapes) > 1
+    for source, one in zip(sources, together, strict=True):
+        alone = own.predict(source)
+        assert one.cost.macs == alone.cost.macs
+        assert [s.index for s in one.labels] == [s.index for s in alone.labels]
+        assert one.labels[0].score == pytest.approx(alone.labels[0].score, rel=1e-4)
+
+
+def test_an_early_decision_pays_for_every_answer(module) -> None:
+    decide = {"name": "confident", "threshold": 1.0}  # never sure
+    with Calls(module) as calls:
+        cost = (
+            recogniser(module, decide=decide, look={"name": "uniform", "chunk": 5})
+            .predict(encode(frames=50))
+            .cost
+        )
+    assert len(calls.shapes) == 2
+    assert cost.stage("network").macs == 2 * count_macs(module, (1, 3, 10, 32, 32))
+
+
+def test_the_stream_answers_after_every_frame(module) -> None:
+    results = list(recogniser(module).stream(encode(frames=25)))
+    assert len(results) == 5
+    assert all(result.cost.stage("network").calls == 1 for result in results)
+
+
+def numbered(count: int, first: int = 0) -> torch.Tensor:
+    """Frames (1, 3, count, 1, 1) that carry their own number."""
+    return torch.arange(first, first + count).float().expand(1, 3, count).reshape(1, 3, count, 1, 1)
+
+
+def test_long_windows_are_thinned_and_stay_even() -> None:
+    network = ClipNetwork(nn.Identity(), CPU, SPEC)
+    state = None
+    for first in range(0, 1000, 50):
+        before = state
+        state = network.observe(numbered(50, first), state)
+        if before is not None:
+            assert int(before[0]["seen"]) == first  # the old state is as it was
+    assert state is not None
+    assert state[0]["frames"].shape[1] <= THIN * SPEC.clip_frames
+    chosen = network._clip(state[0])[0, :, 0, 0]
+    assert torch.allclose(chosen, torch.arange(10) * 100 + 49.5, atol=17)
+
+
+def test_states_split_and_stack() -> None:
+    network = ClipNetwork(nn.Identity(), CPU, SPEC)
+    two = network.stack([network.observe(numbered(n), None) for n in (3, 7)])
+    assert [int(one["seen"]) for one in two] == [3, 7]
+    assert [part[0]["frames"].shape[1] for part in network.split(two)] == [3, 7]
+
+
+def test_the_form_is_chosen_by_the_module(module) -> None:
+    online = registry.create_tiny("tsm-online").eval()
+    assert isinstance(network_for(online, CPU, SPEC), StreamingNetwork)
+    assert isinstance(network_for(module, CPU, SPEC), ClipNetwork)
+
+
+@pytest.fixture(params=["tsn:test_resnet", "tsm-online:test_resnet", "eco-lite"])
+def run_folder(request, tmp_path) -> tuple[str, nn.Module]:
+    settings = {"divide": 8} if request.param == "eco-lite" else {}
+    torch.manual_seed(0)
+    model = registry.create(request.param, num_classes=7, **settings)
+    card = RunCard(
+        arch=request.param, settings=settings, classes=list(LABELS), input=InputCard.of(SPEC_8)
+    )
+    write_run(tmp_path / "run", model.state_dict(), card)
+    return str(tmp_path / "run"), model.eval()
+
+
+SPEC_8 = foveate.models.InputSpec(size=32, frames_per_second=4.0, clip_frames=8)
+
+
+def test_a_run_folder_of_any_family_is_loaded_and_run(run_folder) -> None:
+    folder, model = run_folder
+    data = encode(frames=50)
+    result = foveate.load(folder, device="cpu", cut_threshold=1.0).predict(data)
+    with Video(data) as video:
+        pixels = video.frames([i * 0.25 for i in range(8)], (43, 32)).pixels[:, :, 5:37]
+    scores = direct(model, pixels)
+    assert result.labels[0].score == pytest.approx(float(scores.max()), rel=1e-3)
+    per_clip = count_macs(model, (1, 3, 8, 32, 32))
+    assert result.cost.macs == pytest.approx(per_clip, rel=0.02)
