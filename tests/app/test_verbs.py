@@ -5,8 +5,8 @@ import json
 import pytest
 
 from clips import encode
-from foveate.models.weights.builtin import built_in
 from foveate.models import registry
+from foveate.models.weights.builtin import built_in
 from tiny_weights import NAME
 
 
