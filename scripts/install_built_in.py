@@ -35,7 +35,7 @@ def lines_of(figures: dict[str, Any]) -> list[str]:
                         f"* {name}, {part}: {found['top1']:.3f} "
                         f"({found['low']:.3f} to {found['high']:.3f}, n = {found['n']})"
                     )
-        elif isinstance(value, str):
+        elif isinstance(value, str) and "against" in name:
             out.append(f"* {value}")
     return out
 
