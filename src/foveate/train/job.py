@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -162,6 +162,13 @@ def prepare_of(spec: InputSpec, us: Team) -> Callable[[torch.Tensor], torch.Tens
     return lambda x: to_float(x.to(us.device, non_blocking=True), spec.mean, spec.std)
 
 
+def mixes_of(config: SupervisedConfig) -> list[tuple[Any, float]]:
+    """What mixes the clips of a batch, with its alpha; with several, every batch draws one."""
+    return [
+        (mix, alpha) for mix, alpha in ((mixup, config.mixup), (cutmix, config.cutmix)) if alpha
+    ]
+
+
 def objective_of(
     config: SupervisedConfig,
     classes: int,
@@ -169,10 +176,7 @@ def objective_of(
     prepare: Callable[[torch.Tensor], torch.Tensor],
 ) -> Objective:
     loss = multilabel_loss if multilabel else soft_cross_entropy
-    # With both, every batch draws one of them.
-    mixes = [
-        (mix, alpha) for mix, alpha in ((mixup, config.mixup), (cutmix, config.cutmix)) if alpha
-    ]
+    mixes = mixes_of(config)
 
     def objective(model: nn.Module, batch: Batch, stream: torch.Generator) -> torch.Tensor:
         x = prepare(batch["x"])
