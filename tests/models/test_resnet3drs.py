@@ -113,7 +113,7 @@ def test_stochastic_depth_drops_in_training_only() -> None:
     x = torch.ones(4000, 1)
     torch.manual_seed(0)
     got = drop(x)
-    assert set(got.unique().tolist()) == pytest.approx({0.0, 4 / 3})
+    assert got.unique().tolist() == pytest.approx([0.0, 4 / 3])
     assert float(got.mean()) == pytest.approx(1, abs=0.05)
     assert torch.equal(drop.eval()(x), x)
 
@@ -125,7 +125,7 @@ def test_checkpointing_changes_memory_only() -> None:
     for again in (False, True):
         model = small(checkpointing=again).train()
         calls: list[int] = []
-        model.group2[0].register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        model.group2[0].register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         torch.manual_seed(1)
         model(x).square().sum().backward()
         assert len(calls) == (2 if again else 1)
@@ -148,5 +148,5 @@ def test_a_batch_is_learned_by_heart() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < 0.2 * losses[0]

@@ -76,7 +76,8 @@ class SelfGating(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, T, H, W) to the same shape."""
-        return x * self.dense(x.mean((2, 3, 4))).sigmoid()[:, :, None, None, None]
+        gate: torch.Tensor = self.dense(x.mean((2, 3, 4))).sigmoid()
+        return x * gate[:, :, None, None, None]
 
 
 class SqueezeExcitation(nn.Module):
@@ -89,7 +90,7 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, T, H, W) to the same shape."""
-        gate = self.expand(F.relu(self.reduce(x.mean((2, 3, 4))))).sigmoid()
+        gate: torch.Tensor = self.expand(F.relu(self.reduce(x.mean((2, 3, 4))))).sigmoid()
         return x * gate[:, :, None, None, None]
 
 
@@ -301,13 +302,17 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractCo
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
     """A block whose norms do not count a batch that they have seen before."""
     norms = [part for part in block.modules() if isinstance(part, nn.BatchNorm3d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    counts = [None if counter is None else counter.clone() for _, counter in before]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, counter), count in zip(norms, before, counts, strict=True):
+            norm.momentum = momentum
+            if counter is not None and count is not None:
+                counter.copy_(count)
 
 
 def _initialise(model: nn.Module) -> None:

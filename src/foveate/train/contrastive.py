@@ -77,13 +77,17 @@ class Contrast(nn.Module):
         self.network = network
         width = getattr(network, "num_features", None)
         first = nn.LazyLinear(hidden) if width is None else nn.Linear(width, hidden)
-        self.projection = nn.Sequential(first, nn.ReLU(), nn.Linear(hidden, outputs))
+        # Without the norm, small networks often end with the same vector for every clip.
+        norm = nn.BatchNorm1d(hidden)
+        self.projection = nn.Sequential(first, norm, nn.ReLU(), nn.Linear(hidden, outputs))
 
     def forward(self, x_bvcthw: torch.Tensor) -> torch.Tensor:
         """Map clips (B, views, 3, T, H, W) to unit vectors (B, views, outputs)."""
         features: Any = self.network.features
         pooled = features(x_bvcthw.flatten(0, 1)).mean(1)
-        return F.normalize(self.projection(pooled).float(), dim=-1).unflatten(0, x_bvcthw.shape[:2])
+        projected = self.projection(pooled)
+        z = F.normalize(projected.float(), dim=-1)
+        return z.view(*x_bvcthw.shape[:2], -1)
 
 
 def info_nce(z: torch.Tensor, temperature: float) -> torch.Tensor:
