@@ -23,6 +23,7 @@ import record
 from fuzz_media import TESTS, seeds
 
 FOLDER = 250  # files in one run
+PATIENCE = 300.0  # seconds for one run
 
 
 def fill(folder: Path, first: int, count: int) -> None:
@@ -41,7 +42,7 @@ def run(weights: Path, folder: Path, count: int) -> tuple[Counter[str], list[str
     done = subprocess.run(
         [sys.executable, str(TESTS / "app" / "launch.py"), str(weights), "predict", str(folder),
          "--json", "-", "--quiet"],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     results: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     counts = Counter("recognised" if r["ok"] else r["error"]["kind"] for r in results)
@@ -79,7 +80,10 @@ def main() -> int:
             count = min(FOLDER, options.seed + options.mutants - first)
             with tempfile.TemporaryDirectory(dir=name) as folder:
                 fill(Path(folder), first, count)
-                counts, wrong = run(weights, Path(folder), count)
+                try:
+                    counts, wrong = run(weights, Path(folder), count)
+                except subprocess.TimeoutExpired:
+                    counts, wrong = Counter(), [f"took longer than {PATIENCE:g} s"]
             total += counts
             broken += [{"first": first, "what": line[:300]} for line in wrong]
     report = {
@@ -92,9 +96,9 @@ def main() -> int:
     if options.record:
         protocol = (
             f"seeded mutants of {len(seeds())} small clips in folders of {FOLDER}, each folder one "
-            "`foveate predict FOLDER --json -` over a tiny model; broken: a missing result, an "
-            "exit code other than 0 or 1, a traceback, an internal error, more than one line for "
-            "a file"
+            "`foveate predict FOLDER --json -` over a tiny model; broken: a hang, a missing "
+            "result, an exit code other than 0 or 1, a traceback, an internal error, more than one "
+            "line for a file"
         )
         record.write("fuzz_command", protocol, options.mutants, report, (options.seed,))
     return 1 if broken else 0

@@ -152,6 +152,22 @@ def test_a_hanging_worker_is_one_line_with_the_clip(tmp_path: Path) -> None:
 def test_other_errors_are_nobody_elses(tmp_path: Path) -> None:
     made = loader(records(tmp_path, 2))
     assert made.explain(RuntimeError("a shape does not fit")) is None
+    assert made.explain(ConnectionResetError("somebody's socket")) is None
+
+
+def test_a_worker_that_dies_while_it_hands_a_batch_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = loader(records(tmp_path, 2), workers=1)
+
+    def torn(*_: Any) -> Any:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(made, "_note", torn)
+    with pytest.raises(DataError, match="a loading process died"):
+        list(made)
+    monkeypatch.undo()
+    assert len(list(made)) == 1, "new workers are begun"
 
 
 def test_workers_leave_ctrl_c_to_the_main_process(tmp_path: Path) -> None:

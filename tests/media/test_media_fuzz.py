@@ -77,6 +77,17 @@ def test_a_time_that_overflows_when_moved() -> None:
         assert len(video.frames([0.0, 0.04])) == 2
 
 
+def test_a_tick_of_years_holds_no_frame_for_ever() -> None:
+    """Found by fuzzing: the header's unit of time was damaged; each frame was shown for years."""
+    data = bytearray(clip("vp9-ivf"))
+    data[16:24] = (1).to_bytes(4, "little") + (0xFFFFFFF0).to_bytes(4, "little")  # rate, scale
+    with Video(bytes(data)) as video:
+        assert video.times() == pytest.approx([i / 25 for i in range(80)])
+        assert video.info.rate == 25
+        assert video.info.duration is None or video.info.duration < 1e10
+        assert len(video.frames([0.0, 1.0, 100.0])) == 2
+
+
 def test_an_index_that_points_nowhere() -> None:
     """Found by fuzzing: a seek that the container refuses while key frames are listed."""
     data = clip("mjpeg-avi")

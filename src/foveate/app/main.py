@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from foveate.app import learning
-from foveate.app.guard import DONE, guard
+from foveate.app.guard import DONE, USAGE, guard
 
 app = typer.Typer(
     name="foveate",
@@ -67,7 +68,10 @@ def predict(
         Path | None,
         typer.Option("--video", help="Write an annotated MP4; a folder: one for each input."),
     ] = None,
-    look: Annotated[str | None, typer.Option("--look", help="uniform or keyframes-first.")] = None,
+    look: Annotated[
+        str | None,
+        typer.Option("--look", help="uniform, keyframes-first, motion-patch, resize, ..."),
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option("--budget", help="Such as 100MMAC/s, 2ms/frame or 3fps; repeat with commas."),
@@ -104,6 +108,32 @@ def predict(
         print_config=print_config, trace=trace, device=device, threads=threads, offline=offline,
         quiet=quiet,
     )  # fmt: skip
+    guard(lambda: run(request))
+
+
+@app.command()
+def explain(
+    inputs: Inputs,
+    look: Annotated[
+        str, typer.Option("--look", help="A look that chooses windows, such as motion-patch.")
+    ] = "motion-patch",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Whose size and rate count; it does not run.")
+    ] = "movinet-a0-stream-lite.k600",
+    video: Annotated[
+        Path | None, typer.Option("--video", help="Write an MP4: frame, map, window and track.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write one self-contained HTML page.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")
+    ] = None,
+) -> None:
+    """Show where a look looks and why: frame, map of motion, window, track, gate, fallback."""
+    from foveate.app.explain import Request, run
+
+    request = Request(tuple(inputs), look, model, video, report, tuple(sets or ()))
     guard(lambda: run(request))
 
 
@@ -178,5 +208,18 @@ def weights_import(
 
 
 def main() -> None:
-    """Entry point of the command."""
-    app()
+    """Entry point of the command; a mistake in its words costs one line."""
+    try:
+        code = app(prog_name="foveate", standalone_mode=False)
+    except Exception as error:
+        # typer's errors know how to say themselves; their module differs from version to version.
+        say = getattr(error, "format_message", None)
+        if say is None:
+            raise
+        text: str = say()
+        context = getattr(error, "ctx", None)
+        verb = context.command_path if context is not None else "foveate"
+        if text.strip():  # it is empty where the help was shown instead
+            print(f"foveate: {text.strip().rstrip('.')} (type: {verb} --help)", file=sys.stderr)
+        code = USAGE
+    raise SystemExit(code)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from foveate.core import ConfigError
 from foveate.core.config import apply_sets, read_yaml
 from foveate.media.limits import Limits
+from foveate.pipeline.presets import PatchName
 
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _BUDGET = re.compile(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(macs?/s|ms/frame|fps)\s*", re.I)
-_LOOKS = ("uniform", "keyframes-first")
+_LOOKS = ("uniform", "keyframes-first", *get_args(PatchName))
 
 
 def parse_budget(text: str) -> dict[str, float]:

@@ -67,6 +67,30 @@ class Clip:
         return len(self.times)
 
 
+@dataclass(frozen=True)
+class Motion:
+    """How things move around T times, on a coarse grid; row k belongs to the k-th asked time.
+
+    Attributes:
+        source: `vectors` of the codec, `flow` between decoded frames, or `grey` pictures alone.
+        cell: Pixels of the upright source (x, y) that one place of the grid covers.
+        thumbs: (T, 24, 32) uint8 grey thumbnails, to tell scene cuts by.
+        field: (T, K, h, w, 2) float32 displacement in source pixels per frame, forward in time; K
+            neighbouring pictures. None for `grey`.
+        valid: (T, K, h, w) where the field is known; nowhere if nothing is shown at that time.
+        grey: (T, 2, h, w) uint8: two consecutive frames on the grid of the field.
+        reason: Why a better source was not used, None if it was.
+    """
+
+    source: str
+    cell: tuple[float, float]
+    thumbs: npt.NDArray[np.uint8]
+    field: npt.NDArray[np.float32] | None = None
+    valid: npt.NDArray[np.bool_] | None = None
+    grey: npt.NDArray[np.uint8] | None = None
+    reason: str | None = None
+
+
 @dataclass
 class Meter:
     """Work that a source has done so far; only ever counted up, by the source itself.
@@ -75,11 +99,13 @@ class Meter:
         frames: Frames that came out of the decoder, wanted or not.
         packets: Compressed packets that were given to the decoder.
         bytes: Bytes read from the source.
+        motion_seconds: Seconds spent on motion beyond decoding: flow, reading vectors.
     """
 
     frames: int = 0
     packets: int = 0
     bytes: int = 0
+    motion_seconds: float = 0.0
 
 
 @runtime_checkable
@@ -101,6 +127,17 @@ class Sample(Protocol):
 
         A time at which nothing is shown (past the end, inside a gap, or where decoding failed)
         gives no frame, so the clip may be shorter than asked; its times say which came.
+        """
+
+    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+        """How things move at those times (ascending).
+
+        The frames shown at those times stay at hand: asking for them next decodes nothing again.
+
+        Args:
+            times: Seconds from the first frame.
+            source: `vectors`, `flow`, `grey` (no field), or `auto`: vectors where there are any.
+            around: Pictures before and after each time whose vectors are read too.
         """
 
     def next_time(self, after: float) -> float | None:
@@ -145,6 +182,9 @@ class Selection:
         restart: The frames are not later than those seen before: the model begins anew on them.
         dense: The frames are near enough in time for a scene cut to be told from motion.
         fallback: True where the policy could not do what it is for.
+        size: Side in pixels to which each box (or the model's whole view) is scaled; None for the
+            model's own.
+        gate: Confidence of the policy in its boxes, if it has one.
     """
 
     times: tuple[float, ...] = ()
@@ -153,6 +193,8 @@ class Selection:
     restart: bool = False
     dense: bool = True
     fallback: bool = False
+    size: int | None = None
+    gate: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -60,15 +61,19 @@ class Loader:
         self._batches = batches
         self._bad_places: set[int] = set()
         self._max_bad, self._in_a_row, self._row = max_bad, in_a_row, 0
-        self._hang = hang_seconds
-        self._loader: DataLoader[Any] = DataLoader(
-            clips,
-            batch_sampler=batches,
-            num_workers=workers,
+        self._hang, self._workers = hang_seconds, workers
+        self._loader = self._begin()
+
+    def _begin(self) -> DataLoader[Any]:
+        """A loader whose workers, if any, are not yet there."""
+        return DataLoader(
+            self.clips,
+            batch_sampler=self._batches,
+            num_workers=self._workers,
             collate_fn=collate,
-            timeout=hang_seconds if workers else 0,
+            timeout=self._hang if self._workers else 0,
             worker_init_fn=_begin_worker,
-            persistent_workers=workers > 0,
+            persistent_workers=self._workers > 0,
             # Its own: the global generator must not notice how clips are loaded.
             generator=torch.Generator(),
         )
@@ -100,20 +105,27 @@ class Loader:
             for step, batch in enumerate(self._loader, start_step):
                 self._note(batch)
                 yield {**batch, "step": step, "epoch": epoch}
-        except RuntimeError as error:
+            return
+        except (RuntimeError, OSError, EOFError) as error:
             explained = self.explain(error)
             if explained is None:
                 raise
-            raise explained from None
+        # Out of the handler, nothing holds the workers any more: left behind, a dead one would be
+        # reported again wherever the program is by then.
+        with suppress(RuntimeError):
+            self._loader = self._begin()
+        raise explained
 
     def explain(self, error: BaseException) -> DataError | None:
-        """What a `RuntimeError` says of a worker, None if it is about something else.
+        """What an error says of a worker, None if it is about something else.
 
         torch reports a worker's death wherever the main program happens to be, so a training loop
         asks here too.
         """
         text = str(error)
-        if "DataLoader" not in text:
+        # A worker that dies between telling of a batch and handing it over breaks a connection.
+        broken = self._workers > 0 and isinstance(error, (OSError, EOFError))
+        if "DataLoader" not in text and not broken:
             return None
         places = [int(i) for i in self.clips.at.tolist() if i >= 0]
         records = self.clips.dataset.records
@@ -124,7 +136,7 @@ class Loader:
                 f"loading gave no batch for {self._hang:g} seconds{at}",
                 "look at that clip, or load with workers=0",
             )
-        if "worker" in text:
+        if broken or "worker" in text:
             return DataError(
                 f"a loading process died{at}",
                 "often too little memory, or a damaged clip: run foveate data check, or load "

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from foveate.core import Clip, MediaError, Meter, SampleInfo
+from foveate.core import Clip, MediaError, Meter, Motion, SampleInfo
+from foveate.media.motion import numbered_motion
 
 if TYPE_CHECKING:
     from foveate.core.loop import Waveform
@@ -69,6 +70,18 @@ class ArrayVideo:
             scaled = [cv2.resize(frame, size, interpolation=mode) for frame in chosen]
             chosen = np.stack(scaled) if scaled else np.empty((0, size[1], size[0], 3), np.uint8)
         return Clip(chosen, tuple(self._times[i] for i in at))
+
+    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+        """Motion between each frame and the next one; an array has no codec vectors.
+
+        Raises:
+            MediaError: Vectors were asked for.
+        """
+        return numbered_motion(self, self._small, len(self._times), times, source, around)
+
+    def _small(self, at: int, size: tuple[int, int]) -> Any:
+        frame = np.ascontiguousarray(self._pixels[at])
+        return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
     def next_time(self, after: float) -> float | None:
         """Time of the first frame later than `after`; None at the end."""

@@ -30,10 +30,11 @@ MOV = ("mov,mp4,m4a,3gp,3g2,mj2",)
 # Codecs whose FFmpeg decoders can export motion vectors (flag `+export_mvs`).
 VECTOR_CODECS = frozenset(
     {"h264", "mpeg4", "mpeg1video", "mpeg2video", "h263", "h263p", "msmpeg4v2", "msmpeg4v3",
-     "wmv1", "wmv2", "flv"}
+     "wmv1", "wmv2", "flv", "snow"}
 )  # fmt: skip
 
 BUFFER_BYTES = 65536
+_LONGEST_TICK = 10  # seconds; a coarser unit of time is damage, and would hold frames for ever
 _MOST_FRAMES = 1000  # per second; a higher rate is a damaged or meaningless field
 
 
@@ -188,6 +189,12 @@ def frame_rate(stream: Any) -> Fraction | None:
     return None
 
 
+def numbered_rate(stream: Any) -> Fraction:
+    """Frames per second by which frames are numbered: the container's word if it can be meant."""
+    rate = frame_rate(stream)
+    return rate if rate is not None and rate * _LONGEST_TICK >= 1 else Fraction(25)
+
+
 def times_are_missing(opened: Opened, packets: Iterable[Any]) -> bool:
     """Whether frames must be numbered: their times are missing or cannot be right.
 
@@ -196,6 +203,8 @@ def times_are_missing(opened: Opened, packets: Iterable[Any]) -> bool:
         packets: Its first packets.
     """
     codec = opened.stream.codec_context
+    if opened.stream.time_base > _LONGEST_TICK:
+        return True
     if opened.container.format.name == "avi" and codec.name in ("h264", "hevc"):
         # AVI stores no times; where frames are reordered, those that FFmpeg makes up are wrong.
         return bool(codec.has_b_frames)

@@ -20,7 +20,7 @@ from typing import Any
 import av.error
 
 from foveate.core import Meter
-from foveate.media.container import frame_rate, open_video, times_are_missing
+from foveate.media.container import numbered_rate, open_video, times_are_missing
 from foveate.media.decoder import Decoder
 from foveate.media.index import Index, packets
 from foveate.media.limits import Limits
@@ -85,7 +85,7 @@ class Cursor:
         self.has_times = not times_are_missing(self._opened, ahead)
         self.time_base = Fraction(self._opened.stream.time_base)
         if not self.has_times:
-            self.time_base = 1 / (frame_rate(self.stream) or Fraction(25))
+            self.time_base = 1 / numbered_rate(self.stream)
         shown = [p.pts for p in ahead if p.pts is not None and not p.is_discard]
         self.first = self.origin = min(shown, default=0) if self.has_times else 0
         self._jump = int(JUMP_SECONDS / self.time_base)
@@ -99,14 +99,12 @@ class Cursor:
         self._out.clear()
         self._current = None
 
-    def at(self, ticks: Sequence[int]) -> Iterator[Shown]:
-        """For each tick (ascending) with a frame shown at it: the frame and its tick."""
+    def at(self, ticks: Sequence[int]) -> Iterator[Shown | None]:
+        """For each tick (ascending): the frame shown at it and its tick, None if there is none."""
         self._targets = list(ticks)
         for done, tick in enumerate(self._targets):
             self._done = done
-            shown = self._show(tick)
-            if shown is not None:
-                yield shown
+            yield self._show(tick)
 
     def next_tick(self, after: int) -> int | None:
         """Tick of the first frame later than `after`, None at the end; only packets are read."""

@@ -10,6 +10,7 @@ import av.error
 from foveate.core import MediaError, Meter
 from foveate.media.container import Opened
 from foveate.media.limits import Limits
+from foveate.media.vectors.rows import export
 from foveate.media.work import Work
 
 
@@ -26,6 +27,8 @@ class Decoder:
         meter: Counts decoded frames and fed packets.
         work: Holds the work against the limits.
         warn: Takes one line about damage.
+        vectors: Export motion vectors as side data of the frames.
+        pixels: False, with `vectors`: the frames need not look right.
 
     Raises:
         MediaError: The decoder cannot be started.
@@ -39,11 +42,16 @@ class Decoder:
         meter: Meter,
         work: Work,
         warn: Callable[[str], None],
+        *,
+        vectors: bool = False,
+        pixels: bool = True,
     ) -> None:
         codec = opened.stream.codec_context
         codec.thread_type = "SLICE"
         codec.thread_count = threads
         codec.options = {**codec.options, "max_pixels": str(limits.pixels)}
+        if vectors:
+            export(codec, pixels)
         try:
             # Some decoders look at `skip_frame` only here: it must not be set yet.
             codec.open(strict=False)

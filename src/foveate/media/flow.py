@@ -51,6 +51,32 @@ def dense_flow(frames: Pixels, shorter: int = SHORTER) -> Flow:
     return out
 
 
+class PairFlow:
+    """DIS flow for motion saliency: coarse, fast, and without smoothing.
+
+    The smoothing (variational refinement) of the estimator's other presets spreads a small mover
+    into its surroundings; one scale finer than "ultrafast" costs little and finds more. Measured
+    in `benchmarks/motion_containment.py`.
+    """
+
+    def __init__(self) -> None:
+        self._estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._estimator.setFinestScale(1)
+
+    @staticmethod
+    def fits(width: int, height: int) -> bool:
+        """Whether pictures of that size can have flow."""
+        return min(width, height) >= _SMALLEST
+
+    def __call__(self, first: Any, second: Any) -> Flow:
+        """The displacement (h, w, 2) from the first grey picture (h, w) to the second.
+
+        It has no memory: the same pictures give the same flow.
+        """
+        flow = self._estimator.calc(first, second, None)  # type: ignore[call-overload]
+        return np.asarray(flow, np.float32)
+
+
 def _grey(frame: Any, size: tuple[int, int]) -> Any:
     grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
     if (grey.shape[1], grey.shape[0]) == size:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Self
 import cv2
 import numpy as np
 
-from foveate.core import Clip, LimitError, MediaError, Meter, SampleInfo
+from foveate.core import Clip, LimitError, MediaError, Meter, Motion, SampleInfo
 from foveate.media.limits import DEFAULT_LIMITS, Limits
+from foveate.media.motion import numbered_motion
 from foveate.media.source import display_name
 
 if TYPE_CHECKING:
@@ -143,6 +144,10 @@ class FrameFolder:
                 out[len(shown)] = last[1]
                 shown.append(self._times[at])
         return Clip(out[: len(shown)], tuple(shown))
+
+    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+        """Motion between each picture and the next one; see `core.Sample.motion`."""
+        return numbered_motion(self, self._decode, len(self._names), times, source, around)
 
     def next_time(self, after: float) -> float | None:
         """Time of the first frame later than `after`; None at the end."""

@@ -22,6 +22,7 @@ RESTART_SECONDS = 0.2  # decode times that fall back further than this start a n
 _SEEKS_BY_DISPLAY = frozenset(["matroska,webm", "ogg", "nut"])
 _SEEKS_BY_DECODE = frozenset(["mov,mp4,m4a,3gp,3g2,mj2", "avi", "mpegts", "flv", "asf"])
 _MOST_TICKS = 1 << 56  # two years in nanoseconds
+MOST_SECONDS = 1e10  # three centuries; floating point still tells microseconds apart there
 _FAILURES = 16  # damaged reads in a row after which a container counts as ended
 
 
@@ -191,12 +192,13 @@ class _Count:
         self._opened = opened
         self._vp8 = opened.stream.codec_context.name == "vp8"
         self._back = int(RESTART_SECONDS / opened.stream.time_base)
+        self._most = min(_MOST_TICKS, int(MOST_SECONDS / opened.stream.time_base))
         self._offset = 0
         self._last: int | None = None
         self._end: int | None = None
 
     def adjust(self, packet: Any) -> None:
-        dts, pts = _sane(packet.dts), _sane(packet.pts)
+        dts, pts = self._sane(packet.dts), self._sane(packet.pts)
         if pts is None:
             packet.pts = None
         if self._vp8 and not _shown(packet):
@@ -208,15 +210,14 @@ class _Count:
                 self._opened.restarts += 1
             self._last = dts
         if self._offset:
-            packet.pts = None if pts is None else _sane(pts + self._offset)
+            packet.pts = None if pts is None else self._sane(pts + self._offset)
         if packet.pts is not None:
             end = packet.pts + (packet.duration or 1)
             self._end = end if self._end is None else max(self._end, end)
 
-
-def _sane(tick: int | None) -> int | None:
-    """A time, None where damage made it larger than anything can be."""
-    return None if tick is None or abs(tick) > _MOST_TICKS else tick
+    def _sane(self, tick: int | None) -> int | None:
+        """A time, None where damage made it larger than anything can be."""
+        return None if tick is None or abs(tick) > self._most else tick
 
 
 def _shown(packet: Any) -> bool:

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any, Self
 import av.error
 import numpy as np
 
-from foveate.core import Clip, LimitError, MediaError, Meter, SampleInfo
+from foveate.core import Clip, LimitError, MediaError, Meter, Motion, SampleInfo
 from foveate.media import index as indexing
 from foveate.media.audio import decode_audio
 from foveate.media.container import VECTOR_CODECS, frame_rate, geometry
 from foveate.media.convert import Converter, clockwise
 from foveate.media.decode import Cursor
+from foveate.media.held import HeldFrames
 from foveate.media.limits import DEFAULT_LIMITS, Limits
+from foveate.media.motion import PairMotion, check, luma, near_fields, vector_motion
 from foveate.media.source import Source, name_of, opener
+from foveate.media.vectors.reader import VectorReader
 
 if TYPE_CHECKING:
     from foveate.core.loop import Waveform
@@ -67,12 +70,18 @@ class Video:
             raise
         self._convert = Converter(self._geometry)
         self._cache: dict[tuple[int, tuple[int, int] | None], Any] = {}
+        self._held = HeldFrames()
+        self._vectors: VectorReader | None = None
+        self._no_vectors: str | None = None
 
     def close(self) -> None:
         """Release decoder and file; safe to call twice."""
         if self._last_info is None:
             self._last_info = self.info
         self._cache.clear()
+        self._held.clear()
+        if self._vectors is not None:
+            self._vectors.close()
         self._cursor.close()
 
     def __enter__(self) -> Self:
@@ -91,7 +100,8 @@ class Video:
         codec = stream.codec_context.name
         if self._index is None:
             self._index = indexing.from_entries(stream, self._cursor.first)
-        rate = frame_rate(stream)
+        cursor = self._cursor
+        rate = frame_rate(stream) if cursor.has_times else 1 / cursor.time_base
         return SampleInfo(
             name=self.name,
             width=width,
@@ -143,7 +153,10 @@ class Video:
         ticks = [self._tick(seconds) for seconds in times]
         data = np.empty((len(ticks), height, width, 3), np.uint8)
         shown: list[float] = []
-        for tick, frame in self._cursor.at(ticks):
+        for found in self._held.first(ticks, self._cursor.at):
+            if found is None:
+                continue
+            tick, frame = found
             try:
                 data[len(shown)] = self._pixels(tick, frame, size)
             except (av.error.FFmpegError, ValueError) as error:
@@ -151,6 +164,25 @@ class Video:
                 continue
             shown.append(self._seconds(tick))
         return Clip(data[: len(shown)], tuple(shown))
+
+    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+        """How things move at those times; see `core.Sample.motion`.
+
+        Raises:
+            ValueError: The times do not ascend, or the source is not known.
+            MediaError: Vectors were asked for and there are none.
+        """
+        check(times, source, around)
+        self._held.clear()
+        if source in ("auto", "vectors"):
+            try:
+                return self._vector_motion(times, around)
+            except MediaError as error:
+                if source == "vectors":
+                    raise
+                self._no_vectors = error.cause.removeprefix(f"{self.name}: ")
+                self._warn(f"optical flow instead of motion vectors: {self._no_vectors}")
+        return self._pair_motion(times, source != "grey", self._no_vectors)
 
     def times(self) -> tuple[float, ...]:
         """True times of all frames in seconds, by one pass over the packets.
@@ -256,6 +288,61 @@ class Video:
         """Seconds per tick of the index."""
         return self._cursor.time_base
 
+    def _pair_motion(self, times: Sequence[float], flow: bool, reason: str | None) -> Motion:
+        """Flow, or grey pictures alone, between each frame and the one shown after it."""
+        rate = self.info.rate or 25.0
+        pairs = PairMotion(self._geometry.upright, len(times), self.meter, flow)
+        wanted = [(self._tick(t + d / rate), row, d) for row, t in enumerate(times) for d in (0, 1)]
+        wanted.sort()
+        base: dict[int, int] = {}
+        shown = self._cursor.at([tick for tick, _, _ in wanted])
+        for (asked, row, later), found in zip(wanted, shown, strict=True):
+            if found is None:
+                continue
+            tick, frame = found
+            try:
+                small = self._pixels(tick, frame, pairs.size)
+            except (av.error.FFmpegError, ValueError):
+                continue
+            if not later:
+                base[row] = tick
+                pairs.show(row, small)
+                self._held.keep(asked, found)
+            elif row in base and tick > base[row]:
+                frames = (tick - base[row]) * float(self._cursor.time_base) * rate
+                pairs.follow(row, small, max(frames, 0.25))
+        return pairs.motion(reason)
+
+    def _vector_motion(self, times: Sequence[float], around: int) -> Motion:
+        """Codec vectors around each time; the reader is opened, and asked for proof, once."""
+        if self._no_vectors is not None:
+            raise MediaError(f"{self.name}: {self._no_vectors}")
+        if self._vectors is None:
+            reader = VectorReader(
+                self._open_reader,
+                limits=self._limits,
+                meter=self.meter,
+                warn=self._warn,
+                find_index=self._find_index,
+            )
+            reader.check()
+            self._vectors = reader
+        rate = self.info.rate or 25.0
+        flows: list[list[Any]] = []
+        greys: list[list[Any]] = []
+        near = near_fields(self._vectors, times, around, rate)
+        for asked, fields in zip(times, near, strict=True):
+            middle = fields[around]
+            before = fields[around - 1] if around else None
+            after = fields[around + 1] if around else None
+            pair = (middle, after) if before is None and after is not None else (before, middle)
+            flows.append([None if field is None else field.flow() for field in fields])
+            greys.append([None if f is None else luma(f.frame) for f in pair])
+            if middle is not None:
+                tick = self._tick(middle.time)
+                self._held.keep(self._tick(asked), (tick, middle.frame))
+        return vector_motion(flows, greys, self._geometry)
+
     def _find_index(self, scan: bool = True) -> indexing.Index | None:
         if self._index is None:
             self._index = indexing.from_entries(self._cursor.stream, self._cursor.first)
@@ -288,7 +375,8 @@ class Video:
         if stream.duration and stream.duration > 0 and cursor.has_times:
             return float(stream.duration * stream.time_base)
         claimed = stream.container.duration
-        return claimed / 1e6 if claimed and claimed > 0 else None
+        seconds = claimed / 1e6 if claimed and claimed > 0 else None
+        return seconds if seconds is not None and seconds <= indexing.MOST_SECONDS else None
 
     def _tick(self, seconds: float) -> int:
         # A little of a tick forgives the rounding of times that were ticks once.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from foveate.core import Clip, Cost, Meter, Sample, SampleInfo, StageCost
+from foveate.core import Clip, Cost, Meter, Motion, Sample, SampleInfo, StageCost
 
 if TYPE_CHECKING:
     from foveate.core.loop import Waveform
@@ -111,6 +111,16 @@ class ChargedSample:
         """Decoded and scaled frames, charged to `decode`."""
         with self._ledger.stage("decode", self.meter):
             return self._sample.frames(times, size)
+
+    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+        """Motion at those times: decoding is charged to `decode`, the rest to `motion`."""
+        before = self.meter.motion_seconds
+        with self._ledger.stage("decode", self.meter):
+            motion = self._sample.motion(times, source, around)
+        spent = self.meter.motion_seconds - before
+        self._ledger.add("decode", calls=0, seconds=-spent)
+        self._ledger.add("motion", seconds=spent)
+        return motion
 
     def next_time(self, after: float) -> float | None:
         """Time of the next frame, charged to `decode`."""

@@ -33,6 +33,29 @@ class KeyframesFirstSpec(Config):
     least: int = Field(2, ge=1, description="key frames that a first look needs")
 
 
+PatchName = Literal["motion-patch", "mv-patch", "resize", "centre", "random", "rwf-crop", "mocrop"]
+
+
+class PatchSpec(Config):
+    """A window of each frame: where things move, or what that is compared with."""
+
+    name: PatchName = "motion-patch"
+    rate: float | None = Field(None, gt=0, le=240, description="frames/s; None: the model's own")
+    chunk: int = Field(10, ge=1, le=256, description="frames computed in one piece")
+    size: int | None = Field(
+        None, ge=16, le=1024, description="side shown to the network; None: a third of its work"
+    )
+    motion: str = Field("affine_diff", description="saliency: a key of policy.motion.METHODS")
+    track: Literal["auto", "frame", "viterbi", "tube", "ema", "one-euro"] = "auto"
+    source: Literal["auto", "vectors", "flow"] = Field("auto", description="of the motion")
+    extent: float | Literal["auto"] | None = Field(
+        None, description="side of the window by the frame's shorter side; None: size / model's"
+    )
+    gate: float = Field(0.1, ge=0, le=1, description="excess capture below which: whole frame")
+    sampling: Literal["uniform", "motion"] = "uniform"
+    seed: int = Field(0, ge=0, description="of random windows")
+
+
 class AtEndSpec(Config):
     """Decide when the window is over."""
 
@@ -58,7 +81,7 @@ class BudgetSpec(Config):
         return Budget(**self.model_dump())
 
 
-LookSpec = Annotated[UniformSpec | KeyframesFirstSpec, Field(discriminator="name")]
+LookSpec = Annotated[UniformSpec | KeyframesFirstSpec | PatchSpec, Field(discriminator="name")]
 DecideSpec = Annotated[AtEndSpec | ConfidentSpec, Field(discriminator="name")]
 
 
@@ -82,6 +105,7 @@ class Preset(Config):
 
 
 PRESETS: dict[str, Preset] = {
+    "motion-patch-movinet-a0-stream-lite": Preset(look=PatchSpec()),
     "keyframes-movinet-a0-stream-lite": Preset(
         look=KeyframesFirstSpec(), decide=ConfidentSpec(threshold=0.9)
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -18,6 +18,7 @@ from foveate.core import (
 )
 from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
 from foveate.models import load as load_weights
+from foveate.models.spec import InputSpec
 from foveate.pipeline import answer
 from foveate.pipeline.drive import drive, execute
 from foveate.pipeline.ledger import Ledger
@@ -25,12 +26,25 @@ from foveate.pipeline.network import Network, network_for
 from foveate.pipeline.presets import (
     ConfidentSpec,
     KeyframesFirstSpec,
+    PatchSpec,
     Preset,
     edit,
     resolve,
 )
 from foveate.pipeline.session import OnLook, Plan, Session, WindowScores
-from foveate.policy import AtEnd, Confident, KeyframesFirst, Uniform
+from foveate.policy import (
+    AtEnd,
+    CentrePatch,
+    Confident,
+    KeyframesFirst,
+    MoCropPatch,
+    MotionPatch,
+    PatchLook,
+    RandomPatch,
+    Resize,
+    RwfCrop,
+    Uniform,
+)
 
 Output = Literal["softmax", "sigmoid"]
 
@@ -159,6 +173,8 @@ class Recogniser:
     def _stepwise(self) -> Plan:
         """The plan for streams: frame by frame, in order, an answer after each."""
         rate = self.preset.look.rate or self._plan.spec.frames_per_second
+        if isinstance(self._plan.look, MotionPatch):
+            return replace(self._plan, look=self._plan.look.online(), every_step=True)
         return replace(self._plan, look=Uniform(rate, chunk=1), every_step=True)
 
     def _result(self, session: Session, trace: bool) -> Result:
@@ -268,15 +284,17 @@ def assemble(
     module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
     spec = entry.input
     network = network_for(module, place, spec)
+    look = fit_look(look or make_look(preset, spec.frames_per_second, spec.size), spec, network)
+    side = getattr(look, "size", spec.size)
     plan = Plan(
-        look=look or make_look(preset, spec.frames_per_second),
+        look=look,
         decide=decide or make_decide(preset, entry.output),
         budget=preset.budget.value(),
         spec=spec,
         device=place,
         window_seconds=preset.window or spec.clip_seconds,
         cut_threshold=preset.cut_threshold,
-        macs_per_view=network.observe_macs((1, 3, 1, spec.size, spec.size)),
+        macs_per_view=network.observe_macs((1, 3, 1, side, side)),
         macs_per_answer=network.answer_macs(1),
         output=entry.output,
     )
@@ -300,13 +318,47 @@ def choose_device(device: str | None) -> torch.device:
     return place
 
 
-def make_look(preset: Preset, model_rate: float) -> Look:
+def fit_look(look: Look, spec: InputSpec, network: Any) -> Look:
+    """Tell a look that chooses windows what the model's own view is and whether it mixes frames."""
+    if not isinstance(look, PatchLook):
+        return look
+    return look.fitted(spec.size, spec.frames_per_second, getattr(network, "aligned", True))
+
+
+def make_look(preset: Preset, model_rate: float, model_size: int = 224) -> Look:
     """The look that a preset specifies."""
     spec = preset.look
     rate = spec.rate or model_rate
+    if isinstance(spec, PatchSpec):
+        return make_patch(spec, rate, model_size)
     if isinstance(spec, KeyframesFirstSpec):
         return KeyframesFirst(rate, spec.chunk, spec.least)
     return Uniform(rate, spec.chunk)
+
+
+def make_patch(spec: PatchSpec, rate: float, model_size: int) -> PatchLook:
+    """The look that a patch specification stands for."""
+    # A side of four sevenths is a third of the area (128 of 224); whole steps of 16 pixels.
+    third = max(16, round(model_size * 4 / 7 / 16) * 16)
+    common: dict[str, Any] = {
+        "size": spec.size or third, "rate": rate, "frame": model_size, "chunk": spec.chunk,
+    }  # fmt: skip
+    if spec.name in ("motion-patch", "mv-patch"):
+        vectors = spec.name == "mv-patch" and spec.motion == PatchSpec().motion
+        return MotionPatch(
+            **common,
+            motion="mv_affine" if vectors else spec.motion,
+            track=spec.track,
+            source=spec.source,
+            extent=spec.extent,
+            gate=spec.gate,
+            sampling=spec.sampling,
+        )
+    if spec.name in ("random", "rwf-crop"):
+        kind: Any = RandomPatch if spec.name == "random" else RwfCrop
+        return cast(PatchLook, kind(**common, seed=spec.seed))
+    plain: Any = {"resize": Resize, "centre": CentrePatch, "mocrop": MoCropPatch}[spec.name]
+    return cast(PatchLook, plain(**common))
 
 
 def make_decide(preset: Preset, output: Output = "softmax") -> Decide:

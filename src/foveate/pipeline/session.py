@@ -7,7 +7,7 @@ run a single source, a batch of sources, or a stream, and the loop is written on
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -117,7 +117,8 @@ class Session:
     def __post_init__(self) -> None:
         self._charged = ChargedSample(self.sample, self.ledger)
         self.info = self.sample.info
-        self._size = views.decode_size((self.info.width, self.info.height), self.plan.spec)
+        self._frame = self.info.width, self.info.height
+        self._size = views.decode_size(self._frame, self.plan.spec)
 
     def run(self) -> Work:
         """Ask for network work until the source is over, then close it.
@@ -157,7 +158,7 @@ class Session:
                 break
             asked = True
             _check_inside(selection, window)
-            clip = self._fetch(selection.times)
+            clip = self._fetch(selection)
             if selection.restart and len(clip):  # else what was seen before still counts
                 state = before = None
             clip, before, cut = self._until_cut(selection, clip, before, window)
@@ -195,13 +196,18 @@ class Session:
     ) -> Generator[Ask | None, Reply, Reply]:
         plan = self.plan
         with self.ledger.stage("transform"):
-            x_bcthw = views.to_views(clip.pixels, plan.spec, plan.device)
+            pixels = clip.pixels
+            if selection.boxes is not None:
+                pixels = views.cut_out(clip, self._frame, plan.spec, selection)
+            x_bcthw = views.to_views(pixels, plan.spec, plan.device)
         self.looked += len(clip)
         self.steps.append(
             TraceStep(
                 time=clip.times[-1],
                 frames=list(clip.times),
+                boxes=self._looked_at(clip, selection),
                 modalities=list(selection.modalities),
+                gate=selection.gate,
                 fallback=selection.fallback,
             )
         )
@@ -238,8 +244,27 @@ class Session:
 
     # --- frames ---------------------------------------------------------------------------
 
-    def _fetch(self, times: tuple[float, ...]) -> Clip:
-        """The frames at those times, cropped; what an earlier window left over is used first."""
+    def _looked_at(self, clip: Clip, selection: Selection) -> list[list[float]]:
+        """The box of every frame that came, for the trace."""
+        if selection.boxes is None:
+            return []
+        rows = views.matched(clip.times, selection.times)
+        return [[round(value, 2) for value in selection.boxes[row]] for row in rows]
+
+    def _fetch(self, selection: Selection) -> Clip:
+        """The frames that were selected: whole where there are boxes, else the model's view.
+
+        Of the model's view, what an earlier window left over is used first.
+        """
+        times = selection.times
+        if selection.boxes is not None or selection.size is not None:
+            self._kept.clear()
+            size = views.decode_size_for(self._frame, self.plan.spec, selection)
+            clip = self._charged.frames(times, size)
+            if selection.boxes is not None:
+                return clip
+            spec = replace(self.plan.spec, size=selection.size or self.plan.spec.size)
+            return Clip(views.crop(clip.pixels, spec), clip.times)
         kept = [self._kept.pop(_key(t)) for t in times if _key(t) in self._kept]
         self._kept.clear()
         rest = times[len(kept) :]
@@ -283,6 +308,8 @@ class Session:
         )
         if at is None:
             return clip, signatures[-1:], None
+        # Windows chosen before the cut mean nothing behind it: there the policy chooses anew.
+        whole = whole and selection.size is None
         for i in range(at, len(clip) if whole else at):
             self._kept[_key(asked[i])] = (clip.times[i], clip.pixels[i])
         return Clip(clip.pixels[:at], clip.times[:at]), None, asked[at]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from foveate.core import Clip, Selection
 from foveate.models.spec import InputSpec
+from foveate.policy import window
 
 if TYPE_CHECKING:
     from foveate.core.loop import Pixels
@@ -36,6 +39,61 @@ def crop(pixels: Pixels, spec: InputSpec) -> Pixels:
     top = (pixels.shape[1] - spec.size) // 2
     left = (pixels.shape[2] - spec.size) // 2
     return pixels[:, top : top + spec.size, left : left + spec.size]
+
+
+def decode_size_for(
+    source: tuple[int, int], spec: InputSpec, selection: Selection
+) -> tuple[int, int]:
+    """The `(width, height)` to decode to for what a policy selected.
+
+    With boxes it is the smallest at which none has to be enlarged, at most the source's own: then
+    windows of one size are cut out without a second scaling.
+    """
+    side = selection.size or spec.size
+    if selection.boxes is None:
+        return decode_size(source, replace(spec, size=side))
+    smallest = min(min(x2 - x1, y2 - y1) for x1, y1, x2, y2 in selection.boxes)
+    scale = min(1.0, side / max(smallest, 1.0))
+    return max(1, round(source[0] * scale)), max(1, round(source[1] * scale))
+
+
+def cut_out(clip: Clip, source: tuple[int, int], spec: InputSpec, selection: Selection) -> Pixels:
+    """Windows of whole decoded frames: whole pixels where the size is right, else resampled.
+
+    Args:
+        clip: (T, h, w, 3) frames at `decode_size_for`; fewer than were selected where some failed.
+        source: Upright `(width, height)` that the boxes refer to.
+        spec: What the network expects.
+        selection: With boxes.
+
+    Returns:
+        (T, side, side, 3) uint8.
+    """
+    assert selection.boxes is not None
+    side = selection.size or spec.size
+    height, width = clip.pixels.shape[1:3]
+    rows = matched(clip.times, selection.times)
+    stretch = np.array([width / source[0], height / source[1]] * 2)
+    boxes = np.array([selection.boxes[row] for row in rows]).reshape(-1, 4) * stretch
+    fits = np.abs(boxes[:, 2:] - boxes[:, :2] - side).max(initial=0) < 1 and side <= min(
+        width, height
+    )
+    if fits:
+        return window.crop(clip.pixels, np.round(boxes[:, :2]).astype(np.int64), side)
+    x_tchw = torch.from_numpy(np.ascontiguousarray(clip.pixels)).permute(0, 3, 1, 2).float()
+    cut = window.crop_resized(x_tchw, torch.from_numpy(boxes).float(), side)
+    return np.asarray(cut.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy(), np.uint8)
+
+
+def matched(shown: tuple[float, ...], asked: tuple[float, ...]) -> list[int]:
+    """For each frame that came the number of the time that it answers; both ascending."""
+    rows: list[int] = []
+    for seconds in shown:
+        row = rows[-1] + 1 if rows else 0
+        while row + 1 < len(asked) and asked[row] < seconds - 1e-4:
+            row += 1
+        rows.append(min(row, len(asked) - 1))
+    return rows
 
 
 def to_views(pixels: Pixels, spec: InputSpec, device: torch.device) -> Tensor:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from foveate.viz.report import write_report
     from foveate.viz.terminal import print_line, print_result, print_summary
     from foveate.viz.timeline import timeline_svg
+    from foveate.viz.why_page import write_reasons
 
 _HOMES = {
     "annotate": "overlay",
@@ -27,6 +28,7 @@ _HOMES = {
     "print_summary": "terminal",
     "timeline_svg": "timeline",
     "to_jpeg": "jpeg",
+    "write_reasons": "why_page",
     "write_report": "report",
 }
 
@@ -39,6 +41,7 @@ __all__ = [
     "print_summary",
     "timeline_svg",
     "to_jpeg",
+    "write_reasons",
     "write_report",
 ]
 

@@ -26,7 +26,7 @@ _OPEN = 3
 # On paper nothing can be unfolded; so many are printed in full, more as the list alone.
 _PRINTED = 20
 _MOST_FAILURES = 20
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def report(
@@ -51,7 +51,7 @@ def report(
     items = f'<div class="{kind}">{items or _NOTHING}</div>'
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
@@ -79,7 +79,16 @@ def write_report(
     Raises:
         FoveateError: The file cannot be written; an old one is left as it was.
     """
-    page = report(results, thumbnails, title).encode("utf-8", errors="replace")
+    write_page(path, report(results, thumbnails, title))
+
+
+def write_page(path: str | os.PathLike[str], text: str) -> None:
+    """Write a page as a file that appears whole or not at all.
+
+    Raises:
+        FoveateError: The file cannot be written; an old one is left as it was.
+    """
+    page = text.encode("utf-8", errors="replace")
     target = Path(path)
     try:
         if target.exists() and not target.is_file():

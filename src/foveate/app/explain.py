@@ -1,0 +1,196 @@
+"""`foveate explain`: where a look looks in a video and why, without running a network."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foveate.app import options
+from foveate.app.annotated import drawn_size, every_frame
+from foveate.app.inputs import expand
+from foveate.app.output import check_writable
+from foveate.core import Budget, ConfigError, FoveateError, MediaError, Window
+from foveate.core.config import build
+from foveate.media import Limits, Video, VideoWriter
+from foveate.pipeline.presets import PatchSpec, Preset, edit, resolve
+
+MOST_PICTURES = 12  # of one input on the page
+_TRAIL = 25  # frames looked at whose windows are drawn as a way
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of the command, as typed."""
+
+    inputs: tuple[str, ...]
+    look: str
+    model: str
+    video: Path | None = None
+    report: Path | None = None
+    sets: tuple[str, ...] = ()
+
+
+def run(request: Request) -> int:
+    """Explain every input; returns the exit code.
+
+    Raises:
+        FoveateError: The request itself is wrong.
+    """
+    changed, limit_values = options.changes(None, request.sets, request.look, None, None)
+    limits = build(Limits, limit_values, "limits")
+    preset = edit(resolve(request.model)[1], changed, "settings")
+    look, seconds = patch_of(preset)
+    items = list(expand(request.inputs))
+    if request.video is not None and len(items) > 1:
+        raise ConfigError("--video takes one input", "explain the files one by one")
+    inputs = {item.path.resolve() for item in items}
+    for target in (request.video, request.report):
+        check_writable(target)
+        if target is not None and target.resolve() in inputs:
+            raise ConfigError(f"{target}: is an input too", "write to another file")
+    failed, explained = False, []
+    for item in items:
+        try:
+            if item.problem is not None:
+                raise MediaError(f"{item.path}: {item.problem}")
+            explained.append(_explain(item.path, look, seconds, request, limits))
+        except MediaError as error:
+            print(f"foveate: {error}", file=sys.stderr)
+            failed = True
+    if request.report is not None and explained:
+        from foveate.viz import write_reasons
+
+        write_reasons(request.report, explained)
+        print(f"report: {request.report}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def patch_of(preset: Preset) -> tuple[Any, float]:
+    """The look of a preset, fitted to its model, and the model's clip length in seconds.
+
+    Raises:
+        ConfigError: The look chooses no windows.
+    """
+    from foveate.pipeline.recogniser import make_patch
+
+    if not isinstance(preset.look, PatchSpec):
+        raise ConfigError(f"--look {preset.look.name}: chooses no windows", "try motion-patch")
+    spec = _input_of(preset.model)
+    rate = preset.look.rate or spec.frames_per_second
+    look = make_patch(preset.look, rate, spec.size).fitted(spec.size, rate, aligned=True)
+    return look, preset.window or spec.clip_seconds
+
+
+def reasons(look: Any, sample: Video, seconds: float) -> Iterator[Any]:
+    """Every frame that the look would look at, window of time by window of time."""
+    from foveate.viz.why import Reason
+
+    start: float | None = 0.0
+    while start is not None:
+        window = Window(start, start + seconds)
+        plan = look.plan(sample, window, Budget())
+        shown = sample.frames(plan.times, (2, 2)).times
+        for k, time in enumerate(plan.times[: len(shown)]):
+            yield Reason(
+                time=time,
+                box=None if plan.boxes is None else plan.boxes[k],
+                gate=plan.gates[k] if plan.gates else None,
+                fallback=plan.fallback[k] if plan.fallback else False,
+                heat=None if plan.maps is None else plan.maps[k],
+                source=plan.source,
+            )
+        start = None if sample.next_time(window.end - 1e-6) is None else window.end
+
+
+def _explain(path: Path, look: Any, seconds: float, request: Request, limits: Limits) -> Any:
+    from foveate.viz.why_page import Explained
+
+    with Video(path, limits=limits) as sample:
+        found = list(reasons(look, sample, seconds))
+        notes = list(sample.warnings)
+        size = sample.info.width, sample.info.height
+    if not found:
+        raise MediaError(f"{path}: no frame could be decoded")
+    _print(path, found, notes)
+    if request.video is not None:
+        _draw(path, request.video, found, size, limits)
+        print(f"video: {request.video}", file=sys.stderr)
+    pictures = []
+    if request.report is not None:
+        pictures = _pictures(path, found, size, limits)
+    return Explained(str(path), found, pictures, notes)
+
+
+def _print(path: Path, found: list[Any], notes: list[str]) -> None:
+    """One line per input: how often, from what, how sure, how often it fell back."""
+    gates = [reason.gate for reason in found if reason.gate is not None]
+    mean = f", gate {sum(gates) / len(gates):.2f}" if gates else ""
+    fell = sum(reason.fallback for reason in found)
+    source = found[0].source or "not measured"
+    print(
+        f"{path}: {len(found)} frames looked at, motion from {source}{mean}, "
+        f"fallback on {fell} ({fell / len(found):.0%})"
+    )
+    for note in notes:
+        print(f"  {note}")
+
+
+def _draw(
+    path: Path, target: Path, found: list[Any], size: tuple[int, int], limits: Limits
+) -> None:
+    """Every frame of the input beside the map that was in force."""
+    from foveate.viz.why import draw_reason
+
+    width, height = drawn_size(*size)
+    writer: VideoWriter | None = None
+    try:
+        with Video(path, limits=limits) as sample:
+            rate, at = sample.info.rate or 25.0, 0
+            for time, frame in every_frame(sample, (width, height)):
+                while at + 1 < len(found) and found[at + 1].time <= time + 1e-6:
+                    at += 1
+                trail = found[max(0, at - _TRAIL) : at]
+                picture = draw_reason(frame, found[at], size, trail)
+                if writer is None:
+                    writer = VideoWriter(target, (picture.shape[1], picture.shape[0]), rate)
+                writer.write(picture, time)
+        if writer is not None:
+            writer.close()
+            writer = None
+    finally:
+        if writer is not None:
+            writer.abandon()
+
+
+def _pictures(path: Path, found: list[Any], size: tuple[int, int], limits: Limits) -> list[Any]:
+    from foveate.viz import to_jpeg
+    from foveate.viz.why import draw_reason
+
+    count = min(MOST_PICTURES, len(found))
+    numbers = [i * len(found) // count for i in range(count)]
+    height = min(240, size[1])
+    small = max(1, round(size[0] * height / size[1])), height
+    pictures = []
+    try:
+        with Video(path, limits=limits) as sample:
+            clip = sample.frames([found[n].time for n in numbers], small)
+    except FoveateError:
+        return []
+    for n, frame in zip(numbers, clip.pixels, strict=False):
+        trail = found[max(0, n - _TRAIL) : n]
+        drawn = draw_reason(frame, found[n], size, trail)
+        pictures.append((found[n], to_jpeg(drawn, height=drawn.shape[0])))
+    return pictures
+
+
+def _input_of(model: str) -> Any:
+    """What a model expects of its frames, without loading it."""
+    from foveate.models.weights.builtin import run_folder
+    from foveate.models.weights.run import read_run
+    from foveate.models.weights.table import find
+
+    folder = run_folder(model)
+    return find(model).input if folder is None else read_run(folder).input.spec()

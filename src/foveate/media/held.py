@@ -1,0 +1,40 @@
+"""Decoded pictures that stay at hand between two questions about the same times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+MOST_BYTES = 96_000_000
+
+Shown = tuple[int, Any]  # a frame's tick and the `av.VideoFrame`
+
+
+class HeldFrames:
+    """Frames by the tick that was asked for, within a bound on their memory."""
+
+    def __init__(self) -> None:
+        self._frames: dict[int, Shown] = {}
+        self._bytes = 0
+
+    def keep(self, asked: int, shown: Shown) -> None:
+        """Hold a frame; beyond the bound it is let go, and decoded again if it is wanted."""
+        frame = shown[1]
+        size = frame.width * frame.height * 2
+        if asked not in self._frames and self._bytes + size <= MOST_BYTES:
+            self._frames[asked] = shown
+            self._bytes += size
+
+    def first(
+        self, ticks: Sequence[int], decode: Callable[[Sequence[int]], Iterator[Shown | None]]
+    ) -> Iterator[Shown | None]:
+        """What is shown at each tick: held frames as they are, the rest by one call of `decode`."""
+        missing = [tick for tick in ticks if tick not in self._frames]
+        decoded = decode(missing) if missing else iter(())
+        for tick in ticks:
+            yield self._frames[tick] if tick in self._frames else next(decoded)
+
+    def clear(self) -> None:
+        """Let all go."""
+        self._frames.clear()
+        self._bytes = 0

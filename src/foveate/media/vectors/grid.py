@@ -1,0 +1,106 @@
+"""Motion vectors painted on a grid of 8x8 cells: exact, since FFmpeg's blocks lie on it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from foveate.media.vectors.rows import Rows
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+CELL = 8  # pixels; blocks are 8 or 16 wide and high
+PAST, FUTURE = 0, 1
+
+
+@dataclass(frozen=True)
+class VectorField:
+    """The motion of one picture as the encoder described it.
+
+    Attributes:
+        time: Seconds from the first frame.
+        kind: `I`, `P` or `B`.
+        key: Whether decoding can start here.
+        motion: (2, Hc, Wc, 2) float32, x then y, in pixels of the coded picture: where the cell
+            is predicted from, relative to itself; [0] in a past picture, [1] in a future one.
+        valid: (2, Hc, Wc): which cells have such a prediction. Intra blocks have none.
+        distance: How many pictures the nearest past and future reference are away in the order of
+            display; NaN where there is none or it is not known.
+        rows: (N,) the exported rows, if they were asked for.
+        frame: The decoded `av.VideoFrame`, if it was asked for.
+    """
+
+    time: float
+    kind: str
+    key: bool
+    motion: Floats
+    valid: Mask
+    distance: tuple[float, float]
+    rows: Rows | None = None
+    frame: Any = None
+
+    def flow(self) -> tuple[Floats, Mask]:
+        """Displacement per picture interval, forward in time, and where it is known.
+
+        A block is predicted from `p + motion`: from a past reference the content moved by
+        `-motion` until now, to a future one it goes on by `+motion`. FFmpeg does not export which
+        picture is meant; the nearest reference on that side is taken, as encoders mostly do. The
+        future is used only where both distances are known, and then the two are averaged.
+
+        Returns:
+            (Hc, Wc, 2) float32 in pixels per picture, zero where unknown; (Hc, Wc) bool.
+        """
+        back, ahead = self.distance
+        past = self.valid[PAST]
+        flow = np.where(past[..., None], self.motion[PAST], 0)
+        flow /= -(back if math.isfinite(back) and back > 0 else 1.0)
+        if not (math.isfinite(back) and math.isfinite(ahead) and ahead > 0):
+            return flow, past
+        future = self.valid[FUTURE]
+        flow += np.where(future[..., None], self.motion[FUTURE], 0) / np.float32(ahead)
+        flow /= np.maximum(past.astype(np.float32) + future, 1)[..., None]
+        return flow, past | future
+
+
+def grid_shape(width: int, height: int) -> tuple[int, int]:
+    """(rows, columns) of the cell grid of a coded picture; whole macroblocks."""
+    return -(-height // 16) * 2, -(-width // 16) * 2
+
+
+def paint(rows: Rows | None, width: int, height: int) -> tuple[Floats, Mask]:
+    """Paint exported rows into cells; of two rows for one cell and direction the later one stays.
+
+    Args:
+        rows: (N,) of `rows.ROW`, None for an intra picture.
+        width: Of the coded picture, in pixels.
+        height: Of the coded picture, in pixels.
+
+    Returns:
+        (2, Hc, Wc, 2) float32 `motion / motion_scale` (past, future) and (2, Hc, Wc) bool.
+    """
+    down, across = grid_shape(width, height)
+    motion = np.zeros((2, down, across, 2), np.float32)
+    valid = np.zeros((2, down, across), bool)
+    if rows is None or not len(rows):
+        return motion, valid
+    wide, high = rows["w"].astype(np.int32), rows["h"].astype(np.int32)
+    left = (rows["dst_x"].astype(np.int32) - wide // 2) >> 3
+    top = (rows["dst_y"].astype(np.int32) - high // 2) >> 3
+    scale = np.maximum(rows["motion_scale"], 1).astype(np.float32)
+    pel = np.stack([rows["motion_x"] / scale, rows["motion_y"] / scale], -1).astype(np.float32)
+    way = (rows["source"] > 0).astype(np.int32)
+    flat_motion, flat_valid = motion.reshape(-1, 2), valid.reshape(-1)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            x, y = left + dx, top + dy
+            inside = (x >= 0) & (y >= 0) & (x < across) & (y < down)
+            inside &= (dx * CELL < wide) & (dy * CELL < high)
+            at = ((way * down + y) * across + x)[inside]
+            flat_motion[at] = pel[inside]
+            flat_valid[at] = True
+    return motion, valid

@@ -1,0 +1,325 @@
+"""Reads motion vectors picture by picture, in the order of display and in bounded memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any, Self
+
+import av.error
+from av.video.frame import PictureType
+
+from foveate.core import MediaError, Meter
+from foveate.media import index as indexing
+from foveate.media.container import VECTOR_CODECS, frame_rate, open_video, times_are_missing
+from foveate.media.decoder import Decoder
+from foveate.media.limits import DEFAULT_LIMITS, Limits
+from foveate.media.lookahead import LOOKAHEAD
+from foveate.media.source import Reader, Source, name_of, opener
+from foveate.media.vectors.gops import References, nal_length_bytes
+from foveate.media.vectors.grid import VectorField, paint
+from foveate.media.vectors.rows import Sweeper, rows_of
+from foveate.media.work import Work
+
+_RECENT = 5  # fields that can be asked for again without going back
+_PROBED = 300  # pictures after which a stream without a second key frame counts as probed
+
+
+class VectorReader:
+    """The motion vectors of one file; a decoder of its own beside that of `Video`.
+
+    It works with one thread or slice threads: frame threads damage vectors where there are
+    B-frames. Use it as a context manager, or call `close`.
+
+    Args:
+        source: A path, the bytes of a file, an open binary file, or a function that opens one.
+        limits: Bounds on work.
+        threads: Slice threads of the decoder.
+        pixels: False leaves out the loop filter and the inverse transform: about a third less
+            work for the same vectors; `VectorField.frame` is then refused.
+        meter: Counts frames, packets and bytes; a new one if None.
+        warn: Takes one line about damage.
+        find_index: Gives the index of key frames; makes one by a pass over the packets only if
+            told so. Without it, going back begins at the very start.
+
+    Raises:
+        MediaError: The source cannot be opened, or its codec exports no vectors.
+    """
+
+    def __init__(
+        self,
+        source: Source | Callable[[], Reader],
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        threads: int = 1,
+        pixels: bool = True,
+        meter: Meter | None = None,
+        warn: Callable[[str], None] | None = None,
+        find_index: Callable[[bool], indexing.Index | None] | None = None,
+    ) -> None:
+        self._open_reader = source if callable(source) else opener(source, limits)
+        self._limits, self._threads, self._pixels = limits, threads, pixels
+        self.meter = meter or Meter()
+        self._warn = warn or (lambda line: None)
+        self._work = Work(limits, self.meter)
+        self._find_index = find_index or (lambda scan: None)
+        self._sweeper = Sweeper()
+        self._last: int | None = None  # display time of the last field given
+        self._open()
+        self.name = self._opened.reader.label
+        self._work.name = self.name
+        stream = self._opened.stream
+        self.has_times = not times_are_missing(self._opened, self._ahead)
+        self._base = Fraction(stream.time_base)
+        if not self.has_times:
+            self._base = 1 / (frame_rate(stream) or Fraction(25))
+        shown = [p.pts for p in self._ahead if p.pts is not None and not p.is_discard]
+        self._origin = min(shown, default=0) if self.has_times else 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release decoder and file; safe to call twice."""
+        self._decoder.close()
+        self._opened.close()
+        self._out.clear()
+        self._ahead.clear()
+        self._recent.clear()
+
+    def check(self) -> None:
+        """Decode up to the first picture with vectors, at most one group of pictures.
+
+        Raises:
+            MediaError: There are none: every picture of the first group is intra coded.
+        """
+        for number, field in enumerate(self.fields()):
+            if field.valid.any():
+                return
+            if number and (field.key or number >= _PROBED):
+                break
+        raise MediaError(f"{self.name}: no motion vectors (its pictures are all intra coded)")
+
+    def fields(
+        self,
+        start: float = 0.0,
+        end: float = math.inf,
+        *,
+        rows: bool = False,
+        frames: bool = False,
+    ) -> Iterator[VectorField]:
+        """The fields of the pictures from `start` to `end` seconds, both included.
+
+        Going on forward costs what lies between, going back or far ahead starts at a key frame.
+
+        Args:
+            start: Seconds from the first frame.
+            end: Seconds from the first frame.
+            rows: Keep the exported rows too.
+            frames: Keep the decoded picture too.
+
+        Yields:
+            One field per picture, in the order of display; intra pictures with nothing valid.
+        """
+        if frames and not self._pixels:
+            raise ValueError("a reader without pixels has no frames to give")
+        first = self._tick(start)
+        last = math.inf if math.isinf(end) else self._tick(end)
+        again = self._again(first, rows, frames)
+        if again is None and self._must_seek(first):
+            self._seek(first)
+        for tick, field in again or ():
+            if tick <= last:
+                yield field
+        self._work.begin()
+        while True:
+            while not self._out:
+                if not self._feed():
+                    return
+                self._work.check()
+            if self._out[0][0] > last:
+                return
+            tick, frame = self._out.popleft()
+            self._last = tick
+            if tick < first:
+                self._recent.clear()  # it has no holes
+                continue
+            self._work.begin()
+            field = self._field(tick, frame, rows, frames)
+            self._recent.append((tick, field))
+            yield field
+
+    # --- position -------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._opened = opened = open_video(self._open_reader, self._limits)
+        try:
+            codec = opened.stream.codec_context.name
+            if codec not in VECTOR_CODECS:
+                raise MediaError(
+                    f"{opened.reader.label}: {codec} video gives no motion vectors",
+                    "use optical flow, or transcode it to H.264",
+                )
+            self._bytes_seen = 0
+            self._decoder = Decoder(
+                opened, self._limits, self._threads, self.meter, self._work, self._warn,
+                vectors=True, pixels=self._pixels,
+            )  # fmt: skip
+            self._restart(from_start=True)
+        except BaseException:
+            opened.close()
+            raise
+
+    def _restart(self, from_start: bool = False) -> None:
+        stream = self._opened.stream
+        self._packets = indexing.packets(self._opened)
+        self._ahead: deque[Any] = deque()
+        self._out: deque[tuple[int, Any]] = deque()
+        self._references = References(stream.codec_context.name, nal_length_bytes(stream))
+        self._ended = self._drained = False
+        self._key: int | None = None  # display time of the key frame at which decoding started
+        self._started = from_start
+        self._last = None
+        self._number = 0
+        self._recent: deque[tuple[int, VectorField]] = deque(maxlen=_RECENT)
+        self._fill()
+
+    def _again(self, first: int, rows: bool, frames: bool) -> list[tuple[int, VectorField]] | None:
+        """What was given just before and is asked for again; None if more lies further back."""
+        recent = self._recent
+        if not recent or recent[-1][0] != self._last or not recent[0][0] <= first:
+            return None
+        found = [(tick, field) for tick, field in recent if tick >= first]
+        lacking = any(
+            (frames and f.frame is None) or (rows and f.rows is None and f.valid.any())
+            for _, f in found
+        )
+        return None if lacking or not found else found
+
+    def _must_seek(self, tick: int) -> bool:
+        if self._last is None:
+            behind = self._key is not None and tick < self._key
+        else:
+            behind = tick <= self._last
+        if behind:
+            return True
+        if not self.has_times:
+            return False
+        reached = max((p.pts for p in self._ahead if p.pts is not None), default=None)
+        if reached is None or tick <= reached:
+            return False
+        # To know where key frames are may take a pass over the file: not for a short step.
+        index = self._find_index((tick - reached) * self._base > 1)
+        key = None if index is None else index.key_at(tick)
+        return key is not None and key > reached
+
+    def _seek(self, tick: int) -> None:
+        """Stand at the last key frame at or before `tick`, or at the very start."""
+        index = self._find_index(True)
+        at = index.position(tick) if index is not None and self.has_times else -1
+        if index is not None and index.seekable:
+            for place in range(at, max(-1, at - 3), -1):
+                try:
+                    self._decoder.drain()
+                    self._opened.container.seek(index.places[place], stream=self._opened.stream)
+                except av.error.FFmpegError:
+                    break
+                self._restart()
+                keys = [p.pts for p in self._ahead if p.is_keyframe and p.pts is not None]
+                if keys and keys[0] <= tick:
+                    return
+        self.close()
+        self._open()
+
+    # --- feeding --------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        while not self._ended and len(self._ahead) < LOOKAHEAD:
+            packet = next(self._packets, None)
+            if packet is None:
+                self._ended = True
+                break
+            self._ahead.append(packet)
+            if packet.pts is not None and not packet.is_discard:
+                self._references.announce(packet.pts)
+        read = self._opened.reader.bytes
+        self.meter.bytes += read - self._bytes_seen
+        self._bytes_seen = read
+
+    def _feed(self) -> bool:
+        """Go one packet further; False when nothing is left."""
+        self._fill()
+        if not self._ahead:
+            if self._drained:
+                return False
+            self._drained = True
+            self._collect(self._decoder.drain())
+            return bool(self._out)
+        packet = self._ahead.popleft()
+        if not self._started:
+            if not packet.is_keyframe or packet.pts is None or packet.is_discard:
+                return True
+            self._started, self._key = True, packet.pts
+        elif self._key is not None and packet.pts is not None and packet.pts < self._key:
+            return True  # leans on a group that was not decoded
+        if packet.pts is not None:
+            self._references.feed(packet)
+        self._collect(self._decoder.feed(packet, wanted=True))
+        return True
+
+    def _collect(self, frames: list[Any]) -> None:
+        for frame in frames:
+            tick = frame.pts if self.has_times else self._number
+            self._number += 1
+            last = self._out[-1][0] if self._out else self._last
+            if tick is not None and (last is None or tick > last):
+                self._out.append((tick, frame))
+
+    def _field(self, tick: int, frame: Any, keep_rows: bool, keep_frame: bool) -> VectorField:
+        started = time.perf_counter()
+        rows = rows_of(frame)
+        motion, valid = paint(rows, frame.width, frame.height)
+        kind = PictureType(frame.pict_type).name
+        unknown = float("nan"), float("nan")
+        distance = self._references.distance(tick, kind) if self.has_times else unknown
+        field = VectorField(
+            time=float((tick - self._origin) * self._base),
+            kind=kind,
+            key=bool(frame.key_frame),
+            motion=motion,
+            valid=valid,
+            distance=distance,
+            rows=rows if keep_rows else None,
+            frame=frame if keep_frame else None,
+        )
+        size = frame.width * frame.height * 2
+        del frame
+        self._sweeper.count(size, alive=2 * len(self._recent) if keep_frame else 0)
+        self.meter.motion_seconds += time.perf_counter() - started
+        return field
+
+    def _tick(self, seconds: float) -> int:
+        # A little of a tick forgives the rounding of times that were ticks once.
+        return math.floor(seconds / float(self._base) + 1e-4) + self._origin
+
+
+def probe(source: Source, limits: Limits = DEFAULT_LIMITS) -> str | None:
+    """Why a file gives no motion vectors, None if it does; decodes one group at most.
+
+    Raises:
+        MediaError: It is no video that can be opened.
+    """
+    open_video(opener(source, limits), limits).close()
+    try:
+        with VectorReader(source, limits=limits, pixels=False) as reader:
+            reader.check()
+    except MediaError as error:
+        prefix = f"{name_of(source)}: "
+        return str(error.cause).removeprefix(prefix)
+    return None

@@ -1,0 +1,117 @@
+"""Filters on maps, and maps out of maps: cleaning, history, fusion."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foveate.policy.motion.seen import Floats
+
+NOISE = 0.25  # pixels per frame below which motion counts as noise
+
+
+def box_mean(maps: Floats, size: int) -> Floats:
+    """Mean over `size` x `size` places (odd) around each place, as many of them as there are.
+
+    Args:
+        maps: (..., h, w).
+        size: Places.
+    """
+    return _run(_run(maps, size, -1), size, -2)
+
+
+def _run(maps: Floats, size: int, axis: int) -> Floats:
+    length = maps.shape[axis]
+    radius = min(size // 2, length - 1)
+    if radius <= 0:
+        return maps
+    moved = np.moveaxis(maps, axis, -1)
+    total = np.concatenate(
+        [np.zeros((*moved.shape[:-1], 1)), np.cumsum(moved, -1, dtype=np.float64)], -1
+    )
+    at = np.arange(length)
+    first, last = np.maximum(at - radius, 0), np.minimum(at + radius + 1, length)
+    mean = (total[..., last] - total[..., first]) / (last - first)
+    return np.moveaxis(mean.astype(np.float32), -1, axis)
+
+
+def median3(maps: Floats) -> Floats:
+    """Median over 3x3 places, edges repeated, by a network of nineteen exchanges (Paeth, 1990)."""
+    padded = np.pad(maps, [(0, 0)] * (maps.ndim - 2) + [(1, 1), (1, 1)], mode="edge")
+    height, width = maps.shape[-2:]
+    p = [padded[..., i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    for a, b in _EXCHANGES:
+        p[a], p[b] = np.minimum(p[a], p[b]), np.maximum(p[a], p[b])
+    return np.asarray(p[4], np.float32)
+
+
+_EXCHANGES = (
+    (1, 2), (4, 5), (7, 8), (0, 1), (3, 4), (6, 7), (1, 2), (4, 5), (7, 8), (0, 3),
+    (5, 8), (4, 7), (3, 6), (1, 4), (2, 5), (4, 7), (4, 2), (6, 4), (4, 2),
+)  # fmt: skip
+
+
+def prepare(maps: Floats, floor: float | Floats = NOISE, *, root: bool = False) -> Floats:
+    """What every map goes through before a window is searched in it.
+
+    The noise floor is taken off, each frame is clipped at its 99.5th percentile, and optionally
+    the root is drawn (MGSampler raises its scores to the power .5).
+
+    Args:
+        maps: (T, h, w), not negative.
+        floor: In the unit of the maps; a number, or (T,) one per frame.
+        root: Whether to draw the root.
+    """
+    level = np.asarray(floor, np.float32)
+    clean = np.maximum(maps - (level[:, None, None] if level.ndim else level), 0)
+    clean = np.where(np.isfinite(clean), clean, 0).astype(np.float32)
+    if clean.size:
+        flat = clean.reshape(len(clean), -1)
+        flat = flat[:, :: max(1, flat.shape[1] // 1000)]  # enough to know the quantile
+        at = min(flat.shape[1] - 1, int(0.995 * flat.shape[1]))
+        most = np.partition(flat, at, axis=1)[:, at]
+        # Where less than one place in two hundred moves, clipping would leave nothing.
+        most = np.where(most > 0, most, clean.max((1, 2), initial=0))
+        clean = np.minimum(clean, most[:, None, None])
+    return np.asarray(np.sqrt(clean) if root else clean, np.float32)
+
+
+def history(maps: Floats, alpha: float = 0.8) -> Floats:
+    """Motion history, M_t = max(alpha M_(t-1), S_t), for all t at once.
+
+    Args:
+        maps: (T, h, w).
+        alpha: What is kept from frame to frame, in 0..1.
+    """
+    out = maps
+    step = 1
+    # After round n a place knows the 2^n frames before it; doubling needs log2(T) rounds.
+    while step < len(maps):
+        faded = out[:-step] * np.float32(alpha**step)
+        out = np.concatenate([out[:step], np.maximum(out[step:], faded)])
+        step *= 2
+    return out
+
+
+def standard(maps: Floats) -> Floats:
+    """Each frame shifted and scaled to mean 0 and deviation 1, then cut at 0."""
+    mean = maps.mean((1, 2), keepdims=True)
+    deviation = maps.std((1, 2), keepdims=True)
+    return np.asarray(np.maximum((maps - mean) / np.maximum(deviation, 1e-6), 0), np.float32)
+
+
+def fuse(first: Floats, second: Floats, epsilon: float = 0.1, prior: float = 0.15) -> Floats:
+    """z(first) (epsilon + z(second)) times a weak liking for the centre.
+
+    Args:
+        first: (T, h, w), such as the affine residual.
+        second: (T, h, w), such as motion boundaries.
+        epsilon: What is left of the first where the second is silent.
+        prior: How much less a corner counts than the centre, in 0..1.
+    """
+    height, width = first.shape[1:]
+    ys = np.linspace(-1, 1, height, dtype=np.float32)[:, None] if height > 1 else np.zeros((1, 1))
+    xs = np.linspace(-1, 1, width, dtype=np.float32) if width > 1 else np.zeros(1)
+    liking = 1 - prior * (ys**2 + xs**2) / 2
+    moves = first.max((1, 2), keepdims=True) > 0
+    joined = standard(first) * (epsilon + standard(second)) * liking
+    return np.where(moves, joined, 0).astype(np.float32)

@@ -1,0 +1,316 @@
+"""Patches: looks that show the network a window of each frame instead of the whole frame.
+
+`MotionPatch` is the method; `baselines` has what it is compared with. All share one shape: a plan
+for the whole window of time (or for the next frames, online), given out in chunks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from foveate.core import Budget, Motion, Sample, Selection, Window
+from foveate.policy.frames import grid, within
+from foveate.policy.motion import Seen, motion_times, saliency
+from foveate.policy.motion.family import method
+from foveate.policy.window.select import Rule, Track, Windows, centre_square, select
+from foveate.policy.window.track import Smoothed
+
+Floats = npt.NDArray[np.float32]
+Box = tuple[float, float, float, float]
+
+EXTENTS = (96 / 224, 112 / 224, 128 / 224, 160 / 224, 192 / 224, 1.0)
+CUT = 0.35  # chi-square of grey histograms, in 0..1
+_ON_VECTORS = {"flow": "mv", "flow_affine": "mv_affine"}
+
+
+@dataclass(frozen=True)
+class PatchPlan:
+    """Where to look in a stretch of video, and why.
+
+    Attributes:
+        times: (T,) seconds.
+        boxes: One `xyxy` in source pixels per time; None for the model's own view.
+        gates: (T,) excess capture of the window; empty where nothing was measured.
+        fallback: (T,) frames on which the policy could not do what it is for.
+        maps: (T, h, w) what the windows were searched in, None for policies without.
+        source: `vectors`, `flow`, `grey`, `activation`, or empty.
+        reason: Why a better source was not used.
+    """
+
+    times: tuple[float, ...]
+    boxes: tuple[Box, ...] | None
+    gates: tuple[float, ...] = ()
+    fallback: tuple[bool, ...] = ()
+    maps: Floats | None = None
+    source: str = ""
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class _Memory:
+    plan: PatchPlan
+    done: int  # of the plan
+    asked: int = 0  # of the whole window
+    track: Any = None
+
+
+@dataclass(frozen=True)
+class PatchLook:
+    """Base of the looks that choose a window; `plan` says where.
+
+    Args:
+        size: Side in pixels of what the network is shown.
+        rate: Frames per second; the model's own if None.
+        frame: Side of the model's whole view, against which `size` is measured; a window covers
+            `size / frame` of the frame's shorter side. 224 if None; set by `foveate.load`.
+        chunk: Frames asked for at a time.
+    """
+
+    size: int = 128
+    rate: float | None = None
+    frame: int | None = None
+    chunk: int = 10
+
+    def fitted(self, frame: int, rate: float, aligned: bool) -> Self:
+        """The same look for a model of that whole view and rate, where they were left open."""
+        return replace(self, frame=self.frame or frame, rate=self.rate or rate)
+
+    def side(self, sample: Sample) -> float:
+        """Side of the window in pixels of the source."""
+        info = sample.info
+        shorter = min(info.width, info.height)
+        return min(float(shorter), self.size / (self.frame or 224) * shorter)
+
+    def times(self, window: Window, budget: Budget) -> tuple[float, ...]:
+        """The frames of a window at the rate, or at as much of it as the budget allows."""
+        return grid(window, within(self.rate or 5.0, budget))
+
+    def plan(self, sample: Sample, window: Window, budget: Budget) -> PatchPlan:
+        """Where to look in a window of time."""
+        raise NotImplementedError
+
+    def __call__(
+        self, sample: Sample, window: Window, memory: Any, budget: Budget
+    ) -> tuple[Selection, Any]:
+        """The next chunk of the plan; the memory holds the plan and how much of it is done."""
+        if memory is None:
+            memory = _Memory(self.plan(sample, window, budget), 0)
+        selection = _selection(memory.plan, memory.done, self.chunk, self.size)
+        return selection, replace(memory, done=memory.done + len(selection.times))
+
+
+def _selection(plan: PatchPlan, done: int, chunk: int, size: int) -> Selection:
+    part = slice(done, done + chunk)
+    gates = plan.gates[part]
+    seen = ("rgb", f"motion:{plan.source}") if plan.source else ("rgb",)
+    return Selection(
+        times=plan.times[part],
+        boxes=None if plan.boxes is None else plan.boxes[part],
+        modalities=seen,
+        fallback=any(plan.fallback[part]),
+        size=size,
+        gate=float(np.mean(gates)) if gates else None,
+    )
+
+
+@dataclass(frozen=True)
+class MotionPatch(PatchLook):
+    """Looks where things move on their own; nothing is trained.
+
+    Args:
+        motion: A key of `policy.motion.METHODS`. The default takes the camera's motion from the
+            field and looks for change in the pictures; `flow_affine` looks in the field itself,
+            which is noise where surfaces have no texture (`docs/motion.md` has both measured). On
+            codec vectors `flow` and `flow_affine` stand for `mv` and `mv_affine`.
+        track: `auto` is `tube` for models that mix features of the same place over time (TSM, 3D
+            and streaming networks), whom a jumping window would feed false motion, and `viterbi`
+            for all others; else see `policy.window.Rule`. `ema` and `one-euro` work online.
+        source: `auto` takes codec vectors where there are any, flow elsewhere.
+        extent: Side of the window as a share of the frame's shorter side: a number, `auto` for the
+            smallest that captures enough, None for `size / frame`.
+        gate: Excess capture below which motion is diffuse: then the whole frame at `size`.
+        sampling: `motion` puts the frames where equal shares of the motion lie between them;
+            the same maps serve both. `uniform` is an even grid.
+        candidates: Times more frames that `motion` sampling measures than it shows.
+        stiffness: See `Rule`.
+        around: Neighbouring pictures whose vectors are averaged, on each side.
+    """
+
+    motion: str = "affine_diff"
+    track: Track | Literal["auto"] = "auto"
+    source: Literal["auto", "vectors", "flow"] = "auto"
+    extent: float | Literal["auto"] | None = None
+    gate: float = 0.1
+    sampling: Literal["uniform", "motion"] = "uniform"
+    candidates: int = 2
+    stiffness: float = 0.1
+    around: int = 2
+    aligned: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names at once, not in the middle of a video."""
+        if method(self.motion).need == "features":
+            raise ValueError(f"{self.motion} needs a network: use ActivationPatch")
+
+    def fitted(self, frame: int, rate: float, aligned: bool) -> Self:
+        """The same look for a model; `aligned` models get one window per shot."""
+        return replace(super().fitted(frame, rate, aligned), aligned=aligned)
+
+    def online(self) -> Self:
+        """The same look for streams: frame by frame, smoothed online, in constant memory."""
+        track: Track = "ema" if self.track == "ema" else "one-euro"
+        return replace(self, chunk=1, track=track, sampling="uniform", around=min(self.around, 1))
+
+    def rule(self, sample: Sample) -> Rule:
+        """How windows are chosen in that source."""
+        shorter = min(sample.info.width, sample.info.height)
+        if self.extent == "auto":
+            sides = tuple(share * shorter for share in EXTENTS)
+        elif self.extent is not None:
+            sides = (min(1.0, self.extent) * shorter,)
+        else:
+            sides = (self.side(sample),)
+        track: Track = (
+            ("tube" if self.aligned else "viterbi") if self.track == "auto" else self.track
+        )
+        return Rule(sides, track, gate=self.gate, stiffness=self.stiffness)
+
+    def plan(self, sample: Sample, window: Window, budget: Budget) -> PatchPlan:
+        """Measure the motion of a window of time and choose where to look in it."""
+        times = self.times(window, budget)
+        if self.sampling == "motion":
+            return self._sampled(sample, window, len(times))
+        return self._planned(sample, times, None)[0]
+
+    def __call__(
+        self, sample: Sample, window: Window, memory: Any, budget: Budget
+    ) -> tuple[Selection, Any]:
+        """The next chunk; online tracks measure no further than it."""
+        if self.track not in ("ema", "one-euro"):
+            return super().__call__(sample, window, memory, budget)
+        asked = 0 if memory is None else memory.asked
+        times = self.times(window, budget)[asked : asked + self.chunk]
+        if not times:
+            return Selection(), memory
+        track = None if memory is None else memory.track
+        plan, track = self._planned(sample, times, track)
+        selection = _selection(plan, 0, self.chunk, self.size)
+        return selection, _Memory(PatchPlan((), None), 0, asked + len(times), track)
+
+    def _sampled(self, sample: Sample, window: Window, count: int) -> PatchPlan:
+        """Choose the frames by their motion, then the windows in them."""
+        rate = self.candidates * count / (window.end - window.start)
+        dense = grid(window, rate)
+        motion, maps, _ = self._maps(sample, dense)
+        shown = [k for k in range(len(dense)) if motion.thumbs[k].any() or maps[k].any()]
+        times = tuple(dense[k] for k in shown) or dense[:1]
+        scores = maps[shown] if shown else maps[:1]
+        chosen = motion_times(times, scores, max(1, round(count * len(times) / len(dense))))
+        rows = np.array([dense.index(time) for time in chosen])
+        return self._windows(sample, chosen, motion, maps[rows], motion.thumbs[rows], None)[0]
+
+    def _planned(
+        self, sample: Sample, times: tuple[float, ...], track: Any
+    ) -> tuple[PatchPlan, Any]:
+        before: Smoothed | None
+        before, thumb = track if track is not None else (None, None)
+        motion, maps, _ = self._maps(sample, times)
+        thumbs = motion.thumbs if thumb is None else np.concatenate([thumb, motion.thumbs])
+        plan, after = self._windows(sample, times, motion, maps, thumbs, before)
+        return plan, (after.memory, motion.thumbs[-1:])
+
+    def _maps(self, sample: Sample, times: tuple[float, ...]) -> tuple[Motion, Floats, str]:
+        """The motion at those times and its maps, held where a picture says nothing."""
+        need = method(self.motion).need
+        source = "grey" if need == "grey" else "vectors" if need == "vectors" else self.source
+        if source == "vectors":
+            source = "auto"  # where there are none, flow stands in and the trace says so
+        motion = sample.motion(times, source, self.around)
+        name = self.motion
+        if motion.source == "vectors":
+            name = _ON_VECTORS.get(name, name)
+        elif need == "vectors":
+            name = {"mv": "flow", "mv_affine": "flow_affine"}[name]
+        seen = Seen(motion.field, motion.valid, motion.grey, cell=motion.cell)
+        maps = saliency(name, seen, root=draws_root(name))
+        if motion.valid is not None:
+            maps = held(maps, np.asarray(motion.valid.any((1, 2, 3))))
+        return motion, maps, name
+
+    def _windows(
+        self,
+        sample: Sample,
+        times: tuple[float, ...],
+        motion: Motion,
+        maps: Floats,
+        thumbs: npt.NDArray[np.uint8],
+        before: Smoothed | None,
+    ) -> tuple[PatchPlan, Windows]:
+        info = sample.info
+        chosen = select(
+            maps,
+            self.rule(sample),
+            frame=(info.width, info.height),
+            cell=motion.cell,
+            times=np.asarray(times),
+            cuts=cuts_between(thumbs)[-len(maps) :],
+            memory=before,
+        )
+        plan = PatchPlan(
+            times=times,
+            boxes=tuple(_box(row) for row in chosen.boxes[:, 0]),
+            gates=tuple(float(g) for g in chosen.gate),
+            fallback=tuple(bool(f) for f in chosen.fallback),
+            maps=maps,
+            source=motion.source,
+            reason=motion.reason,
+        )
+        return plan, chosen
+
+
+def draws_root(name: str) -> bool:
+    """Whether the root of a map is drawn: of fields, in which one wild vector outweighs a body."""
+    return method(name).need in ("field", "vectors")
+
+
+def held(maps: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+    """Maps of pictures that say nothing (key frames, the last one) replaced by a neighbour's."""
+    if known.all() or not known.any():
+        return maps
+    at = np.where(known, np.arange(len(maps)), -1)
+    at = np.maximum.accumulate(at)
+    at[at < 0] = int(np.argmax(known))
+    return maps[at]
+
+
+def cuts_between(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """(T,) thumbnails (T, h, w) whose grey histogram is another than that of the one before.
+
+    Chi-square over sixteen bins, 0 for equal histograms and 1 for disjoint ones. A thumbnail that
+    is all black where nothing was shown is no cut.
+    """
+    bins = (thumbs.reshape(len(thumbs), -1) >> 4)[:, :, None] == np.arange(16, dtype=np.uint8)
+    share = bins.mean(1)
+    a, b = share[:-1], share[1:]
+    distance = 0.5 * ((a - b) ** 2 / np.maximum(a + b, 1e-9)).sum(1)
+    empty = np.asarray(~thumbs.any((1, 2)))
+    cuts = np.zeros(len(thumbs), bool)
+    cuts[1:] = (distance > CUT) & ~empty[1:] & ~empty[:-1]
+    return cuts
+
+
+def whole(sample: Sample) -> Box:
+    """The model's own view: the centre square of the frame."""
+    return centre_square((sample.info.width, sample.info.height))
+
+
+def _box(row: Floats) -> Box:
+    x1, y1, x2, y2 = (float(value) for value in row)
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        raise ValueError("a window without a place")
+    return x1, y1, x2, y2

@@ -1,0 +1,241 @@
+"""Chooses windows in maps: size, place, track, gate and fall-back, for a whole clip at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from foveate.policy.window import search
+from foveate.policy.window.track import Smoothed, ema, one_euro, shots, viterbi
+
+Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+Track = Literal["frame", "viterbi", "tube", "ema", "one-euro"]
+TRACKS: tuple[str, ...] = get_args(Track)
+_MOST_STATES = 25  # places in each direction of the track's grid
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How windows are chosen.
+
+    Attributes:
+        sides: Sides of the square window in source pixels, ascending; the smallest that captures
+            enough is taken.
+        track: `frame` chooses each frame alone, `viterbi` the best smooth path, `tube` one window
+            per shot, `ema` and `one-euro` follow online.
+        gate: Excess capture below which the motion counts as diffuse and the whole frame is used.
+        enough: Share of the motion that the smallest wanted size must capture.
+        stiffness: What a move by one side of the window in one second costs, in captured shares.
+        windows: How many windows, K.
+        beta: Share of the way that `ema` goes in a step.
+    """
+
+    sides: tuple[float, ...]
+    track: Track = "viterbi"
+    gate: float = 0.1
+    enough: float = 0.5
+    stiffness: float = 0.1
+    windows: int = 1
+    beta: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if not self.sides or min(self.sides) <= 0 or list(self.sides) != sorted(self.sides):
+            raise ValueError(f"sides must be positive and ascending, not {self.sides}")
+        if self.track not in TRACKS:
+            raise ValueError(f"track {self.track!r} is none of {', '.join(TRACKS)}")
+        if self.windows < 1:
+            raise ValueError("there must be one window at least")
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where to look.
+
+    Attributes:
+        boxes: (T, K, 4) float32 `xyxy` in source pixels, inside the frame.
+        gate: (T,) excess capture, 0..1; what the gate looked at.
+        fallback: (T,) frames on which the whole frame is used instead.
+        side: Side of the windows in source pixels.
+        memory: Of the online track, to go on from.
+    """
+
+    boxes: Floats
+    gate: Floats
+    fallback: Mask
+    side: float
+    memory: Smoothed | None = None
+
+
+def select(
+    maps: Floats,
+    rule: Rule,
+    *,
+    frame: tuple[int, int],
+    cell: tuple[float, float],
+    times: npt.NDArray[np.float64],
+    cuts: Mask | None = None,
+    memory: Smoothed | None = None,
+) -> Windows:
+    """Choose the windows of a clip.
+
+    Args:
+        maps: (T, h, w) from `motion.saliency`.
+        rule: How.
+        frame: `(width, height)` of the source.
+        cell: Source pixels (x, y) per place of the maps.
+        times: (T,) seconds, ascending.
+        cuts: (T,) frames that begin a new shot.
+        memory: Of the online track before this clip.
+
+    Returns:
+        Windows; where nothing moves, or everything does, the centre square of the frame.
+    """
+    rule = replace(rule, sides=tuple(min(side, *frame) for side in rule.sides))
+    cuts = np.zeros(len(maps), bool) if cuts is None else cuts
+    shape = maps.shape[1], maps.shape[2]
+    clips = _per_shot(maps, cuts) if rule.track == "tube" else maps
+    side = _side(clips, rule, cell)
+    size = search.places_of(side, cell, shape)
+    gate = search.excess(search.capture(clips, size), size, shape)
+    fallback = _diffuse(gate, clips, rule, cuts)
+    boxes, left, before = [], clips, memory
+    for _ in range(rule.windows):
+        corner, memory = _place(left, size, rule, cell, times, cuts, fallback, memory)
+        boxes.append(_boxes(corner, size, side, cell, frame))
+        if len(boxes) < rule.windows:
+            left = np.where(search.inside(corner, size, shape), 0, left).astype(np.float32)
+    chosen = np.stack(boxes, 1).astype(np.float32).reshape(len(maps), rule.windows, 4)
+    stays = _stays(fallback, cuts, before) if rule.track in ("ema", "one-euro") else ~fallback
+    chosen[fallback & ~stays] = centre_square(frame)
+    return Windows(chosen, gate.astype(np.float32), fallback, side, memory)
+
+
+def centre_square(frame: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest square in the middle of a `(width, height)` frame."""
+    side = min(frame)
+    left, top = (frame[0] - side) / 2, (frame[1] - side) / 2
+    return left, top, left + side, top + side
+
+
+def _stays(fallback: Mask, cuts: Mask, before: Smoothed | None) -> Mask:
+    """(T,) whether an online track has a window of the same shot to stay at."""
+    good = np.where(~fallback, np.arange(len(fallback)), -1)
+    last = np.maximum.accumulate(good) if len(good) else good
+    start = np.maximum.accumulate(np.where(cuts, np.arange(len(cuts)), 0)) if len(cuts) else last
+    from_before = (before is not None) & (np.cumsum(cuts) == 0)
+    return np.asarray(((last >= start) & (last >= 0)) | from_before)
+
+
+def _diffuse(gate: Places, maps: Floats, rule: Rule, cuts: Mask) -> Mask:
+    """(T,) where motion is too diffuse for a window.
+
+    Each frame is judged alone, except on a smooth path: there a frame at rest has its place from
+    its neighbours, and the shot is judged by the mean of its frames, weighted by their motion.
+    """
+    if rule.track != "viterbi" or not len(maps):
+        return np.asarray(gate < rule.gate)
+    number = shots(cuts)
+    mass = maps.sum((1, 2), dtype=np.float64)
+    total = np.bincount(number, mass)
+    mean = np.bincount(number, mass * gate) / np.maximum(total, 1e-12)
+    return np.asarray((mean < rule.gate) | (total <= 0))[number]
+
+
+def _side(maps: Floats, rule: Rule, cell: tuple[float, float]) -> float:
+    """The smallest side that captures enough of what moves, over the frames that move."""
+    if len(rule.sides) == 1 or not maps.size:
+        return rule.sides[-1]
+    mass = maps.sum((1, 2), dtype=np.float64)
+    if not mass.any():
+        return rule.sides[-1]
+    for side in rule.sides:
+        size = search.places_of(side, cell, (maps.shape[1], maps.shape[2]))
+        if float((search.capture(maps, size) * mass).sum() / mass.sum()) >= rule.enough:
+            return side
+    return rule.sides[-1]
+
+
+def _place(
+    maps: Floats,
+    size: tuple[int, int],
+    rule: Rule,
+    cell: tuple[float, float],
+    times: npt.NDArray[np.float64],
+    cuts: Mask,
+    fallback: Mask,
+    memory: Smoothed | None,
+) -> tuple[Places, Smoothed | None]:
+    """(T, 2) first row and column of the windows, and the online track's memory."""
+    if not len(maps):
+        return np.zeros((0, 2)), memory
+    scores = search.tapered(search.box_sums(maps, size), size)
+    if rule.track == "viterbi":
+        return _smooth_path(maps, scores, size, rule, times, cuts), memory
+    found = search.best(scores).astype(np.float64)
+    if rule.track == "tube":
+        return found, memory
+    found = search.centred(maps, found, size)
+    if rule.track == "frame":
+        return found, memory
+    half = (np.array(size) - 1) / 2
+    most = np.array(maps.shape[1:]) - size
+    unit = np.array([cell[1], cell[0]])
+    for k in range(len(found)):  # a filter has to go frame by frame
+        memory = None if cuts[k] else memory
+        if fallback[k]:
+            if memory is not None:  # a short rest: the window stays where it was
+                found[k] = np.clip(np.array(memory.centre[::-1]) / unit - half, 0, most)
+            continue
+        y, x = (found[k] + half) * unit
+        if rule.track == "ema":
+            memory = ema(memory, (x, y), float(times[k]), rule.beta)
+        else:
+            memory = one_euro(memory, (x, y), float(times[k]))
+        found[k] = np.clip(np.array(memory.centre[::-1]) / unit - half, 0, most)
+    return found, memory
+
+
+def _smooth_path(
+    maps: Floats,
+    scores: Floats,
+    size: tuple[int, int],
+    rule: Rule,
+    times: npt.NDArray[np.float64],
+    cuts: Mask,
+) -> Places:
+    """The best smooth path on a grid of at most 25 x 25 places, in shares of the mean motion."""
+    step = max(1, -(-max(scores.shape[1:]) // _MOST_STATES))
+    mean = max(float(maps.sum((1, 2), dtype=np.float64).mean()), 1e-12)
+    coarse = scores[:, ::step, ::step] / mean
+    gaps = np.maximum(np.diff(times, prepend=times[:1] - 1), 1e-3)
+    weight = rule.stiffness * (step / np.mean(size)) ** 2 / gaps
+    return np.asarray(viterbi(coarse, weight, cuts) * float(step))
+
+
+def _per_shot(maps: Floats, cuts: Mask) -> Floats:
+    """Every frame's map replaced by the mean of its shot: λ → ∞, one window per shot."""
+    if not len(maps):
+        return maps
+    number = shots(cuts)
+    means = [maps[number == n].mean(0) for n in range(int(number[-1]) + 1)]
+    return np.stack(means)[number]
+
+
+def _boxes(
+    corner: Places,
+    size: tuple[int, int],
+    side: float,
+    cell: tuple[float, float],
+    frame: tuple[int, int],
+) -> Places:
+    """Squares (T, 4) of exactly `side` pixels around the chosen places, moved into the frame."""
+    middle = (corner[:, ::-1] + np.array(size[::-1]) / 2) * np.array(cell)
+    low = np.clip(middle - side / 2, 0, np.maximum(np.array(frame) - side, 0))
+    return np.concatenate([low, low + side], 1)

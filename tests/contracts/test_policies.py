@@ -1,0 +1,185 @@
+"""Every look that chooses windows: deterministic, inside, within budget, alive in dull videos."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from clips import encode
+from foveate.core import Budget, Window
+from foveate.media import ArrayVideo, Video
+from foveate.policy import (
+    ActivationPatch,
+    CentrePatch,
+    MoCropPatch,
+    MotionPatch,
+    OracleGrid,
+    RandomPatch,
+    Resize,
+    RwfCrop,
+)
+from foveate.policy.motion import METHODS
+
+WINDOW = Window(0.4, 2.4)
+SIZE = (96, 72)
+
+
+def channels(pixels: np.ndarray) -> np.ndarray:
+    """Brightness in 9x12 cells, as a network with one channel would give it."""
+    height, width = pixels.shape[1:3]
+    grey = pixels.mean(-1)[:, : height // 9 * 9, : width // 12 * 12]
+    return grey.reshape(len(grey), 1, 9, height // 9, 12, width // 12).mean((3, 5))
+
+
+LOOKS = {
+    **{
+        f"motion-{name}": MotionPatch(motion=name)
+        for name, method in METHODS.items()
+        if method.need != "features"
+    },
+    **{f"track-{t}": MotionPatch(track=t) for t in ("frame", "viterbi", "tube", "ema", "one-euro")},
+    "auto-size": MotionPatch(extent="auto"),
+    "motion-sampling": MotionPatch(sampling="motion"),
+    "online": MotionPatch().online(),
+    "resize": Resize(),
+    "centre": CentrePatch(),
+    "random": RandomPatch(),
+    "random-per-frame": RandomPatch(per_frame=True),
+    "rwf": RwfCrop(),
+    "rwf-fixed": RwfCrop(fixed=True),
+    "mocrop": MoCropPatch(),
+    "activation": ActivationPatch(features=channels, glance=72),
+    "oracle": OracleGrid(score=lambda sample, times, box: -abs(box[0] - 10) - abs(box[1] - 5)),
+}
+LOOKS = {name: look.fitted(224, 5.0, aligned=False) for name, look in LOOKS.items()}
+
+
+@cache
+def moving() -> bytes:
+    return encode(frames=75, size=SIZE, gop=12)
+
+
+@cache
+def without_vectors() -> bytes:
+    return encode("matroska", "libvpx-vp9", 75, size=SIZE)
+
+
+@cache
+def turned() -> bytes:
+    return encode(frames=75, size=SIZE[::-1], rotation=90)
+
+
+def still() -> ArrayVideo:
+    return ArrayVideo(np.full((75, 72, 96, 3), 90, np.uint8), 25.0)
+
+
+@cache
+def sources() -> dict:
+    black = np.zeros((75, 72, 96, 3), np.uint8)
+    black[:, 20:52] = np.random.default_rng(0).integers(0, 255, (75, 32, 96, 3))
+    noisy = np.random.default_rng(1).integers(0, 256, (75, 72, 96, 3)).astype(np.uint8)
+    twice = black[np.arange(75) // 2]
+    return {
+        "vectors": lambda: Video(moving()),
+        "no vectors": lambda: Video(without_vectors()),
+        "still": still,
+        "one frame": lambda: ArrayVideo(noisy[:1], 2.0),
+        "noise": lambda: ArrayVideo(noisy, 25.0),
+        "black bars": lambda: ArrayVideo(black, 25.0),
+        "duplicates": lambda: ArrayVideo(twice, 25.0),
+        "portrait": lambda: ArrayVideo(noisy.swapaxes(1, 2), 25.0),
+        "turned": lambda: Video(turned()),
+        "tiny": lambda: ArrayVideo(noisy[:, :12, :14], 25.0),
+    }
+
+
+def selections(look, sample, budget=None) -> list:
+    chosen, memory = [], None
+    for _ in range(200):
+        selection, memory = look(sample, WINDOW, memory, budget or Budget())
+        if not selection.times:
+            return chosen
+        chosen.append(selection)
+    raise AssertionError("a look that never ends")
+
+
+@pytest.mark.parametrize("source", sources())
+@pytest.mark.parametrize("name", LOOKS)
+def test_every_look_keeps_the_contract(name, source) -> None:
+    look, open_source = LOOKS[name], sources()[source]
+    answers = []
+    for _ in range(2):
+        with_it = open_source()
+        answers.append(selections(look, with_it))
+        with_it.close()
+    assert answers[0] == answers[1]
+    info = open_source().info
+    assert answers[0]
+    times = [t for s in answers[0] for t in s.times]
+    assert times == sorted(times)
+    assert all(WINDOW.start <= t < WINDOW.end for t in times)
+    for selection in answers[0]:
+        assert selection.size == look.size
+        if selection.boxes is None:
+            continue
+        assert len(selection.boxes) == len(selection.times)
+        for x1, y1, x2, y2 in selection.boxes:
+            assert 0 <= x1 < x2 <= info.width + 1e-3
+            assert 0 <= y1 < y2 <= info.height + 1e-3
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_every_look_respects_the_budget(name) -> None:
+    chosen = selections(LOOKS[name], still(), Budget(frames_per_second=2.0))
+    assert 1 <= sum(len(s.times) for s in chosen) <= 4
+
+
+@pytest.mark.parametrize("name", [n for n, k in LOOKS.items() if isinstance(k, MotionPatch)])
+def test_nothing_moves_and_the_whole_frame_is_shown_and_said(name) -> None:
+    look = LOOKS[name]
+    for selection in selections(look, still()):
+        if look.gate:
+            assert selection.fallback
+            assert set(selection.boxes) == {(12.0, 0.0, 84.0, 72.0)}
+            assert selection.gate == 0
+
+
+def test_the_source_of_motion_is_loud() -> None:
+    look = LOOKS["motion-flow_affine"]
+    with Video(moving()) as video:
+        assert selections(look, video)[0].modalities == ("rgb", "motion:vectors")
+        assert video.warnings == []
+    with Video(without_vectors()) as video:
+        assert selections(look, video)[0].modalities == ("rgb", "motion:flow")
+        assert ["optical flow instead" in w for w in video.warnings] == [True]
+        plan = look.plan(video, WINDOW, Budget())
+        assert "vp9" in plan.reason
+
+
+def test_threads_change_no_box() -> None:
+    import cv2
+    import torch
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            cv2.setNumThreads(threads)
+            pixels = np.random.default_rng(1).integers(0, 256, (75, 72, 96, 3)).astype(np.uint8)
+            found.append(selections(LOOKS["motion-flow_affine"], ArrayVideo(pixels, 25.0)))
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+    assert found[0] == found[1]
+
+
+def test_same_clip_in_two_codecs_gives_the_same_window_within_a_cell() -> None:
+    boxes = []
+    for codec, options in (("libx264", {"refs": "1"}), ("mpeg4", None)):
+        data = encode("matroska", codec, 75, size=(192, 144), gop=12, options=options)
+        with Video(data) as video:
+            plan = MotionPatch(track="tube", gate=0.0).plan(video, WINDOW, Budget())
+            assert plan.source == "vectors"
+            boxes.append(plan.boxes[0])
+    assert np.abs(np.subtract(*boxes)).max() <= 8
