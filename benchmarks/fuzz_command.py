@@ -96,9 +96,9 @@ def main() -> int:
     if options.record:
         protocol = (
             f"seeded mutants of {len(seeds())} small clips in folders of {FOLDER}, each folder one "
-            "`foveate predict FOLDER --json -` over a tiny model; broken: a hang, a missing result, "
-            "an exit code other than 0 or 1, a traceback, an internal error, more than one line for "
-            "a file"
+            "`foveate predict FOLDER --json -` over a tiny model; broken: a hang, a missing "
+            "result, an exit code other than 0 or 1, a traceback, an internal error, more than one "
+            "line for a file"
         )
         record.write("fuzz_command", protocol, options.mutants, report, (options.seed,))
     return 1 if broken else 0

@@ -163,8 +163,9 @@ def markdown(figures: dict[str, Any], about: dict[str, Any]) -> str:
         "# The shelf",
         "",
         "Written by `python -m benchmarks.zoo`; figures in `benchmarks/results/zoo.json`.",
-        f"Machine: {about['hardware']['cpu']}, one thread; torch {about['versions']['torch']}; "
-        f"commit {about['commit']}, {about['date'][:10]}. {about['protocol']}",
+        f"Machine: {about['hardware']['processor']}, one thread; "
+        f"torch {about['hardware']['torch']}; commit {about['commit'][:7]}, "
+        f"{about['date'][:10]}. {about['protocol']}",
         "",
         "Names are `ARCH[.TAG][:BACKBONE[.TIMMTAG]]`: `tsn`, `tsm` and `tsm-online` go over any 2D "
         "network of timm; a few are listed. MACs are multiply-adds of one view with 400 classes. "

@@ -12,6 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from foveate.models.weights.builtin import _FOLDER
 from foveate.models.weights.run import load_run, read_run, replace_file, write_run
 
@@ -33,7 +35,7 @@ def lines_of(figures: dict[str, Any]) -> list[str]:
                         f"* {name}, {part}: {found['top1']:.3f} "
                         f"({found['low']:.3f} to {found['high']:.3f}, n = {found['n']})"
                     )
-        elif isinstance(value, str):
+        elif isinstance(value, str) and "against" in name:
             out.append(f"* {value}")
     return out
 
@@ -62,7 +64,7 @@ def main() -> None:
     if card.size > LIMIT:
         raise SystemExit(f"{card.size} bytes, more than {LIMIT}")
     spec = card.input
-    settings = "\n".join(f"{key}: {value}" for key, value in card.configuration.items())
+    settings = yaml.safe_dump(card.configuration, sort_keys=False).strip()
     text = f"""# {options.name}
 
 Classes: {", ".join(card.classes)}.

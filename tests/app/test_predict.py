@@ -267,3 +267,17 @@ def test_as_a_process_no_traceback_reaches_a_user(start, tmp_path) -> None:
     assert said.code == 1
     assert "Traceback" not in said.err
     assert said.err.count("\n") == 1
+
+
+def test_as_a_process_a_mistake_in_the_words_costs_one_line(start) -> None:
+    for words, says in (
+        (["predict", "--foo", "x"], "No such option: --foo"),
+        (["trian"], "No such command 'trian'"),
+        (["evaluate", "x"], "Missing option '--model'"),
+    ):
+        said = start(*words)
+        assert said.code == 2
+        assert said.err.startswith(f"foveate: {says}")
+        assert "--help)" in said.err
+        assert len(said.err.splitlines()) == 1
+    assert start("weights").out.startswith("Usage: foveate weights")

@@ -6,6 +6,7 @@ import pytest
 
 from clips import encode
 from foveate.models import registry
+from foveate.models.weights.builtin import built_in
 from tiny_weights import NAME
 
 
@@ -44,7 +45,9 @@ def test_weights_list_fetch_verify(run, published) -> None:
     assert NAME in listed
     assert str(published) in listed
     assert run("weights", "fetch", NAME).code == 0
-    assert run("weights", "verify").out.count("ok ") == 2
+    said = run("weights", "verify")
+    assert said.out.count(f"ok  {published}") == 2
+    assert said.out.count("built_in") == len(built_in())
 
 
 def test_weights_unknown_and_missing(run, monkeypatch, tmp_path) -> None:

@@ -52,7 +52,7 @@ def run(cases: list[Case]) -> list[dict[str, Any]]:
         left = cases[len(answers) :]
         lines = "".join(json.dumps({"path": case.path}) + "\n" for case in left)
         done = subprocess.run(
-            [sys.executable, CHILD], input=lines, capture_output=True, text=True, timeout=240
+            [sys.executable, CHILD], input=lines, capture_output=True, text=True, timeout=900
         )
         answers += [json.loads(line) for line in done.stdout.splitlines()]
         assert "Traceback" not in done.stderr, done.stderr
@@ -107,7 +107,7 @@ def test_nothing_else_is_opened(cases: list[Case], tmp_path: Path) -> None:
     subprocess.run(
         ["strace", "-f", "-qq", "-s", "4096", "-e", "trace=open,openat,socket,connect", "-o",
          str(log), sys.executable, CHILD],
-        input=lines, capture_output=True, text=True, timeout=240,
+        input=lines, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     trace = log.read_text(errors="replace")
     assert "wrong-ending" not in trace

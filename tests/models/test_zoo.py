@@ -43,8 +43,8 @@ def test_large_networks_are_counted_and_not_run(yardstick, monkeypatch):
 
 ABOUT = json.dumps(
     {
-        "hardware": {"cpu": "made up"}, "versions": {"torch": "0"}, "commit": "0",
-        "date": "2000-01-01", "protocol": "none",
+        "hardware": {"processor": "made up", "torch": "0"}, "commit": "0", "date": "2000-01-01",
+        "protocol": "none",
     }
 )  # fmt: skip
 

@@ -17,9 +17,9 @@ CASES = ("c3d", "i3d", "eco", "eco_full", "r3d", "r2p1d", "tsn", "tsm")
 SLOW = ("c3d", "r2p1d", "i3d")  # more than two seconds each
 
 
-def recipe(folder: Path) -> ModuleType:
+def recipe(folder: Path, file: str = "weights.py") -> ModuleType:
     """The made-up weights' own module, loaded from where it lies."""
-    found = importlib.util.spec_from_file_location("parity_weights", folder / "weights.py")
+    found = importlib.util.spec_from_file_location("parity_weights", folder / file)
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)

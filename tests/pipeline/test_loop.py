@@ -79,7 +79,8 @@ def test_windows_are_decided_apart_and_averaged(make, network) -> None:
     with Video(data) as video:
         frames = video.frames([i * 0.2 for i in range(25)], (43, 32)).pixels[:, :, 5:37]
     parts = [reference(network, frames[i : i + 10]) for i in (0, 10, 20)]
-    assert result.labels[0].score == pytest.approx(float(np.mean(parts, 0).max()), rel=1e-4)
+    expected = np.average(parts, 0, weights=[2, 2, 1])
+    assert result.labels[0].score == pytest.approx(float(expected.max()), rel=1e-4)
     assert result.segments[0].start == 0.0
     assert result.segments[-1].end == pytest.approx(5.0)
     for a, b in zip(result.segments, result.segments[1:], strict=False):
@@ -158,7 +159,8 @@ def test_scene_cut_resets_the_state(make, network) -> None:
     assert [t for s in steps for t in s.frames] == pytest.approx([i * 0.2 for i in range(9)])
     with Video(data) as video:
         frames = video.frames([i * 0.2 for i in range(9)], (43, 32)).pixels[:, :, 5:37]
-    expected = (reference(network, frames[:6]) + reference(network, frames[6:])) / 2
+    parts = [reference(network, frames[:6]), reference(network, frames[6:])]
+    expected = np.average(parts, 0, weights=[1.2, 0.6])
     assert result.labels[0].score == pytest.approx(float(expected.max()), rel=1e-4)
     # Frames of the chunk behind the cut were kept, not decoded again.
     assert result.cost.frames_decoded <= 45 + 2

@@ -140,6 +140,26 @@ def test_pictures_alone_tell_a_mover_and_compensation_forgives_a_pan() -> None:
     )
 
 
+def test_affine_difference_takes_the_camera_from_the_field_and_change_from_the_pictures() -> None:
+    grey = pictures((3, -2), (6, 2))
+    pan = np.broadcast_to(np.float32([3, -2]), (1, 3, HEIGHT, WIDTH, 2)).copy()
+    inner = (slice(0, 1), slice(7, 28), slice(17, 40))
+    plain = saliency("affine_diff", Seen(field=pan[:, 0], grey=grey))
+    assert plain[inner].sum() > 0.8 * plain.sum() > 0
+    # Vectors that mean nothing in a corner do not show, as long as most of the picture is right.
+    junk = pan.copy()
+    junk[:, :, :12, :15] += np.random.default_rng(0).normal(0, 9, (1, 3, 12, 15, 2))
+    seen_ = Seen(field=junk, grey=grey)
+    assert np.allclose(saliency("affine_diff", seen_), plain, atol=2)
+    assert saliency("mv_affine", seen_)[0, :12, :15].max() > 2
+    # A key frame among the pictures has no field: its neighbours speak for it.
+    valid = np.ones(junk.shape[:-1], bool)
+    valid[:, 1] = False
+    junk[:, 1] = 99
+    held = saliency("affine_diff", Seen(field=junk, valid=valid, grey=grey))
+    assert np.allclose(held, plain, atol=2)
+
+
 def test_residual_is_what_the_field_does_not_explain() -> None:
     grey = pictures((3, -2), (6, 2))
     pan = np.broadcast_to(np.float32([3, -2]), (1, HEIGHT, WIDTH, 2))

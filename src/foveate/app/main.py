@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from foveate.app import learning
-from foveate.app.guard import DONE, guard
+from foveate.app.guard import DONE, USAGE, guard
 
 app = typer.Typer(
     name="foveate",
@@ -207,5 +208,18 @@ def weights_import(
 
 
 def main() -> None:
-    """Entry point of the command."""
-    app()
+    """Entry point of the command; a mistake in its words costs one line."""
+    try:
+        code = app(prog_name="foveate", standalone_mode=False)
+    except Exception as error:
+        # typer's errors know how to say themselves; their module differs from version to version.
+        say = getattr(error, "format_message", None)
+        if say is None:
+            raise
+        text: str = say()
+        context = getattr(error, "ctx", None)
+        verb = context.command_path if context is not None else "foveate"
+        if text.strip():  # it is empty where the help was shown instead
+            print(f"foveate: {text.strip().rstrip('.')} (type: {verb} --help)", file=sys.stderr)
+        code = USAGE
+    raise SystemExit(code)

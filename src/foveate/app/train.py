@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,11 @@ from foveate.core.config import apply_sets, build, nearest, read_yaml, to_yaml
 from foveate.data import DataError, Dataset
 
 # Recipe → the class of its settings; the module in `foveate.train` has its name.
-RECIPES = {"supervised": "SupervisedConfig"}
+RECIPES = {
+    "supervised": "SupervisedConfig",
+    "distill": "DistillConfig",
+    "contrastive": "ContrastiveConfig",
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def run(request: Request) -> int:
     """
     if request.resume is not None:
         return _resume(request, request.resume)
-    values: dict[str, Any] = read_yaml(request.config) if request.config else {}
+    values: dict[str, Any] = read_yaml(_config_file(request.config)) if request.config else {}
     if request.model is not None:
         values["model"] = request.model
     recipe = _recipe(request.recipe)
@@ -56,6 +60,24 @@ def run(request: Request) -> int:
     if request.data is None or request.out is None:
         raise ConfigError("train needs data and --out", "type: foveate train DATA --out runs/1")
     return _fit(request, recipe, settings, request.data, request.out)
+
+
+def _config_file(named: Path) -> Path:
+    """An existing file, or a preset that comes with the package.
+
+    Raises:
+        ConfigError: Neither.
+    """
+    from foveate.train.presets import find, names
+
+    if named.exists():
+        return named
+    found = find(str(named))
+    if found is None:
+        guess = nearest(str(named), names())
+        cure = f"did you mean {guess}?" if guess else f"presets: {', '.join(names())}"
+        raise ConfigError(f"--config {named}: no such file or preset", cure)
+    return found
 
 
 def _resume(request: Request, folder: Path) -> int:
@@ -94,6 +116,8 @@ def _fit(
 
     from foveate.train.memory import keep_freed_memory
 
+    if data.format is None and getattr(recipe, "UNLABELLED", False):
+        data = replace(data, format="unlabelled")
     # The processes that torchrun starts say things once.
     leads = os.environ.get("RANK", "0") == "0"
     try:

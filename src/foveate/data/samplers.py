@@ -91,6 +91,44 @@ def windows(
     )
 
 
+def pair(
+    start: float,
+    end: float,
+    random: np.random.Generator | None = None,
+    *,
+    count: int,
+    rate: float,
+    power: float = 1.0,
+) -> Views:
+    """Two windows of one video; the farther apart, the rarer.
+
+    CVRL (Qian et al., CVPR 2021, section 3.2): the distance of their starts has a density that
+    falls as (1 - distance / longest)^power; the place of the pair is then drawn evenly.
+
+    Args:
+        start: Seconds.
+        end: Seconds.
+        random: Chooses distance and place; None for starts a third and two thirds into the room.
+        count: Times per window.
+        rate: Times per second.
+        power: 1 falls linearly, 0 is uniform.
+    """
+    _check(start, end, count, rate)
+    if power < 0:
+        raise ValueError(f"power must not be negative, not {power}")
+    step = min(1.0 / rate, (end - start) / count)
+    room = max(0.0, end - start - count * step)
+    distance, place = room / 3, 0.5
+    if random is not None:
+        distance = room * (1 - float(random.random()) ** (1 / (power + 1)))
+        place = float(random.random())
+    first = start + place * (room - distance)
+    return tuple(
+        _ascending([begin + i * step for i in range(count)], end)
+        for begin in (first, first + distance)
+    )
+
+
 def scattered(
     start: float, end: float, random: np.random.Generator | None = None, *, count: int
 ) -> Times:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from foveate.core import ConfigError, MissingExtra
 from foveate.core.config import nearest
-from foveate.data.prepare import Labels, shorter_side, to_tchw
+from foveate.data.prepare import Labels, Transform, shorter_side, to_tchw
 
 if TYPE_CHECKING:
     from foveate.core.loop import Pixels
@@ -98,6 +98,12 @@ def colour_jitter(x_tchw: Tensor, random: Random, *, strength: float = 0.4) -> T
         return jitter(x_tchw)
 
 
+def grey(x_tchw: Tensor, random: Random | None = None) -> Tensor:
+    """Colours taken out: the luma in all three channels."""
+    pale: Tensor = _v2().functional.rgb_to_grayscale(x_tchw, 3)
+    return pale
+
+
 def rand_augment(
     x_tchw: Tensor, random: Random, *, operations: int = 2, magnitude: int = 9
 ) -> Tensor:
@@ -115,6 +121,7 @@ TRANSFORMS: dict[str, Callable[..., Tensor]] = {
     "random_resized_crop": partial(random_resized_crop, size=24),
     "flip": flip,
     "colour_jitter": colour_jitter,
+    "grey": grey,
     "rand_augment": rand_augment,
 }
 
@@ -134,6 +141,8 @@ class Augment:
         colour: Strength of the colour jitter, 0 for none.
         operations: Operations of RandAugment, 0 for none.
         magnitude: Their magnitude, 0 to 30.
+        ratio: Least and greatest width by height of what is cut out.
+        grey: Probability of taking the colours out.
     """
 
     size: int
@@ -144,6 +153,8 @@ class Augment:
     colour: float = 0.0
     operations: int = 0
     magnitude: int = 9
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    grey: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be meant; torchvision must be there."""
@@ -151,6 +162,8 @@ class Augment:
             raise ConfigError(f"augmentation out of range: {self}")
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ConfigError(f"scale {self.scale}: 0 < least <= greatest <= 1")
+        if not 0 < self.ratio[0] <= self.ratio[1] or not 0 <= self.grey <= 1:
+            raise ConfigError(f"augmentation out of range: {self}")
         _v2()
 
     def decode_size(self, source: tuple[int, int]) -> tuple[int, int]:
@@ -171,18 +184,53 @@ class Augment:
         if self.scale is None:
             x_tchw = random_crop(x_tchw, random, size=self.size)
         else:
-            x_tchw = random_resized_crop(x_tchw, random, size=self.size, scale=self.scale)
+            x_tchw = random_resized_crop(
+                x_tchw, random, size=self.size, scale=self.scale, ratio=self.ratio
+            )
         if random.random() < self.flip:
             mirrored = mirror_labels(labels, self.mirror)
             if mirrored is not None:
                 x_tchw, labels = flip(x_tchw, random), mirrored
         if self.colour:
             x_tchw = colour_jitter(x_tchw, random, strength=self.colour)
+        if self.grey and random.random() < self.grey:
+            x_tchw = grey(x_tchw)
         if self.operations:
             x_tchw = rand_augment(
                 x_tchw, random, operations=self.operations, magnitude=self.magnitude
             )
         return x_tchw, labels
+
+
+@dataclass(frozen=True)
+class EachView:
+    """A transform that is drawn anew for each view of a clip; satisfies `prepare.Transform`.
+
+    Args:
+        one: What is done to a view; its frames are all treated alike.
+        views: How many views the frames are, one after the other and equally long.
+    """
+
+    one: Transform
+    views: int = 2
+
+    def decode_size(self, source: tuple[int, int]) -> tuple[int, int]:
+        """As for one view."""
+        return self.one.decode_size(source)
+
+    def __call__(
+        self, frames: Pixels, labels: Labels, random: Random | None
+    ) -> tuple[Tensor, Labels]:
+        """Draw once per view; the labels stay, since views of one clip may be mirrored apart.
+
+        Raises:
+            ValueError: The frames are not so many equal parts.
+        """
+        count, rest = divmod(len(frames), self.views)
+        if rest:
+            raise ValueError(f"{len(frames)} frames are not {self.views} views")
+        parts = (frames[i * count : (i + 1) * count] for i in range(self.views))
+        return torch.cat([self.one(part, labels, random)[0] for part in parts]), labels
 
 
 def mirror_labels(labels: Labels, mirror: Sequence[int | None]) -> Labels | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SOURCES = ("auto", "vectors", "flow", "grey")
 THUMB = (32, 24)  # (width, height)
 _HALF = 2  # flow is kept at half its resolution: it is smooth, and maps cost a quarter
+MOST_CELLS = 40  # along the shorter side; a grid twice as fine or more is folded
 EDGE = 1  # places along the border where flow is not trusted: what comes in has no past
 
 Grey = npt.NDArray[np.uint8]
@@ -243,19 +244,43 @@ def vector_motion(near: list[list[Any]], greys: list[list[Grey | None]], shape: 
         for j, picture in enumerate(greys[k]):
             if picture is not None:
                 grey[k, j] = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+        if greys[k][0] is None:
+            grey[k, 0] = grey[k, 1]
         upright = np.ascontiguousarray(np.rot90(grey[k, 1], -turns))
         thumbs[k] = cv2.resize(upright, THUMB, interpolation=cv2.INTER_AREA)
+    fold = max(1, min(rows, columns) // MOST_CELLS)
+    if fold > 1:
+        field, valid = _folded(field, valid, fold)
+        small = field.shape[3], field.shape[2]
+        grey = np.stack(
+            [[cv2.resize(g, small, interpolation=cv2.INTER_AREA) for g in pair] for pair in grey]
+        ).reshape(count, 2, *small[::-1])
     width, height = shape.upright
     wide, high = (height, width) if turns % 2 else (width, height)
     stretch = np.array([wide / shape.width, high / shape.height], np.float32)
     field *= stretch
-    cell = CELL * float(stretch[0]), CELL * float(stretch[1])
+    cell = CELL * fold * float(stretch[0]), CELL * fold * float(stretch[1])
     for _ in range(turns):
         # A quarter turn clockwise carries (x, y) to (-y, x).
         field = np.rot90(np.stack([-field[..., 1], field[..., 0]], -1), -1, (2, 3))
         valid, grey = np.rot90(valid, -1, (2, 3)), np.rot90(grey, -1, (2, 3))
         cell = cell[1], cell[0]
     return Motion("vectors", cell, thumbs, np.ascontiguousarray(field), valid, grey)
+
+
+def _folded(
+    field: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], fold: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Blocks of `fold` x `fold` cells as one: their mean motion where any is known."""
+    rows, columns = (-(-n // fold) * fold for n in valid.shape[2:])
+    pad = [(0, 0), (0, 0), (0, rows - valid.shape[2]), (0, columns - valid.shape[3])]
+    known = np.pad(valid, pad)
+    moved = np.pad(np.where(valid[..., None], field, 0), [*pad, (0, 0)])
+    shape = *valid.shape[:2], rows // fold, fold, columns // fold, fold
+    count = known.reshape(shape).sum((3, 5))
+    total = moved.reshape(*shape, 2).sum((3, 5))
+    mean = total / np.maximum(count, 1)[..., None]
+    return mean.astype(np.float32), count > 0
 
 
 def luma(frame: Any) -> Grey:

@@ -334,8 +334,10 @@ class Video:
         for asked, fields in zip(times, near, strict=True):
             middle = fields[around]
             before = fields[around - 1] if around else None
+            after = fields[around + 1] if around else None
+            pair = (middle, after) if before is None and after is not None else (before, middle)
             flows.append([None if field is None else field.flow() for field in fields])
-            greys.append([None if f is None else luma(f.frame) for f in (before, middle)])
+            greys.append([None if f is None else luma(f.frame) for f in pair])
             if middle is not None:
                 tick = self._tick(middle.time)
                 self._held.keep(self._tick(asked), (tick, middle.frame))

@@ -68,9 +68,20 @@ def _segment(run: list[tuple[float, float, int | None, float]], labels: Sequence
     )
 
 
-def clip_scores(windows: Sequence[WindowScores]) -> Scores:
-    """The clip's scores: the mean over its windows, (classes,)."""
-    return np.asarray(np.mean([window.scores for window in windows], axis=0), np.float32)
+def clip_scores(windows: Sequence[WindowScores], end: float | None = None) -> Scores:
+    """The clip's scores: the mean over its windows, weighted by their seconds, (classes,).
+
+    A last window of one frame, behind a clip that is a little longer than the model's, must not
+    count as much as the clip.
+
+    Args:
+        windows: In order of time.
+        end: The video's end; no window counts beyond it.
+    """
+    until = [window.end if end is None else min(window.end, end) for window in windows]
+    seconds = [max(e - window.start, 1e-6) for e, window in zip(until, windows, strict=True)]
+    mean = np.average([window.scores for window in windows], axis=0, weights=seconds)
+    return np.asarray(mean, np.float32)
 
 
 def to_result(
@@ -100,7 +111,7 @@ def to_result(
         model=model,
         preset=preset,
         duration=duration,
-        labels=top(clip_scores(session.windows), labels, top_k),
+        labels=top(clip_scores(session.windows, end), labels, top_k),
         segments=segments(session.windows, labels, none_below, end),
         cost=cost,
         trace=Trace(size=[info.width, info.height], steps=session.steps) if keep_trace else None,

@@ -45,7 +45,7 @@ class PatchSpec(Config):
     size: int | None = Field(
         None, ge=16, le=1024, description="side shown to the network; None: a third of its work"
     )
-    motion: str = Field("flow_affine", description="saliency: a key of policy.motion.METHODS")
+    motion: str = Field("affine_diff", description="saliency: a key of policy.motion.METHODS")
     track: Literal["auto", "frame", "viterbi", "tube", "ema", "one-euro"] = "auto"
     source: Literal["auto", "vectors", "flow"] = Field("auto", description="of the motion")
     extent: float | Literal["auto"] | None = Field(

@@ -344,7 +344,7 @@ def make_patch(spec: PatchSpec, rate: float, model_size: int) -> PatchLook:
         "size": spec.size or third, "rate": rate, "frame": model_size, "chunk": spec.chunk,
     }  # fmt: skip
     if spec.name in ("motion-patch", "mv-patch"):
-        vectors = spec.name == "mv-patch" and spec.motion == "flow_affine"
+        vectors = spec.name == "mv-patch" and spec.motion == PatchSpec().motion
         return MotionPatch(
             **common,
             motion="mv_affine" if vectors else spec.motion,

@@ -123,8 +123,10 @@ class MotionPatch(PatchLook):
     """Looks where things move on their own; nothing is trained.
 
     Args:
-        motion: A key of `policy.motion.METHODS`. On codec vectors `flow` and `flow_affine` stand
-            for `mv` and `mv_affine`.
+        motion: A key of `policy.motion.METHODS`. The default takes the camera's motion from the
+            field and looks for change in the pictures; `flow_affine` looks in the field itself,
+            which is noise where surfaces have no texture (`docs/motion.md` has both measured). On
+            codec vectors `flow` and `flow_affine` stand for `mv` and `mv_affine`.
         track: `auto` is `tube` for models that mix features of the same place over time (TSM, 3D
             and streaming networks), whom a jumping window would feed false motion, and `viterbi`
             for all others; else see `policy.window.Rule`. `ema` and `one-euro` work online.
@@ -139,14 +141,14 @@ class MotionPatch(PatchLook):
         around: Neighbouring pictures whose vectors are averaged, on each side.
     """
 
-    motion: str = "flow_affine"
+    motion: str = "affine_diff"
     track: Track | Literal["auto"] = "auto"
     source: Literal["auto", "vectors", "flow"] = "auto"
     extent: float | Literal["auto"] | None = None
     gate: float = 0.1
     sampling: Literal["uniform", "motion"] = "uniform"
     candidates: int = 2
-    stiffness: float = 0.3
+    stiffness: float = 0.1
     around: int = 2
     aligned: bool = field(default=False, repr=False)
 
@@ -235,7 +237,7 @@ class MotionPatch(PatchLook):
         elif need == "vectors":
             name = {"mv": "flow", "mv_affine": "flow_affine"}[name]
         seen = Seen(motion.field, motion.valid, motion.grey, cell=motion.cell)
-        maps = saliency(name, seen, root=True)
+        maps = saliency(name, seen, root=draws_root(name))
         if motion.valid is not None:
             maps = held(maps, np.asarray(motion.valid.any((1, 2, 3))))
         return motion, maps, name
@@ -269,6 +271,11 @@ class MotionPatch(PatchLook):
             reason=motion.reason,
         )
         return plan, chosen
+
+
+def draws_root(name: str) -> bool:
+    """Whether the root of a map is drawn: of fields, in which one wild vector outweighs a body."""
+    return method(name).need in ("field", "vectors")
 
 
 def held(maps: Floats, known: npt.NDArray[np.bool_]) -> Floats:

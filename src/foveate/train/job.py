@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ def job_of(
         ConfigError: No training clips, a network without a head of its own, or cutmix on features.
         FoveateError: Not one clip could be read, or the features cannot be written.
     """
-    prepare = _prepare(start.input, us)
+    prepare = prepare_of(start.input, us)
     sets: list[FeatureSet | None] = []
     batches: Batches | None
     held_out: Batches | None
@@ -104,8 +104,8 @@ def job_of(
         model,
         batches,
         held_out,
-        _objective(config, classes, dataset.multilabel, prepare),
-        _validation(held_out, prepare, dataset.multilabel),
+        objective_of(config, classes, dataset.multilabel, prepare),
+        validation_of(held_out, prepare, dataset.multilabel),
         [line for one in sets if one is not None for line in one.failures],
         [line for one in sets if one is not None for line in one.warnings],
     )
@@ -139,7 +139,7 @@ def _features(
     def kept() -> FeatureSet:
         return kept_features(
             folder / "features", split, key, start.model, lambda: batches,
-            _prepare(start.input, us), views, told,
+            prepare_of(start.input, us), views, told,
         )  # fmt: skip
 
     with explained(batches):
@@ -157,22 +157,26 @@ def _feature_batches(
     return batches, None if val is None else TensorBatches(val.x[:, 0], val.y, 256)
 
 
-def _prepare(spec: InputSpec, us: Team) -> Callable[[torch.Tensor], torch.Tensor]:
+def prepare_of(spec: InputSpec, us: Team) -> Callable[[torch.Tensor], torch.Tensor]:
     """uint8 clips as the network takes them; floating-point samples pass as they are."""
     return lambda x: to_float(x.to(us.device, non_blocking=True), spec.mean, spec.std)
 
 
-def _objective(
+def mixes_of(config: SupervisedConfig) -> list[tuple[Any, float]]:
+    """What mixes the clips of a batch, with its alpha; with several, every batch draws one."""
+    return [
+        (mix, alpha) for mix, alpha in ((mixup, config.mixup), (cutmix, config.cutmix)) if alpha
+    ]
+
+
+def objective_of(
     config: SupervisedConfig,
     classes: int,
     multilabel: bool,
     prepare: Callable[[torch.Tensor], torch.Tensor],
 ) -> Objective:
     loss = multilabel_loss if multilabel else soft_cross_entropy
-    # With both, every batch draws one of them.
-    mixes = [
-        (mix, alpha) for mix, alpha in ((mixup, config.mixup), (cutmix, config.cutmix)) if alpha
-    ]
+    mixes = mixes_of(config)
 
     def objective(model: nn.Module, batch: Batch, stream: torch.Generator) -> torch.Tensor:
         x = prepare(batch["x"])
@@ -186,7 +190,7 @@ def _objective(
     return objective
 
 
-def _validation(
+def validation_of(
     held_out: Batches | None,
     prepare: Callable[[torch.Tensor], torch.Tensor],
     multilabel: bool,

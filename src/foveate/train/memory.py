@@ -1,8 +1,8 @@
 """Keeps freed memory in the process while training, where the C library is glibc.
 
 Activations of a step are freed and asked for again in the next one. glibc gives large pieces back
-to the system each time, and getting them again costs a page fault for every four kilobytes: on one
-core a third of the time of a MoViNet-A0 step (`benchmarks/train_speed.py`).
+to the system each time, and getting them again costs a page fault for every four kilobytes: 15%
+of the time of a step of eight clips of MoViNet-A0 on one core (`benchmarks/train_speed.py`).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from foveate.models.spec import InputSpec
 from foveate.train.batches import Batch, Batches
 from foveate.train.distributed import Team
 
-Strength = Literal["none", "light", "strong"]
+Strength = Literal["none", "light", "strong", "full"]
 
 HANDED = {"left": "right"}
 _OPENED = 64  # clips that are opened to learn how long clips are
@@ -119,7 +119,8 @@ def clips_of(
         seed: Of order, places and transforms.
         workers: Loading processes.
         augment: `none`: the centre square; `light`: random crops of at least half the area;
-            `strong`: smaller crops, colour and RandAugment.
+            `strong`: smaller crops, colour and RandAugment; `full`: crops of any size and shape
+            (area from .08, width by height from 1/2 to 2) and two operations of RandAugment.
         flip: Mirror half of the clips; classes with `left` or `right` in their names change too.
         **more: Further arguments of `data.make_loader`.
     """
@@ -161,6 +162,11 @@ def transform_of(
         return Centre.of(spec)
     chance = 0.5 if flip else 0.0
     mirror = mirror_of(classes)
+    if augment == "full":  # 3D ResNet-RS decodes 256 pixels for squares of 224
+        return Augment(
+            spec.size, (0.08, 1.0), decode=256 / 224, flip=chance, mirror=mirror, operations=2,
+            ratio=(0.5, 2.0),
+        )  # fmt: skip
     if augment == "light":
         return Augment(spec.size, (0.5, 1.0), flip=chance, mirror=mirror)
     return Augment(

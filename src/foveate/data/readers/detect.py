@@ -24,6 +24,7 @@ FORMATS = {
     "activitynet": "ActivityNet JSON",
     "lists": "lists of path and label",
     "folders": "one folder per class",
+    "unlabelled": "a folder of videos, all of one class",
 }
 
 

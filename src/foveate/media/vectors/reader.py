@@ -24,7 +24,7 @@ from foveate.media.vectors.grid import VectorField, paint
 from foveate.media.vectors.rows import Sweeper, rows_of
 from foveate.media.work import Work
 
-_RECENT = 8  # fields that can be asked for again without going back
+_RECENT = 5  # fields that can be asked for again without going back
 _PROBED = 300  # pictures after which a stream without a second key frame counts as probed
 
 
@@ -300,7 +300,7 @@ class VectorReader:
         )
         size = frame.width * frame.height * 2
         del frame
-        self._sweeper.count(size, held=keep_frame)
+        self._sweeper.count(size, alive=2 * len(self._recent) if keep_frame else 0)
         self.meter.motion_seconds += time.perf_counter() - started
         return field
 

@@ -21,8 +21,8 @@ ROW = np.dtype(
      ("motion_scale", "<u2")]
 )  # fmt: skip
 
-_YOUNG_EVERY = 16  # pictures
-_MOST_BYTES = 64_000_000  # of pictures that only a full collection can free
+_YOUNG_EVERY = 32  # pictures
+_MOST_BYTES = 128_000_000  # of pictures that only a full collection can free
 
 
 def export(codec: Any, pixels: bool = True) -> None:
@@ -86,15 +86,14 @@ class Sweeper:
         self._read = 0
         self._old_bytes = 0
 
-    def count(self, picture_bytes: int, held: bool = False) -> None:
-        """A picture of that many bytes was read, and let go unless it is held for a while."""
+    def count(self, picture_bytes: int, alive: int) -> None:
+        """A picture of that many bytes was read; so many before it are still in use."""
         self._read += 1
-        # What is held outlives young collections.
-        self._old_bytes += picture_bytes if held else 0
         if self._read % _YOUNG_EVERY:
             return
         gc.collect(1)
-        self._old_bytes += 2 * picture_bytes
+        # What is in use now grows old, and the frame that the decoder keeps ready.
+        self._old_bytes += (alive + 1) * picture_bytes
         if self._old_bytes > _MOST_BYTES:
             self.full()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from foveate.core.errors import FoveateError, ModelError, WeightsError
 from foveate.models.registry import split_backbone
+from foveate.models.resnet3drs import DEPTHS, RATE
 from foveate.models.spec import InputSpec
 from foveate.models.weights.importers import Imported, MisfitError, from_arrays, systems
 from foveate.models.weights.importers.files import read_arrays
@@ -27,6 +28,8 @@ _INPUTS = {
     "r3d": InputSpec(112, 16.0, 16),
     "r2plus1d": InputSpec(112, 16.0, 16),
 }
+_INPUTS |= {f"resnet3d-rs-{depth}": InputSpec(256, RATE, 32) for depth in DEPTHS}
+_INPUTS["resnet3d-50"] = InputSpec(256, RATE, 32)
 _SEGMENTS = InputSpec(
     224, 4.0, 16, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resize_to=256
 )

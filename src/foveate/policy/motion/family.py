@@ -58,6 +58,7 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("fd", "grey", "median", pictures.difference),
         Method("fd_comp", "grey", "median", pictures.difference_compensated),
+        Method("affine_diff", "field+grey", "median", pictures.difference_affine, True),
         Method("flow", "field", "pixels", fields.magnitude),
         Method("flow_mean", "field", "pixels", fields.less_mean),
         Method("flow_median", "field", "pixels", fields.less_median),

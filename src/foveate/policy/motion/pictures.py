@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foveate.policy.motion.combine import box_mean
+from foveate.policy.motion.dominant import affine, affine_field
 from foveate.policy.motion.seen import Floats, Seen
 
 
@@ -37,6 +38,35 @@ def residual(seen: Seen) -> Floats:
     if flow.shape[1:3] != grey.shape[2:]:
         raise ValueError(f"grey pictures {grey.shape[2:]} and field {flow.shape[1:3]} differ")
     later, inside = sample(grey[:, 1], flow.astype(np.float32))
+    return box_mean(np.where(inside, np.abs(later - grey[:, 0]), 0), 3)
+
+
+def difference_affine(seen: Seen) -> Floats:
+    """`affine_diff`: `fd` after the later picture was carried back by the dominant affine motion.
+
+    Where a surface has no texture, flow and vectors are guesses and their residual is noise; the
+    difference of the pictures is not. Only six numbers are taken from the field, which are robust.
+    With several pictures per time the middle one's motion counts, or the others' mean where it
+    has none (key frames).
+    """
+    grey = seen.greys()
+    field, valid = seen.fields()
+    count, depth, height, width = valid.shape
+    if (height, width) != grey.shape[2:]:
+        raise ValueError(f"grey pictures {grey.shape[2:]} and field {(height, width)} differ")
+    outside = seen.outside(field.shape)
+    votes = valid if outside is None else valid & outside
+    some = np.asarray(valid.any((2, 3)))
+    weight = some.astype(np.float64)
+    weight[some[:, depth // 2]] = np.arange(depth) == depth // 2
+    chosen = weight > 0
+    theta = np.zeros((count, depth, 3, 2))
+    if chosen.any():
+        theta[chosen] = affine(field[chosen], votes[chosen])
+    total = np.maximum(weight.sum(1, keepdims=True), 1)
+    mean = np.asarray((theta * (weight / total)[:, :, None, None]).sum(1), np.float64)
+    camera = affine_field(mean, height, width) / np.asarray(seen.cell, np.float32)
+    later, inside = sample(grey[:, 1], camera.astype(np.float32))
     return box_mean(np.where(inside, np.abs(later - grey[:, 0]), 0), 3)
 
 

@@ -40,7 +40,7 @@ class Rule:
     track: Track = "viterbi"
     gate: float = 0.1
     enough: float = 0.5
-    stiffness: float = 0.3
+    stiffness: float = 0.1
     windows: int = 1
     beta: float = 0.3
 

@@ -1,0 +1,454 @@
+"""3D ResNet-RS: bottleneck networks with squeeze-excitation and self-gating, scaled by a rule.
+
+Source: Du et al., "Revisiting 3D ResNets for Video Recognition", 2021 (arXiv 2109.01696); stem,
+kernels in time, gates and the rates of stochastic depth as its released configurations have them.
+Self-gating is that of S3D-G (Xie et al., ECCV 2018, section 4.5). An accurate network for whole
+clips and a teacher for smaller ones: there is no streaming form (strided, two-sided in time).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from foveate.core.errors import ModelError
+from foveate.models.clip import ClipModel, check_clip, he_normal, over_space
+from foveate.models.layers.same import pad_same, same_padding
+from foveate.models.macs import count_macs
+from foveate.models.registry import register
+from foveate.models.spec import InputSpec
+
+Triple = tuple[int, int, int]
+
+# Depth: blocks per group.
+DEPTHS: dict[int, tuple[int, int, int, int]] = {
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+    270: (4, 29, 53, 4),
+    300: (4, 36, 54, 4),
+    350: (4, 36, 72, 4),
+}
+GROUPS = ("group1", "group2", "group3", "group4")
+# Sizes in time of the blocks' kernels: one per group, or one per block in the baseline.
+KERNELS = ((1,), (1,), (3,), (3,))
+BASELINE_KERNELS = ((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1))
+RATE = 12.5  # frames per second: every second frame of videos of 25
+
+
+class SameConv3d(nn.Conv3d):
+    """A convolution without bias, padded as TensorFlow's SAME does."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: Triple, stride: Triple) -> None:
+        super().__init__(inputs, outputs, kernel, stride, bias=False)
+        self._kernel, self._stride = kernel, stride
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map (B, inputs, T, H, W) to (B, outputs, ceil(T/s), ceil(H/s), ceil(W/s))."""
+        pads = [
+            same_padding(size, k, s)
+            for size, k, s in zip(input.shape[-3:], self._kernel, self._stride, strict=True)
+        ]
+        if all(before == after for before, after in pads):
+            # Even padding needs no copy of the input.
+            even = tuple(before for before, _ in pads)
+            return F.conv3d(input, self.weight, None, self._stride, even)
+        return F.conv3d(
+            pad_same(input, self._kernel, self._stride), self.weight, None, self._stride
+        )
+
+
+class SelfGating(nn.Module):
+    """Scale every channel by what the means of all channels say."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, T, H, W) to the same shape."""
+        gate: torch.Tensor = self.dense(x.mean((2, 3, 4))).sigmoid()
+        return x * gate[:, :, None, None, None]
+
+
+class SqueezeExcitation(nn.Module):
+    """Self-gating through a narrow layer (Hu et al., CVPR 2018), pooled over time and space."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(channels, hidden)
+        self.expand = nn.Linear(hidden, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, T, H, W) to the same shape."""
+        gate: torch.Tensor = self.expand(F.relu(self.reduce(x.mean((2, 3, 4))))).sigmoid()
+        return x * gate[:, :, None, None, None]
+
+
+class StochasticDepth(nn.Module):
+    """Leave a block's branch out for some clips in training (Huang et al., ECCV 2016).
+
+    Args:
+        rate: Probability that a clip goes without the branch; the others are scaled up for it.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, ...) to the same shape; the identity in evaluation."""
+        if not self.training or not self.rate:
+            return x
+        keep = 1 - self.rate
+        kept = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) < keep
+        return x * kept.to(x.dtype) / keep
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What tells one network of the family from another, besides its depth.
+
+    Attributes:
+        width: Channels of the stem and of the first group's bottlenecks.
+        kernels: Sizes in time of the blocks' kernels: per group one for all blocks or one each.
+        deep_stem: Three convolutions (5x3x3, 1x3x3, 1x3x3) instead of one of 5x7x7.
+        pool_stride: Step in time of the stem's pooling.
+        se_ratio: Hidden by outer channels of squeeze-excitation, 0 for none.
+        stochastic_depth: Largest rate; the groups have 2/5, 3/5, 4/5 and 5/5 of it.
+        gate_first: Self-gating before squeeze-excitation, as the released code has it.
+        norm_momentum: Weight of a batch in the running statistics, in torch's way of counting.
+    """
+
+    width: int = 64
+    kernels: tuple[tuple[int, ...], ...] = KERNELS
+    deep_stem: bool = True
+    pool_stride: int = 1
+    se_ratio: float = 0.25
+    stochastic_depth: float = 0.1
+    gate_first: bool = True
+    norm_momentum: float = 0.1
+
+    def norm(self, channels: int) -> nn.BatchNorm3d:
+        """Build a batch norm with the family's epsilon (1e-5, torch's own)."""
+        return nn.BatchNorm3d(channels, eps=1e-5, momentum=self.norm_momentum)
+
+
+class Block(nn.Module):
+    """Narrow with a kernel in time, convolve in space, widen by four, gate; beside a shortcut.
+
+    The channels change at the first block of every group, so a strided shortcut has a projection.
+
+    Args:
+        inputs: Channels that come in.
+        planes: Channels of the bottleneck; four times as many go out.
+        kernel: Size in time of the first convolution.
+        stride: Step in space.
+        gated: Whether self-gating follows, as in the last block of a group.
+        drop: Rate of stochastic depth.
+        shape: See ``Shape``.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        planes: int,
+        kernel: int,
+        stride: int,
+        gated: bool,
+        drop: float,
+        shape: Shape,
+    ) -> None:
+        super().__init__()
+        outputs = 4 * planes
+        if inputs != outputs:
+            self.shortcut_conv: nn.Module | None = SameConv3d(
+                inputs, outputs, (1, 1, 1), (1, stride, stride)
+            )
+            self.norm0: nn.Module | None = shape.norm(outputs)
+        else:
+            self.shortcut_conv = self.norm0 = None
+        self.temporal_conv = SameConv3d(inputs, planes, (kernel, 1, 1), (1, 1, 1))
+        self.norm1 = shape.norm(planes)
+        self.spatial_conv = SameConv3d(planes, planes, (1, 3, 3), (1, stride, stride))
+        self.norm2 = shape.norm(planes)
+        self.expand_conv = SameConv3d(planes, outputs, (1, 1, 1), (1, 1, 1))
+        self.norm3 = shape.norm(outputs)
+        self.gate = SelfGating(outputs) if gated else None
+        hidden = max(1, int(outputs * shape.se_ratio))
+        self.se = SqueezeExcitation(outputs, hidden) if shape.se_ratio else None
+        self.drop = StochasticDepth(drop)
+        self._gate_first = shape.gate_first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, inputs, T, H, W) to (B, 4 * planes, T, ceil(H/s), ceil(W/s))."""
+        y = F.relu(self.norm1(self.temporal_conv(x)))
+        y = F.relu(self.norm2(self.spatial_conv(y)))
+        y = self.norm3(self.expand_conv(y))
+        gates = (self.gate, self.se) if self._gate_first else (self.se, self.gate)
+        for gate in gates:
+            if gate is not None:
+                y = gate(y)
+        if self.shortcut_conv is not None and self.norm0 is not None:
+            x = self.norm0(self.shortcut_conv(x))
+        return F.relu(self.drop(y) + x)
+
+
+class Stem(nn.Module):
+    """Halve time once and space twice."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width, half = shape.width, shape.width // 2
+        if shape.deep_stem:
+            self.conv0 = SameConv3d(3, half, (5, 3, 3), (2, 2, 2))
+            self.bn0 = shape.norm(half)
+            self.conv1 = SameConv3d(half, half, (1, 3, 3), (1, 1, 1))
+            self.bn1 = shape.norm(half)
+            self.conv2 = SameConv3d(half, width, (1, 3, 3), (1, 1, 1))
+            self.bn2 = shape.norm(width)
+        else:
+            self.conv0 = SameConv3d(3, width, (5, 7, 7), (2, 2, 2))
+            self.bn0 = shape.norm(width)
+        self._convs = 3 if shape.deep_stem else 1
+        # A step of two in time comes with a window of three.
+        steps = shape.pool_stride
+        self._kernel: Triple = (1 if steps == 1 else 3, 3, 3)
+        self._stride: Triple = (steps, 2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, 3, T, H, W) to (B, width, ceil(T/2), ceil(H/4), ceil(W/4))."""
+        for i in range(self._convs):
+            x = F.relu(getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x)))
+        # No value is negative here, so the padding's zeros never win against one.
+        return F.max_pool3d(pad_same(x, self._kernel, self._stride), self._kernel, self._stride)
+
+
+class ResNet3DRS(ClipModel):
+    """A network of the family.
+
+    Args:
+        num_classes: Outputs of the classifier.
+        blocks: Blocks of each group.
+        dropout: Probability of dropping a feature before the classifier, in training.
+        shape: See ``Shape``.
+        checkpointing: Keep only the blocks' inputs in training and compute the rest again in the
+            backward pass: the same gradients and statistics for less memory and a third more work.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        blocks: tuple[int, ...],
+        dropout: float,
+        shape: Shape,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__(32 * shape.width, num_classes, dropout)
+        self.checkpointing = checkpointing
+        self.stem = Stem(shape)
+        inputs = shape.width
+        for index, (name, count, kernels) in enumerate(
+            zip(GROUPS, blocks, shape.kernels, strict=True)
+        ):
+            planes = shape.width << index
+            drop = shape.stochastic_depth * (index + 2) / 5
+            layers = []
+            for i in range(count):
+                kernel = kernels[i] if len(kernels) > 1 else kernels[0]
+                stride = 2 if i == 0 and index else 1
+                layers.append(Block(inputs, planes, kernel, stride, i == count - 1, drop, shape))
+                inputs = 4 * planes
+            setattr(self, name, nn.Sequential(*layers))
+        _initialise(self)
+
+    def maps(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the output of every group for clips (B, 3, T, H, W), by name and in order."""
+        check_clip(x)
+        x = self.stem(x)
+        again = self.checkpointing and self.training and torch.is_grad_enabled()
+        found = {}
+        for name in GROUPS:
+            for block in getattr(self, name):
+                x = _checkpointed(block, x) if again else block(x)
+            found[name] = x
+        return found
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features (B, ceil(T/2), channels) of clips (B, 3, T, H, W)."""
+        return over_space(self.maps(x)["group4"])
+
+
+def _checkpointed(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    contexts = partial(_contexts, block)
+    found: torch.Tensor = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+    return found
+
+
+def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    return nullcontext(), _statistics_kept(block)
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """A block whose norms do not count a batch that they have seen before."""
+    norms = [part for part in block.modules() if isinstance(part, nn.BatchNorm3d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    counts = [None if counter is None else counter.clone() for _, counter in before]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, counter), count in zip(norms, before, counts, strict=True):
+            norm.momentum = momentum
+            if counter is not None and count is not None:
+                counter.copy_(count)
+
+
+def _initialise(model: nn.Module) -> None:
+    """Draw He's kernels; self-gates start near one half, with a deviation of .01."""
+    he_normal(model)
+    for module in model.modules():
+        if isinstance(module, SelfGating):
+            nn.init.trunc_normal_(module.dense.weight, std=0.01, a=-0.02, b=0.02)
+            nn.init.zeros_(module.dense.bias)
+        elif isinstance(module, SqueezeExcitation):
+            for layer in (module.reduce, module.expand):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+                nn.init.zeros_(layer.bias)
+
+
+# --- the rule of scaling ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A network of the family with the clip it is meant for, and what it costs.
+
+    Attributes:
+        arch: Name in the registry.
+        input: Size, rate and length of its clips.
+        parameters: Trainable numbers.
+        macs: Multiply-adds of one view; norms and poolings are not counted.
+        settings: Arguments of the builder.
+    """
+
+    arch: str
+    input: InputSpec
+    parameters: int
+    macs: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def scale(depth: int, frames: int = 32, size: int = 256, num_classes: int = 400) -> Scaled:
+    """Scale the family: deeper, and with that longer clips; the size of frames stays.
+
+    The published ladder is 50, 101, 152 and 200 layers with 32 frames, then 200 and more with 48;
+    frames pay more than pixels do. Counted on the ``meta`` device: nothing is computed.
+
+    Args:
+        depth: A key of ``DEPTHS``.
+        frames: In a clip, every second one of 25 per second.
+        size: Side of the square view in pixels (256 in the published evaluation).
+        num_classes: Outputs of the classifier.
+
+    Raises:
+        ModelError: No network of that depth, or a clip of no size.
+    """
+    if depth not in DEPTHS:
+        raise ModelError(f"there is no depth {depth}", f"known: {', '.join(map(str, DEPTHS))}")
+    if frames < 1 or size < 1:
+        raise ModelError(f"a clip of {frames} frames of {size} pixels")
+    with torch.device("meta"):
+        model = rs(depth, num_classes=num_classes)
+    return Scaled(
+        arch=f"resnet3d-rs-{depth}",
+        input=InputSpec(size, RATE, frames),
+        parameters=sum(p.numel() for p in model.parameters()),
+        macs=count_macs(model, (1, 3, frames, size, size)),
+        settings={"num_classes": num_classes},
+    )
+
+
+# --- builders -----------------------------------------------------------------------------------
+
+_TINY = {"num_classes": 7, "width": 8, "blocks_per_group": 1}
+_TINY_CLIP = (2, 3, 5, 33, 40)
+
+
+def _blocks(depth: int, per_group: int) -> tuple[int, ...]:
+    return (per_group,) * 4 if per_group else DEPTHS[depth]
+
+
+def rs(
+    depth: int,
+    num_classes: int = 400,
+    dropout: float = 0.5,
+    width: int = 64,
+    blocks_per_group: int = 0,
+    se_ratio: float = 0.25,
+    stochastic_depth: float = 0.1,
+    norm_momentum: float = 0.1,
+    pool_stride: int = 1,
+    gate_first: bool = True,
+    checkpointing: bool = False,
+) -> ResNet3DRS:
+    """Build a 3D ResNet-RS; see ``Shape`` and ``ResNet3DRS`` for the arguments.
+
+    Args:
+        depth: A key of ``DEPTHS``.
+        num_classes: Outputs of the classifier.
+        dropout: Before the classifier.
+        width: Channels of the stem.
+        blocks_per_group: Instead of the depth's own, for small networks; 0 for those.
+        se_ratio: Of squeeze-excitation.
+        stochastic_depth: Largest rate.
+        norm_momentum: The published recipe has 1, which needs averaged statistics (``ema``).
+        pool_stride: Step in time of the stem's pooling; 1 in the released networks.
+        gate_first: Self-gating before squeeze-excitation.
+        checkpointing: Less memory in training.
+    """
+    shape = Shape(
+        width=width, pool_stride=pool_stride, se_ratio=se_ratio,
+        stochastic_depth=stochastic_depth, gate_first=gate_first, norm_momentum=norm_momentum,
+    )  # fmt: skip
+    return ResNet3DRS(num_classes, _blocks(depth, blocks_per_group), dropout, shape, checkpointing)
+
+
+def _enter(depth: int) -> None:
+    """Put the network of a depth into the registry, with that depth settled."""
+    build: Any = partial(rs, depth)
+    build.__qualname__ = f"rs_{depth}"
+    register(f"resnet3d-rs-{depth}", tiny=_TINY, tiny_input=_TINY_CLIP)(build)
+
+
+for _depth in DEPTHS:
+    _enter(_depth)
+
+
+@register("resnet3d-50", tiny=_TINY, tiny_input=_TINY_CLIP)
+def r3d_50(
+    num_classes: int = 400,
+    dropout: float = 0.5,
+    width: int = 64,
+    blocks_per_group: int = 0,
+    norm_momentum: float = 0.1,
+    pool_stride: int = 1,
+    checkpointing: bool = False,
+) -> ResNet3DRS:
+    """Build the family's baseline R3D-50: one wide stem, self-gating, no squeeze-excitation."""
+    shape = Shape(
+        width=width, kernels=BASELINE_KERNELS, deep_stem=False, pool_stride=pool_stride,
+        se_ratio=0.0, stochastic_depth=0.0, norm_momentum=norm_momentum,
+    )  # fmt: skip
+    return ResNet3DRS(num_classes, _blocks(50, blocks_per_group), dropout, shape, checkpointing)

@@ -1,0 +1,149 @@
+"""The contrastive recipe: what it learns without labels, a linear probe finds again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from foveate.data import read
+from foveate.data.samplers import pair
+from foveate.data.transforms import Augment, EachView
+from foveate.models.weights.run import read_run
+from foveate.train import contrastive
+from foveate.train.batches import TensorBatches
+from foveate.train.contrastive import ContrastiveConfig, info_nce
+from foveate.train.supervised import fit as fit_supervised
+from train import tiny_motion
+from train.tiny_motion import config
+
+CLIPS: Any = tiny_motion.Clips(counts={"train": 96, "val": 60})
+
+
+def settings_of(**changes: Any) -> ContrastiveConfig:
+    values = {
+        "model": tiny_motion.ARCH, "size": 16, "frames": 6, "rate": 5.0, "epochs": 15,
+        "batch": 24, "lr": 1e-2, "hidden": 32, "projection": 16, "workers": 0, "temperature": 0.5,
+    }  # fmt: skip
+    return ContrastiveConfig(**{**values, **changes})
+
+
+def clip_of(kind: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """A clip (3, 6, 16, 16) of an endless video in which a bar moves by `kind` pixels a frame.
+
+    Place, noise and brightness are the clip's own: only the motion is the video's.
+    """
+    x = torch.randint(0, 40, (3, 6, 16, 16), generator=random)
+    start, light = (int(torch.randint(n, (), generator=random)) for n in (16, 60))
+    for t in range(6):
+        for wide in range(3):
+            x[:, t, :, (start + int(kind) * t + wide) % 16] += 140 + light
+    return x.to(torch.uint8)
+
+
+def pairs(split: str, training: bool, spec: Any, team: Any) -> Any:
+    """Two clips of each video; which way things move in it, nobody says."""
+
+    def draw(kind: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        return torch.stack([clip_of(kind, random) for _ in range(2)])
+
+    count = CLIPS.counts[split]
+    kinds = torch.randint(-3, 4, (count,), generator=torch.Generator().manual_seed(count))
+    if training:
+        return TensorBatches(kinds, torch.zeros(count).long(), 24, 0, draw=draw)
+    random = torch.Generator().manual_seed(5)
+    return TensorBatches(torch.stack([draw(k, random) for k in kinds]), kinds, 24)
+
+
+def probe(model: str, folder: Path) -> float:
+    settings = config(
+        model=model, freeze="backbone", epochs=60, lr=1e-2, batch=24, flip=False, mixup=0.0
+    )
+    summary = fit_supervised(
+        settings, CLIPS, folder, progress=lambda now: None, source=CLIPS.source(24)
+    )
+    return next(value for name, value in summary.figures.items() if name.startswith("top1"))
+
+
+def test_a_linear_probe_beats_random_features(tmp_path: Path) -> None:
+    tiny_motion.enter()
+    summary = contrastive.fit(
+        settings_of(), CLIPS, tmp_path / "pre", progress=lambda now: None, source=pairs
+    )
+    card = read_run(tmp_path / "pre")
+    assert card.recipe == "contrastive"
+    assert "infonce@clip,views=2" in summary.figures
+    taught = probe(str(tmp_path / "pre"), tmp_path / "probe")
+    random = probe(tiny_motion.ARCH, tmp_path / "random")
+    assert taught > random + 0.1
+
+
+def test_the_loss_is_the_equation() -> None:
+    z = torch.nn.functional.normalize(
+        torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+    got = info_nce(z, 0.5)
+    flat = [z[i, v] for v in (0, 1) for i in range(3)]
+    for i in range(3):
+        terms = []
+        for own, other in ((i, i + 3), (i + 3, i)):
+            scores = [float(flat[own] @ flat[k]) / 0.5 for k in range(6) if k != own]
+            below = sum(torch.tensor(scores).exp())
+            terms.append(float(-torch.log(torch.exp(flat[own] @ flat[other] / 0.5) / below)))
+        assert float(got[i]) == pytest.approx(sum(terms) / 2, rel=1e-5)
+    same = torch.stack([z[:, 0], z[:, 0]], 1)
+    assert info_nce(same, 0.1).mean() < info_nce(z, 0.1).mean()
+
+
+def test_near_pairs_are_drawn_more_often() -> None:
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    gaps = []
+    for _ in range(2000):
+        first, second = pair(2.0, 12.0, random, count=4, rate=2.0)
+        assert first[0] >= 2.0
+        assert second[-1] < 12.0
+        assert len(first) == len(second) == 4
+        gaps.append(second[0] - first[0])
+    share = np.array(gaps) / 8.0  # two seconds of ten are the window's own
+    # Density 2 (1 - d): the mean is 1/3, and three quarters lie below one half.
+    assert share.mean() == pytest.approx(1 / 3, abs=0.02)
+    assert (share < 0.5).mean() == pytest.approx(0.75, abs=0.03)
+    even = [pair(0.0, 10.0, random, count=1, rate=1.0, power=0) for _ in range(2000)]
+    assert np.mean([b[0] - a[0] for a, b in even]) == pytest.approx(4.5, abs=0.2)
+    assert pair(0.0, 1.0, None, count=8, rate=2.0)[0] == pair(0.0, 1.0, None, count=8, rate=2.0)[1]
+
+
+def test_frames_of_a_view_are_treated_alike_and_views_apart() -> None:
+    import numpy as np
+
+    still = np.random.default_rng(0).integers(0, 255, (1, 40, 48, 3), dtype=np.uint8)
+    frames = still.repeat(6, 0)
+    both = EachView(Augment(16, (0.3, 1.0), ratio=(0.5, 2.0), colour=0.4, grey=0.5), 2)
+    x, labels = both(frames, (0,), np.random.default_rng(1))
+    assert x.shape == (6, 3, 16, 16)
+    assert labels == (0,)
+    assert all(torch.equal(x[i], x[0]) for i in (1, 2))
+    assert all(torch.equal(x[i], x[3]) for i in (4, 5))
+    assert not torch.equal(x[0], x[3])
+
+
+def test_it_takes_a_folder_of_videos_without_classes(tmp_path: Path) -> None:
+    tiny_motion.enter()
+    tiny_motion.on_disk(tmp_path / "made", {"train": 8, "val": 4})
+    flat = tmp_path / "videos"
+    for i, path in enumerate(sorted((tmp_path / "made").rglob("*.mp4"))):
+        split = "val" if "val" in path.parts else "train"
+        target = flat / split / f"{i}.mp4"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    data = read(flat, "unlabelled")
+    assert [len(data.subset(s)) for s in ("train", "val")] == [8, 4]
+    settings = settings_of(epochs=1, batch=4, frames=3)
+    summary = contrastive.fit(settings, data, tmp_path / "pre", progress=lambda now: None)
+    assert summary.steps == 2
+    assert not summary.failures
+    assert read_run(tmp_path / "pre").classes == ["unlabelled"]

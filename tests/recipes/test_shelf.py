@@ -1,0 +1,50 @@
+"""The twin of benchmarks/shelf.py: pairs that only the order of frames tells apart, in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import shelf
+
+from foveate.models import count_macs, registry
+from train.tiny_motion import movies
+
+
+@pytest.fixture(scope="module")
+def held() -> shelf.Held:
+    """Bars that move; at 32 pixels."""
+    parts = {}
+    for seed, (split, count) in enumerate({"train": 16, "val": 8, "test": 8}.items()):
+        x, y = movies(count, seed, frames=4, size=32)
+        parts[split] = (x, y)
+    return shelf.Held(("left", "right", "still"), parts)
+
+
+def test_pairs_have_the_same_frames_in_reverse_order(held) -> None:
+    pairs = shelf.paired(held)
+    x, y = pairs.parts["test"]
+    assert y.tolist() == [0] * 8 + [1] * 8
+    assert torch.equal(x[:8].flip(2), x[8:])
+    assert pairs.digest("test") != held.digest("test")
+
+
+@pytest.mark.parametrize(("arch", "tells"), [("tsn", False), ("tsm", True)])
+def test_only_a_network_that_shifts_can_tell_them_apart(held, arch, tells) -> None:
+    torch.manual_seed(0)
+    model = registry.create(f"{arch}:test_efficientnet", num_classes=2).eval()
+    x, _ = shelf.paired(held).parts["test"]
+    scores = torch.from_numpy(shelf.scores_of(model, x, shelf.SPEC))
+    apart = (scores[:8] - scores[8:]).abs().max() / scores.abs().max()
+    assert (apart > 1e-3) == tells
+
+
+def test_a_line_of_the_table_is_trained_and_measured(held, tmp_path: Path) -> None:
+    entry = shelf.Entry("TSM", "tsm:test_efficientnet", epochs=2, start="chance")
+    found = shelf.train_and_test(entry, shelf.paired(held), tmp_path / "run")
+    model = registry.create("tsm:test_efficientnet", num_classes=2)
+    assert found["macs"] == count_macs(model, (1, 3, 4, 32, 32))
+    assert found["n"] == 16
+    assert 0 <= found["low"] <= found["top1"] <= found["high"] <= 1
+    assert found["ms"] > 0

@@ -1,0 +1,62 @@
+"""Presets of recipes: each is a configuration, and the published one says what was published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from foveate.app.train import Request, run
+from foveate.core import ConfigError
+from foveate.core.config import build, read_yaml
+from foveate.data.transforms import Augment
+from foveate.models.registry import create_tiny
+from foveate.models.spec import InputSpec
+from foveate.train.ema import EMA
+from foveate.train.presets import find, names
+from foveate.train.supervised import SupervisedConfig
+from foveate.train.videos import transform_of
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_preset_is_a_configuration(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = find(name)
+    assert path is not None
+    config = build(SupervisedConfig, read_yaml(path), name)
+    request = Request(None, config=Path(name), print_config=True, sets=("epochs=7",))
+    assert run(request) == 0
+    shown = capsys.readouterr().out
+    assert f"model: {config.model}" in shown
+    assert "epochs: 7" in shown
+
+
+def test_the_published_recipe() -> None:
+    path = find("resnet3drs")
+    assert path is not None
+    config = build(SupervisedConfig, read_yaml(path), "resnet3drs")
+    steps = 73_682 / config.epochs
+    assert round(config.warmup * steps) == 1_050
+    assert (config.epochs, config.batch, config.lr, config.ema) == (350, 1024, 0.8, 0.9999)
+    augment = transform_of(config.augment, InputSpec(224, 12.5, 32), ("a",), True)
+    assert isinstance(augment, Augment)
+    assert (augment.scale, augment.ratio) == ((0.08, 1.0), (0.5, 2.0))
+    assert augment.operations
+    assert augment.decode_size((320, 256)) == (320, 256)
+
+
+def test_the_average_has_the_statistics_of_norms() -> None:
+    model = create_tiny("resnet3d-rs-50")
+    before = EMA(model, 0.5)
+    names = [n for n in before.tensors if n.endswith("running_var")]
+    assert names
+    state = model.state_dict()
+    for name in names:
+        state[name].fill_(3.0)
+    before.update(model)
+    # The first update remembers a tenth: (1 + 0) / (10 + 0).
+    assert all(abs(float(before.tensors[n].mean()) - 2.8) < 1e-5 for n in names)
+
+
+def test_a_preset_that_is_none() -> None:
+    with pytest.raises(ConfigError, match="did you mean resnet3drs"):
+        run(Request(None, config=Path("resnet3ds"), print_config=True))
