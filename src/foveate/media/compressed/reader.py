@@ -319,7 +319,7 @@ class _Track:
             lone = (1.0, float("nan"))
             self._motion.add(VectorField(time, kind, False, motion, valid, lone))
             self._valid = valid[PAST]
-            self._sweeper.count(size[0] * size[1] * 2, held=self._residuals)
+            self._sweeper.count(size[0] * size[1] * 2, alive=2 if self._residuals else 0)
         self._frame = frame if self._residuals else None
         self._intra = self._intra if self._residuals else None
         self._time, self.stands = time, True
