@@ -120,8 +120,9 @@ class RwfCrop(PatchLook):
 class MoCropPatch(MotionPatch):
     """One window per clip from plain codec vectors, as in MoCrop (2025).
 
-    The vectors are cleaned by a 3x3 median and added up over the clip, camera motion included; the
-    best window is found exactly, by integral images. Without vectors flow stands in, and is named.
+    The vectors are added up over the clip, camera motion included and without the paper's cleaning;
+    the best window is found exactly, by integral images. Without vectors flow stands in, and is
+    named.
     """
 
     motion: str = "mv"
