@@ -40,4 +40,6 @@ if __name__ == "__main__":
     # The second part begins at the step that has too few clips.
     for again, stop in ((False, INTERRUPTED_AT), (True, None)):
         summary = train(Path(sys.argv[1]), again, stop)
-        print(os.environ["RANK"], summary.outcome, summary.steps, flush=True)
+        # In one write: both processes share the pipe, and pieces of lines would mix.
+        line = f"{os.environ['RANK']} {summary.outcome} {summary.steps}\n"
+        os.write(1, line.encode())
