@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="what it was trained on, in one sentence")
     parser.add_argument("--limits", required=True, help="what not to expect, in one sentence")
     parser.add_argument("--result", type=Path, required=True, help="file of benchmarks/results")
+    parser.add_argument("--headline", required=True, help="of its figures, as a/b")
     options = parser.parse_args()
     result = json.loads(options.result.read_text("utf-8"))
     card = read_run(options.run)
@@ -57,8 +58,17 @@ def main() -> None:
         f"Fine-tuned by the foveate project from {card.started_from} (weights by Google, "
         f"Apache-2.0) on {options.data} {options.limits}"
     )
+    headline = result["figures"]
+    for key in options.headline.split("/"):
+        headline = headline[key]
+    figures = {"top1": headline["top1"], "top1-low": headline["low"], "top1-high": headline["high"]}
     card = card.model_copy(
-        update={"notice": notice, "licence": "Apache-2.0", "protocol": result["protocol"]}
+        update={
+            "notice": notice,
+            "licence": "Apache-2.0",
+            "protocol": result["protocol"],
+            "figures": figures,
+        }
     )
     card = write_run(target, model.state_dict(), card, half=True)
     if card.size > LIMIT:

@@ -24,7 +24,7 @@ def list_all() -> int:
         for field, text in (
             ("file", f"{WEIGHTS}, {size(card.size)}, {card.licence or 'no licence stated'}"),
             ("classes", ", ".join(card.classes)),
-            ("accuracy", card.protocol),
+            ("accuracy", f"{_figures(card.figures)}{card.protocol}"),
             ("note", card.notice),
             ("here", f"{folder} (comes with the package)"),
         ):
@@ -44,6 +44,15 @@ def list_all() -> int:
     for name, folder in imported().items():
         print(f"{name}\n  {'imported':<9} {folder}")
     return 0
+
+
+def _figures(figures: dict[str, float]) -> str:
+    """The headline of a model card, with its interval."""
+    if "top1" not in figures:
+        return ""
+    low, high = figures.get("top1-low"), figures.get("top1-high")
+    interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+    return f"top-1 {figures['top1']:.3f}{interval}; "
 
 
 def fetch(names: list[str], offline: bool) -> int:
