@@ -8,7 +8,10 @@ two pixels to the right per frame over a texture.
 from __future__ import annotations
 
 import io
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from functools import cache
@@ -56,7 +59,26 @@ def number_of(pixels: np.ndarray) -> int:
     return value
 
 
-def encode(
+def encode(container: str = "mp4", codec: str = "libx264", frames: int = 30, **how: Any) -> bytes:
+    """Encode numbered pictures; the arguments are those of `encode_here`.
+
+    VP8 is encoded by a process of its own: in one that has done much else before, libvpx was seen
+    never to come back (its encoder reads memory that it did not set).
+    """
+    if codec != "libvpx" or "draw" in how:
+        return encode_here(container, codec, frames, **how)
+    told = json.dumps({"container": container, "codec": codec, "frames": frames, **how})
+    done = subprocess.run(
+        [sys.executable, __file__],
+        input=told.encode(),
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout
+
+
+def encode_here(
     container: str = "mp4",
     codec: str = "libx264",
     frames: int = 30,
@@ -237,3 +259,9 @@ def flip_bits(data: bytes, count: int, seed: int, start: int = 0) -> bytes:
     for at in random.integers(start, len(out), count):
         out[at] ^= 1 << int(random.integers(8))
     return bytes(out)
+
+
+if __name__ == "__main__":
+    asked = json.load(sys.stdin).items()
+    how = {key: tuple(value) if isinstance(value, list) else value for key, value in asked}
+    sys.stdout.buffer.write(encode_here(**how))

@@ -16,6 +16,7 @@ from foveate.app.main import app
 from foveate.models import registry
 from foveate.models.weights import convert, resolve, table
 from foveate.pipeline import presets
+from foveate.train import memory
 
 LAUNCH = Path(__file__).with_name("launch.py")
 
@@ -39,6 +40,8 @@ def run(published, monkeypatch):
     """`run("predict", "a.mp4")` in this process; torch is loaded only once."""
     for module, name in ((table, "ENTRIES"), (resolve, "ENTRIES")):
         monkeypatch.setattr(module, name, module.ENTRIES)
+    # It changes malloc for the rest of the process, which other tests share.
+    monkeypatch.setattr(memory, "keep_freed_memory", lambda: False)
     registry.available()  # families are discovered once; that must not be undone below
     for table_of in (registry._ENTRIES, convert.IMPORTERS):
         monkeypatch.setitem(table_of, tiny_weights.ARCH, None)
