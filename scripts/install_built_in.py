@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from foveate.models.weights.builtin import _FOLDER
+from foveate.models.weights.builtin import FOLDER
 from foveate.models.weights.run import load_run, read_run, replace_file, write_run
 
 LIMIT = 8_000_000  # bytes of one set of weights
@@ -53,7 +53,7 @@ def main() -> None:
     result = json.loads(options.result.read_text("utf-8"))
     card = read_run(options.run)
     model, _, _ = load_run(options.run)
-    target = _FOLDER / options.name
+    target = FOLDER / options.name
     notice = (
         f"Fine-tuned by the foveate project from {card.started_from} (weights by Google, "
         f"Apache-2.0) on {options.data} {options.limits}"

@@ -13,7 +13,7 @@ from foveate.models.weights.resolve import cache_folder
 
 CARD = "run.json"
 WEIGHTS = "model.safetensors"
-_FOLDER = Path(__file__).parent / "built_in"
+FOLDER = Path(__file__).parent / "built_in"
 
 
 def is_run(path: str | Path) -> bool:
@@ -24,9 +24,9 @@ def is_run(path: str | Path) -> bool:
 
 def built_in() -> dict[str, Path]:
     """Name → run folder of all weights in the package, by name."""
-    if not _FOLDER.is_dir():
+    if not FOLDER.is_dir():
         return {}
-    return {folder.name: folder for folder in sorted(_FOLDER.iterdir()) if is_run(folder)}
+    return {folder.name: folder for folder in sorted(FOLDER.iterdir()) if is_run(folder)}
 
 
 def imported() -> dict[str, Path]:
