@@ -1,4 +1,4 @@
-"""Small clips for the tests, encoded in this process: nothing is downloaded, nothing is installed.
+"""Small clips for the tests, encoded here: nothing is downloaded, nothing is installed.
 
 Every frame carries its own number as sixteen black or white blocks in its upper half, so a test can
 say which frame it was given after any codec, scaling or rotation. In the lower half a square moves
@@ -8,11 +8,9 @@ two pixels to the right per frame over a texture.
 from __future__ import annotations
 
 import io
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -59,26 +57,7 @@ def number_of(pixels: np.ndarray) -> int:
     return value
 
 
-def encode(container: str = "mp4", codec: str = "libx264", frames: int = 30, **how: Any) -> bytes:
-    """Encode numbered pictures; the arguments are those of `encode_here`.
-
-    VP8 is encoded by a process of its own: in one that has done much else before, libvpx was seen
-    never to come back (its encoder reads memory that it did not set).
-    """
-    if codec != "libvpx" or "draw" in how:
-        return encode_here(container, codec, frames, **how)
-    told = json.dumps({"container": container, "codec": codec, "frames": frames, **how})
-    done = subprocess.run(
-        [sys.executable, __file__],
-        input=told.encode(),
-        capture_output=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout
-
-
-def encode_here(
+def encode(
     container: str = "mp4",
     codec: str = "libx264",
     frames: int = 30,
@@ -129,7 +108,7 @@ def encode_here(
         strip: Take the display times off the packets.
     """
     file = io.BytesIO()
-    with av.open(file, "w", format=container, options=mux or {}) as out:
+    with _scheduler_kept(), av.open(file, "w", format=container, options=mux or {}) as out:
         small = _add_small(out) if thumbnail else None
         stream = out.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
         turned = size[::-1] if rotation % 180 else size
@@ -137,6 +116,8 @@ def encode_here(
         stream.pix_fmt = pix_fmt
         context = stream.codec_context
         context.gop_size = gop
+        if codec.startswith("libvpx"):
+            context.thread_count = 1  # its threads wait for one another in busy loops
         if codec not in ("gif", "mjpeg", "png", "apng", "ffv1", "libsvtav1", "dvvideo"):
             context.max_b_frames = bframes
         if times is not None:
@@ -160,6 +141,24 @@ def encode_here(
                 packet.pts = None
             out.mux(packet)
     return file.getvalue()
+
+
+@contextmanager
+def _scheduler_kept() -> Iterator[None]:
+    """Put this thread's scheduling back.
+
+    SVT-AV1 makes the thread that opens it, and all that it starts later, a real-time one where it
+    may: busy loops of other libraries then starve whatever they wait for.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, parameters)
 
 
 _DEFAULTS: dict[str, dict[str, str]] = {
@@ -259,9 +258,3 @@ def flip_bits(data: bytes, count: int, seed: int, start: int = 0) -> bytes:
     for at in random.integers(start, len(out), count):
         out[at] ^= 1 << int(random.integers(8))
     return bytes(out)
-
-
-if __name__ == "__main__":
-    asked = json.load(sys.stdin).items()
-    how = {key: tuple(value) if isinstance(value, list) else value for key, value in asked}
-    sys.stdout.buffer.write(encode_here(**how))
