@@ -20,6 +20,7 @@ RECIPES = {
     "supervised": "SupervisedConfig",
     "distill": "DistillConfig",
     "contrastive": "ContrastiveConfig",
+    "compressed": "CompressedConfig",
 }
 
 

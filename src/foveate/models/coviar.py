@@ -31,9 +31,14 @@ CHANNELS: dict[Modality, int] = {"iframe": 3, "mv": 2, "residual": 3}
 FUSION: dict[Modality, float] = {"iframe": 2.0, "mv": 1.0, "residual": 1.0}
 
 # Backbones by modality: those of the PKD release (CoViAR's own I-frame network is a ResNet-152),
-# and a set that a CPU trains in minutes.
+# and sets that a CPU trains in minutes: `small` with image weights for key frames, `tiny` by chance.
 SETS: dict[str, dict[Modality, str]] = {
     "published": {"iframe": "resnet50", "mv": "resnet18", "residual": "resnet18"},
+    "small": {
+        "iframe": "efficientnet_lite0.imagenet_lite0",
+        "mv": "regnetx_002",
+        "residual": "regnetx_002",
+    },
     "tiny": {
         "iframe": "mobilenetv3_small_100",
         "mv": "mobilenetv3_small_050",
@@ -127,6 +132,20 @@ class CompressedNet(ClipModel):
             if name != names[-1]:
                 yield name, maps
         yield "", self._pooled(maps, x)
+
+    def run_part(self, x: torch.Tensor, begin: int, end: int) -> torch.Tensor:
+        """Run the stages from number `begin` to before `end` on what came out of those before.
+
+        Args:
+            x: Normalised images, or the maps (B·T, C, h, w) of stage `begin - 1`.
+            begin: Number of the first stage, see `stages`.
+            end: Number of the stage in front of which to stop.
+        """
+        assert len(self.stages) >= end and self._pieces is not None
+        for _, modules in self._pieces[begin:end]:
+            for module in modules:
+                x = module(x)
+        return x
 
     def _pooled(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = features.unflatten(0, (x.shape[0], -1))
@@ -264,6 +283,9 @@ class ExitNetwork(nn.Module):
             if stage not in inner:
                 raise ModelError(f"there is no stage {stage!r}", f"one of: {', '.join(inner)}")
         widths = self._widths(64)
+        # Behind which stage each exit stands; the last one behind all.
+        self._ends = [1 + inner.index(stage) for stage in sorted(chosen, key=inner.index)]
+        self._ends.append(len(network.stages))
         self.heads = nn.ModuleDict()
         for stage in sorted(chosen, key=inner.index):
             width, kernel = released_head(backbone, stage, widths[stage])
@@ -305,6 +327,27 @@ class ExitNetwork(nn.Module):
             else:
                 yield name, self.heads[name](maps).unflatten(0, (x.shape[0], -1))
 
+    def advance(self, at: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run from the exit before to exit number `at`, and its head.
+
+        Args:
+            at: Number of the exit, see `exits`.
+            x: For the first exit segments (B, channels, T, H, W), else the maps that the exit
+                before gave.
+
+        Returns:
+            Logits (B, classes), the mean over segments, and maps (B, T, C, h, w) for the next
+            exit (features (B, T, C) at the last one).
+        """
+        batch = x.shape[0]
+        images = self.network.enter(x) if at == 0 else x.flatten(0, 1)
+        begin = self._ends[at - 1] if at else 0
+        maps = self.network.run_part(images, begin, self._ends[at])
+        name = self.exits[at]
+        head = self.network.classify if name == "final" else self.heads[name]
+        logits = head(maps).unflatten(0, (batch, -1)).mean(1)
+        return logits, maps.unflatten(0, (batch, -1))
+
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Logits (B, classes) of all exits: the mean over segments."""
         return {name: logits.mean(1) for name, logits in self.segment_logits(x)}
@@ -317,12 +360,24 @@ class ExitNetwork(nn.Module):
         return {name: maps.shape[1] for name, maps in self.network.run_stages(x) if name}
 
 
+def even_stages(network: CompressedNet, count: int) -> list[str]:
+    """At most `count` stages for internal classifiers, evenly spread, never the last maps.
+
+    Of a ResNet's four stages three are those of the release (arXiv 2407.02713).
+    """
+    inner = network.stages[:-2]
+    count = min(count, len(inner))
+    return [inner[round((i + 1) * len(inner) / count) - 1] for i in range(count)]
+
+
 def fuse(logits: dict[Modality, torch.Tensor]) -> torch.Tensor:
     """CoViAR's late fusion of logits (B, classes): I-frame 2, motion vectors 1, residual 1."""
     return torch.stack([FUSION[name] * value for name, value in logits.items()]).sum(0)
 
 
-def normalise(modality: Modality, x: torch.Tensor) -> torch.Tensor:
+def normalise(
+    modality: Modality, x: torch.Tensor, mean: Sequence[float] = _MEAN, std: Sequence[float] = _STD
+) -> torch.Tensor:
     """What the networks of the release are fed.
 
     Vectors: to whole numbers with 20 pixels at the ends of 0..255, then to -.5...5. Residuals:
@@ -332,14 +387,15 @@ def normalise(modality: Modality, x: torch.Tensor) -> torch.Tensor:
     Args:
         modality: What ``x`` is.
         x: (..., channels, H, W): RGB 0..255, residuals -255..255, or motion in pixels.
+        mean: Of I-frames in 0..1, where the backbone's weights want another than ImageNet's.
+        std: Likewise.
     """
     x = x.float()
     if modality == "mv":
         return (x * (127.5 / _RANGE) + 128).clamp(0, 255).floor() / 255 - 0.5
-    std = x.new_tensor(_STD)[:, None, None]
     if modality == "residual":
-        return ((x + 128).clamp(0, 255) / 255 - 0.5) / std
-    return (x / 255 - x.new_tensor(_MEAN)[:, None, None]) / std
+        return ((x + 128).clamp(0, 255) / 255 - 0.5) / x.new_tensor(_STD)[:, None, None]
+    return (x / 255 - x.new_tensor(mean)[:, None, None]) / x.new_tensor(std)[:, None, None]
 
 
 def mirrored(modality: Modality, x: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Literal, cast
 
@@ -10,6 +10,7 @@ import torch
 
 from foveate.core import (
     Budget,
+    ConfigError,
     Decide,
     Look,
     ModelError,
@@ -24,7 +25,9 @@ from foveate.pipeline.drive import drive, execute
 from foveate.pipeline.ledger import Ledger
 from foveate.pipeline.network import Network, network_for
 from foveate.pipeline.presets import (
+    CalibratedSpec,
     ConfidentSpec,
+    GroupsSpec,
     KeyframesFirstSpec,
     PatchSpec,
     Preset,
@@ -87,7 +90,7 @@ class Recogniser:
         Raises:
             MediaError: The source cannot be read.
         """
-        sessions = drive(self._network, iter([self._opener(source, fps, self._plan)]), batch=1)
+        sessions = drive(self._network, iter([self.opener(source, fps, self._plan)]), batch=1)
         session, error = next(sessions)
         if error is not None or session is None:
             raise error or ModelError("no session")
@@ -121,7 +124,7 @@ class Recogniser:
         def openers() -> Iterator[Callable[[], Session]]:
             for source in sources:
                 pending.append(_name(source))
-                yield self._opener(source, fps, plan)
+                yield self.opener(source, fps, plan)
 
         for position, (session, error) in enumerate(drive(self._network, openers(), batch)):
             if error is not None or session is None:
@@ -158,10 +161,18 @@ class Recogniser:
         finally:
             work.close()
 
+    @property
+    def network(self) -> Network:
+        """The network behind the loop's face."""
+        return self._network
+
     # --- inside ---------------------------------------------------------------------------
 
-    def _opener(self, source: Any, fps: float | None, plan: Plan) -> Callable[[], Session]:
-        return lambda: self._open(source, fps, plan)
+    def opener(
+        self, source: Any, fps: float | None = None, plan: Plan | None = None
+    ) -> Callable[[], Session]:
+        """Opens a source when it is called; what `drive` takes."""
+        return lambda: self._open(source, fps, plan or self._plan)
 
     def _open(self, source: Any, fps: float | None, plan: Plan) -> Session:
         ledger = Ledger()
@@ -172,6 +183,7 @@ class Recogniser:
 
     def _stepwise(self) -> Plan:
         """The plan for streams: frame by frame, in order, an answer after each."""
+        assert not isinstance(self.preset.look, GroupsSpec)
         rate = self.preset.look.rate or self._plan.spec.frames_per_second
         if isinstance(self._plan.look, MotionPatch):
             return replace(self._plan, look=self._plan.look.online(), every_step=True)
@@ -211,8 +223,8 @@ class Recogniser:
 def load(
     model: str = "movinet-a0-stream-lite.k600",
     *,
-    look: Look | str | None = None,
-    decide: Decide | str | None = None,
+    look: Look | str | Mapping[str, Any] | None = None,
+    decide: Decide | str | Mapping[str, Any] | None = None,
     budget: Budget | None = None,
     device: str | None = None,
     offline: bool = False,
@@ -225,8 +237,9 @@ def load(
     Args:
         model: A run folder (`runs/1`), a preset (`keyframes-movinet-a0-stream-lite`), or a model
             with its weights (`movinet-a0-stream-lite.k600`).
-        look: Chooses the frames: a policy, or the name of one; the preset's if None.
-        decide: Says when enough was seen: a policy, or the name of one; the preset's if None.
+        look: Chooses the frames: a policy, the name of one, or its settings
+            (`{"name": "groups", "order": "published"}`); the preset's if None.
+        decide: Says when enough was seen: likewise.
         budget: What may be spent; the preset's if None.
         device: Where the network runs, such as `cpu` or `cuda:0`; CUDA if there is one.
         offline: Never touch the network for weights.
@@ -243,13 +256,15 @@ def load(
     for key, policy in (("look", look), ("decide", decide)):
         if isinstance(policy, str):
             settings[key] = {"name": policy}
+        elif isinstance(policy, Mapping):
+            settings[key] = dict(policy)
     if budget is not None:
         settings["budget"] = asdict(budget)
     return assemble(
         edit(preset, settings, "foveate.load"),
         named,
-        look=None if isinstance(look, str) else look,
-        decide=None if isinstance(decide, str) else decide,
+        look=None if isinstance(look, str | Mapping) else look,
+        decide=None if isinstance(decide, str | Mapping) else decide,
         device=device,
         offline=offline,
         progress=progress,
@@ -280,6 +295,16 @@ def assemble(
         progress: As for `load`.
         limits: As for `load`.
     """
+    if isinstance(preset.look, GroupsSpec) or isinstance(preset.decide, CalibratedSpec):
+        from foveate.pipeline.cascade_run import assemble_cascade
+
+        if look is not None or decide is not None:
+            raise ConfigError("a cascade comes with its own look and decision")
+        return assemble_cascade(preset, named, device=device, limits=limits)
+    if preset.budget.macs_per_answer is not None or preset.budget.ms_per_answer is not None:
+        raise ConfigError(
+            f"{preset.model}: only a cascade has a budget per answer", "say 100MMAC/s or 2ms/frame"
+        )
     place = choose_device(device)
     module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
     spec = entry.input
@@ -328,6 +353,8 @@ def fit_look(look: Look, spec: InputSpec, network: Any) -> Look:
 def make_look(preset: Preset, model_rate: float, model_size: int = 224) -> Look:
     """The look that a preset specifies."""
     spec = preset.look
+    if isinstance(spec, GroupsSpec):
+        raise ConfigError("groups are looked at by a cascade, not by a single network")
     rate = spec.rate or model_rate
     if isinstance(spec, PatchSpec):
         return make_patch(spec, rate, model_size)

@@ -13,6 +13,7 @@ from foveate.models.weights.resolve import cache_folder
 
 CARD = "run.json"
 WEIGHTS = "model.safetensors"
+CASCADE = "cascade.json"  # beside them where the run is several networks in a row
 FOLDER = Path(__file__).parent / "built_in"
 
 
