@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +73,14 @@ class KeptClip:
     starts: npt.NDArray[np.float64]
     lengths: npt.NDArray[np.int64]
 
-    def within(self, start: float | None, end: float | None) -> npt.NDArray[np.int64]:
+    def within(self, start: float | None, end: float | None) -> list[int]:
         """Rows of the groups that begin in a stretch; the one that reaches into it if none does."""
         first = -np.inf if start is None else start
         last = np.inf if end is None else end
         rows = np.flatnonzero((self.starts >= first) & (self.starts < last))
         if not len(rows):
             rows = np.flatnonzero(self.starts < last)[-1:]
-        return rows if len(rows) else np.zeros(1, np.int64)
+        return [int(row) for row in rows] or [0]
 
 
 def keep(
@@ -205,7 +205,7 @@ def _read(video: CompressedVideo, how: Reading) -> dict[str, npt.NDArray[Any]]:
     rows = []
     for group in whole:
         had = residuals[group.number]
-        rows.append([min(had, key=lambda p, at=at: abs(p - at)) for at in asked[group.number]])
+        rows.append([_nearest(had, at) for at in asked[group.number]])
     return {
         "keys": np.stack([keys[g.number] for g in whole]),
         "residuals": np.stack(
@@ -218,6 +218,10 @@ def _read(video: CompressedVideo, how: Reading) -> dict[str, npt.NDArray[Any]]:
         "starts": np.array([g.start for g in whole]),
         "lengths": np.array([len(g) for g in whole], np.int64),
     }
+
+
+def _nearest(had: Iterable[int], at: int) -> int:
+    return min(had, key=lambda place: abs(place - at))
 
 
 def _places(length: int, wanted: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -53,6 +54,7 @@ class Prediction(_Plain):
     seconds: float = 0.0
     frames: int = 0
     stages: dict[str, float] = Field(default_factory=dict, description="seconds by stage")
+    exits: dict[str, int] = Field(default_factory=dict, description="windows by deciding exit")
     warnings: list[str] = Field(default_factory=list)
 
 
@@ -116,6 +118,13 @@ class Evaluation(_Plain):
         raise ConfigError(
             f"no figure {metric!r}", f"known: {', '.join(f.name for f in self.figures)}"
         )
+
+    def exits(self) -> dict[str, int]:
+        """Windows decided at each exit, over all videos; the most frequent exit first."""
+        total: Counter[str] = Counter()
+        for prediction in self.answered():
+            total.update(prediction.exits)
+        return dict(total.most_common())
 
     def answered(self) -> list[Prediction]:
         """The videos that were answered for."""
@@ -262,6 +271,7 @@ def _prediction(item: Item, result: Result, names: dict[str, str]) -> Prediction
         seconds=result.cost.seconds,
         frames=result.cost.frames_decoded,
         stages={stage.name: stage.seconds for stage in result.cost.stages},
+        exits=result.exits,
         warnings=result.warnings,
     )
 

@@ -31,7 +31,7 @@ CHANNELS: dict[Modality, int] = {"iframe": 3, "mv": 2, "residual": 3}
 FUSION: dict[Modality, float] = {"iframe": 2.0, "mv": 1.0, "residual": 1.0}
 
 # Backbones by modality: those of the PKD release (CoViAR's own I-frame network is a ResNet-152),
-# and sets that a CPU trains in minutes: `small` with image weights for key frames, `tiny` by chance.
+# and sets that a CPU trains in minutes; `small` has image weights for key frames.
 SETS: dict[str, dict[Modality, str]] = {
     "published": {"iframe": "resnet50", "mv": "resnet18", "residual": "resnet18"},
     "small": {
@@ -141,7 +141,8 @@ class CompressedNet(ClipModel):
             begin: Number of the first stage, see `stages`.
             end: Number of the stage in front of which to stop.
         """
-        assert len(self.stages) >= end and self._pieces is not None
+        assert len(self.stages) >= end
+        assert self._pieces is not None
         for _, modules in self._pieces[begin:end]:
             for module in modules:
                 x = module(x)

@@ -104,9 +104,7 @@ class CascadeNetwork:
         fused = self.wise.fused(logits) / self.wise.temperatures[done - 1]
         return Evidence(logits={self.exits[done - 1]: fused})
 
-    def __call__(
-        self, views: Tensor, state: CascadeState | None
-    ) -> tuple[Evidence, CascadeState]:
+    def __call__(self, views: Tensor, state: CascadeState | None) -> tuple[Evidence, CascadeState]:
         """Run the next exit, then answer."""
         state = self.observe(views, state)
         return self.answer(state), state

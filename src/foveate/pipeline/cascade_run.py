@@ -13,7 +13,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as parse
@@ -198,7 +197,17 @@ def build_networks(
 class CascadeRecogniser(Recogniser):
     """Recognises what happens in compressed videos, exit by exit; made by `foveate.load`."""
 
-    _network: CascadeNetwork  # type: ignore[assignment]
+    def __init__(
+        self,
+        network: CascadeNetwork,
+        plan: Plan,
+        preset: Preset,
+        labels: tuple[str, ...],
+        preset_name: str | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        super().__init__(network, plan, preset, labels, preset_name, limits)
+        self.cascade = network
 
     def _open(self, source: Any, fps: float | None, plan: Plan) -> Session:
         ledger = Ledger()
@@ -210,7 +219,7 @@ class CascadeRecogniser(Recogniser):
                 source, limits=self._limits, meter=sample.meter, warn=sample.warnings.append
             )
         ledger.add("open", calls=0, frames=sample.meter.frames, bytes=sample.meter.bytes)
-        return GroupSession(sample, ledger, plan, video=video, cascade=self._network)
+        return GroupSession(sample, ledger, plan, video=video, cascade=self.cascade)
 
     def _stepwise(self) -> Plan:
         """The plan for streams: every group of pictures is a window."""
@@ -293,10 +302,7 @@ def assemble_cascade(
     preset = preset.model_copy(
         update={"decide": decide.model_copy(update={"threshold": threshold})}
     )
-    recogniser = CascadeRecogniser(
-        network, plan, preset, tuple(run.classes), named, limits  # type: ignore[arg-type]
-    )
-    return recogniser
+    return CascadeRecogniser(network, plan, preset, tuple(run.classes), named, limits)
 
 
 def per_answer(budget: Budget, window: float) -> Budget:
@@ -314,9 +320,7 @@ def per_answer(budget: Budget, window: float) -> Budget:
     if budget.macs_per_second is not None:
         limits.append(budget.macs_per_second * window)
     known = [value for value in limits if value is not None]
-    return Budget(
-        macs_per_answer=min(known) if known else None, ms_per_answer=budget.ms_per_answer
-    )
+    return Budget(macs_per_answer=min(known) if known else None, ms_per_answer=budget.ms_per_answer)
 
 
 def _read_card(folder: Path) -> CascadeCard:

@@ -24,7 +24,8 @@ class _Running:
     ask: Ask
 
 
-def execute(network: Network | CascadeNetwork, asks: list[Ask], sessions: list[Session]
+def execute(
+    network: Network | CascadeNetwork, asks: list[Ask], sessions: list[Session]
 ) -> list[Reply]:
     """Do the network work of several sessions in one batch and charge each its share.
 

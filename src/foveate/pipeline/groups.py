@@ -41,9 +41,7 @@ class Span:
     groups: tuple[Group, ...]
 
 
-def spans(
-    groups: Sequence[Group], seconds: float, segments: int, end: float
-) -> Iterator[Span]:
+def spans(groups: Sequence[Group], seconds: float, segments: int, end: float) -> Iterator[Span]:
     """Cut a video into windows of whole groups.
 
     A window ends at the first group that begins `seconds` after it, so it has one group at least;
@@ -103,9 +101,7 @@ class GroupSession(Session):
             end = self.info.duration
             if end is None:
                 end = float(groups[-1].times[-1]) + 1 / (self.info.rate or DEFAULT_RATE)
-            windows = list(
-                spans(groups, self.plan.window_seconds, self.plan.spec.clip_frames, end)
-            )
+            windows = list(spans(groups, self.plan.window_seconds, self.plan.spec.clip_frames, end))
             # What every window needs is read in one pass over the file.
             everything = [group for window in windows for group in window.groups]
             self._ahead = _InOrder(self._read(self.cascade.order[0], everything))
@@ -144,7 +140,8 @@ class GroupSession(Session):
             if stop:
                 break
         if reply is not None:
-            assert self.current is not None and reply.evidence is not None
+            assert self.current is not None
+            assert reply.evidence is not None
             self.logits = reply.state["logits"]
             self.windows.append(
                 WindowScores(window.start, window.end, self.current, reply.evidence.exit)

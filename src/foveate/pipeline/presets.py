@@ -104,9 +104,7 @@ class BudgetSpec(Config):
 LookSpec = Annotated[
     UniformSpec | KeyframesFirstSpec | PatchSpec | GroupsSpec, Field(discriminator="name")
 ]
-DecideSpec = Annotated[
-    AtEndSpec | ConfidentSpec | CalibratedSpec, Field(discriminator="name")
-]
+DecideSpec = Annotated[AtEndSpec | ConfidentSpec | CalibratedSpec, Field(discriminator="name")]
 
 
 class Preset(Config):

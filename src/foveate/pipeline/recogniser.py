@@ -21,6 +21,7 @@ from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
 from foveate.models import load as load_weights
 from foveate.models.spec import InputSpec
 from foveate.pipeline import answer
+from foveate.pipeline.cascade import CascadeNetwork
 from foveate.pipeline.drive import drive, execute
 from foveate.pipeline.ledger import Ledger
 from foveate.pipeline.network import Network, network_for
@@ -63,7 +64,7 @@ class Recogniser:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | CascadeNetwork,
         plan: Plan,
         preset: Preset,
         labels: tuple[str, ...],
@@ -161,18 +162,13 @@ class Recogniser:
         finally:
             work.close()
 
-    @property
-    def network(self) -> Network:
-        """The network behind the loop's face."""
-        return self._network
-
-    # --- inside ---------------------------------------------------------------------------
-
     def opener(
         self, source: Any, fps: float | None = None, plan: Plan | None = None
     ) -> Callable[[], Session]:
         """Opens a source when it is called; what `drive` takes."""
         return lambda: self._open(source, fps, plan or self._plan)
+
+    # --- inside ---------------------------------------------------------------------------
 
     def _open(self, source: Any, fps: float | None, plan: Plan) -> Session:
         ledger = Ledger()

@@ -248,9 +248,7 @@ class Session:
         if reply is None or reply.evidence is None:
             self._note((yield Ask(None, state, answer=True)))
         assert self.current is not None
-        self.windows.append(
-            WindowScores(window.start, end, self.current, self.steps[-1].exit)
-        )
+        self.windows.append(WindowScores(window.start, end, self.current, self.steps[-1].exit))
 
     # --- frames ---------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ from foveate.train import randomness
 from foveate.train.checkpoint import Checkpoints, Tensors
 from foveate.train.compressed_clips import CompressedBatches, KeptSet
 from foveate.train.job import Progress
-from foveate.train.pkd import ExitCache, cache_exits, exit_logits, recipe, train_heads
+from foveate.train.pkd import ExitCache, cache_exits, recipe, train_heads
 from foveate.train.state import Moment, part
 
 if TYPE_CHECKING:
@@ -86,11 +86,11 @@ def exits_of(stages: Stages, trained: Mapping[Modality, Trained]) -> Cascade:
     The teachers are the networks themselves, whole, on the same squares of the same pictures.
     """
     config = stages.config
-    networks = {}
-    for modality, (network, _, backbone) in trained.items():
+    networks: dict[Modality, ExitNetwork] = {}
+    for modality, (whole, _, backbone) in trained.items():
         randomness.seed_all(config.seed, "heads", modality)
-        places = even_stages(network, config.exits)
-        networks[modality] = ExitNetwork(network, places, config.heads, backbone)
+        places = even_stages(whole, config.exits)
+        networks[modality] = ExitNetwork(whole, places, config.heads, backbone)
     cascade = Cascade(
         networks, {m: t[1] for m, t in trained.items()}, {m: t[2] for m, t in trained.items()}
     )
@@ -108,7 +108,7 @@ def exits_of(stages: Stages, trained: Mapping[Modality, Trained]) -> Cascade:
         clips = views_of(stages, kept, modality, cascade.specs[modality], config.head_views)
         # The heads of finished networks need no maps, their logits still teach.
         caches[modality], labels[modality] = cached(network, clips, logits_only=number < done)
-    teachers = {name: cache.logits for name, cache in caches.items()}
+    teachers: dict[str, Tensor] = {name: cache.logits for name, cache in caches.items()}
     how = recipe(
         config.head_recipe, config.head_epochs, lr=config.head_lr, batch=2 * config.batch,
         seed=config.seed, temperature=config.temperature,
@@ -181,7 +181,7 @@ def finish(stages: Stages, cascade: Cascade, clip_seconds: float, digest: str) -
     logits, labels = logits_of(stages, cascade, "calibration")
     seconds = _measured(stages, cascade, spec, logits)
     macs = _macs(cascade, config)
-    orders = {}
+    orders: dict[str, Any] = {}
     for name, order in {
         "measured": cheapest_first(list(cascade.networks), seconds),
         "published": PUBLISHED_ORDER,
@@ -317,7 +317,7 @@ def stage_seconds(recogniser: CascadeRecogniser, sources: Sequence[Any]) -> dict
     openers = (recogniser.opener(source) for source in sources)
     total: dict[str, float] = {}
     windows = 0
-    for session, error in drive(recogniser.network, openers, 1):
+    for session, error in drive(recogniser.cascade, openers, 1):
         if error is not None or not isinstance(session, GroupSession):
             continue
         windows += len(session.windows)
@@ -392,7 +392,7 @@ def _run_card(
     notices = [card.notice for card in own if card.notice]
     return RunCard(
         arch=ARCH,
-        settings={name: backbone for name, backbone in cascade.backbones.items()},
+        settings={str(name): backbone for name, backbone in cascade.backbones.items()},
         classes=list(dataset.classes),
         input=InputCard.of(spec),
         recipe="compressed",

@@ -3,9 +3,9 @@
 CoViAR's I-frame, residual and motion-vector networks (arXiv 1712.00636) are trained each by itself
 on what is read from the files once; classifiers inside the frozen networks learn from the
 motion-vector network, then the residual, then the I-frame network (PKD), and weights and
-temperatures of all exits are fitted on clips that no network was trained on (WISE, both Soufleri et
-al., arXiv 2407.02713). Each stage leaves its result in the run folder, so that a run which is broken
-off goes on behind the last one; the networks go on within their training.
+temperatures of all exits are fitted on clips that no network was trained on (WISE, both Soufleri
+et al., arXiv 2407.02713). Each stage leaves its result in the run folder, so that a run which is
+broken off goes on behind the last one; the networks go on within their training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field
 
 from foveate.core import ConfigError, FoveateError, MediaError
@@ -154,9 +153,7 @@ def fit(
     folder = Path(out)
     config = config.model_copy(update={"iframe": config.backbone("iframe")})
     require_trainable(config, dataset)
-    training = session.Training(
-        "compressed", config.model_dump(mode="json"), dict(origin or {})
-    )
+    training = session.Training("compressed", config.model_dump(mode="json"), dict(origin or {}))
     if resume:
         _check_same(config, session.read_training(folder), folder)
     checkpoints = session.begin(folder, training, resume)
@@ -186,7 +183,9 @@ def require_trainable(config: CompressedConfig, dataset: Dataset) -> None:
         ConfigError: No training clips, several labels a clip, or several processes.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("the recipe compressed trains in one process", "start it without torchrun")
+        raise ConfigError(
+            "the recipe compressed trains in one process", "start it without torchrun"
+        )
     if dataset.multilabel:
         raise ConfigError("the recipe compressed needs one class per clip")
     if not len(dataset.subset(config.train_split)):
@@ -210,9 +209,7 @@ def require_trainable(config: CompressedConfig, dataset: Dataset) -> None:
         )
 
 
-def read_parts(
-    config: CompressedConfig, dataset: Dataset, folder: Path, show: Progress
-) -> Parts:
+def read_parts(config: CompressedConfig, dataset: Dataset, folder: Path, show: Progress) -> Parts:
     """Take the calibration clips out of those of training, and read all that is needed.
 
     Raises:
@@ -276,9 +273,7 @@ def _train_network(
     if (home / CARD).is_file():
         return None
 
-    def source(
-        name: str, training: bool, spec: InputSpec, us: Team
-    ) -> CompressedBatches | None:
+    def source(name: str, training: bool, spec: InputSpec, us: Team) -> CompressedBatches | None:
         kept = parts.kept.get(name)
         if kept is None:
             return None
@@ -297,9 +292,7 @@ def _train_network(
     )  # fmt: skip
 
 
-def network_config(
-    config: CompressedConfig, parts: Parts, modality: Modality
-) -> SupervisedConfig:
+def network_config(config: CompressedConfig, parts: Parts, modality: Modality) -> SupervisedConfig:
     """How one of the networks is trained."""
     backbone = config.backbone(modality)
     pretrained = asks_for_weights(f"coviar:{backbone}")

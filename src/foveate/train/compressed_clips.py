@@ -1,8 +1,8 @@
 """Batches of key frames, residuals or vectors out of the kept files of videos.
 
-In training each clip gives one picture of every segment, a group drawn from each of equal spans and
-a place drawn in it, with one square and one mirror image for all of them; in evaluation the middles,
-as prediction does. CoViAR (arXiv 1712.00636, section 3.3) samples segments as TSN does.
+In training each clip gives one picture of every segment, a group drawn from each of equal spans
+and a place drawn in it, with one square and one mirror image for all of them; in evaluation the
+middles, as prediction does. CoViAR (arXiv 1712.00636, section 3.3) samples segments as TSN does.
 """
 
 from __future__ import annotations
