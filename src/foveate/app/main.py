@@ -111,8 +111,8 @@ def predict(
     request = Request(
         inputs=tuple(inputs or ()), model=model, json_path=json_path, report=report, video=video,
         look=look, budget=budget, order=order, top_k=top_k, batch=batch, config=config,
-        sets=tuple(sets or ()), print_config=print_config, trace=trace, device=device, threads=threads, offline=offline,
-        quiet=quiet,
+        sets=tuple(sets or ()), print_config=print_config, trace=trace, device=device,
+        threads=threads, offline=offline, quiet=quiet,
     )  # fmt: skip
     guard(lambda: run(request))
 

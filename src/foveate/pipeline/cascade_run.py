@@ -8,7 +8,7 @@ that each had on the calibration split. None of the files holds code.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from foveate.core import Budget, ConfigError, MediaError, Result, Trace, Weights
 from foveate.media import DEFAULT_LIMITS, Limits, open_source
 from foveate.media.compressed import CompressedVideo
 from foveate.models.coviar import CompressedNet, ExitNetwork, Modality, Style
+from foveate.models.spec import InputSpec
 from foveate.models.weights.builtin import CASCADE, WEIGHTS, run_folder
 from foveate.models.weights.convert import fill
 from foveate.models.weights.run import RunCard, read_run, replace_file, write_run
@@ -288,21 +289,44 @@ def assemble_cascade(
     network = CascadeNetwork(
         networks, chosen.order, Wise.from_json(chosen.wise), size=spec.size, device=place
     )
+    settled = decide.model_copy(update={"threshold": threshold})
+    preset = preset.model_copy(update={"decide": settled})
+    return around(network, spec, run.classes, preset, named, limits)
+
+
+def around(
+    network: CascadeNetwork,
+    spec: InputSpec,
+    classes: Sequence[str],
+    preset: Preset,
+    named: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> CascadeRecogniser:
+    """A recogniser around a cascade.
+
+    Args:
+        network: The networks with their exits and fusion.
+        spec: Side of the input, groups of a window (`clip_frames`) and their rate.
+        classes: Names of the outputs.
+        preset: Its `decide` has a threshold; above 1 all exits run.
+        named: Name of the preset for the Result, if it has one.
+        limits: Bounds on what a source may cost.
+    """
+    decide = preset.decide
+    assert isinstance(decide, CalibratedSpec)
+    assert decide.threshold is not None
     plan = Plan(
         look=Uniform(spec.frames_per_second),  # groups are chosen by the session
-        decide=Confident(threshold),
+        decide=Confident(decide.threshold),
         budget=Budget(),
         spec=spec,
-        device=place,
-        window_seconds=window,
+        device=network.device,
+        window_seconds=preset.window or spec.clip_seconds,
         cut_threshold=1.0,
         macs_per_view=0,
         macs_per_answer=0,
     )
-    preset = preset.model_copy(
-        update={"decide": decide.model_copy(update={"threshold": threshold})}
-    )
-    return CascadeRecogniser(network, plan, preset, tuple(run.classes), named, limits)
+    return CascadeRecogniser(network, plan, preset, tuple(classes), named, limits)
 
 
 def per_answer(budget: Budget, window: float) -> Budget:

@@ -15,19 +15,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from foveate.core import Budget, FoveateError
+from foveate.core import FoveateError
 from foveate.data import Dataset
 from foveate.evaluate.results import commit, now
 from foveate.models.coviar import CompressedNet, ExitNetwork, Modality, even_stages
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import InputCard, RunCard, read_run
 from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeNetwork
-from foveate.pipeline.cascade_run import ARCH, CascadeRecogniser, write_cascade
+from foveate.pipeline.cascade_run import ARCH, CascadeRecogniser, around, write_cascade
 from foveate.pipeline.drive import drive
 from foveate.pipeline.groups import GroupSession
 from foveate.pipeline.presets import CalibratedSpec, GroupsSpec, Preset
-from foveate.pipeline.session import Plan
-from foveate.policy import Confident, Uniform
 from foveate.policy.fuse import Wise
 from foveate.policy.operating import NEVER, default_point, operating_points
 from foveate.train import randomness
@@ -292,16 +290,9 @@ def recogniser_of(
     wise: Wise | None = None,
 ) -> CascadeRecogniser:
     """The networks at work on files, before there is a run folder."""
-    device = torch.device("cpu")
-    networks = {name: network.to(device) for name, network in cascade.networks.items()}
-    network = CascadeNetwork(networks, order, wise, size=spec.size, device=device)
-    plan = Plan(
-        look=Uniform(spec.frames_per_second), decide=Confident(threshold), budget=Budget(),
-        spec=spec, device=device, window_seconds=spec.clip_seconds, cut_threshold=1.0,
-        macs_per_view=0, macs_per_answer=0,
-    )  # fmt: skip
+    network = CascadeNetwork(cascade.networks, order, wise, size=spec.size)
     preset = Preset(model="cascade", look=GroupsSpec(), decide=CalibratedSpec(threshold=threshold))
-    return CascadeRecogniser(network, plan, preset, tuple(classes))
+    return around(network, spec, classes, preset)
 
 
 def stage_seconds(recogniser: CascadeRecogniser, sources: Sequence[Any]) -> dict[str, float]:

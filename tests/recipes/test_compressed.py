@@ -1,0 +1,231 @@
+"""The recipe from a folder of videos to a cascade that predicts, broken off and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import flowing
+from foveate import Budget, load
+from foveate.app.labelled import DataRequest, open_labelled
+from foveate.core import ConfigError, FoveateError, MediaError, WeightsError
+from foveate.data.compressed import Reading, keep, middle, view
+from foveate.evaluate.run import evaluate
+from foveate.media.compressed import CompressedVideo
+from foveate.media.encode import Encoding
+from foveate.models.coviar import normalise
+from foveate.pipeline.cascade_run import load_cascade
+from foveate.train import compressed
+from foveate.train.compressed import CompressedConfig, fit
+
+SETTINGS = {
+    "iframe": "test_resnet", "mv": "test_resnet", "residual": "test_resnet", "size": 32,
+    "epochs": 6, "iframe_epochs": 2, "head_epochs": 12, "exits": 2, "timed": 2, "batch": 8,
+    "segments": 2, "lr": 5e-3,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    return flowing.folder(tmp_path_factory.mktemp("videos"), 8)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture(scope="module")
+def run(videos, cache, tmp_path_factory) -> Path:
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "c"
+    config = CompressedConfig(**SETTINGS, cache=str(cache))
+    summary = fit(config, open_labelled(DataRequest(videos)), folder)
+    assert summary.outcome == "finished"
+    return folder
+
+
+def test_the_cascade_of_a_run_recognises_and_says_where(run, videos) -> None:
+    recogniser = load(str(run))
+    dataset = open_labelled(DataRequest(videos))
+    found = evaluate(recogniser, dataset, None, repeats=20)
+    assert found.figure("top1").value > 0.8
+    assert sum(found.exits().values()) == found.n
+    assert set(found.exits()) <= set(recogniser.cascade.exits)
+    result = recogniser.predict(next((videos / "up").iterdir()))
+    assert result.trace.steps[-1].exit == next(iter(result.exits))
+    assert result.cost.stage(f"decode-{recogniser.cascade.order[0]}").frames > 0
+
+
+def test_budgets_and_orders_are_read_off_the_calibration(run, videos) -> None:
+    _, card, _ = load_cascade(run)
+    published = card.orders["published"]
+    assert published.order == ["residual", "mv", "iframe"]
+    macs = [point.macs for point in published.table]
+    assert macs == sorted(macs)
+    assert all(sum(p.exits) == card.calibrated_on for p in published.table)
+    clip = next((videos / "left").iterdir())
+    look = {"name": "groups", "order": "published"}
+    whole = load(str(run), look=look, budget=Budget(macs_per_answer=macs[-1] * 1.01))
+    first = load(str(run), look=look, budget=Budget(macs_per_answer=macs[0]))
+    assert whole.predict(clip).exits == {"iframe.final": 1}
+    assert first.predict(clip).exits == {"residual.layer1": 1}
+    with pytest.raises(ConfigError, match="less than the first exit costs"):
+        load(str(run), budget=Budget(macs_per_answer=1.0))
+    with pytest.raises(ConfigError, match="say 5GMAC"):
+        load(str(run), budget=Budget(frames_per_second=3))
+    # Whatever was measured, the cheapest modality comes first.
+    seconds = card.stage_seconds
+    costs = [
+        seconds[f"decode-{m}"] + seconds[f"transform-{m}"]
+        + sum(v for name, v in seconds.items() if name.startswith(f"{m}."))
+        for m in card.orders["measured"].order
+    ]  # fmt: skip
+    assert costs == sorted(costs)
+
+
+def test_the_calibration_clips_are_none_that_a_network_learned_from(run, videos) -> None:
+    config = CompressedConfig(**SETTINGS)
+    dataset = open_labelled(DataRequest(videos))
+    dealt = compressed._held_out(config, dataset)
+    train = {r.path for r in dealt.subset("train").records}
+    calibration = {r.path for r in dealt.subset("calibration").records}
+    assert train | calibration == {r.path for r in dataset.subset("train").records}
+    assert not train & calibration
+    test = {r.path for r in dataset.subset("test").records}
+    assert not (train | calibration) & test
+    _, card, _ = load_cascade(run)
+    assert card.calibrated_on == len(calibration)
+    networks = json.loads((run / "networks" / "mv" / "run.json").read_text())
+    assert networks["digests"]["train"] == dealt.digest("train")
+
+
+def test_kept_files_hold_what_the_reader_gives(videos, tmp_path) -> None:
+    path = next((videos / "down").iterdir())
+    clip = keep(path, tmp_path, Reading(side=80, groups=4, places=1))
+    video = CompressedVideo(path)
+    want = {p.group: p for p in video.vectors({0: [4], 2: [4]})}
+    found = view(clip, "mv", [(0, middle(8)), (2, middle(8))])
+    for row, number in enumerate((0, 2)):
+        cells = torch.from_numpy(want[number].motion).permute(2, 0, 1).clamp(-20, 20)
+        torch.testing.assert_close(found[row], cells, rtol=0, atol=10 / 127 + 1e-5)
+    residual = next(iter(video.residuals({1: [4]}))).residual
+    kept = view(clip, "residual", [(1, middle(8))])[0]
+    whole = torch.from_numpy(residual).permute(2, 0, 1).float()
+    # What is clipped in the file is what CoViAR clips.
+    torch.testing.assert_close(normalise("residual", kept), normalise("residual", whole))
+    key = dict(video.key_frames([3]))[3]
+    assert np.array_equal(view(clip, "iframe", [(3, 0.0)])[0].permute(1, 2, 0).numpy(), key)
+    # A kept file is used again as long as the video stays the same.
+    before = clip.pictures.stat().st_mtime_ns
+    assert keep(path, tmp_path, Reading(80, 4, 1)).pictures.stat().st_mtime_ns == before
+
+
+class Killed(Exception):
+    """Stands for a power cut."""
+
+
+def test_a_run_broken_off_between_stages_goes_on_and_ends_the_same(
+    run, videos, cache, tmp_path, monkeypatch
+) -> None:
+    folder, dataset = tmp_path / "c", open_labelled(DataRequest(videos))
+    config = CompressedConfig(**SETTINGS, cache=str(cache))
+    trained: list[str] = []
+    real = compressed._train_network
+
+    def stops_before_the_third(config, parts, modality, *rest):
+        if len(trained) == 2:
+            raise Killed
+        done = real(config, parts, modality, *rest)
+        trained.append(modality)
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compressed, "_train_network", stops_before_the_third)
+        with pytest.raises(Killed):
+            fit(config, dataset, folder)
+    assert trained == ["mv", "residual"]
+    with pytest.raises(ConfigError, match="resume it"):
+        fit(config, dataset, folder)
+    with pytest.raises(ConfigError, match="begun with exits=2, not 1"):
+        fit(config.model_copy(update={"exits": 1}), dataset, folder, resume=True)
+    assert fit(config, dataset, folder, resume=True).outcome == "finished"
+    same, _, _ = load_cascade(folder)
+    whole, _, _ = load_cascade(run)
+    for modality, network in whole.items():
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, same[modality].state_dict()[name]), (modality, name)
+
+
+def test_sigkill_leaves_a_run_that_goes_on(videos, cache, tmp_path) -> None:
+    folder = tmp_path / "c"
+    sets = [
+        word for name, value in {**SETTINGS, "epochs": 10}.items()
+        for word in ("--set", f"{name}={value}")
+    ]  # fmt: skip
+    words = [sys.executable, "-m", "foveate", "train", str(videos), "--recipe", "compressed",
+             "--no-check", "--out", str(folder), "--set", f"cache={cache}", *sets]  # fmt: skip
+    child = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    try:
+        log = folder / "networks" / "mv" / "log.jsonl"
+        deadline = 60.0
+        while deadline > 0 and not (log.is_file() and log.stat().st_size > 300):
+            deadline -= 0.05
+            try:
+                child.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    config = CompressedConfig(**{**SETTINGS, "epochs": 10}, cache=str(cache))
+    dataset = open_labelled(DataRequest(videos))
+    assert fit(config, dataset, folder, resume=True).outcome == "finished"
+    assert load(str(folder)).predict(next((videos / "up").iterdir())).ok
+
+
+def test_codecs_without_vectors_are_refused_before_anything_is_trained(videos, tmp_path) -> None:
+    root = flowing.folder(tmp_path / "videos", 1)
+    webm = Encoding("libvpx-vp9", {"threads": "1", "deadline": "realtime", "cpu-used": "8"}, 8)
+    flowing.film(root / "up" / "9.mp4", "up", 9, encoding=webm)
+    dataset = open_labelled(DataRequest(root))
+    everything = [record.__class__(r.path, r.labels, split="train") for r in dataset.records
+                  for record in [r]]  # fmt: skip
+    dataset = dataset.__class__(tuple(everything), dataset.classes, dataset.root)
+    with pytest.raises(MediaError, match="vp9 video gives no motion vectors") as caught:
+        fit(CompressedConfig(**SETTINGS), dataset, tmp_path / "run")
+    assert caught.value.cure.startswith("foveate data transcode ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_was_tampered_with_is_refused(run, tmp_path) -> None:
+    broken = tmp_path / "c"
+    shutil.copytree(run, broken, ignore=shutil.ignore_patterns("networks", "checkpoints"))
+    assert load(str(broken)).predict  # what was left out is not needed for use
+    text = (broken / "cascade.json").read_text()
+    (broken / "cascade.json").write_text(text.replace('"sha256": "', '"sha256": "x', 1))
+    with pytest.raises(WeightsError, match="cascade.json"):
+        load(str(broken))
+    (broken / "cascade.json").write_text(text)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(FoveateError, match="not the file that the cards describe"):
+        load(str(broken))
+
+
+def test_encoded_films_flow_as_they_say(videos) -> None:
+    """The data says what the tests think: accumulated motion has the class's sign."""
+    for way, (dx, dy) in flowing.WAYS.items():
+        picture = next(iter(CompressedVideo(videos / way / "0.mp4").vectors({0: [4]})))
+        inner = picture.motion[2:-2, 2:-2].reshape(-1, 2)
+        assert np.median(inner, 0) == pytest.approx([4 * dx, 4 * dy], abs=1)
