@@ -78,7 +78,7 @@ def test_budgets_and_orders_are_read_off_the_calibration(run, videos) -> None:
     whole = load(str(run), look=look, budget=Budget(macs_per_answer=macs[-1] * 1.01))
     first = load(str(run), look=look, budget=Budget(macs_per_answer=macs[0]))
     assert whole.predict(clip).exits == {"iframe.final": 1}
-    assert first.predict(clip).exits == {"residual.layer1": 1}
+    assert first.predict(clip).exits == {published.wise["exits"][0]: 1}
     with pytest.raises(ConfigError, match="less than the first exit costs"):
         load(str(run), budget=Budget(macs_per_answer=1.0))
     with pytest.raises(ConfigError, match="say 5GMAC"):
@@ -214,7 +214,7 @@ def test_a_folder_that_was_tampered_with_is_refused(run, tmp_path) -> None:
     assert load(str(broken)).predict  # what was left out is not needed for use
     text = (broken / "cascade.json").read_text()
     (broken / "cascade.json").write_text(text.replace('"sha256": "', '"sha256": "x', 1))
-    with pytest.raises(WeightsError, match="cascade.json"):
+    with pytest.raises(WeightsError, match=r"cascade\.json"):
         load(str(broken))
     (broken / "cascade.json").write_text(text)
     weights = broken / "model.safetensors"
