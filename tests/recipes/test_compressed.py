@@ -9,14 +9,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import flowing
 from foveate import Budget, load
 from foveate.app.labelled import DataRequest, open_labelled
+from foveate.app.main import app
 from foveate.core import ConfigError, FoveateError, MediaError, WeightsError
 from foveate.data.compressed import Reading, keep, middle, view
 from foveate.evaluate.run import evaluate
@@ -128,6 +131,38 @@ def test_kept_files_hold_what_the_reader_gives(videos, tmp_path) -> None:
     # A kept file is used again as long as the video stays the same.
     before = clip.pictures.stat().st_mtime_ns
     assert keep(path, tmp_path, Reading(80, 4, 1)).pictures.stat().st_mtime_ns == before
+
+
+def test_the_command_takes_a_cascade_wherever_it_takes_a_model(run, videos, tmp_path) -> None:
+    def call(*words: str | Path) -> Any:
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done
+
+    clip = next((videos / "left").iterdir())
+    told = call("predict", clip, "--model", run, "--order", "published", "--budget", "5GMAC",
+                "--json", tmp_path / "r.jsonl", "--report", tmp_path / "r.html")  # fmt: skip
+    assert told.exit_code == 0, told.stderr
+    assert "decided at: iframe.final 1" in told.stdout  # five GMAC are enough for everything
+    result = json.loads((tmp_path / "r.jsonl").read_text())
+    assert result["exits"] == {"iframe.final": 1}
+    assert [step["modalities"] for step in result["trace"]["steps"]] == [
+        ["residual"], ["mv"], ["iframe"],
+    ]  # fmt: skip
+    assert "Exits that decided" in (tmp_path / "r.html").read_text()
+    assert "name: groups" in call("predict", "--model", run, "--print-config").stdout
+    told = call("evaluate", videos, "--model", run, "--split", "val", "--report",
+                tmp_path / "e.html", "--json", tmp_path / "e.json")  # fmt: skip
+    assert told.exit_code == 0, told.stderr
+    assert "top1@" in told.stdout
+    exits = [p["exits"] for p in json.loads((tmp_path / "e.json").read_text())["predictions"]]
+    assert all(sum(found.values()) == 1 for found in exits)
+    told = call("bench", videos, "--models", run, "--split", "val")
+    assert told.exit_code == 0, told.stderr
+    told = call("predict", clip, "--model", run, "--budget", "3fps")
+    assert told.exit_code == 2
+    assert "say 5GMAC or 20ms" in told.stderr
 
 
 class Killed(Exception):

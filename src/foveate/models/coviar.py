@@ -49,6 +49,7 @@ SETS: dict[str, dict[Modality, str]] = {
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _RANGE = 20.0  # pixels of accumulated motion that the vector network tells apart
 _LIGHT = 128  # channels of a light head
+_SIDE = 7  # of the maps that it works on, at least
 # Heads of the release by (channels in, kernel): channels out. The 7x7 kernel of ResNet-18's first
 # head keeps padding 1, so its map shrinks from 56 to 52.
 _RELEASED = {256: {"layer1": 64}, 512: {"layer2": 256}}
@@ -205,7 +206,8 @@ class InternalClassifier(nn.Module):
     """A classifier on the map of a stage.
 
     ``paper`` is the release's: convolution without bias, BatchNorm, pooling to 4x4, linear, no
-    activation. ``light`` is 1x1 convolution to 128, BatchNorm, ReLU, global pooling, linear.
+    activation. ``light`` first averages maps down to about 7x7, then 1x1 convolution to 128,
+    BatchNorm, ReLU, global pooling, linear: early maps are large, and its work with them.
 
     Args:
         channels: Of the map.
@@ -227,6 +229,7 @@ class InternalClassifier(nn.Module):
         if style not in ("paper", "light"):
             raise ModelError(f"there is no head {style!r}", "one of: paper, light")
         paper = style == "paper"
+        self.shrinks = not paper
         width = (width or channels) if paper else _LIGHT
         side = 4 if paper else 1
         convolution = (
@@ -239,9 +242,15 @@ class InternalClassifier(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(side)
         self.classifier = nn.Linear(width * side * side, num_classes)
 
+    def shrunk(self, maps: torch.Tensor) -> torch.Tensor:
+        """What of the maps (N, C, h, w) the head needs; shrunk maps are left as they are."""
+        by = min(maps.shape[-2:]) // _SIDE
+        return functional.avg_pool2d(maps, by) if self.shrinks and by > 1 else maps
+
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Maps (N, C, h, w) to logits (N, classes)."""
-        logits: torch.Tensor = self.classifier(self.pool(self.maps(maps)).flatten(1))
+        """Maps (N, C, h, w), shrunk or not, to logits (N, classes)."""
+        maps = self.maps(self.shrunk(maps))
+        logits: torch.Tensor = self.classifier(self.pool(maps).flatten(1))
         return logits
 
 

@@ -35,7 +35,7 @@ from foveate.models.weights.backbones import BACKBONES, find_file
 from foveate.models.weights.builtin import CARD
 from foveate.models.weights.run import load_run
 from foveate.train import randomness, session
-from foveate.train.cascade_heads import Stages, exits_of, finish
+from foveate.train.cascade_heads import Stages, Trained, exits_of, finish
 from foveate.train.compressed_clips import CompressedBatches, KeptSet, keep_all
 from foveate.train.distributed import Team
 from foveate.train.job import Job, Progress, job_of
@@ -168,7 +168,7 @@ def fit(
                 summaries.append(done)
                 if done.outcome == "interrupted":
                     return replace(done, folder=folder)
-        networks = {name: _trained(folder, name) for name in TEACHING}
+        networks = trained_networks(folder)
         stages = Stages(config, parts.dataset, parts.kept, folder, checkpoints, show)
         cascade = exits_of(stages, networks)
         figures = finish(stages, cascade, parts.clip_seconds, dataset.digest(config.train_split))
@@ -315,11 +315,18 @@ def network_config(config: CompressedConfig, parts: Parts, modality: Modality) -
     )
 
 
-def _trained(folder: Path, modality: Modality) -> tuple[CompressedNet, InputSpec, str]:
-    """A network of the run, how its input is prepared, and its backbone's name."""
-    network, entry, _ = load_run(folder / "networks" / modality)
-    assert isinstance(network, CompressedNet)
-    return network, entry.input, entry.arch.partition(":")[2]
+def trained_networks(folder: Path) -> dict[Modality, Trained]:
+    """The networks of a run, each with how its input is prepared and its backbone's name.
+
+    Raises:
+        WeightsError: One of them is not trained yet, or damaged.
+    """
+    found: dict[Modality, Trained] = {}
+    for modality in TEACHING:
+        network, entry, _ = load_run(folder / "networks" / modality)
+        assert isinstance(network, CompressedNet)
+        found[modality] = network, entry.input, entry.arch.partition(":")[2]
+    return found
 
 
 def _summary(
