@@ -6,7 +6,7 @@ computed once. Said are the accuracy of each exit on test clips, paired differen
 ways, and what fusing exits is worth. `--curve` also runs the cascade of the first run on files and
 compares it with the same I-frame backbone behind a full decode to RGB.
 
-Run: `OMP_NUM_THREADS=1 python benchmarks/compressed_accuracy.py NAME RUN... [--seeds 0 1 2]
+Run: `OMP_NUM_THREADS=1 python -m benchmarks.compressed_accuracy NAME RUN... [--seeds 0 1 2]
 [--curve]`; it writes `results/compressed_accuracy_NAME.json`.
 """
 
@@ -23,9 +23,9 @@ import av
 import numpy as np
 import numpy.typing as npt
 import torch
+from benchmarks import record
 from torch import Tensor
 
-import record
 from foveate.app.labelled import DataRequest, open_labelled
 from foveate.core.config import build
 from foveate.data.compressed import Reading

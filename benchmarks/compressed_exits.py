@@ -5,7 +5,7 @@ turns. A skipped stage (reading a modality from the file, preparing it, an exit'
 costs what it costs on average where it runs; saved is the difference of whole recognitions. Were
 exits only chosen afterwards, nothing would be saved.
 
-Run: `OMP_NUM_THREADS=1 python benchmarks/compressed_exits.py RUN [--clips 60] [--dry]` on the run
+Run: `OMP_NUM_THREADS=1 python -m benchmarks.compressed_exits RUN [--clips 60] [--dry]` on the run
 folder of `foveate train --recipe compressed`. All times are process CPU time of one thread.
 """
 
@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks import record
 
-import record
 from foveate.app.labelled import DataRequest, open_labelled
 from foveate.evaluate.bootstrap import interval
 from foveate.pipeline import drive as driving

@@ -5,7 +5,7 @@ with one segment each: the trace of the loss's Hessian by Hutchinson's estimate,
 the rise of the loss under filter-normalised noise. Networks of different size sit in different
 spaces, so a second run whose three backbones are one architecture can be named too.
 
-Run: `OMP_NUM_THREADS=1 python benchmarks/compressed_flatness.py RUN [SAME_ARCHITECTURE_RUN]
+Run: `OMP_NUM_THREADS=1 python -m benchmarks.compressed_flatness RUN [SAME_ARCHITECTURE_RUN]
 [--dry]`.
 """
 
@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks import record
+from benchmarks.compressed_accuracy import Opened, opened
 
-import record
-from compressed_accuracy import Opened, opened
 from foveate.evaluate.bootstrap import interval
 from foveate.evaluate.flatness import Measured, hessian_trace, noise_rise
 from foveate.train.compressed import TEACHING
