@@ -6,7 +6,6 @@ the calibration clips with the measured seconds of every stage of the cascade.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +14,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from foveate.core import FoveateError
 from foveate.data import Dataset
 from foveate.evaluate.results import commit, now
 from foveate.models.coviar import CompressedNet, ExitNetwork, Modality, even_stages
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import InputCard, RunCard, read_run
 from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeNetwork
-from foveate.pipeline.cascade_run import ARCH, CascadeRecogniser, around, write_cascade
-from foveate.pipeline.drive import drive
-from foveate.pipeline.groups import GroupSession
-from foveate.pipeline.presets import CalibratedSpec, GroupsSpec, Preset
+from foveate.pipeline.cascade_run import ARCH, write_cascade
 from foveate.policy.fuse import Wise
-from foveate.policy.operating import NEVER, default_point, operating_points
+from foveate.policy.operating import default_point, operating_points
 from foveate.train import randomness
+from foveate.train.cascade_costs import (
+    Cascade,
+    cheapest_first,
+    costs_of,
+    recogniser_of,
+    stage_seconds,
+)
 from foveate.train.checkpoint import Checkpoints, Tensors
 from foveate.train.compressed_clips import CompressedBatches, KeptSet
 from foveate.train.job import Progress
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
 
 Trained = tuple[CompressedNet, InputSpec, str]
 """A network, how its input is prepared, and its backbone's name."""
-
-Networks = Mapping[Modality, ExitNetwork]
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,6 @@ class Stages:
     def said(self, stage: str, done: int, total: int) -> None:
         """Tell where the stage is."""
         self.show(Moment(0, 1, done, total, stage=stage))
-
-
-@dataclass(frozen=True)
-class Cascade:
-    """Three networks with trained exits, and how their input is prepared."""
-
-    networks: dict[Modality, ExitNetwork]
-    specs: dict[Modality, InputSpec]
-    backbones: dict[Modality, str]
 
 
 def exits_of(stages: Stages, trained: Mapping[Modality, Trained]) -> Cascade:
@@ -220,35 +211,6 @@ def logits_of(stages: Stages, cascade: Cascade, split: str) -> tuple[dict[str, T
     return found, labels
 
 
-def cheapest_first(modalities: Sequence[Modality], seconds: Mapping[str, float]) -> list[Modality]:
-    """Modalities by what decoding, preparing and all exits of each were measured to cost."""
-
-    def whole(modality: Modality) -> float:
-        parts = (f"decode-{modality}", f"transform-{modality}")
-        own = sum(value for name, value in seconds.items() if name.startswith(f"{modality}."))
-        return own + sum(seconds.get(name, 0.0) for name in parts)
-
-    return sorted(modalities, key=whole)
-
-
-def costs_of(
-    order: Sequence[Modality],
-    networks: Networks,
-    macs: Mapping[str, int],
-    seconds: Mapping[str, float],
-) -> tuple[list[float], list[float]]:
-    """Multiply-adds and seconds of stopping at each exit, all that ran before included."""
-    steps, times = [], []
-    for number, modality in enumerate(order):
-        reading = seconds[f"decode-{modality}"] + seconds[f"transform-{modality}"]
-        reading += seconds["open"] if number == 0 else 0.0
-        for at, exit in enumerate(networks[modality].exits):
-            name = f"{modality}.{exit}"
-            steps.append(float(macs[name]))
-            times.append(seconds[name] + (reading if at == 0 else 0.0))
-    return list(itertools.accumulate(steps)), list(itertools.accumulate(times))
-
-
 def _order_card(
     config: CompressedConfig,
     order: Sequence[Modality],
@@ -279,49 +241,6 @@ def _order_card(
         "table": table,
         "default": default_point(points).threshold,
     }
-
-
-def recogniser_of(
-    cascade: Cascade,
-    spec: InputSpec,
-    classes: Sequence[str],
-    order: Sequence[Modality],
-    threshold: float = NEVER,
-    wise: Wise | None = None,
-) -> CascadeRecogniser:
-    """The networks at work on files, before there is a run folder."""
-    network = CascadeNetwork(cascade.networks, order, wise, size=spec.size)
-    preset = Preset(model="cascade", look=GroupsSpec(), decide=CalibratedSpec(threshold=threshold))
-    return around(network, spec, classes, preset)
-
-
-def stage_seconds(recogniser: CascadeRecogniser, sources: Sequence[Any]) -> dict[str, float]:
-    """Mean seconds a window of opening, decoding, preparing, and every exit.
-
-    Args:
-        recogniser: Whose threshold is never reached, so that all stages run.
-        sources: Files; those that cannot be read are passed over.
-
-    Raises:
-        FoveateError: None of them can be read.
-    """
-    openers = (recogniser.opener(source) for source in sources)
-    total: dict[str, float] = {}
-    windows = 0
-    for session, error in drive(recogniser.cascade, openers, 1):
-        if error is not None or not isinstance(session, GroupSession):
-            continue
-        windows += len(session.windows)
-        spent = {
-            stage.name: stage.seconds
-            for stage in session.ledger.cost().stages
-            if not stage.name.startswith(("network-", "policy", "head"))
-        }
-        for name, value in {**spent, **session.exit_seconds}.items():
-            total[name] = total.get(name, 0.0) + value
-    if not windows:
-        raise FoveateError("not one calibration file could be recognised")
-    return {name: value / windows for name, value in total.items()}
 
 
 def _measured(

@@ -62,10 +62,11 @@ class CompressedConfig(Config):
     residual: str = Field(SETS["small"]["residual"], description="backbone on residuals")
     size: int = Field(112, ge=32, le=1024, description="side of the networks' input in pixels")
     segments: int = Field(3, ge=1, le=64, description="groups of pictures seen of a clip")
+    drawn: int = Field(1, ge=1, le=64, description="groups of a clip in a step of training")
     groups: int = Field(12, ge=1, le=1000, description="groups of a video that are kept")
     places: int = Field(2, ge=1, le=64, description="residuals of a group that are kept")
     cache: str | None = Field(None, description="folder of the kept files; None: in the run folder")
-    epochs: int = Field(20, ge=1, description="of the networks on vectors and residuals")
+    epochs: int = Field(60, ge=1, description="of the networks on vectors and residuals")
     iframe_epochs: int = Field(10, ge=1, description="of the network on key frames")
     batch: int = Field(16, ge=2)
     lr: float = Field(2e-3, gt=0, description="of AdamW; a tenth for pretrained backbones")
@@ -279,6 +280,8 @@ def _train_network(
             return None
         seed = config.seed if training else None
         classes = parts.dataset.classes
+        if training:
+            spec = replace(spec, clip_frames=config.drawn)
         return CompressedBatches(kept, modality, classes, spec, config.batch, seed, config.flip)
 
     def told(now: Moment) -> None:
