@@ -30,7 +30,7 @@ from foveate.media.source import Source, name_of, opener
 from foveate.media.vectors.gops import PacketTable, packet_table
 from foveate.media.vectors.grid import CELL, PAST, Floats, Mask, VectorField, paint
 from foveate.media.vectors.reader import probe
-from foveate.media.vectors.rows import Sweeper, rows_of
+from foveate.media.vectors.rows import rows_of
 from foveate.media.work import Work
 
 if TYPE_CHECKING:
@@ -289,7 +289,6 @@ class _Track:
         self._motion: CellMotion | PixelMotion | None = None
         self._size = (0, 0)
         self._scaler = VideoReformatter()
-        self._sweeper = Sweeper()
         self.forget()
 
     def forget(self) -> None:
@@ -319,7 +318,6 @@ class _Track:
             lone = (1.0, float("nan"))
             self._motion.add(VectorField(time, kind, False, motion, valid, lone))
             self._valid = valid[PAST]
-            self._sweeper.count(size[0] * size[1] * 2, alive=2 if self._residuals else 0)
         self._frame = frame if self._residuals else None
         self._intra = self._intra if self._residuals else None
         self._time, self.stands = time, True

@@ -21,7 +21,7 @@ from foveate.media.lookahead import LOOKAHEAD
 from foveate.media.source import Reader, Source, name_of, opener
 from foveate.media.vectors.gops import References, nal_length_bytes
 from foveate.media.vectors.grid import VectorField, paint
-from foveate.media.vectors.rows import Sweeper, rows_of
+from foveate.media.vectors.rows import rows_of
 from foveate.media.work import Work
 
 _RECENT = 5  # fields that can be asked for again without going back
@@ -66,7 +66,6 @@ class VectorReader:
         self._warn = warn or (lambda line: None)
         self._work = Work(limits, self.meter)
         self._find_index = find_index or (lambda scan: None)
-        self._sweeper = Sweeper()
         self._last: int | None = None  # display time of the last field given
         self._open()
         self.name = self._opened.reader.label
@@ -295,12 +294,9 @@ class VectorReader:
             motion=motion,
             valid=valid,
             distance=distance,
-            rows=rows if keep_rows else None,
+            rows=rows.copy() if keep_rows and rows is not None else None,
             frame=frame if keep_frame else None,
         )
-        size = frame.width * frame.height * 2
-        del frame
-        self._sweeper.count(size, alive=2 * len(self._recent) if keep_frame else 0)
         self.meter.motion_seconds += time.perf_counter() - started
         return field
 
