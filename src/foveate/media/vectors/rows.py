@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,24 @@ ROW = np.dtype(
 )  # fmt: skip
 
 
-def export(codec: Any, pixels: bool = True) -> None:
+Quality = Literal["full", "intra", "none"]
+
+# Of intra pictures the loop filter and the inverse transform are kept. The loop filter goes by the
+# type of a slice: an intra picture need not be one at which decoding can start.
+_SKIPPED: dict[Quality, dict[str, str]] = {
+    "full": {},
+    "intra": {"skip_loop_filter": "nointra", "skip_idct": "nokey"},
+    "none": {"skip_loop_filter": "all", "skip_idct": "all"},
+}
+
+
+def export(codec: Any, quality: Quality = "full") -> None:
     """Ask a decoder for vectors; works before it is opened only.
 
     Args:
         codec: The codec context, closed, with slice threads.
-        pixels: False leaves out the loop filter and the inverse transform: the vectors are the
-            same, the pictures are not.
+        quality: Which pictures must be right: all, intra pictures, or none. Loop filter and inverse
+            transform are left out for the others; the vectors are the same.
 
     Raises:
         MediaError: The decoder is open already or has frame threads.
@@ -42,8 +53,8 @@ def export(codec: Any, pixels: bool = True) -> None:
     if codec.is_open:
         raise MediaError("vectors must be asked for before the first picture is decoded")
     codec.flags2 |= Flags2.export_mvs
-    if not pixels:
-        codec.options = {**codec.options, "skip_loop_filter": "all", "skip_idct": "all"}
+    if _SKIPPED[quality]:
+        codec.options = {**codec.options, **_SKIPPED[quality]}
 
 
 def check_threads(codec: Any) -> None:
@@ -69,7 +80,8 @@ def rows_of(frame: Any) -> Rows | None:
     """
     # Not `frame.side_data`: that ties the frame into a cycle which only Python's collector undoes,
     # so that the decoder has to take fresh memory for every picture instead of using it again.
-    for data in SideDataContainer(frame):
+    data: Any
+    for data in SideDataContainer(frame):  # type: ignore[call-arg]
         if data.type is Type.MOTION_VECTORS:
             return np.frombuffer(data, ROW)
     return None
