@@ -13,12 +13,12 @@ from foveate.pipeline.presets import PatchName
 
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _BUDGET = re.compile(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(macs?/s|ms/frame|fps)\s*", re.I)
-_LOOKS = ("uniform", "full", "keyframes-first", *get_args(PatchName))
+LOOKS = ("uniform", "full", "keyframes-first", *get_args(PatchName))
 _SAME = {"full": "uniform"}  # what comparisons of patches call it
-LOOKS_OF_TRAINING = tuple(n for n in _LOOKS if n not in ("keyframes-first", "activation-patch"))
+LOOKS_OF_TRAINING = tuple(n for n in LOOKS if n not in ("keyframes-first", "activation-patch"))
 
 
-def look_named(name: str, known: tuple[str, ...] = _LOOKS, option: str = "--look") -> str:
+def look_named(name: str, known: tuple[str, ...] = LOOKS, option: str = "--look") -> str:
     """The name by which presets know a look.
 
     Raises:

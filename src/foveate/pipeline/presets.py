@@ -34,7 +34,10 @@ class KeyframesFirstSpec(Config):
     least: int = Field(2, ge=1, description="key frames that a first look needs")
 
 
-PatchName = Literal["motion-patch", "mv-patch", "resize", "centre", "random", "rwf-crop", "mocrop"]
+PatchName = Literal[
+    "motion-patch", "mv-patch", "resize", "centre", "random", "rwf-crop", "mocrop",
+    "activation-patch",
+]  # fmt: skip
 
 
 class PatchSpec(Config):
@@ -53,7 +56,12 @@ class PatchSpec(Config):
         None, description="side of the window by the frame's shorter side; None: size / model's"
     )
     gate: float = Field(0.1, ge=0, le=1, description="excess capture below which: whole frame")
-    sampling: Literal["uniform", "motion"] = "uniform"
+    sampling: Literal["uniform", "motion"] = Field(
+        "uniform", description="of the frames; motion: equal shares of it between them (MGSampler)"
+    )
+    candidates: int = Field(
+        2, ge=1, le=32, description="times more frames that sampling=motion measures"
+    )
     seed: int = Field(0, ge=0, description="of random windows")
 
 

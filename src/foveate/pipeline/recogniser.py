@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from foveate.core import (
     Budget,
+    ConfigError,
     Decide,
     Look,
     ModelError,
@@ -153,6 +154,12 @@ class Recogniser:
         """The plan for streams: frame by frame, in order, an answer after each."""
         rate = self.preset.look.rate or self._plan.spec.frames_per_second
         if isinstance(self._plan.look, MotionPatch):
+            if self._plan.look.sampling == "motion":
+                raise ConfigError(
+                    "look.sampling=motion: chooses among frames of a whole window, and a stream "
+                    "has not seen them yet",
+                    "leave it at uniform",
+                )
             return replace(self._plan, look=self._plan.look.online(), every_step=True)
         return replace(self._plan, look=Uniform(rate, chunk=1), every_step=True)
 
@@ -190,8 +197,8 @@ class Recogniser:
 def load(
     model: str = "movinet-a0-stream-lite.k600",
     *,
-    look: Look | str | None = None,
-    decide: Decide | str | None = None,
+    look: Look | str | Mapping[str, Any] | None = None,
+    decide: Decide | str | Mapping[str, Any] | None = None,
     budget: Budget | None = None,
     device: str | None = None,
     offline: bool = False,
@@ -204,8 +211,9 @@ def load(
     Args:
         model: A run folder (`runs/1`), a preset (`keyframes-movinet-a0-stream-lite`), or a model
             with its weights (`movinet-a0-stream-lite.k600`).
-        look: Chooses the frames: a policy, or the name of one; the preset's if None.
-        decide: Says when enough was seen: a policy, or the name of one; the preset's if None.
+        look: Chooses the frames: a policy, the name of one, or its settings with the name among
+            them (`{"name": "motion-patch", "size": 128}`); the preset's if None.
+        decide: Says when enough was seen, likewise.
         budget: What may be spent; the preset's if None.
         device: Where the network runs, such as `cpu` or `cuda:0`; CUDA if there is one.
         offline: Never touch the network for weights.
@@ -222,13 +230,15 @@ def load(
     for key, policy in (("look", look), ("decide", decide)):
         if isinstance(policy, str):
             settings[key] = {"name": policy}
+        elif isinstance(policy, Mapping):
+            settings[key] = dict(policy)
     if budget is not None:
         settings["budget"] = asdict(budget)
     return assemble(
         edit(preset, settings, "foveate.load"),
         named,
-        look=None if isinstance(look, str) else look,
-        decide=None if isinstance(decide, str) else decide,
+        look=None if isinstance(look, str | Mapping) else look,
+        decide=None if isinstance(decide, str | Mapping) else decide,
         device=device,
         offline=offline,
         progress=progress,
@@ -263,7 +273,8 @@ def assemble(
     module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
     spec = entry.input
     network = network_for(module, place, spec)
-    look = fit_look(look or make_look(preset, spec.frames_per_second, spec.size), spec, module)
+    look = look or make_look(preset, spec.frames_per_second, spec.size)
+    look = fit_look(look, spec, module, place)
     side = getattr(look, "size", spec.size)
     plan = Plan(
         look=look,

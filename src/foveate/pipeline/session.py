@@ -152,6 +152,8 @@ class Session:
         while True:
             with self.ledger.stage("policy"):
                 selection, memory = plan.look(self._charged, window, memory, budget)
+            if selection.macs:
+                self.ledger.add("policy", calls=0, macs=selection.macs)
             if not selection.times:
                 if not asked:
                     following = self._charged.next_time(window.end - 1e-6)

@@ -40,6 +40,7 @@ class PatchPlan:
         maps: (T, h, w) what the windows were searched in, None for policies without.
         source: `vectors`, `flow`, `grey`, `activation`, or empty.
         reason: Why a better source was not used.
+        macs: Multiply-adds of a network that took part in choosing.
     """
 
     times: tuple[float, ...]
@@ -49,6 +50,7 @@ class PatchPlan:
     maps: Floats | None = None
     source: str = ""
     reason: str | None = None
+    macs: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def _selection(plan: PatchPlan, done: int, chunk: int, size: int) -> Selection:
         fallback=any(plan.fallback[part]),
         size=size,
         gate=float(np.mean(gates)) if gates else None,
+        macs=plan.macs if done == 0 else 0,
     )
 
 
