@@ -96,6 +96,19 @@ def test_affine_fit_is_exact_and_robust_to_a_third_of_outliers() -> None:
     assert np.allclose(affine(fields, outside), truth, atol=0.05)
 
 
+def test_the_fit_of_a_field_does_not_depend_on_those_beside_it() -> None:
+    random = np.random.default_rng(4)
+    fields = random.normal(0, 1, (5, 24, 32, 2)).astype(np.float32)
+    fields[1] = 0  # at rest: its fit is found at once
+    fields[2, :, :16] += 9
+    votes = random.random((5, 24, 32)) < 0.8
+    votes[3] = False
+    together = affine(fields, votes)
+    alone = [affine(fields[i : i + 1], votes[i : i + 1])[0] for i in range(5)]
+    assert np.array_equal(together, np.stack(alone))
+    assert not together[[1, 3]].any()
+
+
 def test_holes_of_codec_vectors_count_as_violent_and_key_frames_do_not_count() -> None:
     fields = np.repeat(field("pan", (0.0, 0.0))[:, None], 3, 1)
     noise = np.random.default_rng(0).normal(0, 0.4, fields.shape)

@@ -297,8 +297,10 @@ def cuts_between(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     Chi-square over sixteen bins, 0 for equal histograms and 1 for disjoint ones. A thumbnail that
     is all black where nothing was shown is no cut.
     """
-    bins = (thumbs.reshape(len(thumbs), -1) >> 4)[:, :, None] == np.arange(16, dtype=np.uint8)
-    share = bins.mean(1)
+    count = len(thumbs)
+    bins = (thumbs.reshape(count, -1) >> 4) + 16 * np.arange(count)[:, None]
+    share = np.bincount(bins.ravel(), minlength=16 * count).reshape(count, 16)
+    share = share / max(1, bins.shape[1])
     a, b = share[:-1], share[1:]
     distance = 0.5 * ((a - b) ** 2 / np.maximum(a + b, 1e-9)).sum(1)
     empty = np.asarray(~thumbs.any((1, 2)))
