@@ -40,6 +40,7 @@ LOOKS = {
     **{f"track-{t}": MotionPatch(track=t) for t in ("frame", "viterbi", "tube", "ema", "one-euro")},
     "auto-size": MotionPatch(extent="auto"),
     "motion-sampling": MotionPatch(sampling="motion"),
+    "lasting": MotionPatch(motion="articulated", lasting=0.6),
     "online": MotionPatch().online(),
     "resize": Resize(),
     "centre": CentrePatch(),

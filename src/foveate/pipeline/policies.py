@@ -102,6 +102,7 @@ def make_patch(spec: PatchSpec, rate: float, model_size: int) -> PatchLook:
             gate=spec.gate,
             sampling=spec.sampling,
             candidates=spec.candidates,
+            lasting=spec.lasting,
         )
     if spec.name in ("random", "rwf-crop"):
         kind: Any = RandomPatch if spec.name == "random" else RwfCrop

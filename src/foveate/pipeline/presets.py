@@ -62,6 +62,9 @@ class PatchSpec(Config):
     candidates: int = Field(
         2, ge=1, le=32, description="times more frames that sampling=motion measures"
     )
+    lasting: float = Field(
+        0.0, ge=0, le=10, description="seconds in which what moves must stay to count in full"
+    )
     seed: int = Field(0, ge=0, description="of random windows")
 
 

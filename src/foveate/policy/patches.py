@@ -16,9 +16,10 @@ import numpy.typing as npt
 from foveate.core import Budget, Motion, Sample, Selection, Window
 from foveate.policy.frames import grid, within
 from foveate.policy.motion import Seen, motion_times, saliency
+from foveate.policy.motion.combine import lasting
 from foveate.policy.motion.family import method
 from foveate.policy.window.select import Rule, Track, Windows, centre_square, select
-from foveate.policy.window.track import Smoothed
+from foveate.policy.window.track import Smoothed, shots
 
 Floats = npt.NDArray[np.float32]
 Box = tuple[float, float, float, float]
@@ -142,6 +143,8 @@ class MotionPatch(PatchLook):
         candidates: Times more frames that `motion` sampling measures than it shows.
         stiffness: See `Rule`.
         around: Neighbouring pictures whose vectors are averaged, on each side.
+        lasting: Seconds around each frame in which what moves must stay near its place to count
+            in full: what passes by loses. 0 leaves each frame its own map.
     """
 
     motion: str = "affine_diff"
@@ -153,6 +156,7 @@ class MotionPatch(PatchLook):
     candidates: int = 2
     stiffness: float = 0.1
     around: int = 2
+    lasting: float = 0.0
     aligned: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -167,7 +171,9 @@ class MotionPatch(PatchLook):
     def online(self) -> Self:
         """The same look for streams: frame by frame, smoothed online, in constant memory."""
         track: Track = "ema" if self.track == "ema" else "one-euro"
-        return replace(self, chunk=1, track=track, sampling="uniform", around=min(self.around, 1))
+        return replace(
+            self, chunk=1, track=track, sampling="uniform", around=min(self.around, 1), lasting=0.0
+        )
 
     def rule(self, sample: Sample) -> Rule:
         """How windows are chosen in that source."""
@@ -243,6 +249,9 @@ class MotionPatch(PatchLook):
         maps = saliency(name, seen, root=draws_root(name))
         if motion.valid is not None:
             maps = held(maps, np.asarray(motion.valid.any((1, 2, 3))))
+        if self.lasting > 0:
+            shot = shots(cuts_between(motion.thumbs))
+            maps = lasting(maps, np.asarray(times), self.lasting, shot)
         return motion, maps, name
 
     def _windows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from foveate.policy.motion.seen import Floats
 
@@ -101,6 +102,38 @@ def history(maps: Floats, alpha: float = 0.8) -> Floats:
         out = np.concatenate([out[:step], np.maximum(out[step:], faded)])
         step *= 2
     return out
+
+
+def lasting(
+    maps: Floats,
+    times: npt.NDArray[np.float64],
+    seconds: float,
+    shot: npt.NDArray[np.int64],
+) -> Floats:
+    """Maps times what moves at the same place before and after: what passes by counts less.
+
+    Args:
+        maps: (T, h, w).
+        times: (T,) seconds, ascending.
+        seconds: Standard deviation of the Gaussian over which neighbours in time are averaged.
+        shot: (T,) number of the shot of every frame; other shots do not count.
+    """
+    if len(maps) < 2:
+        return maps
+    wide = max(1, round(0.09 * maps.shape[1])) | 1  # nobody stands quite still
+    near = box_mean(maps, wide)
+    total, weight = near.copy(), np.ones(len(maps))
+    for gap in range(1, len(maps)):
+        apart = (times[gap:] - times[:-gap]) / seconds
+        share = np.where(shot[gap:] == shot[:-gap], np.exp(-0.5 * apart * apart), 0)
+        if apart.min() > 3:
+            break
+        factor = share.astype(np.float32)[:, None, None]
+        total[:-gap] += factor * near[gap:]
+        total[gap:] += factor * near[:-gap]
+        weight[:-gap] += share
+        weight[gap:] += share
+    return np.asarray(maps * total / weight[:, None, None], np.float32)
 
 
 def standard(maps: Floats) -> Floats:
