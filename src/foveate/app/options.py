@@ -24,7 +24,25 @@ _KEYS = {
     "macs": "macs_per_answer",
     "ms": "ms_per_answer",
 }
-_LOOKS = ("uniform", "keyframes-first", *get_args(PatchName))
+LOOKS = ("uniform", "full", "keyframes-first", *get_args(PatchName))
+_SAME = {"full": "uniform"}  # what comparisons of patches call it
+LOOKS_OF_TRAINING = tuple(n for n in LOOKS if n not in ("keyframes-first", "activation-patch"))
+
+
+def look_named(name: str, known: tuple[str, ...] = LOOKS, option: str = "--look") -> str:
+    """The name by which presets know a look.
+
+    Raises:
+        ConfigError: It is not known, or not for this.
+    """
+    if name in known:
+        return _SAME.get(name, name)
+    if name == "oracle":
+        raise ConfigError(
+            f"{option} oracle: knows the answer, so it needs labelled videos",
+            "foveate bench --looks full,oracle measures it",
+        )
+    raise ConfigError(f"{option} {name}: not known", f"one of: {', '.join(known)}")
 
 
 def parse_budget(text: str) -> dict[str, float]:
@@ -71,8 +89,7 @@ def changes(
     """
     values: dict[str, Any] = read_yaml(config) if config else {}
     if look is not None:
-        if look not in _LOOKS:
-            raise ConfigError(f"--look {look}: not known", f"one of: {', '.join(_LOOKS)}")
+        look = look_named(look)
         values["look"] = {"name": look}
         if look == "keyframes-first":
             # Without a verdict after the key frames the frames between would always be opened.

@@ -192,6 +192,7 @@ class Selection:
         size: Side in pixels to which each box (or the model's whole view) is scaled; None for the
             model's own.
         gate: Confidence of the policy in its boxes, if it has one.
+        macs: Multiply-adds that choosing took, where a network takes part in it.
     """
 
     times: tuple[float, ...] = ()
@@ -202,6 +203,7 @@ class Selection:
     fallback: bool = False
     size: int | None = None
     gate: float | None = None
+    macs: int = 0
 
 
 @dataclass(frozen=True)

@@ -434,6 +434,7 @@ def square(x: torch.Tensor, size: int) -> torch.Tensor:
     "coviar",
     tiny={"num_classes": 7, "backbone": "test_resnet", "modality": "residual"},
     tiny_input=(2, 3, 3, 32, 40),
+    mixes_frames=False,
 )
 def coviar(
     num_classes: int = 101,

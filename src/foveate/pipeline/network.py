@@ -99,7 +99,7 @@ class StreamingNetwork:
         return split_state(state)
 
     def _count(self, shape: tuple[int, ...], method: str) -> int:
-        return _macs_of(self.reference, shape, method)
+        return macs_of(self.reference, shape, method)
 
 
 class ClipNetwork:
@@ -206,7 +206,7 @@ class ClipNetwork:
         return [[stream] for stream in state]
 
     def _count(self, shape: tuple[int, ...]) -> int:
-        return _macs_of(self.module, (1, *shape), "forward")
+        return macs_of(self.module, (1, *shape), "forward")
 
 
 def _empty(views: Tensor) -> Stream:
@@ -219,7 +219,7 @@ def _empty(views: Tensor) -> Stream:
     }
 
 
-def _macs_of(module: Any, shape: tuple[int, ...], method: str) -> int:
+def macs_of(module: Any, shape: tuple[int, ...], method: str) -> int:
     """Multiply-adds of a call, from the family's own table where it has one."""
     if hasattr(module, "macs"):
         macs: int = module.macs(shape, method)

@@ -13,6 +13,7 @@ from pydantic import Field
 from foveate.core import Budget, ModelError, WeightsError
 from foveate.core.config import Config, build, nearest
 from foveate.models.weights.builtin import CARD, CASCADE, WEIGHTS, built_in, imported, run_folder
+from foveate.models.weights.run import read_run
 from foveate.models.weights.table import find, names
 
 
@@ -33,7 +34,10 @@ class KeyframesFirstSpec(Config):
     least: int = Field(2, ge=1, description="key frames that a first look needs")
 
 
-PatchName = Literal["motion-patch", "mv-patch", "resize", "centre", "random", "rwf-crop", "mocrop"]
+PatchName = Literal[
+    "motion-patch", "mv-patch", "resize", "centre", "random", "rwf-crop", "mocrop",
+    "activation-patch",
+]  # fmt: skip
 
 
 class PatchSpec(Config):
@@ -52,7 +56,15 @@ class PatchSpec(Config):
         None, description="side of the window by the frame's shorter side; None: size / model's"
     )
     gate: float = Field(0.1, ge=0, le=1, description="excess capture below which: whole frame")
-    sampling: Literal["uniform", "motion"] = "uniform"
+    sampling: Literal["uniform", "motion"] = Field(
+        "uniform", description="of the frames; motion: equal shares of it between them (MGSampler)"
+    )
+    candidates: int = Field(
+        2, ge=1, le=32, description="times more frames that sampling=motion measures"
+    )
+    lasting: float = Field(
+        0.0, ge=0, le=10, description="seconds in which what moves must stay to count in full"
+    )
     seed: int = Field(0, ge=0, description="of random windows")
 
 
@@ -146,12 +158,15 @@ def resolve(model: str) -> tuple[str | None, Preset]:
 
     Raises:
         ModelError: None of these.
+        WeightsError: A run folder whose card is damaged.
     """
     folder = run_folder(model)
     if folder is not None and (folder / CASCADE).is_file():
         return None, Preset(model=model, look=GroupsSpec(), decide=CalibratedSpec())
     if folder is not None:
-        return None, Preset(model=model)
+        # A model that was trained on patches is used on the same ones, if nobody says otherwise.
+        own = {k: v for k, v in (read_run(folder).preset or {}).items() if k != "model"}
+        return None, edit(Preset(model=model), own, f"{folder.name}/{CARD}: preset")
     if model in PRESETS:
         return model, PRESETS[model]
     if Path(model).exists():
