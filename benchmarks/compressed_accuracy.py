@@ -16,6 +16,7 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,11 @@ class Opened:
     folder: Path
     config: CompressedConfig
     parts: Parts
-    networks: dict[str, tuple[CompressedNet, Any, str]]
     groups: list[str]
+
+    @cached_property
+    def networks(self) -> dict[Any, tuple[CompressedNet, Any, str]]:
+        return trained_networks(self.folder)
 
     def stages(self) -> Stages:
         return Stages(
@@ -86,7 +90,7 @@ def opened(folder: Path, epochs: int | None) -> Opened:
     test = keep_all(dataset.subset("test"), cache, how)
     parts = Parts(parts.dataset, {**parts.kept, "test": test}, parts.clip_seconds)
     groups = [str(record.group or dataset.name(record)) for _, record in test.clips]
-    return Opened(folder, config, parts, trained_networks(folder), groups)
+    return Opened(folder, config, parts, groups)
 
 
 def fresh(run: Opened, seed: int) -> dict[str, ExitNetwork]:
@@ -241,7 +245,7 @@ def measure(
 
 
 def by_itself(run: Opened, folder: Path) -> dict[str, Any]:
-    """One more network on the same test clips: a run folder below `networks` of another run."""
+    """A single network on the test clips of its run, of which the others may not be trained."""
     network, entry, _ = load_run(folder)
     card = read_run(folder)
     assert isinstance(network, CompressedNet)
@@ -357,7 +361,7 @@ def main() -> None:
         type=Path,
         nargs="*",
         default=[],
-        help="run folders of single networks to measure beside them",
+        help="further runs, perhaps unfinished: each network by itself",
     )
     parser.add_argument("--dry", action="store_true", help="write no result file")
     options = parser.parse_args()
@@ -368,7 +372,11 @@ def main() -> None:
     figures["cpu_seconds_of_heads"] = time.process_time() - began
     print(table(figures))
     if options.also:
-        figures["also"] = [by_itself(runs[0], folder) for folder in options.also]
+        others = [(folder, opened(folder, None)) for folder in options.also]
+        figures["also"] = [
+            {"data": run.parts.dataset.root.name, **by_itself(run, path.parent)}
+            for folder, run in others for path in sorted(folder.glob("networks/*/run.json"))
+        ]  # fmt: skip
         print(figures["also"])
     if options.curve:
         figures["curve"] = curve(runs[0])
