@@ -21,6 +21,7 @@ RECIPES = {
     "supervised": "SupervisedConfig",
     "distill": "DistillConfig",
     "contrastive": "ContrastiveConfig",
+    "compressed": "CompressedConfig",
 }
 
 
