@@ -22,7 +22,7 @@ from torch import nn
 
 from foveate.core.errors import ModelError
 from foveate.models import backbones
-from foveate.models.clip import ClipModel, check_clip
+from foveate.models.clip import ClipModel, check_clip, frames_of
 from foveate.models.macs import on_meta
 from foveate.models.registry import register
 from foveate.models.streaming import State
@@ -91,6 +91,8 @@ class TemporalShift(nn.Module):
         if passage is not None:
             full = self._frames_apart(x, passage)
             x = self._online(full, passage) if passage.online else self._clip(full)
+            if isinstance(self.layer, nn.Conv2d):
+                x = x.contiguous(memory_format=torch.channels_last)  # as the frames came
             passage.done.add(self.name)
         return self.layer(x, *others, **named)
 
@@ -272,7 +274,7 @@ class TSM(ClipModel):
         """
         check_clip(x)
         with passing(passage):
-            flat = self.backbone(x.transpose(1, 2).flatten(0, 1))
+            flat = self.backbone(frames_of(x))
         if len(passage.done) < len(self.shifted):
             raise ModelError(
                 f"the backbone uses {len(passage.done)} of its {len(self.shifted)} shifted layers",
