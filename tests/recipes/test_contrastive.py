@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from benchmarks import contrastive as bars
 from foveate.data import read
 from foveate.data.samplers import pair
 from foveate.data.transforms import Augment, EachView
+from foveate.models import registry
 from foveate.models.weights.run import read_run
 from foveate.train import contrastive
 from foveate.train.batches import TensorBatches
@@ -39,6 +41,29 @@ def test_a_linear_probe_beats_random_features(tmp_path: Path, monkeypatch) -> No
     card = read_run(tmp_path / "0.5-0.01-11" / "pre")
     assert card.recipe == "contrastive"
     assert card.arch == "resnet3d-rs-50"
+
+
+def test_pieces_save_memory_and_change_no_gradient() -> None:
+    """With norms that see the pieces either way, waiting clips change nothing."""
+    torch.manual_seed(0)
+    network = registry.create(bars.NETWORK["model"], **bars.NETWORK["settings"]).train()
+    seen: list[int] = []
+    network.stem.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    x = torch.rand(3, 2, 3, 8, 24, 24)
+    model = contrastive.Contrast(network, 32, 8, at_once=2)
+    plain = copy.deepcopy(model)
+    torch.manual_seed(1)  # of stochastic depth
+    info_nce(model(x), 0.1).mean().backward()
+    assert seen == [2] * 6  # every piece, and again in the backward pass
+    torch.manual_seed(1)
+    pooled = torch.cat([plain._pooled(part) for part in x.flatten(0, 1).split(2)])
+    z = torch.nn.functional.normalize(plain.projection(pooled), dim=-1).view(3, 2, -1)
+    info_nce(z, 0.1).mean().backward()
+    for (name, one), two in zip(model.named_parameters(), plain.parameters(), strict=True):
+        if one.requires_grad:
+            torch.testing.assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-6, msg=name)
+    for (name, one), two in zip(model.named_buffers(), plain.buffers(), strict=True):
+        assert torch.equal(one, two), name
 
 
 def test_one_frame_does_not_tell_the_speed() -> None:
