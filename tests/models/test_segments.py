@@ -110,6 +110,22 @@ def test_windows_of_a_frame_are_shifted_in_time_not_among_each_other(online):
     assert passage.done == {"shift0"}
 
 
+def test_a_stream_over_windows_steps_as_the_clip_goes(monkeypatch):
+    torch.manual_seed(0)
+    small = backbones.build(
+        "swin_tiny_patch4_window7_224", img_size=56, embed_dim=16, depths=(1, 1), num_heads=(2, 2)
+    )
+    monkeypatch.setattr(backbones, "build", lambda name, pretrained=False: small)
+    model = TSMOnline("swin", 3).eval()
+    clip = torch.rand(2, 3, 5, 56, 56)
+    state = model.initial_state(2, 56, 56)
+    assert state["shift0"].shape == (2, 4, 49, 2)  # four windows of 7 x 7, an eighth of 16
+    with torch.no_grad():
+        for part in clip.split([1, 2, 2], 2):
+            logits, state = model.step(part, state)
+        assert torch.allclose(logits, model(clip), atol=1e-6)
+
+
 def test_a_backbone_that_goes_past_a_shift_is_refused():
     model = registry.create("tsm:test_resnet", num_classes=3).eval()
     inner = model.backbone.get_submodule(model.shifted[0])
