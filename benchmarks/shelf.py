@@ -248,19 +248,41 @@ def compared(found: dict[str, dict[str, Any]], groups: tuple[str, ...]) -> list[
     return lines
 
 
+def markdown(table: dict[str, Any]) -> str:
+    """The table of one task for the documentation, and its differences as a list."""
+    lines = [
+        "| | starts from | top-1 | 95 % interval | MACs | × r3d-18 in time | epochs | CPU s to train |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in table["entries"].items():
+        lines.append(
+            f"| {name} | {row['start']} | {row['top1']:.3f} | {row['low']:.3f} to "
+            f"{row['high']:.3f} | {row['macs'] / 1e6:,.0f} M | {row['ratio']:.3f} "
+            f"({row['ms']:.1f} ms) | {row['epochs']} | {row['training_cpu_seconds']:,.0f} |"
+        )
+    return "\n".join([*lines, "", *(f"* {line}." for line in table["differences"])])
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Train and measure, one entry after the other; what is done is kept as it comes."""
     parser = argparse.ArgumentParser(description="The shelf on mocap15")
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--task", choices=("actions", "pairs"), nargs="*", default=None)
     parser.add_argument("--only", nargs="*", help="names of entries")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the trained networks")
+    parser.add_argument("--render", action="store_true", help="print the stored tables")
     options = parser.parse_args(arguments)
+    stored = RESULTS / "shelf.json"
+    if options.render:
+        held_figures = json.loads(stored.read_text("utf-8"))["figures"]
+        print("\n\n".join(markdown(held_figures[task]) for task in ("pairs", "actions")))
+        return 0
+    if options.data is None:
+        parser.error("the folder of clips is missing")
     torch.set_num_threads(1)
     keep_freed_memory()
     clips = hold(options.data)
-    stored = RESULTS / "shelf.json"
     figures: dict[str, Any] = {}
     if stored.is_file():
         figures = json.loads(stored.read_text("utf-8"))["figures"]

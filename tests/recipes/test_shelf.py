@@ -67,3 +67,6 @@ def test_a_line_of_the_table_is_trained_and_measured(held, tmp_path: Path) -> No
     assert found["ms"] > 0
     assert 0 < found["ratio"] < 1
     assert sum(found["right"]) == round(found["top1"] * 16)
+    page = shelf.markdown({"entries": {"TSM": found}, "differences": ["one"]})
+    assert f"| TSM | chance | {found['top1']:.3f} |" in page
+    assert page.endswith("* one.")
