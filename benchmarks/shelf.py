@@ -251,7 +251,7 @@ def compared(found: dict[str, dict[str, Any]], groups: tuple[str, ...]) -> list[
 def markdown(table: dict[str, Any]) -> str:
     """The table of one task for the documentation, and its differences as a list."""
     lines = [
-        "| | starts from | top-1 | 95 % interval | MACs | × r3d-18 in time | epochs | CPU s to train |",
+        "| | starts from | top-1 | 95 % range | MACs | time, × r3d-18 | epochs | training, CPU s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, row in table["entries"].items():
