@@ -59,10 +59,9 @@ class OracleRecogniser(Recogniser):
     def opener(
         self, source: Any, fps: float | None = None, plan: Plan | None = None
     ) -> Callable[[], Session]:
-        """Opens a source with a look that knows its answer."""
+        """As a recogniser's, with a look that knows the answer for this source."""
         plan = plan or self._plan
-        if isinstance(self._network, CascadeNetwork):
-            raise ConfigError("the oracle chooses windows of frames, and a cascade sees none")
+        assert not isinstance(self._network, CascadeNetwork)  # it has no look that chooses windows
         tried = Tried(self._network, plan.spec, plan.device, self._answers[_key(source)],
                       self._grid.size, plan.output)  # fmt: skip
         look = replace(self._grid, score=tried)
