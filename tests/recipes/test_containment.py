@@ -1,6 +1,7 @@
 """A seconds-long twin of `benchmarks/motion_containment.py`: the window holds what moves."""
 
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,19 @@ def test_frames_that_are_shown_twice_do_not_lose_the_mover(filmed) -> None:
     twice = Scene(clip.frames[at], clip.boxes[at])
     look = MotionPatch(size=128, track="viterbi", gate=0.0)
     assert held(look, twice.frames, twice) >= 0.9
+    coded = encoded(twice.frames, "x264-p1")
+    assert held(look, coded, twice) >= 0.9
+    assert held(replace(look, source="flow"), coded, twice) >= 0.9
+
+
+def test_looking_past_a_repeated_frame_costs_nothing_where_nothing_moves() -> None:
+    pictures = scene("static", FRAMES).frames
+    decoded = []
+    for frames in (pictures, np.repeat(pictures[:1], FRAMES, 0)):
+        with Video(encoded(frames, "x264-p1")) as video:
+            video.motion(np.arange(4, 60, 2) / 25, "flow")
+            decoded.append(video.meter.frames)
+    assert decoded[1] <= decoded[0]
 
 
 def test_a_cut_begins_a_new_track(filmed) -> None:
