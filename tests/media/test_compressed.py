@@ -245,6 +245,56 @@ def test_key_frames_are_those_of_a_whole_decode() -> None:
         assert np.array_equal(pixels, pictures[12 * number][1])
 
 
+@pytest.mark.parametrize(
+    ("codec", "bframes"),
+    [("libx264", 0), ("libx264", 2), ("mpeg4", 0), ("mpeg4", 2), ("mpeg2video", 2), ("flv", 0)],
+)
+def test_key_frames_come_with_the_vectors_in_one_pass(codec, bframes) -> None:
+    container = "flv" if codec == "flv" else "matroska"
+    data = encode(container, codec, 40, size=SIZE, gop=12, bframes=bframes, draw=squares)
+    video = CompressedVideo(data)
+    everything = {group.number: range(len(group)) for group in video.groups}
+    keys = dict(CompressedVideo(data).key_frames(list(everything)))
+    alone = list(video.vectors(everything))
+    packets = video.meter.packets
+    for read in (video.vectors, video.residuals):
+        found = list(read(everything, keys=True))
+        assert len(found) == len(alone) == 40
+        for picture in found:
+            assert np.array_equal(picture.key, keys[picture.group])
+    assert video.meter.packets == 3 * packets
+    for a, b in zip(alone, video.vectors(everything, keys=True, size=(84, 68)), strict=True):
+        assert a.key is None
+        assert np.array_equal(a.motion, b.motion)
+        assert b.key.shape == (68, 84, 3)
+
+
+def test_interlaced_key_frames_look_right_too() -> None:
+    data = encode(
+        "matroska", "mpeg2video", 30, size=SIZE, gop=12, draw=squares,
+        options={"flags": "+ilme+ildct"},
+    )  # fmt: skip
+    keys = dict(CompressedVideo(data).key_frames([0, 1]))
+    for picture in CompressedVideo(data).vectors({0: [3], 1: [11]}, keys=True):
+        assert np.array_equal(picture.key, keys[picture.group])
+
+
+@pytest.mark.parametrize("most", [0, 10**9])
+def test_packets_are_kept_for_the_first_pass_within_bounds(most, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("foveate.media.compressed.reader._KEPT_BYTES", most)
+    path = tmp_path / "clip.mkv"
+    path.write_bytes(clip())
+    video = CompressedVideo(path)
+    size = path.stat().st_size
+    assert video.meter.bytes >= size
+    first = list(video.vectors({0: [5], 2: [3]}))
+    assert (video.meter.bytes > 1.5 * size) == (not most)  # nothing is read again
+    again = list(video.vectors({0: [5], 2: [3]}))
+    for a, b in zip(first, again, strict=True):
+        assert (a.group, a.position, a.time) == (b.group, b.position, b.time)
+        assert np.array_equal(a.motion, b.motion)
+
+
 def test_vectors_without_pixels_are_the_same_ones() -> None:
     video = CompressedVideo(clip())
     fast = list(video.vectors({0: [2, 9]}, "pixels"))

@@ -154,6 +154,10 @@ def _print(found: Evaluation) -> None:
             f"{_shown(figure.name, figure.low)} to {_shown(figure.name, figure.high)} "
             f"({figure.units} {figure.unit}s)"
         )
+    if len(found.exits()) > 1:
+        total = sum(found.exits().values())
+        said = ", ".join(f"{name} {count / total:.1%}" for name, count in found.exits().items())
+        print(f"  decided at: {said}")
     print(f"  {found.protocol}")
     for prediction in found.predictions:
         if not prediction.ok:

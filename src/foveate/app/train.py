@@ -21,6 +21,7 @@ RECIPES = {
     "supervised": "SupervisedConfig",
     "distill": "DistillConfig",
     "contrastive": "ContrastiveConfig",
+    "compressed": "CompressedConfig",
 }
 
 
@@ -139,8 +140,13 @@ def _fit(
             tell_faults(error)
         raise
     if leads:
+        kind = (
+            "without labels"
+            if data.format == "unlabelled"
+            else f"of {len(dataset.classes)} classes"
+        )
         _say(", ".join(f"{len(dataset.subset(name))} {name}" for name in dataset.splits)
-             + f" clips of {len(dataset.classes)} classes")  # fmt: skip
+             + f" clips {kind}")  # fmt: skip
         if request.check and not resume:
             _check(dataset)
     torch.set_num_threads(request.threads)

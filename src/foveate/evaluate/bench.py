@@ -225,7 +225,12 @@ def _row(
         median_ms=1000 * statistics.median(video.seconds for video in videos),
         parts_ms={
             part: 1000 * statistics.fmean(
-                sum(video.stages.get(stage, 0.0) for stage in stages) for video in videos
+                sum(
+                    seconds
+                    for stage, seconds in video.stages.items()
+                    if stage.partition("-")[0] in stages  # `decode-mv` is decoding
+                )
+                for video in videos
             )
             for part, stages in _PARTS.items()
         },

@@ -14,6 +14,7 @@ from foveate.core import ConfigError, Sample, Selection
 from foveate.evaluate.truth import Labelled, columns_of, items_of
 from foveate.models.spec import InputSpec
 from foveate.pipeline import views
+from foveate.pipeline.cascade import CascadeNetwork
 from foveate.pipeline.network import Network
 from foveate.pipeline.recogniser import Recogniser
 from foveate.pipeline.session import Plan, Session
@@ -55,11 +56,16 @@ class OracleRecogniser(Recogniser):
         self._answers = {_key(item.source): column[item.labels[0]] for item in items}
         self._grid = OracleGrid(look.size, look.rate, look.frame, look.chunk, cells=cells)
 
-    def _opener(self, source: Any, fps: float | None, plan: Plan) -> Callable[[], Session]:
+    def opener(
+        self, source: Any, fps: float | None = None, plan: Plan | None = None
+    ) -> Callable[[], Session]:
+        """As a recogniser's, with a look that knows the answer for this source."""
+        plan = plan or self._plan
+        assert not isinstance(self._network, CascadeNetwork)  # it has no look that chooses windows
         tried = Tried(self._network, plan.spec, plan.device, self._answers[_key(source)],
                       self._grid.size, plan.output)  # fmt: skip
         look = replace(self._grid, score=tried)
-        return super()._opener(source, fps, replace(plan, look=look))
+        return super().opener(source, fps, replace(plan, look=look))
 
 
 class Tried:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -57,6 +58,7 @@ class Prediction(_Plain):
     frames: int = 0
     stages: dict[str, float] = Field(default_factory=dict, description="seconds by stage")
     fallback: float | None = Field(None, description="share of looks that fell back")
+    exits: dict[str, int] = Field(default_factory=dict, description="windows by deciding exit")
     warnings: list[str] = Field(default_factory=list)
 
 
@@ -120,6 +122,13 @@ class Evaluation(_Plain):
         raise ConfigError(
             f"no figure {metric!r}", f"known: {', '.join(f.name for f in self.figures)}"
         )
+
+    def exits(self) -> dict[str, int]:
+        """Windows decided at each exit, over all videos; the most frequent exit first."""
+        total: Counter[str] = Counter()
+        for prediction in self.answered():
+            total.update(prediction.exits)
+        return dict(total.most_common())
 
     def answered(self) -> list[Prediction]:
         """The videos that were answered for."""
@@ -276,6 +285,7 @@ def _prediction(item: Item, result: Result, names: dict[str, str]) -> Prediction
         seconds=result.cost.seconds,
         frames=result.cost.frames_decoded,
         stages={stage.name: stage.seconds for stage in result.cost.stages},
+        exits=result.exits,
         warnings=result.warnings,
     )
 

@@ -9,7 +9,14 @@ from foveate.core import ConfigError, Decide, Look
 from foveate.models.registry import ModelEntry
 from foveate.models.spec import InputSpec
 from foveate.pipeline.glance import Glance
-from foveate.pipeline.presets import ConfidentSpec, KeyframesFirstSpec, LookSpec, PatchSpec, Preset
+from foveate.pipeline.presets import (
+    ConfidentSpec,
+    GroupsSpec,
+    KeyframesFirstSpec,
+    LookSpec,
+    PatchSpec,
+    Preset,
+)
 from foveate.policy import (
     ActivationPatch,
     AtEnd,
@@ -76,6 +83,8 @@ def _refuse_uneven(look: Look, name: str) -> None:
 def make_look(look: Preset | LookSpec, model_rate: float, model_size: int = 224) -> Look:
     """The look that a preset, or its specification, stands for."""
     spec = look.look if isinstance(look, Preset) else look
+    if isinstance(spec, GroupsSpec):
+        raise ConfigError("groups are looked at by a cascade, not by a single network")
     rate = spec.rate or model_rate
     if isinstance(spec, PatchSpec):
         return make_patch(spec, rate, model_size)

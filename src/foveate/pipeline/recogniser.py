@@ -22,11 +22,12 @@ from foveate.models import load as load_weights
 from foveate.models.spec import InputSpec
 from foveate.models.weights.table import WeightEntry
 from foveate.pipeline import answer
+from foveate.pipeline.cascade import CascadeNetwork
 from foveate.pipeline.drive import drive, execute
 from foveate.pipeline.ledger import Ledger
 from foveate.pipeline.network import Network, network_for
 from foveate.pipeline.policies import Output, fit_look, make_decide, make_look
-from foveate.pipeline.presets import Preset, edit, resolve
+from foveate.pipeline.presets import CalibratedSpec, GroupsSpec, Preset, edit, resolve
 from foveate.pipeline.session import OnLook, Plan, Session, WindowScores
 from foveate.policy import MotionPatch, Uniform
 
@@ -42,7 +43,7 @@ class Recogniser:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | CascadeNetwork,
         plan: Plan,
         preset: Preset,
         labels: tuple[str, ...],
@@ -69,7 +70,7 @@ class Recogniser:
         Raises:
             MediaError: The source cannot be read.
         """
-        sessions = drive(self._network, iter([self._opener(source, fps, self._plan)]), batch=1)
+        sessions = drive(self._network, iter([self.opener(source, fps, self._plan)]), batch=1)
         session, error = next(sessions)
         if error is not None or session is None:
             raise error or ModelError("no session")
@@ -103,7 +104,7 @@ class Recogniser:
         def openers() -> Iterator[Callable[[], Session]]:
             for source in sources:
                 pending.append(_name(source))
-                yield self._opener(source, fps, plan)
+                yield self.opener(source, fps, plan)
 
         for position, (session, error) in enumerate(drive(self._network, openers(), batch)):
             if error is not None or session is None:
@@ -140,10 +141,13 @@ class Recogniser:
         finally:
             work.close()
 
-    # --- inside ---------------------------------------------------------------------------
+    def opener(
+        self, source: Any, fps: float | None = None, plan: Plan | None = None
+    ) -> Callable[[], Session]:
+        """Opens a source when it is called; what `drive` takes."""
+        return lambda: self._open(source, fps, plan or self._plan)
 
-    def _opener(self, source: Any, fps: float | None, plan: Plan) -> Callable[[], Session]:
-        return lambda: self._open(source, fps, plan)
+    # --- inside ---------------------------------------------------------------------------
 
     def _open(self, source: Any, fps: float | None, plan: Plan) -> Session:
         ledger = Ledger()
@@ -154,6 +158,7 @@ class Recogniser:
 
     def _stepwise(self) -> Plan:
         """The plan for streams: frame by frame, in order, an answer after each."""
+        assert not isinstance(self.preset.look, GroupsSpec)
         rate = self.preset.look.rate or self._plan.spec.frames_per_second
         if isinstance(self._plan.look, MotionPatch):
             if self._plan.look.sampling == "motion":
@@ -310,6 +315,16 @@ def assemble(
         limits: As for `load`.
         own: A user's module instead of weights.
     """
+    if isinstance(preset.look, GroupsSpec) or isinstance(preset.decide, CalibratedSpec):
+        from foveate.pipeline.cascade_run import assemble_cascade
+
+        if look is not None or decide is not None:
+            raise ConfigError("a cascade comes with its own look and decision")
+        return assemble_cascade(preset, named, device=device, limits=limits)
+    if preset.budget.macs_per_answer is not None or preset.budget.ms_per_answer is not None:
+        raise ConfigError(
+            f"{preset.model}: only a cascade has a budget per answer", "say 100MMAC/s or 2ms/frame"
+        )
     place = choose_device(device)
     entry: _Own | WeightEntry
     if own is not None:

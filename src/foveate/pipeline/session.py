@@ -44,11 +44,15 @@ OnLook = Callable[[str, float, float | None], None]
 
 @dataclass(frozen=True)
 class Ask:
-    """Network work that a session needs: look at `views` (if any), then answer (if `answer`)."""
+    """Network work that a session needs: look at `views` (if any), then answer (if `answer`).
+
+    `exit` is the number of the exit that looking is to reach, of networks that run exit by exit.
+    """
 
     views: Tensor | None
     state: State | None
     answer: bool
+    exit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,15 @@ Work = Generator[Ask | None, Reply, None]
 
 @dataclass(frozen=True)
 class WindowScores:
-    """What a window was decided to show: scores (classes,) in 0..1, between two times."""
+    """What a window was decided to show: scores (classes,) in 0..1, between two times.
+
+    `exit` is the name of the exit that decided.
+    """
 
     start: float
     end: float
     scores: np.ndarray[tuple[int], np.dtype[np.float32]]
+    exit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -242,7 +250,7 @@ class Session:
         if reply is None or reply.evidence is None:
             self._note((yield Ask(None, state, answer=True)))
         assert self.current is not None
-        self.windows.append(WindowScores(window.start, end, self.current))
+        self.windows.append(WindowScores(window.start, end, self.current, self.steps[-1].exit))
 
     # --- frames ---------------------------------------------------------------------------
 

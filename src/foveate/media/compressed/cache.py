@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from foveate.core import LimitError, MediaError
-from foveate.media.compressed.reader import CompressedVideo, Picture
+from foveate.media.compressed.reader import CompressedVideo
+from foveate.media.compressed.track import Picture
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.source import Source, display_name
 from foveate.media.vectors.grid import Floats, Mask

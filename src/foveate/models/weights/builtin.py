@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CARD = "run.json"
 WEIGHTS = "model.safetensors"
+CASCADE = "cascade.json"  # beside them where the run is several networks in a row
 FOLDER = Path(__file__).parent / "built_in"
 
 
