@@ -234,16 +234,47 @@ def test_a_tube_for_networks_that_mix_frames_and_a_track_for_those_that_do_not(t
         assert (len(set(boxes_of(given.predict(data)))) == 1) == tube
 
 
-def test_a_users_own_module_says_itself_whether_it_mixes_frames() -> None:
-    from foveate.pipeline.policies import fit_look
-    from foveate.policy import MotionPatch
+class Own(nn.Module):
+    """A user's network: no registry, no features, no classify."""
 
-    class Own(nn.Module):
-        pass
+    mixes_frames = False
 
-    assert fit_look(MotionPatch(), SPEC, Own()).aligned
-    Own.mixes_frames = False
-    assert not fit_look(MotionPatch(), SPEC, Own()).aligned
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv = nn.Conv2d(3, 4, 5, stride=4)
+        self.head = nn.Linear(4, 3)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not x.is_meta:
+            self.shapes.append(tuple(x.shape))
+        frames = self.conv(x.transpose(1, 2).flatten(0, 1)).mean((2, 3))
+        return self.head(frames.unflatten(0, (x.shape[0], -1)).mean(1))
+
+
+def test_a_users_own_module_takes_part_in_everything() -> None:
+    module = Own()
+    data = encode("matroska", "libx264", 50, size=(128, 96), draw=wanderer)
+    more = {"labels": ("a", "b", "c"), "input": SPEC, "cut_threshold": 1.0}
+    whole = foveate.load(module, **more).predict(data)
+    given = foveate.load(module, look={"name": "motion-patch", "size": 16}, **more)
+    patch = given.predict(data)
+    assert module.shapes == [(1, 3, 10, 32, 32), (1, 3, 10, 16, 16)]
+    assert {score.label for score in patch.labels} == {"a", "b", "c"}
+    assert 0 < patch.cost.stage("network").macs < 0.3 * whole.cost.stage("network").macs
+    assert len(set(boxes_of(patch))) > 1  # its frames do not meet: the window may move
+    assert [r.ok for r in given.predict_many([data, data], batch=2)] == [True, True]
+    glance = foveate.load(module, look={"name": "activation-patch", "size": 16}, **more)
+    assert glance.predict(data).cost.stage("policy").macs > 0
+    with pytest.raises(ConfigError, match="neither its labels nor"):
+        foveate.load(module)
+    Own.mixes_frames = True
+    try:
+        fixed = foveate.load(module, look={"name": "motion-patch", "size": 16}, **more)
+        assert len(set(boxes_of(fixed.predict(data)))) == 1
+    finally:
+        Own.mixes_frames = False
 
 
 def test_frames_and_windows_come_from_one_computation_of_the_maps(tmp_path, monkeypatch) -> None:

@@ -77,7 +77,12 @@ def patch_of(preset: Preset) -> tuple[Any, float]:
     from foveate.models.weights.builtin import declared
     from foveate.pipeline.policies import look_for
 
-    if not isinstance(preset.look, PatchSpec) or preset.look.name == "activation-patch":
+    if preset.look.name == "activation-patch":
+        raise ConfigError(
+            f"--look {preset.look.name}: asks the network, and explain runs none",
+            "foveate predict --video draws its windows",
+        )
+    if not isinstance(preset.look, PatchSpec):
         raise ConfigError(f"--look {preset.look.name}: chooses no windows", "try motion-patch")
     spec = _input_of(preset.model)
     look = look_for(preset.look, spec, declared(preset.model))

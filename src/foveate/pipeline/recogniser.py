@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -19,12 +19,14 @@ from foveate.core import (
 )
 from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
 from foveate.models import load as load_weights
+from foveate.models.spec import InputSpec
+from foveate.models.weights.table import WeightEntry
 from foveate.pipeline import answer
 from foveate.pipeline.cascade import CascadeNetwork
 from foveate.pipeline.drive import drive, execute
 from foveate.pipeline.ledger import Ledger
 from foveate.pipeline.network import Network, network_for
-from foveate.pipeline.policies import fit_look, make_decide, make_look
+from foveate.pipeline.policies import Output, fit_look, make_decide, make_look
 from foveate.pipeline.presets import CalibratedSpec, GroupsSpec, Preset, edit, resolve
 from foveate.pipeline.session import OnLook, Plan, Session, WindowScores
 from foveate.policy import MotionPatch, Uniform
@@ -200,8 +202,11 @@ class Recogniser:
 
 
 def load(
-    model: str = "movinet-a0-stream-lite.k600",
+    model: str | torch.nn.Module = "movinet-a0-stream-lite.k600",
     *,
+    labels: Sequence[str] | None = None,
+    input: InputSpec | None = None,
+    output: Output = "softmax",
     look: Look | str | Mapping[str, Any] | None = None,
     decide: Decide | str | Mapping[str, Any] | None = None,
     budget: Budget | None = None,
@@ -215,7 +220,12 @@ def load(
 
     Args:
         model: A run folder (`runs/1`), a preset (`keyframes-movinet-a0-stream-lite`), or a model
-            with its weights (`movinet-a0-stream-lite.k600`).
+            with its weights (`movinet-a0-stream-lite.k600`); or a module of your own, which takes
+            clips (B, 3, T, H, W) and gives logits (B, classes). If its frames meet each other
+            only in a mean, say so with an attribute `mixes_frames = False`.
+        labels: Names of the outputs of your own module.
+        input: What your own module expects (`foveate.models.InputSpec`).
+        output: Whether its classes exclude each other (`softmax`) or not (`sigmoid`).
         look: Chooses the frames: a policy, the name of one, or its settings with the name among
             them (`{"name": "motion-patch", "size": 128}`); the preset's if None.
         decide: Says when enough was seen, likewise.
@@ -231,7 +241,12 @@ def load(
         WeightsError: The weights are missing or damaged.
         ConfigError: A setting is unknown or out of range.
     """
-    named, preset = resolve(model)
+    own = None
+    if isinstance(model, str):
+        named, preset = resolve(model)
+    else:
+        own = _Own(model, labels, input, output)
+        named, preset = None, Preset(model=type(model).__name__)
     for key, policy in (("look", look), ("decide", decide)):
         if isinstance(policy, str):
             settings[key] = {"name": policy}
@@ -248,7 +263,31 @@ def load(
         offline=offline,
         progress=progress,
         limits=limits,
+        own=own,
     )
+
+
+class _Own:
+    """A user's module with what a weights table would say of it.
+
+    Raises:
+        ConfigError: It is not said what it expects, or what its outputs are.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        labels: Sequence[str] | None,
+        spec: InputSpec | None,
+        output: Output,
+    ) -> None:
+        if not labels or spec is None:
+            raise ConfigError(
+                "a module of your own says neither its labels nor what it expects",
+                "foveate.load(module, labels=[...], input=foveate.models.InputSpec(224, 5.0, 16))",
+            )
+        self.module = module.eval()
+        self.labels, self.input, self.output = tuple(labels), spec, output
 
 
 def assemble(
@@ -261,6 +300,7 @@ def assemble(
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    own: _Own | None = None,
 ) -> Recogniser:
     """Load the weights of a preset and join them with its policies; see `load`.
 
@@ -273,6 +313,7 @@ def assemble(
         offline: As for `load`.
         progress: As for `load`.
         limits: As for `load`.
+        own: A user's module instead of weights.
     """
     if isinstance(preset.look, GroupsSpec) or isinstance(preset.decide, CalibratedSpec):
         from foveate.pipeline.cascade_run import assemble_cascade
@@ -285,7 +326,11 @@ def assemble(
             f"{preset.model}: only a cascade has a budget per answer", "say 100MMAC/s or 2ms/frame"
         )
     place = choose_device(device)
-    module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
+    entry: _Own | WeightEntry
+    if own is not None:
+        module, entry, labels = own.module, own, own.labels
+    else:
+        module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
     spec = entry.input
     network = network_for(module, place, spec)
     look = look or make_look(preset, spec.frames_per_second, spec.size)
