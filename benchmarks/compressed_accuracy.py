@@ -16,6 +16,7 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from foveate.data.compressed import Reading
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.evaluate.metrics import mean
 from foveate.models.coviar import FUSION, CompressedNet, ExitNetwork, even_stages, normalise, square
+from foveate.models.weights.run import load_run, read_run
 from foveate.pipeline.cascade_run import load_cascade
 from foveate.pipeline.recogniser import load
 from foveate.policy.fuse import Wise
@@ -46,7 +48,7 @@ from foveate.train.compressed import (
     read_parts,
     trained_networks,
 )
-from foveate.train.compressed_clips import keep_all
+from foveate.train.compressed_clips import CompressedBatches, keep_all
 from foveate.train.pkd import exit_logits, recipe, train_heads
 from foveate.train.session import read_training
 
@@ -62,8 +64,11 @@ class Opened:
     folder: Path
     config: CompressedConfig
     parts: Parts
-    networks: dict[str, tuple[CompressedNet, Any, str]]
     groups: list[str]
+
+    @cached_property
+    def networks(self) -> dict[Any, tuple[CompressedNet, Any, str]]:
+        return trained_networks(self.folder)
 
     def stages(self) -> Stages:
         return Stages(
@@ -85,7 +90,7 @@ def opened(folder: Path, epochs: int | None) -> Opened:
     test = keep_all(dataset.subset("test"), cache, how)
     parts = Parts(parts.dataset, {**parts.kept, "test": test}, parts.clip_seconds)
     groups = [str(record.group or dataset.name(record)) for _, record in test.clips]
-    return Opened(folder, config, parts, trained_networks(folder), groups)
+    return Opened(folder, config, parts, groups)
 
 
 def fresh(run: Opened, seed: int) -> dict[str, ExitNetwork]:
@@ -239,6 +244,21 @@ def measure(
     }  # fmt: skip
 
 
+def by_itself(run: Opened, folder: Path) -> dict[str, Any]:
+    """A single network on the test clips of its run, of which the others may not be trained."""
+    network, entry, _ = load_run(folder)
+    card = read_run(folder)
+    assert isinstance(network, CompressedNet)
+    kept, classes = run.parts.kept["test"], run.parts.dataset.classes
+    clips = CompressedBatches(kept, network.modality, classes, entry.input, run.config.batch)
+    with torch.no_grad():
+        logits = torch.cat([network(batch["x"]) for batch in clips.batches(0)])
+    return {
+        "backbone": entry.arch, "modality": network.modality, "started_from": card.started_from,
+        "epochs": card.configuration["epochs"], **said(right(logits, kept.labels), run.groups),
+    }  # fmt: skip
+
+
 def full_decode(run: Opened, path: Path) -> int:
     """Class by the I-frame network on three frames of a file of which every one is decoded.
 
@@ -336,6 +356,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--head-epochs", type=int, help="instead of the runs' own number")
     parser.add_argument("--curve", action="store_true", help="run the first run's cascade on files")
+    parser.add_argument(
+        "--also",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="further runs, perhaps unfinished: each network by itself",
+    )
     parser.add_argument("--dry", action="store_true", help="write no result file")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -344,6 +371,13 @@ def main() -> None:
     figures = measure(runs, options.seeds)
     figures["cpu_seconds_of_heads"] = time.process_time() - began
     print(table(figures))
+    if options.also:
+        others = [(folder, opened(folder, None)) for folder in options.also]
+        figures["also"] = [
+            {"data": run.parts.dataset.root.name, **by_itself(run, path.parent)}
+            for folder, run in others for path in sorted(folder.glob("networks/*/run.json"))
+        ]  # fmt: skip
+        print(figures["also"])
     if options.curve:
         figures["curve"] = curve(runs[0])
     if not options.dry:

@@ -87,7 +87,7 @@ ENTRIES = (
     ),
 )  # fmt: skip
 # Pairs are twice as many clips; and what TSN says of them is known before it is trained.
-PAIR_EPOCHS = {"TSN, all layers": 1, "R(2+1)D of 10 layers, width 32": 6}
+PAIR_EPOCHS = {"TSN, all layers": 1, "TSM, all layers": 5, "R(2+1)D of 10 layers, width 32": 4}
 # Each against the second: what is to be told apart.
 AGAINST = (
     ("TSM, all layers", "TSN, all layers"),

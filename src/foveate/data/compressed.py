@@ -193,9 +193,11 @@ def _read(video: CompressedVideo, how: Reading) -> dict[str, npt.NDArray[Any]]:
     candidates = worth_reading(video.groups)
     chosen = [candidates[at] for at in spread(len(candidates), how.groups)]
     asked = {group.number: _places(len(group), how.places) for group in chosen}
-    keys = {number: _small(pixels, how.side) for number, pixels in video.key_frames(list(asked))}
+    keys: dict[int, Bytes] = {}
     residuals: dict[int, dict[int, Bytes]] = {}
-    for picture in video.residuals(asked):
+    for picture in video.residuals(asked, keys=True):
+        if picture.key is not None and picture.group not in keys:
+            keys[picture.group] = _small(picture.key, how.side)
         if picture.residual is not None:
             moved = _small(picture.residual, how.side, OFFSET)
             residuals.setdefault(picture.group, {})[picture.position] = moved

@@ -59,9 +59,10 @@ class OracleRecogniser(Recogniser):
     def opener(
         self, source: Any, fps: float | None = None, plan: Plan | None = None
     ) -> Callable[[], Session]:
-        """As a recogniser's, with a look that knows the answer for this source."""
+        """Opens a source with a look that knows its answer."""
         plan = plan or self._plan
-        assert not isinstance(self._network, CascadeNetwork)  # it has no look that chooses windows
+        if isinstance(self._network, CascadeNetwork):
+            raise ConfigError("the oracle chooses windows of frames, and a cascade sees none")
         tried = Tried(self._network, plan.spec, plan.device, self._answers[_key(source)],
                       self._grid.size, plan.output)  # fmt: skip
         look = replace(self._grid, score=tried)

@@ -57,8 +57,8 @@ class Prediction(_Plain):
     seconds: float = 0.0
     frames: int = 0
     stages: dict[str, float] = Field(default_factory=dict, description="seconds by stage")
-    fallback: float | None = Field(None, description="share of looks that fell back")
     exits: dict[str, int] = Field(default_factory=dict, description="windows by deciding exit")
+    fallback: float | None = Field(None, description="share of looks that fell back")
     warnings: list[str] = Field(default_factory=list)
 
 

@@ -85,6 +85,10 @@ class Decoder:
         self._codec.flush_buffers()
         return frames
 
+    def reset(self) -> None:
+        """Forget what is still inside; it can only start at a key frame then."""
+        self._codec.flush_buffers()
+
     def close(self) -> None:
         """Let go of the decoder: it keeps its pictures until nothing refers to it."""
         self._codec = None

@@ -106,6 +106,7 @@ class Session:
         windows: The scores of the windows that are over.
         steps: The trace.
         current: Scores (classes,) of the last answer.
+        exit: Name of the exit that gave it.
         end: Where the video was found to end, None if that was not seen.
         window_start: Where the window in work begins.
         looked: Frames that the network was shown.
@@ -117,6 +118,7 @@ class Session:
     windows: list[WindowScores] = field(default_factory=list)
     steps: list[TraceStep] = field(default_factory=list)
     current: np.ndarray[tuple[int], np.dtype[np.float32]] | None = None
+    exit: str | None = None
     end: float | None = None
     window_start: float = 0.0
     looked: int = 0
@@ -233,7 +235,7 @@ class Session:
         assert reply.evidence is not None
         logits = reply.evidence.logits[reply.evidence.exit][0].float()
         scores = logits.sigmoid() if self.plan.output == "sigmoid" else logits.softmax(-1)
-        self.current = scores.cpu().numpy()
+        self.current, self.exit = scores.cpu().numpy(), reply.evidence.exit
         self.steps[-1] = self.steps[-1].model_copy(update={"exit": reply.evidence.exit})
 
     def _stops(self, reply: Reply, budget: Budget) -> bool:
@@ -250,7 +252,7 @@ class Session:
         if reply is None or reply.evidence is None:
             self._note((yield Ask(None, state, answer=True)))
         assert self.current is not None
-        self.windows.append(WindowScores(window.start, end, self.current, self.steps[-1].exit))
+        self.windows.append(WindowScores(window.start, end, self.current, self.exit))
 
     # --- frames ---------------------------------------------------------------------------
 

@@ -49,15 +49,15 @@ class CellMotion:
     def __init__(self, width: int, height: int, compiled: Kernels | None = None) -> None:
         self._width, self._height, self._compiled = width, height, compiled
         down, across = grid_shape(width, height)
-        y, x = np.mgrid[:down, :across].astype(np.float32)
-        self._centre = np.stack([x, y], -1) * CELL + CELL / 2
+        y, x = np.mgrid[:down, :across].astype(np.float32) * CELL + CELL / 2
+        self._centre = _pairs(np.stack([x, y], -1))
         self._across = np.int32(across)
         self.reset()
 
     def reset(self) -> None:
         """An intra picture: everything starts from where it is."""
-        self.motion: Floats = np.zeros_like(self._centre)
-        self.valid: Mask = np.ones(self._centre.shape[:2], bool)
+        self.motion: Floats = np.zeros((*self._centre.shape, 2), np.float32)
+        self.valid: Mask = np.ones(self._centre.shape, bool)
 
     def add(self, field: VectorField) -> None:
         """The next P picture of the group."""
@@ -66,18 +66,25 @@ class CellMotion:
     def follow(self, step: Floats, valid: Mask) -> None:
         """The same from the vectors into the past, (Hc, Wc, 2), and where there are any."""
         before, self.valid = self.motion, valid
+        self.motion = np.empty_like(before)
         if self._compiled is not None:
-            self.motion = np.empty_like(before)
             self._compiled.cells(step, valid, before, self._width, self._height, self.motion)
             return
-        source = self._centre + step
-        x, y = source[..., 0], source[..., 1]
-        still = (x < 0) | (x >= self._width) | (y < 0) | (y >= self._height) | ~valid
-        step = np.where(still[..., None], np.float32(0), step)
-        np.copyto(source, self._centre, where=still[..., None])
-        cell = (source * np.float32(1 / CELL)).astype(np.int32)
-        at = cell[..., 1] * self._across + cell[..., 0]
-        self.motion = before.reshape(-1, 2)[at] - step
+        by = _pairs(step)
+        source = self._centre + by
+        x, y = source.real, source.imag
+        moves = (x >= 0) & (x < self._width) & (y >= 0) & (y < self._height) & valid
+        by = np.where(moves, by, np.complex64(0))
+        source = self._centre + by
+        eighth = np.float32(1 / CELL)
+        at = (source.imag * eighth).astype(np.int32) * self._across
+        at += (source.real * eighth).astype(np.int32)
+        np.subtract(_pairs(before).ravel()[at], by, out=_pairs(self.motion))
+
+
+def _pairs(of: Floats) -> npt.NDArray[np.complex64]:
+    """(Hc, Wc) x and y as one complex number, which NumPy handles faster than rows of two."""
+    return of.view(np.complex64)[..., 0]
 
 
 class PixelMotion:

@@ -77,7 +77,7 @@ def collect(source: Source, limits: Limits = DEFAULT_LIMITS) -> GridFile:
         MediaError: It gives no motion vectors.
         LimitError: The grids would exceed `limits.clip_bytes`.
     """
-    video = CompressedVideo(source, limits=limits)
+    video = CompressedVideo(source, limits=limits, fast=True)  # a whole set follows, mostly
     wanted = {g.number: range(1, len(g)) for g in video.groups if len(g) > 1}
     cells = -(-video.width // 8) * -(-video.height // 8)
     if sum(map(len, wanted.values())) * cells * 9 > limits.clip_bytes:

@@ -9,51 +9,24 @@ inverse transform; a pass for residuals needs both, and converts two pictures a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 from av.video.frame import PictureType
 
 from foveate.core import MediaError, Meter
 from foveate.media.compressed.track import Form, KeyFrames, Picture, Track
-from foveate.media.container import VECTOR_CODECS, Opened, geometry, open_video
-from foveate.media.decoder import Decoder
-from foveate.media.index import packets
+from foveate.media.compressed.walk import Group, GroupDecoder
+from foveate.media.container import VECTOR_CODECS
 from foveate.media.limits import DEFAULT_LIMITS, Limits
-from foveate.media.source import Source, name_of, opener
-from foveate.media.vectors.gops import PacketTable, read_table
+from foveate.media.source import Source, name_of
 from foveate.media.vectors.kernels import Kernels, kernels
 from foveate.media.vectors.reader import probe
 from foveate.media.vectors.rows import Quality
-from foveate.media.work import Work
 
 if TYPE_CHECKING:
     from foveate.core.loop import Pixels
 
 _SAME = 1e-6  # seconds
-LONGEST = 300  # pictures of a group that are read; longer groups count as if they ended there
-_KEPT_BYTES = 16_000_000  # of packets that were read to find the groups
-
-
-@dataclass(frozen=True)
-class Group:
-    """A group of pictures: a key picture and those up to the next one.
-
-    Attributes:
-        number: Its place in the stream.
-        start: Seconds of the key picture.
-        times: (N,) seconds of its pictures in the order of display, at most `LONGEST`.
-    """
-
-    number: int
-    start: float
-    times: npt.NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.times)
 
 
 class CompressedVideo:
@@ -87,42 +60,24 @@ class CompressedVideo:
         warn: Callable[[str], None] | None = None,
         fast: bool | None = None,
     ) -> None:
-        self._source, self._limits, self._fast = source, limits, fast
+        self._fast = fast
         self.meter = meter or Meter()
         self._warn = warn or (lambda line: None)
         self.name = name_of(source)
-        opened = self._open()
-        codec = opened.stream.codec_context
-        self.codec = str(codec.codec.canonical_name)  # `av1`, whichever decoder is built in
-        self.width, self.height = int(codec.width), int(codec.height)
-        self._geometry = geometry(opened.stream, 0)
-        self._kept: _Kept | None = _Kept(opened)
-        try:
-            self._table: PacketTable = read_table(opened, limits, self.name, self._keep)
-        except BaseException:
-            opened.close()
-            raise
-        finally:
-            self.meter.bytes += opened.reader.bytes
-        opened.reader.close()  # what is kept needs no file any more
-        if self._kept is None:
-            opened.close()
+        self._decoder = GroupDecoder(source, limits, self.meter, self._warn)
+        self.codec = self._decoder.codec
+        self.width, self.height = self._decoder.width, self._decoder.height
+        self._geometry = self._decoder.geometry
 
-    @cached_property
+    @property
     def groups(self) -> tuple[Group, ...]:
         """All groups, in the order of display; found without decoding."""
-        table = self._table
-        return tuple(
-            Group(number, float(table.times[first]), table.times[first : first + min(n, LONGEST)])
-            for number, (first, n) in enumerate(
-                zip(table.starts.tolist(), table.lengths.tolist(), strict=True)
-            )
-        )
+        return self._decoder.groups
 
-    @cached_property
+    @property
     def reordered(self) -> bool:
         """Whether pictures are decoded in another order than shown, that is, has B pictures."""
-        return bool((np.diff(self._table.decode_order) < 0).any())
+        return self._decoder.reordered
 
     def key_frames(
         self, groups: Sequence[int], size: tuple[int, int] | None = None
@@ -138,7 +93,9 @@ class CompressedVideo:
         """
         convert = KeyFrames(self._geometry, size)
         wanted = {number: self._places(number, [0])[0] for number in groups}
-        for number, _, frame in self._walk(wanted, vectors=False):
+        # The decoder may serve residuals as well: no intra picture has vectors.
+        exports = self.codec in VECTOR_CODECS
+        for number, _, frame in self._decoder.walk(wanted, vectors=exports):
             yield number, convert(frame)
 
     def vectors(
@@ -188,14 +145,6 @@ class CompressedVideo:
 
     # --- inside ---------------------------------------------------------------------------
 
-    def _open(self) -> Opened:
-        return open_video(opener(self._source, self._limits), self._limits)
-
-    def _keep(self, packet: Any) -> None:
-        """A packet that was read while the groups were looked for; too many are let go."""
-        if self._kept is not None and not self._kept.add(packet):
-            self._kept = None
-
     def _loops(self, positions: Mapping[int, Sequence[int]]) -> Kernels | None:
         return kernels(self._fast, sum(max(places, default=0) for places in positions.values()))
 
@@ -208,7 +157,7 @@ class CompressedVideo:
         quality: Quality = "none" if convert is None else "intra"
         waiting: list[int] = []
         number = -1
-        for at, time, frame in self._walk(
+        for at, time, frame in self._decoder.walk(
             {n: places[-1] for n, places in asked.items()},
             vectors=True,
             quality="full" if track.residuals else quality,
@@ -243,89 +192,6 @@ class CompressedVideo:
         if min(places) < 0:
             raise ValueError("positions in a group cannot be negative")
         return sorted({min(place, len(self.groups[number]) - 1) for place in places})
-
-    def _walk(
-        self, furthest: Mapping[int, int], *, vectors: bool, quality: Quality = "full"
-    ) -> Iterator[tuple[int, float, Any]]:
-        """Decode each asked group up to its furthest position.
-
-        Yields:
-            Number of the group, seconds and the `av.VideoFrame`, in the order of display.
-        """
-        if not furthest:
-            return
-        last, groups = max(furthest), self.groups
-        kept, self._kept = self._kept, None
-        opened = self._open() if kept is None else kept.opened
-        work = Work(self._limits, self.meter)
-        work.name = self.name
-        try:
-            decoder = Decoder(
-                opened, self._limits, 1, self.meter, work, self._warn,
-                vectors=vectors, quality=quality,
-            )  # fmt: skip
-            base = float(opened.stream.time_base)
-            number, origin, end, key, seen = -1, 0, 0, None, opened.reader.bytes if kept else 0
-            for packet in packets(opened) if kept is None else kept.packets:
-                self.meter.bytes += opened.reader.bytes - seen
-                seen = opened.reader.bytes
-                if packet.pts is None or packet.is_discard:
-                    continue
-                ended = packet.is_keyframe
-                if ended and key is not None:
-                    yield from _shown(decoder.drain(), number, origin, base)
-                    key = None
-                if ended and number == last:
-                    return
-                if ended:
-                    number += 1
-                    if number in furthest:
-                        key = packet.pts
-                        origin = key - round(groups[number].start / base)
-                        end = origin + round(groups[number].times[furthest[number]] / base)
-                if key is None or packet.pts < key:
-                    continue  # nobody asked, or it leans on the group before
-                work.begin()
-                # Of streams with B pictures those that nothing refers to are never wanted.
-                wanted = packet.is_keyframe or not self.reordered
-                yield from _shown(decoder.feed(packet, wanted), number, origin, base)
-                work.check()
-                if packet.pts >= end:
-                    yield from _shown(decoder.drain(), number, origin, base)
-                    key = None
-                    if number == last:
-                        return
-            if key is not None:
-                yield from _shown(decoder.drain(), number, origin, base)
-        finally:
-            opened.close()
-
-
-class _Kept:
-    """A container that was read to its end, and its packets: the first pass needs no other.
-
-    Args:
-        opened: The container.
-    """
-
-    def __init__(self, opened: Opened) -> None:
-        self.opened = opened
-        self.packets: list[Any] = []
-        self._bytes = 0
-
-    def add(self, packet: Any) -> bool:
-        """Keep one packet more; False if they become too much to keep."""
-        self.packets.append(packet)
-        self._bytes += packet.size
-        return self._bytes <= _KEPT_BYTES
-
-
-def _shown(
-    frames: list[Any], number: int, origin: int, base: float
-) -> Iterator[tuple[int, float, Any]]:
-    for frame in frames:
-        if frame.pts is not None:
-            yield number, (frame.pts - origin) * base, frame
 
 
 def no_vectors(name: str, codec: str) -> MediaError:

@@ -17,7 +17,7 @@ Mask = npt.NDArray[np.bool_]
 
 CELL = 8  # pixels; blocks are 8 or 16 wide and high
 PAST, FUTURE = 0, 1
-_RIGHT, _BELOW = np.array([0, 1, 0, 1], np.int32), np.array([0, 0, 1, 1], np.int32)
+_RIGHT, _BELOW = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])  # the cells of a block
 
 
 @dataclass(frozen=True)
@@ -99,23 +99,30 @@ def paint(
     if compiled is not None:
         compiled.paint(words, halves, motion, valid)
         return motion, valid
-    size = rows.view(np.uint8).reshape(-1, 40)[:, 4:6].astype(np.int32)
-    first = (halves[:, 5:7] - (size >> 1)) >> 3  # x, y of the cell at the upper left
-    more = size > CELL
-    covers = np.empty((len(rows), 4), bool)
-    covers[:, 0] = True
-    covers[:, 1], covers[:, 2] = more[:, 0], more[:, 1]
-    np.logical_and(more[:, 0], more[:, 1], out=covers[:, 3])
-    ends = (first + more).max(0)
-    if first.min() < 0 or ends[0] >= across or ends[1] >= down:
-        x, y = first[:, :1] + _RIGHT, first[:, 1:] + _BELOW
-        covers &= (x >= 0) & (x < across) & (y >= 0) & (y < down)
-    at = first[:, 1] * across + first[:, 0] + (words[:, 0] > 0) * np.int32(down * across)
+    # Columns one by one: NumPy is slow over rows of two.
+    sizes = rows.view(np.uint8).reshape(-1, 40)
+    wide, high = sizes[:, 4].astype(np.int32), sizes[:, 5].astype(np.int32)
+    left, top = (halves[:, 5] - (wide >> 1)) >> 3, (halves[:, 6] - (high >> 1)) >> 3
+    covers = np.ones((len(rows), 4), bool)
+    covers[:, 1], covers[:, 2] = wide > CELL, high > CELL
+    np.logical_and(covers[:, 1], covers[:, 2], out=covers[:, 3])
     chosen = np.flatnonzero(covers)  # row by row, so that the later row stays
-    cells = (at[:, None] + (_BELOW * across + _RIGHT)).ravel()[chosen]
-    pel = words[:, 6:8].astype(np.float32)
-    pel /= np.maximum(halves[:, 16:17].view(np.uint16), 1)
+    row, which = chosen >> 2, chosen & 3
+    right, bottom = (left + covers[:, 1]).max(), (top + covers[:, 2]).max()
+    if min(left.min(), top.min()) < 0 or right >= across or bottom >= down:
+        x, y = left[row] + _RIGHT[which], top[row] + _BELOW[which]
+        inside = (x >= 0) & (x < across) & (y >= 0) & (y < down)
+        row, which = row[inside], which[inside]
+    at = np.multiply(top, across, dtype=np.intp) + left
+    future = words[:, 0] > 0
+    if future.any():
+        at += future * (down * across)
+    cells = at[row] + (_BELOW * across + _RIGHT)[which]
     # A pair of floats is moved as one complex number.
-    motion.view(np.complex64).ravel()[cells] = pel.view(np.complex64).ravel()[chosen >> 2]
+    pel = np.empty(len(rows), np.complex64)
+    scale = np.maximum(halves[:, 16].view(np.uint16), 1).astype(np.float32)
+    pel.real = words[:, 6].astype(np.float32) / scale
+    pel.imag = words[:, 7].astype(np.float32) / scale
+    motion.view(np.complex64).ravel()[cells] = pel[row]
     valid.reshape(-1)[cells] = True
     return motion, valid
