@@ -45,7 +45,7 @@ from scenes import write_scene
 
 SMALL, LARGE = (340, 256), (1280, 720)
 CODECS = ("h264", "mpeg4")
-GOP, POSITION, ROUNDS, CLIPS = 12, 6, 5, 6
+GOP, POSITION, ROUNDS, CLIPS = 12, 6, 3, 3
 GOALS = {"key frames": 0.18, "vectors": 0.6, "I + cells": 0.65, "one residual a group": 1.0}
 FULL, LEAN = "full decode to RGB", "full decode to RGB, one thread"
 EXTRACTOR = """
@@ -338,10 +338,10 @@ def main() -> int:
     print(table(figures))
     print(table(figures, "ratio_to_one_thread"))
     protocol = (
-        "street.mp4 (a street seen from a moving camera), six clips of fights in CCTV, six "
+        "street.mp4 (a street seen from a moving camera), three clips of fights in CCTV, three "
         "rendered test clips of mocap15, transcoded by media.transcode with one reference and no "
         "B-frames (x264 as it comes: three references, three B-frames); process CPU time of one "
-        "thread over all clips of a set, in turns, one round to warm up, medians of five rounds, "
+        "thread over all clips of a set, in turns, one round to warm up, medians of three rounds, "
         "ratios within a round; compiled loops loaded before"
     )
     path = record.write("compressed", protocol, ROUNDS, figures, seeds=())
