@@ -11,7 +11,7 @@ which makes a scaler with as many threads as there are cores for every frame; th
 one thread. The goals were set against the usual one.
 
 Run: `OMP_NUM_THREADS=1 FOVEATE_SHARED=... python benchmarks/compressed.py --rendered MOCAP15
-[--extractor PYTHON]`, or `--quick`. Times are process CPU time; the ratios are what holds on
+[--extractor PYTHON]`; `--street` takes a minute, `--quick` seconds. Times are process CPU time; the ratios are what holds on
 another machine.
 """
 
@@ -311,6 +311,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one rendered clip, one round")
     parser.add_argument("--rendered", type=Path, help="the folder of mocap15")
     parser.add_argument("--extractor", help="a Python that has motion-vector-extractor")
+    parser.add_argument("--street", action="store_true", help="street.mp4 at 340x256 alone")
     parser.add_argument("--json", type=Path, help="with --quick: write the figures there")
     options = parser.parse_args()
     cv2.setNumThreads(1)
@@ -324,23 +325,25 @@ def main() -> int:
             if options.json:
                 options.json.write_text(json.dumps(figures), "utf-8")
             return 0
-        if not shared or not options.rendered:
+        if not shared or not (options.rendered or options.street):
             parser.exit(1, "the clips are not on this machine: set FOVEATE_SHARED, --rendered\n")
         data = Path(shared) / "data"
         fights = sorted((data / "fight-surv" / "fight").glob("*"))
-        rendered = sorted(options.rendered.glob("test/*/*.mp4"))
-        sets = {
-            "street": [data / "motion-vectors" / "h264" / "street.mp4"],
-            "fights": fights[:: len(fights) // CLIPS][:CLIPS],
-            "mocap15": rendered[:: len(rendered) // CLIPS][:CLIPS],
-        }
-        figures = run(sets, folder, ROUNDS, 1000, options.extractor, False)
+        sets = {"street": [data / "motion-vectors" / "h264" / "street.mp4"]}
+        if not options.street:
+            rendered = sorted(options.rendered.glob("test/*/*.mp4"))
+            sets["fights"] = fights[:: len(fights) // CLIPS][:CLIPS]
+            sets["mocap15"] = rendered[:: len(rendered) // CLIPS][:CLIPS]
+        figures = run(sets, folder, ROUNDS, 1000, options.extractor, options.street)
     print(table(figures))
     print(table(figures, "ratio_to_one_thread"))
+    others = (
+        ", three clips of fights in CCTV, three rendered test clips of mocap15 (x264 as it comes: "
+        "three references, three B-frames)"
+    )
     protocol = (
-        "street.mp4 (a street seen from a moving camera), three clips of fights in CCTV, three "
-        "rendered test clips of mocap15, transcoded by media.transcode with one reference and no "
-        "B-frames (x264 as it comes: three references, three B-frames); process CPU time of one "
+        f"street.mp4 (a street seen from a moving camera){'' if options.street else others}, "
+        "transcoded by media.transcode with one reference and no B-frames; process CPU time of one "
         "thread over all clips of a set, in turns, one round to warm up, medians of three rounds, "
         "ratios within a round; compiled loops loaded before"
     )
