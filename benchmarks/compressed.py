@@ -11,7 +11,7 @@ which makes a scaler with as many threads as there are cores for every frame; th
 one thread. The goals were set against the usual one.
 
 Run: `OMP_NUM_THREADS=1 FOVEATE_SHARED=... python benchmarks/compressed.py --rendered MOCAP15
-[--extractor PYTHON]`; `--only small` and `--only large` take a minute each and one real clip,
+[--extractor PYTHON]`; each part of it (`--only small`, `large`, `others`) takes a minute,
 `--quick` seconds. Times are process CPU time; the ratios are what holds on another machine.
 """
 
@@ -267,16 +267,16 @@ def run(
         rounds: How often each way is timed.
         wanted: P pictures on which accumulation is compared with the written rule.
         extractor: A Python that has motion-vector-extractor, if any.
-        only: `small` or `large`: the first set in that size and nothing else.
+        only: `small` or `large`: the first set in that size; `others`: all but these two.
     """
     first, *others = sets
     plan = [
         (f"{name}, {codec}, key every {gop}", name, with_vectors(codec, gop), size)
         for name, gop, size in [
-            *([(first, GOP, SMALL)] if only != "large" else []),
+            *([(first, GOP, SMALL)] if only in (None, "small") else []),
             *((name, GOP, SMALL) for name in others),
-            *([(first, 250, SMALL)] if only is None else []),
-            *([(first, GOP, LARGE)] if only != "small" else []),
+            *([(first, 250, SMALL)] if only in (None, "others") else []),
+            *([(first, GOP, LARGE)] if only in (None, "large") else []),
         ]
         for codec in CODECS
     ]  # fmt: skip
@@ -293,7 +293,8 @@ def run(
                 for key, value in equal_pictures(path, left).items():
                     counts[key] = counts.get(key, 0) + value
                 left = wanted - counts["p_pictures_compared"]
-    return {**figures, "accumulation": counts, "loading_compiled_loops": loading(1 if rounds == 1 else 3)}
+    figures["loading_compiled_loops"] = loading(1 if rounds == 1 else 3)
+    return {**figures, "accumulation": counts}
 
 
 def table(figures: dict[str, Any], ratio: str = "ratio") -> str:
@@ -313,11 +314,12 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one rendered clip, one round")
     parser.add_argument("--rendered", type=Path, help="the folder of mocap15")
     parser.add_argument("--extractor", help="a Python that has motion-vector-extractor")
-    parser.add_argument("--only", choices=("small", "large"), help="street.mp4 in that size")
+    parser.add_argument("--only", choices=("small", "large", "others"), help="a part of it")
     parser.add_argument("--json", type=Path, help="with --quick: write the figures there")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    rounds = 1 if options.only == "large" else ROUNDS  # one means two, the first counted
+    # One means two, without one to warm up.
+    rounds = 1 if options.only in ("large", "others") else ROUNDS
     shared = os.environ.get("FOVEATE_SHARED")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -328,12 +330,12 @@ def main() -> int:
             if options.json:
                 options.json.write_text(json.dumps(figures), "utf-8")
             return 0
-        if not shared or not (options.rendered or options.only):
+        if not shared or not (options.rendered or options.only in ("small", "large")):
             parser.exit(1, "the clips are not on this machine: set FOVEATE_SHARED, --rendered\n")
         data = Path(shared) / "data"
         fights = sorted((data / "fight-surv" / "fight").glob("*"))
         sets = {"street": [data / "motion-vectors" / "h264" / "street.mp4"]}
-        if options.only is None:
+        if options.only in (None, "others"):
             rendered = sorted(options.rendered.glob("test/*/*.mp4"))
             sets["fights"] = fights[:: len(fights) // CLIPS][:CLIPS]
             sets["mocap15"] = rendered[:: len(rendered) // CLIPS][:CLIPS]
@@ -345,12 +347,12 @@ def main() -> int:
         "three references, three B-frames)"
     )
     protocol = (
-        f"street.mp4 (a street seen from a moving camera){'' if options.only else others}, "
+        f"street.mp4 (a street seen from a moving camera){'' if options.only in ('small', 'large') else others}, "
         "transcoded by media.transcode with one reference and no B-frames; process CPU time of one "
         f"thread over all clips of a set, in turns, medians of {max(rounds, 2)} rounds, "
         "ratios within a round; compiled loops loaded before"
     )
-    name = "compressed_large" if options.only == "large" else "compressed"
+    name = "compressed" if rounds > 1 else f"compressed_{options.only}"
     path = record.write(name, protocol, max(rounds, 2), figures, seeds=())
     print(f"written: {path.name}")
     return 0
