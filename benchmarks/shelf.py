@@ -229,7 +229,8 @@ def train_and_test(
     return {
         "model": entry.model, "start": entry.start, "freeze": entry.freeze, "top1": within.value,
         "low": within.low, "high": within.high, "n": len(right), "groups": within.units,
-        "epochs": config.epochs, "lr": config.lr, "backbone_lr": config.backbone_lr, "macs": int(macs), "ms": ms, "ratio": ratio,
+        "epochs": config.epochs, "lr": config.lr, "backbone_lr": config.backbone_lr,
+        "macs": int(macs), "ms": ms, "ratio": ratio,
         "training_cpu_seconds": trained, "right": [int(one) for one in right],
     }  # fmt: skip
 
