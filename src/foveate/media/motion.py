@@ -184,15 +184,17 @@ def _folded(
     field: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], fold: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Blocks of `fold` x `fold` cells as one: their mean motion where any is known."""
-    rows, columns = (-(-n // fold) * fold for n in valid.shape[2:])
-    pad = [(0, 0), (0, 0), (0, rows - valid.shape[2]), (0, columns - valid.shape[3])]
-    known = np.pad(valid, pad)
-    moved = np.pad(np.where(valid[..., None], field, 0), [*pad, (0, 0)])
-    shape = *valid.shape[:2], rows // fold, fold, columns // fold, fold
-    count = known.reshape(shape).sum((3, 5))
-    total = moved.reshape(*shape, 2).sum((3, 5))
-    mean = total / np.maximum(count, 1)[..., None]
-    return mean.astype(np.float32), count > 0
+    rows, columns = (-(-n // fold) for n in valid.shape[2:])
+    total = np.zeros((*valid.shape[:2], rows, columns, 2), np.float32)
+    count = np.zeros(total.shape[:-1], np.float32)
+    # Cell by cell of a block: whole planes are added, and no array is padded or copied first.
+    for y, x in np.ndindex(fold, fold):
+        known = valid[:, :, y::fold, x::fold]
+        here = np.s_[:, :, : known.shape[2], : known.shape[3]]
+        count[here] += known
+        total[here] += np.where(known[..., None], field[:, :, y::fold, x::fold], 0)
+    total /= np.maximum(count, 1)[..., None]
+    return total, count > 0
 
 
 def luma(frame: Any) -> Grey:
