@@ -61,7 +61,8 @@ PROTOCOL = (
     f"{SPEC.frames_per_second:g}/s from the middle, one view. Bars: generated, eight frames of 24 "
     "pixels, 100 clips each to train on and to test, and their reverses. Best epoch by the "
     "validation split; one training seed; 95 % percentile bootstrap over groups (body and "
-    "background); CPU time of one thread, the least of five rounds in turns with r3d-18 on the same clip"
+    "background); CPU time of one thread, the least of five rounds in turns with r3d-18 on "
+    "the same clip"
 )
 
 
