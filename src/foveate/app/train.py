@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.app.labelled import DataRequest, open_labelled, tell_faults
+from foveate.app.options import LOOKS_OF_TRAINING, look_named
 from foveate.app.progress import bar
 from foveate.core import ConfigError
 from foveate.core.config import apply_sets, build, nearest, read_yaml, to_yaml
@@ -20,6 +21,7 @@ RECIPES = {
     "supervised": "SupervisedConfig",
     "distill": "DistillConfig",
     "contrastive": "ContrastiveConfig",
+    "compressed": "CompressedConfig",
 }
 
 
@@ -29,6 +31,7 @@ class Request:
 
     data: DataRequest | None
     model: str | None = None
+    look: str | None = None
     out: Path | None = None
     resume: Path | None = None
     recipe: str = "supervised"
@@ -52,7 +55,14 @@ def run(request: Request) -> int:
     values: dict[str, Any] = read_yaml(_config_file(request.config)) if request.config else {}
     if request.model is not None:
         values["model"] = request.model
+    if request.look is not None:
+        values["look"] = {"name": look_named(request.look, LOOKS_OF_TRAINING)}
     recipe = _recipe(request.recipe)
+    if request.look is not None and "look" not in _settings_class(recipe).model_fields:
+        raise ConfigError(
+            f"--look {request.look}: the recipe {request.recipe} sees whole clips",
+            "train with --recipe supervised or distill",
+        )
     settings = _settings(recipe, apply_sets(values, request.sets))
     if request.print_config:
         print(to_yaml(settings), end="")
@@ -100,8 +110,11 @@ def _recipe(name: str) -> Any:
 
 
 def _settings(recipe: Any, values: dict[str, Any]) -> Any:
-    name = recipe.__name__.rpartition(".")[2]
-    return build(getattr(recipe, RECIPES[name]), values, "settings")
+    return build(_settings_class(recipe), values, "settings")
+
+
+def _settings_class(recipe: Any) -> Any:
+    return getattr(recipe, RECIPES[recipe.__name__.rpartition(".")[2]])
 
 
 def _fit(

@@ -8,11 +8,16 @@ Plain paths: nothing heavy is imported, so the command can list and check names 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foveate.models.weights.resolve import cache_folder
 
+if TYPE_CHECKING:
+    from foveate.models.registry import ModelEntry
+
 CARD = "run.json"
 WEIGHTS = "model.safetensors"
+CASCADE = "cascade.json"  # beside them where the run is several networks in a row
 FOLDER = Path(__file__).parent / "built_in"
 
 
@@ -47,3 +52,24 @@ def run_folder(model: str) -> Path | None:
     if is_run(model):
         return Path(model)
     return None if Path(model).exists() else built_in().get(model) or imported().get(model)
+
+
+def declared(model: str) -> ModelEntry | None:
+    """What the registry says of a model's architecture, without loading the model.
+
+    Args:
+        model: A run folder, weights, or an architecture.
+
+    Returns:
+        None where it is none of these.
+    """
+    from foveate.core.errors import ModelError
+    from foveate.models.registry import entry, split_name
+    from foveate.models.weights.run import read_run
+
+    folder = run_folder(model)
+    arch = split_name(model)[0] if folder is None else read_run(folder).arch
+    try:
+        return entry(arch)
+    except ModelError:
+        return None
