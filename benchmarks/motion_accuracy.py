@@ -1,4 +1,4 @@
-"""Accuracy against multiply-adds of every look, zero-shot: a trained network, only its input changes.
+"""Accuracy against multiply-adds of every look, zero-shot: trained on whole frames, shown patches.
 
 All looks see the same clips, clip by clip in turn, through the whole pipeline; differences are
 paired, with a 95 % bootstrap interval over groups (body and background on mocap15, the source on
@@ -6,8 +6,8 @@ FS-4). Settings are chosen on the validation split of mocap15 (`--variants`) and
 
 Run::
 
-    python benchmarks/motion_accuracy.py MOCAP15 RUN --size 104 [--split val --variants]
-    python benchmarks/motion_accuracy.py FIGHT_SURV FOLDS --size 104
+    python -m benchmarks.motion_accuracy MOCAP15 RUN --size 104 [--split val --variants]
+    python -m benchmarks.motion_accuracy FIGHT_SURV FOLDS --size 104
 
 where RUN is a run folder of `foveate train`, or a built-in model, and FOLDS the folder that
 `motion_folds.py` has filled.
@@ -26,10 +26,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks import record
+from benchmarks.fights import mean_over_folds
+from benchmarks.motion_looks import Entry, Setting, entries, scores_of
 
 import foveate
-import record
-from fights import mean_over_folds
 from foveate.core import Budget, Window
 from foveate.core.config import apply_sets
 from foveate.data import Dataset, Record, folds, read
@@ -37,7 +38,6 @@ from foveate.evaluate import metrics
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.policy.motion import Seen
 from foveate.policy.motion.fields import camera_speed
-from motion_looks import Entry, Setting, entries, scores_of
 
 LOOKS = (
     "full", "resize", "centre", "random", "rwf-crop", "mocrop", "activation", "mv-patch",
@@ -172,7 +172,9 @@ def clips_of(data: Path, run: str, split: str, most: int | None) -> Clips:
     if split in dataset.splits:
         records, runs, turns = list(dataset.subset(split).records), None, None
     else:
-        pairs = [(r, i) for i, f in enumerate(folds(dataset)) for r in f.dataset.subset("test").records]
+        pairs = [
+            (r, i) for i, f in enumerate(folds(dataset)) for r in f.dataset.subset("test").records
+        ]
         names = [fold.name for fold in folds(dataset)]
         records, turns = [r for r, _ in pairs], [i for _, i in pairs]
         runs = [str(Path(run) / names[i]) for i in turns]
@@ -231,7 +233,7 @@ def figures_of(found: Mapping[str, Answers], clips: Clips, hero: str) -> dict[st
             "decode_ms": round(1e3 * float(np.mean(a.decoding)), 2),
             "selector_ms": round(1e3 * float(np.mean(a.choosing)), 2),
             "fallback": round(float(np.mean(a.fallback)), 3),
-            "by_camera": {s: round(float(np.mean(np.array(a.right)[m])), 3) for s, m in strata.items()},
+            "by_camera": {s: _share(np.array(a.right)[m]) for s, m in strata.items()},
             "motion_from": {s: a.sources.count(s) for s in sorted(set(a.sources))},
         }  # fmt: skip
         if full == full:
@@ -250,12 +252,16 @@ def figures_of(found: Mapping[str, Answers], clips: Clips, hero: str) -> dict[st
     return {"looks": table, "clips by camera": {s: int(m.sum()) for s, m in strata.items()}}
 
 
+def _share(values: Any) -> float:
+    return round(float(np.mean(values)), 3)
+
+
 def printed(figures: Mapping[str, Any], hero: str) -> None:
     """The table for people."""
     for name, row in figures["looks"].items():
         less = row.get(f"{hero} less this")
         versus = "" if less is None else (
-            f"  {hero} less this {less['difference']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"
+            f"  less {less['difference']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"
         )  # fmt: skip
         print(
             f"{name:20} {row['top1']:.3f} [{row['low']:.3f}, {row['high']:.3f}] "

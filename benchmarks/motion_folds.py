@@ -4,7 +4,7 @@ The built-in `fights` weights have seen every clip, so no look may be judged by 
 has a network of its own (a linear probe on frozen Kinetics-600 features, or all layers), whose
 held-out clips are the other sources.
 
-Run: ``python benchmarks/motion_folds.py FIGHT_SURV OUT [--model NAME] [--seed 0]``.
+Run: ``python -m benchmarks.motion_folds FIGHT_SURV OUT [--model NAME] [--seed 0]``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.fights import PROBE, config_of
 
-from fights import PROBE, config_of
 from foveate.data import Dataset, folds, read
 from foveate.models.weights.builtin import run_folder
 from foveate.train.memory import keep_freed_memory
