@@ -124,7 +124,8 @@ def test_features_of_a_look_are_those_of_the_pipeline(folder) -> None:
         assert macs == pytest.approx(result.cost.macs, rel=0.01)
     head = motion_trained.Head(extractor.network.module)
     result = foveate.load(str(folder / "run")).predict(encode(frames=50, size=(96, 64), first=42))
-    scores = head(windows[0]["full"][0][0][None]).softmax(-1)[0]
+    with torch.no_grad():
+        scores = head(windows[0]["full"][0][0][None]).softmax(-1)[0]
     by_name = {s.label: s.score for s in result.labels}
     assert float(scores[0]) == pytest.approx(by_name["walk"], abs=1e-3)
 
@@ -133,7 +134,7 @@ def test_a_head_learns_what_its_features_tell(folder) -> None:
     torch.manual_seed(1)
     width = registry.create(NET, num_classes=2).classifier.in_features
     y = torch.arange(40) % 2
-    x = torch.randn(40, width) * 0.1 + y[:, None]
+    x = torch.randn(40, width) * 0.1 + 2 * y[:, None] - 1
     head = motion_trained.trained_head(str(folder / "run"), LABELS, x, y, 0)
     windows = torch.arange(40) // 2  # two windows a clip, of which the longer one decides
     weight = torch.tensor([1.9, 0.1] * 20)
