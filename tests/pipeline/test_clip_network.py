@@ -13,8 +13,9 @@ from foveate.media import DEFAULT_LIMITS, Video
 from foveate.models import count_macs, registry
 from foveate.models.weights.run import InputCard, RunCard, write_run
 from foveate.pipeline.network import THIN, ClipNetwork, StreamingNetwork, network_for
+from foveate.pipeline.policies import make_decide, make_look
 from foveate.pipeline.presets import Preset, edit
-from foveate.pipeline.recogniser import Recogniser, make_decide, make_look
+from foveate.pipeline.recogniser import Recogniser
 from foveate.pipeline.session import Plan
 from tiny_weights import LABELS, SPEC
 

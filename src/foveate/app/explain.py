@@ -74,7 +74,7 @@ def patch_of(preset: Preset) -> tuple[Any, float]:
     Raises:
         ConfigError: The look chooses no windows.
     """
-    from foveate.pipeline.recogniser import make_patch
+    from foveate.pipeline.policies import make_patch
 
     if not isinstance(preset.look, PatchSpec):
         raise ConfigError(f"--look {preset.look.name}: chooses no windows", "try motion-patch")

@@ -122,6 +122,10 @@ def train(
         typer.Option("--model", "-m", help="Weights, a run folder, or an architecture."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder.")] = None,
+    look: Annotated[
+        str | None,
+        typer.Option("--look", help="Train on what it shows: full, resize, random, motion-patch."),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")
     ] = None,
@@ -154,8 +158,8 @@ def train(
     if data is not None:
         where = DataRequest(data, format, videos, part, allow_missing, fold, split_seed)
     request = Request(
-        where, model, out, resume, recipe, config, tuple(sets or ()), print_config, check, device,
-        threads, offline,
+        where, model, look, out, resume, recipe, config, tuple(sets or ()), print_config, check,
+        device, threads, offline,
     )  # fmt: skip
     guard(lambda: run(request))
 

@@ -13,7 +13,25 @@ from foveate.pipeline.presets import PatchName
 
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _BUDGET = re.compile(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(macs?/s|ms/frame|fps)\s*", re.I)
-_LOOKS = ("uniform", "keyframes-first", *get_args(PatchName))
+_LOOKS = ("uniform", "full", "keyframes-first", *get_args(PatchName))
+_SAME = {"full": "uniform"}  # what comparisons of patches call it
+LOOKS_OF_TRAINING = tuple(n for n in _LOOKS if n not in ("keyframes-first", "activation-patch"))
+
+
+def look_named(name: str, known: tuple[str, ...] = _LOOKS, option: str = "--look") -> str:
+    """The name by which presets know a look.
+
+    Raises:
+        ConfigError: It is not known, or not for this.
+    """
+    if name in known:
+        return _SAME.get(name, name)
+    if name == "oracle":
+        raise ConfigError(
+            f"{option} oracle: knows the answer, so it needs labelled videos",
+            "foveate bench --looks full,oracle measures it",
+        )
+    raise ConfigError(f"{option} {name}: not known", f"one of: {', '.join(known)}")
 
 
 def parse_budget(text: str) -> dict[str, float]:
@@ -60,8 +78,7 @@ def changes(
     """
     values: dict[str, Any] = read_yaml(config) if config else {}
     if look is not None:
-        if look not in _LOOKS:
-            raise ConfigError(f"--look {look}: not known", f"one of: {', '.join(_LOOKS)}")
+        look = look_named(look)
         values["look"] = {"name": look}
         if look == "keyframes-first":
             # Without a verdict after the key frames the frames between would always be opened.

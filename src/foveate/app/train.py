@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.app.labelled import DataRequest, open_labelled, tell_faults
+from foveate.app.options import LOOKS_OF_TRAINING, look_named
 from foveate.app.progress import bar
 from foveate.core import ConfigError
 from foveate.core.config import apply_sets, build, nearest, read_yaml, to_yaml
@@ -29,6 +30,7 @@ class Request:
 
     data: DataRequest | None
     model: str | None = None
+    look: str | None = None
     out: Path | None = None
     resume: Path | None = None
     recipe: str = "supervised"
@@ -52,6 +54,8 @@ def run(request: Request) -> int:
     values: dict[str, Any] = read_yaml(_config_file(request.config)) if request.config else {}
     if request.model is not None:
         values["model"] = request.model
+    if request.look is not None:
+        values["look"] = {"name": look_named(request.look, LOOKS_OF_TRAINING)}
     recipe = _recipe(request.recipe)
     settings = _settings(recipe, apply_sets(values, request.sets))
     if request.print_config:

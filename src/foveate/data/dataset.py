@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +36,20 @@ _DEFAULT_RATE = 25.0  # frames per second of a source that does not say
 _WHAT_SHOWS, _WHAT_CHANGES = 0, 1  # streams of chance: times, then transforms
 
 
+class Shows(Protocol):
+    """Chooses what is shown of a clip, places in the frames too; takes a sampler's place."""
+
+    def __call__(
+        self,
+        sample: Sample,
+        record: Record,
+        start: float,
+        end: float,
+        random: np.random.Generator | None,
+    ) -> tuple[Times, Pixels]:
+        """Times between `start` and `end`, and the frames (T, S, S, 3) that came of them."""
+
+
 @dataclass(frozen=True)
 class BadClip:
     """A clip that could not be read: its place in the data set, and why."""
@@ -57,6 +71,10 @@ class ClipDataset(TorchDataset[Any]):
         modalities: Names of what to build (see `modalities`).
         fps: Frames per second of frame folders.
         limits: Bounds on work.
+        shows: Chooses times and places instead of `sampling`; the transform then gets what it cut.
+
+    Raises:
+        ValueError: `shows` and modalities that need whole frames.
     """
 
     def __init__(
@@ -70,7 +88,10 @@ class ClipDataset(TorchDataset[Any]):
         modalities: Sequence[str] = ("rgb",),
         fps: float = RATE,
         limits: Limits = DEFAULT_LIMITS,
+        shows: Shows | None = None,
     ) -> None:
+        if shows is not None and tuple(modalities) != ("rgb",):
+            raise ValueError("what a look shows is rgb alone")
         self.dataset = dataset
         self.train = train
         self.seed = seed
@@ -78,6 +99,7 @@ class ClipDataset(TorchDataset[Any]):
         self._transform = transform
         self._kinds = [kinds.find(name) for name in modalities]
         self._following = max(kind.following for kind in self._kinds)
+        self._shows = shows
         self._fps = fps
         self._limits = limits
         self.at = torch.full((64,), -1, dtype=torch.int64)  # what each worker is loading
@@ -142,24 +164,40 @@ class ClipDataset(TorchDataset[Any]):
         Containers promise frames beyond the last one now and then. Once the last one was seen the
         source knows better, and the times are drawn again from the true length.
         """
-        info, start = sample.info, record.start or 0.0
-        size = self._transform.decode_size((info.width, info.height))
-        step = 1.0 / (info.rate or _DEFAULT_RATE)
+        start = record.start or 0.0
         for _ in range(2):
             end = min(duration_of(sample), math.inf if record.end is None else record.end)
             if start >= end:
                 raise MediaError(f"starts at {start:g} s, the video lasts {end:g} s")
-            times = self._sampling(start, end, self._random(epoch, index, _WHAT_SHOWS))
-            flat = tuple(t for view in as_views(times) for t in view)
-            asked = stacks(flat, self._following, step, end)
-            wanted = sorted(set(asked))
-            clip = sample.frames(wanted, size)
-            if len(clip) == len(wanted):
-                places = {t: i for i, t in enumerate(wanted)}
-                return end, times, clip.pixels[[places[t] for t in asked]]
+            random = self._random(epoch, index, _WHAT_SHOWS)
+            times: Times | Views
+            if self._shows is None:
+                times, wanted, pixels = self._sampled(sample, start, end, random)
+            else:
+                times, pixels = self._shows(sample, record, start, end, random)
+                wanted = len(times)
+            if len(pixels) == wanted:
+                return end, times, pixels
             if not duration_of(sample) < end:
                 break
-        raise MediaError(f"damaged: {len(clip)} of {len(wanted)} frames could be decoded")
+        raise MediaError(f"damaged: {len(pixels)} of {wanted} frames could be decoded")
+
+    def _sampled(
+        self, sample: Sample, start: float, end: float, random: np.random.Generator | None
+    ) -> tuple[Times | Views, int, Pixels]:
+        """The sampler's times, how many frames they ask for, and those frames; of an incomplete
+        answer what came."""
+        info = sample.info
+        size = self._transform.decode_size((info.width, info.height))
+        times = self._sampling(start, end, random)
+        flat = tuple(t for view in as_views(times) for t in view)
+        asked = stacks(flat, self._following, 1.0 / (info.rate or _DEFAULT_RATE), end)
+        wanted = sorted(set(asked))
+        clip = sample.frames(wanted, size)
+        if len(clip) < len(wanted):
+            return times, len(wanted), clip.pixels
+        places = {t: i for i, t in enumerate(wanted)}
+        return times, len(asked), clip.pixels[[places[t] for t in asked]]
 
     def _random(self, epoch: int, index: int, stream: int) -> np.random.Generator | None:
         if not self.train:

@@ -33,6 +33,8 @@ class ModelEntry:
         tiny: Arguments of ``build`` that give a small network for tests.
         tiny_input: Shape of a clip (B, C, T, H, W) that fits the small network.
         streaming: Whether the module has the functional step form.
+        mixes_frames: Whether features of one place meet those of other frames. Only where they do
+            not may a patch jump from frame to frame without feeding the network false motion.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ModelEntry:
     tiny: Mapping[str, Any] = field(default_factory=dict)
     tiny_input: tuple[int, ...] = (2, 3, 4, 32, 32)
     streaming: bool = False
+    mixes_frames: bool = True
 
 
 _ENTRIES: dict[str, ModelEntry] = {}
@@ -51,6 +54,7 @@ def register(
     tiny: Mapping[str, Any] | None = None,
     tiny_input: tuple[int, ...] = (2, 3, 4, 32, 32),
     streaming: bool = False,
+    mixes_frames: bool = True,
 ) -> Callable[[Builder], Builder]:
     """Enter a builder function under an architecture name.
 
@@ -59,6 +63,7 @@ def register(
         tiny: Arguments that make the builder return a small network for contract tests.
         tiny_input: Clip shape (B, C, T, H, W) for the small network.
         streaming: True when the module offers ``initial_state`` and ``step``.
+        mixes_frames: False when every frame is seen alone and only the scores are averaged.
 
     Raises:
         ModelError: The name is malformed or already taken by another function.
@@ -70,7 +75,9 @@ def register(
         known = _ENTRIES.get(name)
         if known is not None and known.build.__qualname__ != build.__qualname__:
             raise ModelError(f"the model name {name!r} is registered twice")
-        _ENTRIES[name] = ModelEntry(name, build, dict(tiny or {}), tiny_input, streaming)
+        _ENTRIES[name] = ModelEntry(
+            name, build, dict(tiny or {}), tiny_input, streaming, mixes_frames
+        )
         return build
 
     return enter
@@ -137,13 +144,19 @@ def create(name: str, **config: Any) -> nn.Module:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             cure = f"did you mean {near[0]!r}?" if near else None
             raise ModelError(f"{arch} has no setting {key!r}", cure)
-    return found.build(**config)
+    return _marked(found, found.build(**config))
 
 
 def create_tiny(name: str) -> nn.Module:
     """Build the small configuration of an architecture, as the contract tests use it."""
     found = entry(name)
-    return found.build(**found.tiny)
+    return _marked(found, found.build(**found.tiny))
+
+
+def _marked(found: ModelEntry, module: nn.Module) -> nn.Module:
+    """The module, which says itself whether it mixes frames, as a user's own may."""
+    vars(module)["mixes_frames"] = found.mixes_frames
+    return module
 
 
 def split_backbone(name: str) -> str | None:

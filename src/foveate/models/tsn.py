@@ -43,7 +43,12 @@ class TSN(ClipModel):
         return found
 
 
-@register("tsn", tiny={"num_classes": 7, "backbone": "test_resnet"}, tiny_input=(2, 3, 3, 32, 40))
+@register(
+    "tsn",
+    tiny={"num_classes": 7, "backbone": "test_resnet"},
+    tiny_input=(2, 3, 3, 32, 40),
+    mixes_frames=False,
+)
 def tsn(
     num_classes: int = 400,
     dropout: float = 0.5,

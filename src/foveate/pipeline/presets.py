@@ -13,6 +13,7 @@ from pydantic import Field
 from foveate.core import Budget, ModelError, WeightsError
 from foveate.core.config import Config, build, nearest
 from foveate.models.weights.builtin import CARD, WEIGHTS, built_in, imported, run_folder
+from foveate.models.weights.run import read_run
 from foveate.models.weights.table import find, names
 
 
@@ -124,9 +125,13 @@ def resolve(model: str) -> tuple[str | None, Preset]:
 
     Raises:
         ModelError: None of these.
+        WeightsError: A run folder whose card is damaged.
     """
-    if run_folder(model) is not None:
-        return None, Preset(model=model)
+    folder = run_folder(model)
+    if folder is not None:
+        # A model that was trained on patches is used on the same ones, if nobody says otherwise.
+        own = {k: v for k, v in (read_run(folder).preset or {}).items() if k != "model"}
+        return None, edit(Preset(model=model), own, f"{folder.name}/{CARD}: preset")
     if model in PRESETS:
         return model, PRESETS[model]
     if Path(model).exists():

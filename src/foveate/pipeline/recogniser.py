@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
-from typing import Any, Literal, cast
+from typing import Any
 
 import torch
 
@@ -18,35 +18,14 @@ from foveate.core import (
 )
 from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
 from foveate.models import load as load_weights
-from foveate.models.spec import InputSpec
 from foveate.pipeline import answer
 from foveate.pipeline.drive import drive, execute
 from foveate.pipeline.ledger import Ledger
 from foveate.pipeline.network import Network, network_for
-from foveate.pipeline.presets import (
-    ConfidentSpec,
-    KeyframesFirstSpec,
-    PatchSpec,
-    Preset,
-    edit,
-    resolve,
-)
+from foveate.pipeline.policies import fit_look, make_decide, make_look
+from foveate.pipeline.presets import Preset, edit, resolve
 from foveate.pipeline.session import OnLook, Plan, Session, WindowScores
-from foveate.policy import (
-    AtEnd,
-    CentrePatch,
-    Confident,
-    KeyframesFirst,
-    MoCropPatch,
-    MotionPatch,
-    PatchLook,
-    RandomPatch,
-    Resize,
-    RwfCrop,
-    Uniform,
-)
-
-Output = Literal["softmax", "sigmoid"]
+from foveate.policy import MotionPatch, Uniform
 
 
 class Recogniser:
@@ -284,7 +263,7 @@ def assemble(
     module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
     spec = entry.input
     network = network_for(module, place, spec)
-    look = fit_look(look or make_look(preset, spec.frames_per_second, spec.size), spec, network)
+    look = fit_look(look or make_look(preset, spec.frames_per_second, spec.size), spec, module)
     side = getattr(look, "size", spec.size)
     plan = Plan(
         look=look,
@@ -316,56 +295,6 @@ def choose_device(device: str | None) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ModelError(f"device {device!r} cannot be used ({reason})") from None
     return place
-
-
-def fit_look(look: Look, spec: InputSpec, network: Any) -> Look:
-    """Tell a look that chooses windows what the model's own view is and whether it mixes frames."""
-    if not isinstance(look, PatchLook):
-        return look
-    return look.fitted(spec.size, spec.frames_per_second, getattr(network, "aligned", True))
-
-
-def make_look(preset: Preset, model_rate: float, model_size: int = 224) -> Look:
-    """The look that a preset specifies."""
-    spec = preset.look
-    rate = spec.rate or model_rate
-    if isinstance(spec, PatchSpec):
-        return make_patch(spec, rate, model_size)
-    if isinstance(spec, KeyframesFirstSpec):
-        return KeyframesFirst(rate, spec.chunk, spec.least)
-    return Uniform(rate, spec.chunk)
-
-
-def make_patch(spec: PatchSpec, rate: float, model_size: int) -> PatchLook:
-    """The look that a patch specification stands for."""
-    # A side of four sevenths is a third of the area (128 of 224); whole steps of 16 pixels.
-    third = max(16, round(model_size * 4 / 7 / 16) * 16)
-    common: dict[str, Any] = {
-        "size": spec.size or third, "rate": rate, "frame": model_size, "chunk": spec.chunk,
-    }  # fmt: skip
-    if spec.name in ("motion-patch", "mv-patch"):
-        vectors = spec.name == "mv-patch" and spec.motion == PatchSpec().motion
-        return MotionPatch(
-            **common,
-            motion="mv_affine" if vectors else spec.motion,
-            track=spec.track,
-            source=spec.source,
-            extent=spec.extent,
-            gate=spec.gate,
-            sampling=spec.sampling,
-        )
-    if spec.name in ("random", "rwf-crop"):
-        kind: Any = RandomPatch if spec.name == "random" else RwfCrop
-        return cast(PatchLook, kind(**common, seed=spec.seed))
-    plain: Any = {"resize": Resize, "centre": CentrePatch, "mocrop": MoCropPatch}[spec.name]
-    return cast(PatchLook, plain(**common))
-
-
-def make_decide(preset: Preset, output: Output = "softmax") -> Decide:
-    """The decision that a preset specifies, for classes that exclude each other or not."""
-    if isinstance(preset.decide, ConfidentSpec):
-        return Confident(preset.decide.threshold, output=output)
-    return AtEnd()
 
 
 def _name(source: Any) -> str:

@@ -7,7 +7,7 @@ run a single source, a batch of sources, or a stream, and the loop is written on
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -259,12 +259,7 @@ class Session:
         times = selection.times
         if selection.boxes is not None or selection.size is not None:
             self._kept.clear()
-            size = views.decode_size_for(self._frame, self.plan.spec, selection)
-            clip = self._charged.frames(times, size)
-            if selection.boxes is not None:
-                return clip
-            spec = replace(self.plan.spec, size=selection.size or self.plan.spec.size)
-            return Clip(views.crop(clip.pixels, spec), clip.times)
+            return views.fetch(self._charged, self.plan.spec, selection)
         kept = [self._kept.pop(_key(t)) for t in times if _key(t) in self._kept]
         self._kept.clear()
         rest = times[len(kept) :]

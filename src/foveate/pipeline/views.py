@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.core import Clip, Selection
+from foveate.core import Clip, Sample, Selection
 from foveate.models.spec import InputSpec
 from foveate.policy import window
 
@@ -55,6 +56,51 @@ def decode_size_for(
     smallest = min(min(x2 - x1, y2 - y1) for x1, y1, x2, y2 in selection.boxes)
     scale = min(1.0, side / max(smallest, 1.0))
     return max(1, round(source[0] * scale)), max(1, round(source[1] * scale))
+
+
+def fetch(sample: Sample, spec: InputSpec, selection: Selection) -> Clip:
+    """Decode what a policy selected: whole frames where it has boxes, else the model's view.
+
+    Args:
+        sample: The source.
+        spec: What the network expects.
+        selection: Times, boxes and size.
+    """
+    info = sample.info
+    size = decode_size_for((info.width, info.height), spec, selection)
+    clip = sample.frames(selection.times, size)
+    if selection.boxes is not None:
+        return clip
+    return Clip(crop(clip.pixels, replace(spec, size=selection.size or spec.size)), clip.times)
+
+
+def shown(
+    sample: Sample, spec: InputSpec, selections: Sequence[Selection]
+) -> tuple[tuple[float, ...], Pixels]:
+    """What the network is shown of a source, selection by selection, as in the loop.
+
+    Args:
+        sample: The source.
+        spec: What the network expects.
+        selections: What a policy selected of one window, all of one size.
+
+    Returns:
+        The times of the frames that came, and (T, side, side, 3) uint8.
+    """
+    frame = sample.info.width, sample.info.height
+    times: list[float] = []
+    parts: list[Pixels] = []
+    for selection in selections:
+        clip = fetch(sample, spec, selection)
+        if not len(clip):
+            break
+        times += clip.times
+        parts.append(
+            clip.pixels if selection.boxes is None else cut_out(clip, frame, spec, selection)
+        )
+    side = (selections[0].size if selections else None) or spec.size
+    empty = np.zeros((0, side, side, 3), np.uint8)
+    return tuple(times), np.concatenate([empty, *parts])
 
 
 def cut_out(clip: Clip, source: tuple[int, int], spec: InputSpec, selection: Selection) -> Pixels:

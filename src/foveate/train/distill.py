@@ -30,7 +30,7 @@ from foveate.train.losses import multilabel_loss, soft_cross_entropy
 from foveate.train.recipe import Bench, Recipe, carry_out
 from foveate.train.session import RunSummary
 from foveate.train.state import Moment
-from foveate.train.supervised import SupervisedConfig, protocol_of, source_of
+from foveate.train.supervised import SupervisedConfig, protocol_of, source_of, through
 from foveate.train.videos import Source, mirror_of
 
 
@@ -75,7 +75,7 @@ def fit(
             class and `flip` (what the teacher said of them would be wrong).
     """
     return carry_out(
-        RECIPE, config, dataset, out, resume, progress,
+        through(RECIPE, config, out), config, dataset, out, resume, progress,
         source=source, origin=origin, device=device, offline=offline,
     )  # fmt: skip
 
@@ -122,7 +122,9 @@ def teacher_logits(bench: Bench) -> FeatureSet:
         raise ConfigError(f"the teacher {config.teacher} and the data differ in labels per clip")
     teacher = Teacher(network).to(bench.us.device)
     split, spec = config.train_split, entry.input
-    batches = bench.source(split, False, spec, bench.us)
+    # A student of patches learns from a teacher that sees the whole view.
+    source = bench.source if config.look is None else source_of(config, bench.dataset)
+    batches = source(split, False, spec, bench.us)
     if batches is None:
         raise ConfigError(f"the split {split!r} has no clips")
     key = key_of(

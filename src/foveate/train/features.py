@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +167,18 @@ def compute(
     return FeatureSet(
         joined["x"], joined["y"], joined["index"], failures, list(batches.warnings)
     )  # fmt: skip
+
+
+def several(sets: Sequence[FeatureSet]) -> FeatureSet:
+    """Features of the same samples as further views of them; the first set tells what failed.
+
+    Raises:
+        FoveateError: A sample was there once and not again: the files change meanwhile.
+    """
+    first = sets[0]
+    if any(not torch.equal(one.index, first.index) for one in sets):
+        raise FoveateError("clips of a split could be read once and not again")
+    return replace(first, x=torch.cat([one.x for one in sets], 1)) if len(sets) > 1 else first
 
 
 def draw_view(x: torch.Tensor, random: torch.Generator) -> torch.Tensor:

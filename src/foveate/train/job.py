@@ -20,7 +20,7 @@ from foveate.evaluate import metrics
 from foveate.models.spec import InputSpec
 from foveate.train.batches import Batch, Batches, TensorBatches
 from foveate.train.distributed import Team
-from foveate.train.features import FeatureSet, Head, draw_view, kept_features, key_of
+from foveate.train.features import FeatureSet, Head, draw_view, kept_features, key_of, several
 from foveate.train.loop import Objective, Validate
 from foveate.train.losses import multilabel_loss, soft_cross_entropy
 from foveate.train.start import Start
@@ -128,24 +128,31 @@ def _features(
     batches = source(split, False, start.input, us)
     if batches is None:
         return None
-    key = key_of(
-        start.model, data=dataset.digest(split), split=split, input=asdict(start.input), views=views
-    )
+    # Random patches are drawn several times, so that a frozen network does not learn one by heart.
+    draws = getattr(source, "draws", 1) if split == config.train_split else 1
+    look = None if config.look is None else config.look.model_dump(mode="json")
 
     def told(done: int, total: int) -> None:
         if show is not None:
             show(Moment(0, 1, done, total, stage=f"features of {split}"))
 
-    def kept() -> FeatureSet:
+    def kept(draw: int) -> FeatureSet:
+        drawn: Any = source
+        clips = batches if draw == 0 else drawn.drawn(draw)(split, False, start.input, us)
+        more = {} if look is None else {"look": look, "draw": draw}
+        key = key_of(
+            start.model, data=dataset.digest(split), split=split, input=asdict(start.input),
+            views=views, **more,
+        )  # fmt: skip
         return kept_features(
-            folder / "features", split, key, start.model, lambda: batches,
+            folder / "features", split, key, start.model, lambda: clips,
             prepare_of(start.input, us), views, told,
         )  # fmt: skip
 
     with explained(batches):
-        found = kept() if us.leads else None
+        found = [kept(draw) for draw in range(draws)] if us.leads else None
     us.wait()
-    return found or kept()
+    return several(found or [kept(draw) for draw in range(draws)])
 
 
 def _feature_batches(

@@ -281,12 +281,14 @@ def _write(
     put(job.model, part(best.tensors, "ema/") or part(best.tensors, "model/"))
     spec = start.input
     where = config.val_split if job.held_out is not None else None
+    look = getattr(config, "look", None)
     card = RunCard(
         arch=start.arch,
         settings=start.settings,
         classes=list(dataset.classes),
         input=InputCard.of(spec),
         output="sigmoid" if dataset.multilabel else "softmax",
+        preset=None if look is None else {"look": look.model_dump(mode="json")},
         recipe=recipe.name,
         configuration=config.model_dump(mode="json"),
         protocol=recipe.protocol(where, spec),

@@ -7,14 +7,17 @@ few hundred clips. `freeze=none` trains every layer. The steps are those of `rec
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from foveate.data import Dataset
 from foveate.models.spec import InputSpec
+from foveate.models.weights.builtin import mixes_frames
 from foveate.train.job import Job, Progress, job_of
+from foveate.train.looked import LookedClips, TrainedLook
 from foveate.train.recipe import Bench, Recipe, TrainingConfig, carry_out
 from foveate.train.session import RunSummary
 from foveate.train.videos import Source, Strength, clips_of
@@ -27,6 +30,14 @@ class SupervisedConfig(TrainingConfig):
     mixup: float = Field(0.0, ge=0, description="alpha; 0: none")
     cutmix: float = Field(0.0, ge=0, description="alpha; 0: none; with mixup, one of the two")
     augment: Strength = "light"
+    look: TrainedLook | None = Field(
+        None, description="train on what this look shows; the run is then used with it"
+    )
+
+    @field_validator("look", mode="before")
+    @classmethod
+    def _by_name(cls, look: Any) -> Any:
+        return {"name": look} if isinstance(look, str) else look
 
 
 def fit(
@@ -43,9 +54,32 @@ def fit(
 ) -> RunSummary:
     """Train on labelled clips; arguments and errors are those of `recipe.carry_out`."""
     return carry_out(
-        RECIPE, config, dataset, out, resume, progress,
+        through(RECIPE, config, out), config, dataset, out, resume, progress,
         source=source, origin=origin, device=device, offline=offline,
     )  # fmt: skip
+
+
+def through(recipe: Recipe, config: SupervisedConfig, out: Path) -> Recipe:
+    """The recipe with its clips seen through the look of its settings, if there is one.
+
+    What the look chose is kept in the run folder, so that the epochs choose once.
+    """
+    look = config.look
+    if look is None:
+        return recipe
+
+    def source(config: SupervisedConfig, dataset: Dataset) -> Source:
+        assert config.look is not None
+        return LookedClips(
+            dataset, config.look, mixes_frames(config.model), Path(out) / "looks",
+            batch=config.batch, seed=config.seed, workers=config.workers,
+            augment=config.augment, flip=config.flip,
+        )  # fmt: skip
+
+    def protocol(split: str | None, spec: InputSpec) -> str:
+        return f"{recipe.protocol(split, spec)}, of which the look {look.name} shows its part"
+
+    return replace(recipe, source=source, protocol=protocol)
 
 
 def source_of(config: SupervisedConfig, dataset: Dataset) -> Source:

@@ -47,3 +47,21 @@ def run_folder(model: str) -> Path | None:
     if is_run(model):
         return Path(model)
     return None if Path(model).exists() else built_in().get(model) or imported().get(model)
+
+
+def mixes_frames(model: str) -> bool:
+    """Whether a model mixes features of different frames, asked of its registry entry alone.
+
+    Args:
+        model: A run folder, weights, or an architecture; True where it is none of these.
+    """
+    from foveate.core.errors import ModelError
+    from foveate.models.registry import entry, split_name
+    from foveate.models.weights.run import read_run
+
+    folder = run_folder(model)
+    arch = split_name(model)[0] if folder is None else read_run(folder).arch
+    try:
+        return entry(arch).mixes_frames
+    except ModelError:
+        return True

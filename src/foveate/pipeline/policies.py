@@ -1,0 +1,86 @@
+"""From the specifications of a preset to the policies that the loop runs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+from foveate.core import Decide, Look
+from foveate.models.spec import InputSpec
+from foveate.pipeline.presets import ConfidentSpec, KeyframesFirstSpec, LookSpec, PatchSpec, Preset
+from foveate.policy import (
+    AtEnd,
+    CentrePatch,
+    Confident,
+    KeyframesFirst,
+    MoCropPatch,
+    MotionPatch,
+    PatchLook,
+    RandomPatch,
+    Resize,
+    RwfCrop,
+    Uniform,
+)
+
+Output = Literal["softmax", "sigmoid"]
+
+
+def fit_look(look: Look, spec: InputSpec, module: Any) -> Look:
+    """Tell a look that chooses windows what the model's own view is and whether it mixes frames.
+
+    A module says with `mixes_frames` whether it does; one that says nothing is taken to.
+    """
+    if not isinstance(look, PatchLook):
+        return look
+    mixes = bool(getattr(module, "mixes_frames", True))
+    return look.fitted(spec.size, spec.frames_per_second, aligned=mixes)
+
+
+def fitted_look(look: LookSpec, spec: InputSpec, mixes: bool) -> Look:
+    """A look for a model that is not there: its input and whether it mixes frames say enough."""
+    made = make_look(look, spec.frames_per_second, spec.size)
+    if not isinstance(made, PatchLook):
+        return made
+    return made.fitted(spec.size, spec.frames_per_second, aligned=mixes)
+
+
+def make_look(look: Preset | LookSpec, model_rate: float, model_size: int = 224) -> Look:
+    """The look that a preset, or its specification, stands for."""
+    spec = look.look if isinstance(look, Preset) else look
+    rate = spec.rate or model_rate
+    if isinstance(spec, PatchSpec):
+        return make_patch(spec, rate, model_size)
+    if isinstance(spec, KeyframesFirstSpec):
+        return KeyframesFirst(rate, spec.chunk, spec.least)
+    return Uniform(rate, spec.chunk)
+
+
+def make_patch(spec: PatchSpec, rate: float, model_size: int) -> PatchLook:
+    """The look that a patch specification stands for."""
+    # A side of four sevenths is a third of the area (128 of 224); whole steps of 16 pixels.
+    third = max(16, round(model_size * 4 / 7 / 16) * 16)
+    common: dict[str, Any] = {
+        "size": spec.size or third, "rate": rate, "frame": model_size, "chunk": spec.chunk,
+    }  # fmt: skip
+    if spec.name in ("motion-patch", "mv-patch"):
+        vectors = spec.name == "mv-patch" and spec.motion == PatchSpec().motion
+        return MotionPatch(
+            **common,
+            motion="mv_affine" if vectors else spec.motion,
+            track=spec.track,
+            source=spec.source,
+            extent=spec.extent,
+            gate=spec.gate,
+            sampling=spec.sampling,
+        )
+    if spec.name in ("random", "rwf-crop"):
+        kind: Any = RandomPatch if spec.name == "random" else RwfCrop
+        return cast(PatchLook, kind(**common, seed=spec.seed))
+    plain: Any = {"resize": Resize, "centre": CentrePatch, "mocrop": MoCropPatch}[spec.name]
+    return cast(PatchLook, plain(**common))
+
+
+def make_decide(preset: Preset, output: Output = "softmax") -> Decide:
+    """The decision that a preset specifies, for classes that exclude each other or not."""
+    if isinstance(preset.decide, ConfidentSpec):
+        return Confident(preset.decide.threshold, output=output)
+    return AtEnd()
