@@ -32,6 +32,7 @@ from foveate.data import Dataset, folds, read
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.pipeline import views
 from foveate.pipeline.network import network_for
+from foveate.pipeline.policies import fit_look
 from foveate.train.features import Head
 from foveate.train.start import start_from
 
@@ -74,10 +75,8 @@ class Extractor:
             "full": [None], "resize": [looks.Resize(size=size)], "random": many,
             "motion-patch": [looks.MotionPatch(**{"size": size, **patch})],
         }  # fmt: skip
-        aligned = getattr(self.network, "aligned", True)
-        rate = spec.frames_per_second
         self.looks = {
-            name: [x if x is None else x.fitted(spec.size, rate, aligned) for x in group]
+            name: [x if x is None else fit_look(x, spec, start.model) for x in group]
             for name, group in table.items()
         }
         self.seconds = dict.fromkeys(table, 0.0)
