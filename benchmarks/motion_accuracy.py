@@ -6,7 +6,7 @@ FS-4). Settings are chosen on the validation split of mocap15 (`--variants`) and
 
 Run::
 
-    python -m benchmarks.motion_accuracy MOCAP15 RUN --size 104 [--split val --variants]
+    python -m benchmarks.motion_accuracy MOCAP15 RUN --size 104 [--split val --variants NAME...]
     python -m benchmarks.motion_accuracy FIGHT_SURV FOLDS --size 104
 
 where RUN is a run folder of `foveate train`, or a built-in model, and FOLDS the folder that
@@ -56,6 +56,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no gate": {"gate": 0.0},
     "gate .2": {"gate": 0.2},
     "gate .3": {"gate": 0.3},
+    "flow, extent .4": {"source": "flow", "extent": 0.4},
+    "flow, extent .45": {"source": "flow", "extent": 0.45},
+    "flow, extent .5": {"source": "flow", "extent": 0.5},
+    "flow, extent .55": {"source": "flow", "extent": 0.55},
+    "flow, size to capture": {"source": "flow", "extent": "auto"},
+    "flow, extent .45, size 80": {"source": "flow", "extent": 0.45, "size": 80},
 }
 
 
@@ -283,7 +289,8 @@ def main() -> int:
     parser.add_argument("--cells", type=int, default=7, help="the oracle's windows along a side")
     parser.add_argument("--glance", type=int, default=112)
     parser.add_argument("--looks", nargs="+", default=list(LOOKS), choices=LOOKS)
-    parser.add_argument("--variants", action="store_true", help="try settings of the patch")
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=[], metavar="NAME",
+                        help="settings of the patch to try")  # fmt: skip
     parser.add_argument("--patch", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--about", default="", help="the network and its training, for the JSON")
     parser.add_argument("--name", help="write results/NAME.json")
@@ -292,7 +299,7 @@ def main() -> int:
     patch = tuple(apply_sets({}, options.patch).items())
     setting = Setting(options.size, options.glance, options.cells, patch)
     clips = clips_of(options.data, options.run, options.split, options.clips)
-    found = measure(clips, setting, options.looks, VARIANTS if options.variants else None)
+    found = measure(clips, setting, options.looks, {v: VARIANTS[v] for v in options.variants})
     figures = figures_of(found, clips, "motion-patch")
     printed(figures, "motion-patch")
     if options.name:
