@@ -45,6 +45,7 @@ LOOKS = (
 )  # fmt: skip
 PAIR = ("detail", "context")  # two looks whose scores are averaged: a line of their own
 VARIANTS: dict[str, dict[str, Any]] = {
+    "as by default": {"extent": None, "source": "auto"},
     "viterbi": {"track": "viterbi"},
     "frame": {"track": "frame"},
     "residual": {"motion": "residual"},

@@ -147,20 +147,24 @@ def entries(
     glance = Glance(run) if "activation" in names else None
     answer = Answer(run, size) if "oracle" in names else None
     patch = {"size": size, **dict(setting.patch)}
+    # All windows cover as much as the motion patch's, so that only their places differ.
+    extent = patch.get("extent")
+    fixed = {"frame": round(size / extent)} if isinstance(extent, float) else {}
+    same = {"size": size, **fixed}
     made: dict[str, list[Any]] = {
         "full": [None],
         "resize": [looks.Resize(size=size)],
-        "centre": [looks.CentrePatch(size=size)],
-        "random": [looks.RandomPatch(size=size, seed=s) for s in range(RANDOM_SEEDS)],
-        "rwf-crop": [looks.RwfCrop(size=size)],
-        "rwf-crop-fixed": [looks.RwfCrop(size=size, fixed=True)],
-        "mocrop": [looks.MoCropPatch(size=size)],
-        "activation": [looks.ActivationPatch(size=size, features=glance, glance=setting.glance)],
+        "centre": [looks.CentrePatch(**same)],
+        "random": [looks.RandomPatch(**same, seed=s) for s in range(RANDOM_SEEDS)],
+        "rwf-crop": [looks.RwfCrop(**same)],
+        "rwf-crop-fixed": [looks.RwfCrop(**same, fixed=True)],
+        "mocrop": [looks.MoCropPatch(**same)],
+        "activation": [looks.ActivationPatch(**same, features=glance, glance=setting.glance)],
         "mv-patch": [looks.MotionPatch(**{**patch, "motion": "mv_affine", "source": "auto"})],
         "motion-patch": [looks.MotionPatch(**patch)],
         "context": [looks.Resize(size=round(whole * CONTEXT))],
         "detail": [looks.MotionPatch(**{**patch, "size": round(whole * DETAIL)})],
-        "oracle": [looks.OracleGrid(size=size, score=answer, cells=setting.cells)],
+        "oracle": [looks.OracleGrid(**same, score=answer, cells=setting.cells)],
     }
     wanted = {name: made[name] for name in names}
     for name, arguments in (variants or {}).items():

@@ -70,7 +70,10 @@ class Extractor:
         start = start_from(model, classes, {})
         self.spec = spec = start.input
         self.network = network_for(start.model.eval(), CPU, spec)
-        many = [looks.RandomPatch(size=size, seed=s) for s in range(2 * DRAWS)]
+        # Random windows cover as much as the motion patch's.
+        extent = patch.get("extent")
+        same = {"frame": round(size / extent)} if isinstance(extent, float) else {}
+        many = [looks.RandomPatch(size=size, seed=s, **same) for s in range(2 * DRAWS)]
         table: dict[str, list[Any]] = {
             "full": [None], "resize": [looks.Resize(size=size)], "random": many,
             "motion-patch": [looks.MotionPatch(**{"size": size, **patch})],

@@ -154,3 +154,11 @@ def test_the_crop_trained_table_has_every_line(folder) -> None:
     assert set(figures["looks"]) == {*motion_trained.SHOWN, *lines}
     assert right["random"].shape == (2, 4)
     assert figures["looks"]["resize"]["mmacs"] < figures["looks"]["full"]["mmacs"]
+
+
+def test_all_windows_cover_as_much_as_the_motion_patch(folder) -> None:
+    setting = Setting(SIZE, patch=(("extent", 0.5),))
+    table = entries(str(folder / "run"), setting, ["centre", "random", "motion-patch"])
+    for entry in table.values():
+        x1, y1, x2, y2 = entry.recognisers[0].predict(folder / "5.mp4").trace.steps[0].boxes[0]
+        assert (x2 - x1, y2 - y1) == pytest.approx((32, 32), abs=0.1)  # half of 64
