@@ -39,7 +39,7 @@ from foveate.train.start import start_from
 looks = foveate.looks
 CPU = torch.device("cpu")
 LEAST = 0.4  # seconds of video that make a window of its own
-DRAWS = 4  # random windows per training clip, and as many others per test clip
+DRAWS = 4  # random windows per clip to train on, and as many others to test on
 EPOCHS, BATCH, RATE, DECAY = 40, 32, 1e-3, 0.01
 SHOWN = ("full", "resize", "random", "motion-patch")
 
@@ -65,7 +65,12 @@ class Extractor:
     """A frozen network behind several looks that share one decoding of a clip."""
 
     def __init__(
-        self, model: str, classes: tuple[str, ...], size: int, patch: dict[str, Any]
+        self,
+        model: str,
+        classes: tuple[str, ...],
+        size: int,
+        patch: dict[str, Any],
+        draws: int = DRAWS,
     ) -> None:
         start = start_from(model, classes, {})
         self.spec = spec = start.input
@@ -73,7 +78,7 @@ class Extractor:
         # Random windows cover as much as the motion patch's.
         extent = patch.get("extent")
         same = {"frame": round(size / extent)} if isinstance(extent, float) else {}
-        many = [looks.RandomPatch(size=size, seed=s, **same) for s in range(2 * DRAWS)]
+        many = [looks.RandomPatch(size=size, seed=s, **same) for s in range(2 * draws)]
         table: dict[str, list[Any]] = {
             "full": [None], "resize": [looks.Resize(size=size)], "random": many,
             "motion-patch": [looks.MotionPatch(**{"size": size, **patch})],
@@ -204,7 +209,7 @@ def answers_of(
         inside[torch.from_numpy(train)] = True
         for name in SHOWN:
             parts = found[name]
-            learnt = parts if len(parts) == 1 else parts[DRAWS:]
+            learnt = parts if len(parts) == 1 else parts[len(parts) // 2 :]
             rows = [inside[p.clip] for p in learnt]
             x = torch.cat([p.x[r] for p, r in zip(learnt, rows, strict=True)])
             y = torch.cat([truth[p.clip[r]] for p, r in zip(learnt, rows, strict=True)])
@@ -214,7 +219,7 @@ def answers_of(
                 for other in shown:
                     line = other if other == name else f"{other}, trained on full"
                     held = right.setdefault(line, np.zeros((len(seeds), len(clips))))
-                    tested = found[other][:DRAWS]
+                    tested = found[other][: max(1, len(found[other]) // 2)]
                     held[row, test] = np.mean(
                         [right_of(head, part, test, truth) for part in tested], 0
                     )
@@ -256,12 +261,14 @@ def main() -> int:
     parser.add_argument("--model", required=True, help="network whose backbone is frozen")
     parser.add_argument("--size", type=int, required=True, help="side shown to the network")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--draws", type=int, default=DRAWS, help="random windows per clip")
     parser.add_argument("--patch", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--name", help="write results/NAME.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     dataset, patch = read(options.data), apply_sets({}, options.patch)
-    extractor = Extractor(options.model, tuple(dataset.classes), options.size, patch)
+    classes, draws = tuple(dataset.classes), options.draws
+    extractor = Extractor(options.model, classes, options.size, patch, draws)
     clips, right, macs = answers_of(dataset, extractor, options.model, options.seeds)
     figures = figures_of(clips, right, macs)
     for name, row in figures["looks"].items():
@@ -271,7 +278,7 @@ def main() -> int:
         protocol = (
             f"{set_of}; {options.model} with a frozen backbone; a head per look, {EPOCHS} epochs, "
             f"nothing chosen; size {options.size}, patch {patch or 'as by default'}; random: "
-            f"trained on {DRAWS} draws, tested on {DRAWS} others; mean over seeds; mean over "
+            f"trained on {draws} draws, tested on {draws} others; mean over seeds; mean over "
             "windows of a clip; 95 % percentile bootstrap over groups, paired"
         )
         record.write(options.name, protocol, len(clips.records), figures, tuple(options.seeds))
