@@ -71,8 +71,9 @@ class Extractor:
         size: int,
         patch: dict[str, Any],
         draws: int = DRAWS,
+        view: int | None = None,
     ) -> None:
-        start = start_from(model, classes, {})
+        start = start_from(model, classes, {}, size=view)
         self.spec = spec = start.input
         self.network = network_for(start.model.eval(), CPU, spec)
         # Random windows cover as much as the motion patch's.
@@ -177,6 +178,18 @@ def right_of(head: Head, part: Features, clips: Any, truth: torch.Tensor) -> Any
     return (total.argmax(1) == truth)[torch.from_numpy(clips)].double().numpy()
 
 
+def thinned(dataset: Dataset, most: int | None) -> Dataset:
+    """At most so many clips of every split, evenly chosen of every class."""
+    if most is None:
+        return dataset
+    kept: list[Any] = []
+    for split in dataset.splits:
+        rows = sorted(dataset.subset(split).records, key=lambda r: (r.path.stem, r.labels))
+        count = min(most, len(rows))
+        kept += [rows[i * len(rows) // count] for i in range(count)]
+    return replace(dataset, records=tuple(kept))
+
+
 def turns_of(dataset: Dataset) -> tuple[list[Any], list[tuple[Any, Any]], list[int] | None]:
     """The clips, (training, test) places for each turn, and the fold of each clip."""
     if "test" in dataset.splits:
@@ -263,21 +276,26 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--draws", type=int, default=DRAWS, help="random windows per clip")
     parser.add_argument("--patch", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--view", type=int, help="side of the whole view; the model's if not given")
+    parser.add_argument("--clips", type=int, help="at most so many of every split")
     parser.add_argument("--name", help="write results/NAME.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    dataset, patch = read(options.data), apply_sets({}, options.patch)
+    dataset = thinned(read(options.data), options.clips)
+    patch = apply_sets({}, options.patch)
     classes, draws = tuple(dataset.classes), options.draws
-    extractor = Extractor(options.model, classes, options.size, patch, draws)
+    extractor = Extractor(options.model, classes, options.size, patch, draws, options.view)
     clips, right, macs = answers_of(dataset, extractor, options.model, options.seeds)
     figures = figures_of(clips, right, macs)
     for name, row in figures["looks"].items():
         print(name, row, flush=True)
     if options.name:
         set_of = "FS-4" if clips.folds else "mocap15 (rendered), trained on train, tested on test"
+        side = extractor.spec.size
+        some = "" if options.clips is None else f", {options.clips} clips of every split"
         protocol = (
-            f"{set_of}; {options.model} with a frozen backbone; a head per look, {EPOCHS} epochs, "
-            f"nothing chosen; size {options.size}, patch {patch or 'as by default'}; random: "
+            f"{set_of}{some}; {options.model} with a frozen backbone, whole view of {side}; "
+            f"a head per look, {EPOCHS} epochs, nothing chosen; size {options.size}, patch {patch or 'as by default'}; random: "
             f"trained on {draws} draws, tested on {draws} others; mean over seeds; mean over "
             "windows of a clip; 95 % percentile bootstrap over groups, paired"
         )

@@ -156,6 +156,12 @@ def test_the_crop_trained_table_has_every_line(folder) -> None:
     assert figures["looks"]["resize"]["mmacs"] < figures["looks"]["full"]["mmacs"]
 
 
+def test_a_thinned_set_keeps_its_splits_and_classes(folder) -> None:
+    small = motion_trained.thinned(read(folder), 2)
+    assert [r.path.stem for r in small.records] == ["0", "2", "4", "6"]
+    assert small.classes == LABELS
+
+
 def test_all_windows_cover_as_much_as_the_motion_patch(folder) -> None:
     setting = Setting(SIZE, patch=(("extent", 0.5),))
     table = entries(str(folder / "run"), setting, ["centre", "random", "motion-patch"])
