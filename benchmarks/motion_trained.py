@@ -294,10 +294,11 @@ def main() -> int:
         side = extractor.spec.size
         some = "" if options.clips is None else f", {options.clips} clips of every split"
         protocol = (
-            f"{set_of}{some}; {options.model} with a frozen backbone, whole view of {side}; "
-            f"a head per look, {EPOCHS} epochs, nothing chosen; size {options.size}, patch {patch or 'as by default'}; random: "
-            f"trained on {draws} draws, tested on {draws} others; mean over seeds; mean over "
-            "windows of a clip; 95 % percentile bootstrap over groups, paired"
+            f"{set_of}{some}; {options.model} with a frozen backbone, whole view of {side}; a "
+            f"head per look, {EPOCHS} epochs, nothing chosen; size {options.size}, patch "
+            f"{patch or 'as by default'}; random: trained on {draws} draws, tested on as many "
+            "others; mean over seeds; mean over windows of a clip; 95 % percentile bootstrap over "
+            "groups, paired"
         )
         record.write(options.name, protocol, len(clips.records), figures, tuple(options.seeds))
     return 0
