@@ -1,114 +1,193 @@
 """What each path through the compressed domain costs, against decoding everything to RGB.
 
-A real clip is transcoded to H.264 and MPEG-4 (a key frame every twelve frames, one reference, no
-B-frames) at 340x256 and at 1280x720. In one run, in turns: key frames alone, the vectors of every
-picture, key frames with accumulated cells, the same with the pixel-exact rule, and one residual a
-group (position 6). The same script compares the pixel-exact accumulation with the rule written
-out block by block on a thousand P pictures.
+Real and rendered clips are transcoded to H.264 and MPEG-4 at 340x256 and at 1280x720. In one run,
+in turns, over each set of clips: what FFmpeg alone takes (through PyAV, with nothing around it),
+what the paths of foveate take by NumPy and with compiled loops, and the same vectors by
+`motion-vector-extractor` where a Python that has it is named. The script also compares the
+pixel-exact accumulation with the rule written out block by block on a thousand P pictures.
 
-Run: `OMP_NUM_THREADS=1 FOVEATE_SHARED=... python benchmarks/compressed.py [--quick]`. Times are
-process CPU time of one thread; the ratios are what holds on another machine.
+There are two full decodes to compare with. The usual one calls `frame.to_ndarray(format="rgb24")`,
+which makes a scaler with as many threads as there are cores for every frame; the lean one asks for
+one thread. The goals were set against the usual one.
+
+Run: `OMP_NUM_THREADS=1 FOVEATE_SHARED=... python benchmarks/compressed.py --rendered MOCAP15
+[--extractor PYTHON]`, or `--quick`. Times are process CPU time; the ratios are what holds on
+another machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
+from av.codec.context import Flags2
 
 import record
 from foveate.media.compressed import CompressedVideo, PixelMotion
-from foveate.media.encode import with_vectors
+from foveate.media.encode import ENCODINGS, Encoding, with_vectors
 from foveate.media.transcode import transcode
-from foveate.media.vectors.gops import packet_table
+from foveate.media.vectors.kernels import kernels
 from foveate.media.vectors.reader import VectorReader
 from scenes import write_scene
 
-SIZES = ((340, 256), (1280, 720))
+SMALL, LARGE = (340, 256), (1280, 720)
 CODECS = ("h264", "mpeg4")
-GOP, POSITION, ROUNDS = 12, 6, 3
+GOP, POSITION, ROUNDS, CLIPS = 12, 6, 3, 3
 GOALS = {"key frames": 0.18, "vectors": 0.6, "I + cells": 0.65, "one residual a group": 1.0}
+FULL, LEAN = "full decode to RGB", "full decode to RGB, one thread"
+EXTRACTOR = """
+import sys, time
+from mvextractor.videocap import VideoCap
+began = time.process_time()
+for path in sys.argv[2:]:
+    video = VideoCap()
+    assert video.open(path)
+    video.set_decode_frames(sys.argv[1] == "frames")
+    while video.read()[0]:
+        pass
+    video.release()
+print(time.process_time() - began)
+"""
 
 
-def decode_all(path: Path) -> int:
-    """Every picture to RGB with one thread and nothing around it."""
-    count = 0
+def decoded(path: Path, options: dict[str, str] | None = None, keys: bool = False) -> Iterator[Any]:
+    """Frames by PyAV with one decoding thread and nothing around it."""
     with av.open(str(path)) as container:
-        container.streams.video[0].thread_count = 1
-        for frame in container.decode(video=0):
-            frame.to_ndarray(format="rgb24")
-            count += 1
-    return count
+        stream = container.streams.video[0]
+        codec = stream.codec_context
+        codec.thread_count, codec.thread_type = 1, "SLICE"
+        if options is not None:
+            codec.flags2 |= Flags2.export_mvs
+            codec.options = options
+        for packet in container.demux(stream):
+            if packet.is_keyframe or not keys or not packet.size:
+                yield from codec.decode(packet)
 
 
-def paths(path: Path) -> dict[str, Callable[[], object]]:
-    """What is timed, by name; each opens the file itself."""
-
-    def video() -> CompressedVideo:
-        return CompressedVideo(path)
-
-    def key_frames() -> int:
-        opened = video()
-        return len(list(opened.key_frames(range(len(opened.groups)))))
-
-    def vectors() -> int:
-        with VectorReader(path, pixels=False) as reader:
-            return sum(field.valid.any() for field in reader.fields())
-
-    def accumulated(form: Any) -> int:
-        opened = video()
-        pictures = {group.number: range(1, len(group)) for group in opened.groups}
-        keys = list(opened.key_frames(list(pictures)))
-        return len(keys) + len(list(opened.vectors(pictures, form)))
-
-    def one_residual() -> int:
-        opened = video()
-        places = {group.number: [POSITION] for group in opened.groups}
-        keys = list(opened.key_frames(list(places)))
-        return len(keys) + len(list(opened.residuals(places)))
-
-    return {
-        "full decode to RGB": lambda: decode_all(path),
-        "packets alone": lambda: packet_table(path),
-        "key frames": key_frames,
-        "vectors": vectors,
-        "I + cells": lambda: accumulated("cells"),
-        "I + pixel-exact": lambda: accumulated("pixels"),
-        "one residual a group": one_residual,
-    }
+def demuxed(path: Path) -> None:
+    with av.open(str(path)) as container:
+        for _ in container.demux(container.streams.video[0]):
+            pass
 
 
-def measure(path: Path, rounds: int) -> dict[str, Any]:
-    """CPU milliseconds per source frame and ratios to the full decode; medians, in turns."""
-    ways = paths(path)
-    frames = decode_all(path)
-    seen: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            gc.collect()
+def to_rgb(path: Path, **options: Any) -> None:
+    for frame in decoded(path):
+        frame.to_ndarray(format="rgb24", **options)
+
+
+def drain(frames: Iterator[Any]) -> None:
+    for _ in frames:
+        pass
+
+
+FFMPEG: dict[str, Callable[[Path], None]] = {
+    FULL: to_rgb,
+    LEAN: lambda path: to_rgb(path, threads=1),
+    "FFmpeg: packets": demuxed,
+    "FFmpeg: key frames": lambda path: drain(decoded(path, keys=True)),
+    "FFmpeg: decode": lambda path: drain(decoded(path)),
+    "FFmpeg: vectors": lambda path: drain(
+        decoded(path, {"skip_loop_filter": "all", "skip_idct": "all"})
+    ),
+}
+
+
+def key_frames(path: Path, fast: bool) -> None:
+    video = CompressedVideo(path, fast=fast)
+    drain(video.key_frames(range(len(video.groups))))
+
+
+def vectors(path: Path, fast: bool) -> None:
+    with VectorReader(path, pixels=False, fast=fast) as reader:
+        drain(reader.fields())
+
+
+def accumulated(path: Path, fast: bool, form: Any) -> None:
+    video = CompressedVideo(path, fast=fast)
+    places = {group.number: range(1, len(group)) for group in video.groups if len(group) > 1}
+    drain(video.vectors(places, form, keys=True))
+
+
+def one_residual(path: Path, fast: bool) -> None:
+    video = CompressedVideo(path, fast=fast)
+    drain(video.residuals({group.number: [POSITION] for group in video.groups}, keys=True))
+
+
+OURS: dict[str, Callable[[Path, bool], None]] = {
+    "key frames": key_frames,
+    "vectors": vectors,
+    "I + cells": lambda path, fast: accumulated(path, fast, "cells"),
+    "I + pixel-exact": lambda path, fast: accumulated(path, fast, "pixels"),
+    "one residual a group": one_residual,
+}
+
+
+def ways(paths: list[Path], extractor: str | None) -> dict[str, Callable[[], float]]:
+    """What is timed, by name; each gives CPU seconds over all paths."""
+
+    def timed(work: Callable[[Path], None]) -> Callable[[], float]:
+        def run() -> float:
             began = time.process_time()
-            way()
-            seen[name].append((time.process_time() - began) * 1e3 / frames)
-    whole = seen["full decode to RGB"]
-    ratios = {
-        name: sorted(a / b for a, b in zip(values, whole, strict=True))
-        for name, values in seen.items()
-    }
+            for path in paths:
+                work(path)
+            return time.process_time() - began
+
+        return run
+
+    def extracted(what: str) -> float:
+        command = [str(extractor), "-c", EXTRACTOR, what, *map(str, paths)]
+        return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+    found = {name: timed(work) for name, work in FFMPEG.items()}
+    for name, work in OURS.items():
+        found[name] = timed(lambda path, work=work: work(path, False))
+        if name != "key frames" and kernels(True) is not None:
+            found[f"{name}, compiled"] = timed(lambda path, work=work: work(path, True))
+    if extractor is not None:
+        found["motion-vector-extractor"] = lambda: extracted("frames")
+        found["motion-vector-extractor, vectors only"] = lambda: extracted("vectors")
+    return found
+
+
+def measure(paths: list[Path], rounds: int, extractor: str | None) -> dict[str, Any]:
+    """CPU milliseconds per source frame, and ratios to both full decodes; medians, in turns."""
+    found = ways(paths, extractor)
+    frames = sum(sum(1 for _ in decoded(path)) for path in paths)
+    seen: dict[str, list[float]] = {name: [] for name in found}
+    for number in range(rounds + 1):
+        gc.collect()
+        for name, way in found.items():
+            spent = way() * 1e3 / frames
+            if number or rounds == 1:  # the first round warms up
+                seen[name].append(spent)
+
+    def against(base: str) -> dict[str, list[float]]:
+        return {
+            name: sorted(a / b for a, b in zip(values, seen[base], strict=True))
+            for name, values in seen.items()
+        }
+
+    usual, lean = against(FULL), against(LEAN)
     return {
+        "clips": len(paths),
         "frames": frames,
         "ms_per_frame": {name: statistics.median(values) for name, values in seen.items()},
-        "ratio": {name: statistics.median(values) for name, values in ratios.items()},
-        "lowest_and_highest": {name: [values[0], values[-1]] for name, values in ratios.items()},
+        "ratio": {name: statistics.median(values) for name, values in usual.items()},
+        "lowest_and_highest": {name: [values[0], values[-1]] for name, values in usual.items()},
+        "ratio_to_one_thread": {name: statistics.median(values) for name, values in lean.items()},
     }
 
 
@@ -128,82 +207,145 @@ def written_out(before: Any, rows: Any, width: int, height: int) -> Any:
     return after
 
 
-def equal_pictures(path: Path, wanted: int) -> tuple[int, int]:
-    """How many P pictures were compared, and in how many the two accumulations are the same."""
-    compared = same = 0
-    exact, slow = None, np.zeros(0)
+def equal_pictures(path: Path, wanted: int) -> dict[str, int]:
+    """How many P pictures were compared, and in how many NumPy and compiled loops are right."""
+    counts = {"p_pictures_compared": 0, "equal": 0, "equal_compiled": 0}
     with VectorReader(path) as reader:
         for field in reader.fields(rows=True, frames=True):
             width, height = field.frame.width, field.frame.height
-            exact = exact or PixelMotion(width, height)
             if field.kind == "I":
-                exact.reset()
+                plain, fast = PixelMotion(width, height), PixelMotion(width, height, kernels(True))
                 slow = np.stack(np.mgrid[:height, :width], -1).astype(np.int32)
                 continue
-            exact.add(field)
             slow = written_out(slow, field.rows, width, height)
-            compared += 1
-            same += bool(np.array_equal(np.stack(exact.source, -1), slow))
-            if compared == wanted:
+            counts["p_pictures_compared"] += 1
+            for name, motion in (("equal", plain), ("equal_compiled", fast)):
+                motion.add(field)
+                counts[name] += bool(np.array_equal(np.stack(motion.source, -1), slow))
+            if counts["p_pictures_compared"] == wanted:
                 break
-    return compared, same
+    return counts
 
 
-def run(source: Path, folder: Path, sizes: Any, rounds: int, wanted: int) -> dict[str, Any]:
-    """All figures for one source clip."""
+def written(
+    sources: list[Path], folder: Path, name: str, encoding: Encoding, size: tuple[int, int]
+) -> list[Path]:
+    """The clips of a set in one encoding."""
+    paths = []
+    for number, source in enumerate(sources):
+        paths.append(folder / f"{name}-{size[0]}-{number}.mp4")
+        transcode(source, paths[-1], encoding, size=size)
+    return paths
+
+
+def loading(rounds: int) -> dict[str, float]:
+    """CPU seconds for which a process loads the compiled loops, compiled before."""
+    code = (
+        "import time; from foveate.media.vectors.kernels import kernels; began = time.process_time"
+        "(); kernels(True); print(time.process_time() - began)"
+    )
+    spent = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+        for _ in range(rounds)
+    ]
+    return {"cpu_seconds_a_process": statistics.median(spent)}
+
+
+def run(
+    sets: dict[str, list[Path]],
+    folder: Path,
+    rounds: int,
+    wanted: int,
+    extractor: str | None,
+    quick: bool,
+) -> dict[str, Any]:
+    """All figures; the first set also comes with long groups and in the large size, if not quick.
+
+    Args:
+        sets: Clips by name.
+        folder: Where to write them anew.
+        rounds: How often each way is timed.
+        wanted: P pictures on which accumulation is compared with the written rule.
+        extractor: A Python that has motion-vector-extractor, if any.
+        quick: The first encodings only.
+    """
+    first, *others = sets
+    plan = [
+        (f"{name}, {codec}, key every {gop}", name, with_vectors(codec, gop), size)
+        for name, gop, size in [
+            (first, GOP, SMALL), *((name, GOP, SMALL) for name in others),
+            *([(first, 250, SMALL), (first, GOP, LARGE)] if not quick else []),
+        ]
+        for codec in CODECS
+    ]  # fmt: skip
+    if not quick:
+        plan.append((f"{first}, x264 as it comes", first, ENCODINGS["x264"], SMALL))
     figures: dict[str, Any] = {"cost": {}, "goals_at_340x256": GOALS}
-    small = []
-    for size in sizes:
-        for codec in CODECS:
-            path = folder / f"{codec}-{size[0]}x{size[1]}.mp4"
-            transcode(source, path, with_vectors(codec, GOP), size=size)
-            figures["cost"][f"{codec} {size[0]}x{size[1]}"] = measure(path, rounds)
-            if size == sizes[0]:
-                small.append(path)
-    counts = [equal_pictures(path, wanted // len(small)) for path in small]
-    figures["accumulation"] = {
-        "p_pictures_compared": sum(count for count, _ in counts),
-        "equal": sum(same for _, same in counts),
-    }
-    return figures
+    counts: dict[str, int] = {}
+    for number, (title, name, encoding, size) in enumerate(plan):
+        paths = written(sets[name], folder, str(number), encoding, size)
+        figures["cost"][f"{title}, {size[0]}x{size[1]}"] = measure(paths, rounds, extractor)
+        left = wanted - counts.get("p_pictures_compared", 0)
+        for path in paths if size == SMALL and encoding.bframes == 0 else []:
+            if left > 0:
+                for key, value in equal_pictures(path, left).items():
+                    counts[key] = counts.get(key, 0) + value
+                left = wanted - counts["p_pictures_compared"]
+    return {**figures, "accumulation": counts, "loading_compiled_loops": loading(1 if quick else 3)}
 
 
-def table(figures: dict[str, Any]) -> str:
-    """Ratios to the full decode, one line a file."""
-    lines = []
-    for name, item in figures["cost"].items():
-        parts = ", ".join(f"{k} {v:.2f}" for k, v in item["ratio"].items() if v != 1)
-        whole = item["ms_per_frame"]["full decode to RGB"]
-        lines.append(f"{name} ({whole:.2f} ms a frame): {parts}")
-    found = figures["accumulation"]
-    lines.append(f"accumulation: {found['equal']} of {found['p_pictures_compared']} equal")
-    return "\n".join(lines)
+def table(figures: dict[str, Any], ratio: str = "ratio") -> str:
+    """Ratios to a full decode as Markdown, a line for each way."""
+    cost = figures["cost"]
+    names = list(next(iter(cost.values()))[ratio])
+    lines = [f"| | {' | '.join(cost)} |", "| --- " * (len(cost) + 1) + "|"]
+    for name in names:
+        cells = (f"{item[ratio][name]:.2f}" for item in cost.values())
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    whole = (f"{item['ms_per_frame'][FULL]:.2f}" for item in cost.values())
+    return "\n".join([*lines, f"| CPU ms a frame, {FULL} | {' | '.join(whole)} |"])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="What the compressed domain costs")
-    parser.add_argument("--quick", action="store_true", help="a rendered clip, no result file")
+    parser.add_argument("--quick", action="store_true", help="one rendered clip, one round")
+    parser.add_argument("--rendered", type=Path, help="the folder of mocap15")
+    parser.add_argument("--extractor", help="a Python that has motion-vector-extractor")
+    parser.add_argument("--json", type=Path, help="with --quick: write the figures there")
     options = parser.parse_args()
+    cv2.setNumThreads(1)
     shared = os.environ.get("FOVEATE_SHARED")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.quick:
-            source = folder / "scene.mp4"
-            write_scene(source, (340, 256), 2)
-            print(table(run(source, folder, SIZES[:1], 1, 20)))
+            sets = {"scene": [write_scene(folder / "scene.mp4", SMALL, 2)]}
+            figures = run(sets, folder, 1, 20, options.extractor, True)
+            print(table(figures))
+            if options.json:
+                options.json.write_text(json.dumps(figures), "utf-8")
             return 0
-        if not shared:
-            parser.exit(1, "the clip is not on this machine: set FOVEATE_SHARED\n")
-        source = Path(shared) / "data" / "motion-vectors" / "h264" / "street.mp4"
-        figures = run(source, folder, SIZES, ROUNDS, 1000)
+        if not shared or not options.rendered:
+            parser.exit(1, "the clips are not on this machine: set FOVEATE_SHARED, --rendered\n")
+        data = Path(shared) / "data"
+        fights = sorted((data / "fight-surv" / "fight").glob("*"))
+        rendered = sorted(options.rendered.glob("test/*/*.mp4"))
+        sets = {
+            "street": [data / "motion-vectors" / "h264" / "street.mp4"],
+            "fights": fights[:: len(fights) // CLIPS][:CLIPS],
+            "mocap15": rendered[:: len(rendered) // CLIPS][:CLIPS],
+        }
+        figures = run(sets, folder, ROUNDS, 1000, options.extractor, False)
     print(table(figures))
+    print(table(figures, "ratio_to_one_thread"))
     protocol = (
-        "street.mp4 (337 frames, a street seen from a moving camera) transcoded by "
-        "media.transcode, a key frame every 12 frames, one reference, no B-frames; one thread, "
-        "process CPU time, in turns, medians of the rounds, ratios within a round"
+        "street.mp4 (a street seen from a moving camera), three clips of fights in CCTV, three "
+        "rendered test clips of mocap15, transcoded by media.transcode with one reference and no "
+        "B-frames (x264 as it comes: three references, three B-frames); process CPU time of one "
+        "thread over all clips of a set, in turns, one round to warm up, medians of three rounds, "
+        "ratios within a round; compiled loops loaded before"
     )
     path = record.write("compressed", protocol, ROUNDS, figures, seeds=())
-    print(f"written: {path.relative_to(Path.cwd())}")
+    print(f"written: {path.name}")
     return 0
 
 

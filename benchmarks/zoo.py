@@ -23,6 +23,7 @@ from torch import nn
 
 from foveate.models import registry
 from foveate.models.macs import count_macs
+from foveate.models.resnet3drs import DEPTHS
 from foveate.models.weights.backbones import BACKBONES
 from foveate.models.weights.table import ENTRIES
 
@@ -56,6 +57,9 @@ VIEWS = {
     "swin3d-s": (16, 224),
     "swin3d-b": (16, 224),
 }
+# Longer clips come with depth (the rule of scaling), the side is that of the published evaluation.
+VIEWS |= {f"resnet3d-rs-{depth}": (32 if depth <= 200 else 48, 256) for depth in DEPTHS}
+VIEWS["resnet3d-50"] = (32, 256)
 SEGMENTS, OTHER = (8, 224), (32, 224)
 
 

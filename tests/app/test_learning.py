@@ -126,6 +126,44 @@ def test_bench_compares_and_goes_on_past_a_model_that_does_not_fit(
     assert "no model can be measured" in said.err
 
 
+def test_looks_are_trained_on_used_and_compared_by_name(run, videos, tmp_path) -> None:
+    out, table = tmp_path / "patched", tmp_path / "t.json"
+    said = run("train", videos, "--model", NAME, "--look", "motion-patch", "--set", "look.size=16",
+               "--out", out, *QUICK)  # fmt: skip
+    assert said.code == 0, said.err
+    assert json.loads((out / "run.json").read_text())["preset"]["look"]["size"] == 16
+    assert "look motion-patch" in run("evaluate", videos, "--model", out).out
+    looks = "full,centre,random,resize,motion-patch,mv-patch,activation-patch,oracle"
+    said = run("bench", videos, "--models", out, "--looks", looks, "--json", table)
+    assert said.code == 0, said.err
+    rows = {row["name"]: row for row in json.loads(table.read_text())["figures"]["rows"]}
+    assert ",".join(rows) == looks
+    equal = {rows[name]["macs"]["value"] for name in ("centre", "random", "resize", "motion-patch")}
+    assert len(equal) == 1  # all have the size of the run's own look
+    assert rows["full"]["macs"]["value"] > 2 * equal.pop()
+    assert rows["oracle"]["macs"]["value"] > 10 * rows["full"]["macs"]["value"]
+    assert "less full" in said.out
+    for words, text in (
+        (("bench", videos, "--models", out, "--looks", "full,orakel"), "--looks orakel: not known"),
+        (("bench", videos, "--models", out, "--looks", "oracle", "--format", "unlabelled"),
+         "needs labelled videos"),
+        (("predict", videos, "--look", "oracle"), "needs labelled videos"),
+        (("train", videos, "--look", "oracle", "--out", tmp_path / "o"), "needs labelled videos"),
+        (("train", videos, "--look", "resize", "--recipe", "contrastive", "--out", tmp_path / "o"),
+         "the recipe contrastive sees whole clips"),
+        (("predict", videos, "--look", "motion-patch", "--set", "look.sampling=motion"),
+         "takes frames at an even rate"),
+    ):  # fmt: skip
+        said = run(*words)
+        assert said.code == 2
+        assert text in said.err
+        assert len(said.err.strip().splitlines()) == 1
+    answers = run("predict", next((videos / "jump").iterdir()), "--look", "activation-patch",
+                  "--set", "look.size=16", "--json", "-")  # fmt: skip
+    steps = json.loads(answers.out)["trace"]["steps"]
+    assert "motion:activation" in steps[0]["modalities"]
+
+
 def test_training_starts_from_a_run_and_goes_on_with_one(run, videos, trained, tmp_path) -> None:
     again = tmp_path / "again"
     said = run("train", videos, "--model", trained, "--out", again, *QUICK, "--set", "epochs=1")

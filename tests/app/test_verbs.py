@@ -97,21 +97,30 @@ def test_help_of_every_verb(run, verb) -> None:
     assert "Usage" in done.stdout
 
 
-def test_weights_import(run, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("kind", ["pth", "npz", "safetensors"])
+def test_weights_import(run, tmp_path, monkeypatch, kind) -> None:
+    import numpy as np
     import torch
+    from safetensors.torch import save_file
 
     monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
     model = registry.create("r3d", depth=10, width=4, num_classes=2)
     state = {n.replace("classifier.", "fc."): v for n, v in model.state_dict().items()}
-    torch.save(state, tmp_path / "r3d.pth")
+    file = tmp_path / f"r3d.{kind}"
+    if kind == "pth":
+        torch.save({"state_dict": state, "epoch": 3}, file)
+    elif kind == "npz":
+        np.savez(file, **{name: value.numpy() for name, value in state.items()})
+    else:
+        save_file(state, file)
     (tmp_path / "labels.txt").write_text("run\nsit\n")
     said = run(
-        "weights", "import", tmp_path / "r3d.pth", "--as", "mine", "--set", "widen_factor=0.0625",
+        "weights", "import", file, "--as", "mine", "--set", "widen_factor=0.0625",
         "--labels", tmp_path / "labels.txt",
     )  # fmt: skip
     assert said.code == 0, said.err
     assert "mine: r3d with 2 classes, from autovideo" in said.out
     assert "mine\n  imported" in run("weights", "list").out
-    said = run("weights", "import", tmp_path / "r3d.pth", "--as", "other")
+    said = run("weights", "import", file, "--as", "other")
     assert said.code == 2
     assert "layer1.0.conv1.weight is (4, 4, 3, 3, 3), not (64, 64, 3, 3, 3)" in said.err

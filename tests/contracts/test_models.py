@@ -81,6 +81,24 @@ def test_a_batch_equals_one_by_one(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_it_says_whether_it_mixes_frames(name):
+    """Another last frame changes what is said of the first position, or it does not."""
+    model, x = build(name), views(name)
+    other = x.clone()
+    other[:, :, -1] = 1 - other[:, :, -1]
+    positions = model.features
+    with torch.no_grad():
+        first, second = positions(x), positions(other)
+    mixes = first.shape[1] == 1 or not torch.equal(first[:, 0], second[:, 0])
+    if registry.entry(name).streaming:  # causal: the first position cannot know, the last one does
+        other = x.clone()
+        other[:, :, 0] = 1 - other[:, :, 0]
+        with torch.no_grad():
+            mixes = not torch.equal(first[:, -1], positions(other)[:, -1])
+    assert mixes == registry.entry(name).mixes_frames == model.mixes_frames
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_saving_and_loading_is_bit_equal(name, tmp_path):
     from safetensors.torch import load_file, save_file
 

@@ -40,6 +40,7 @@ LOOKS = {
     **{f"track-{t}": MotionPatch(track=t) for t in ("frame", "viterbi", "tube", "ema", "one-euro")},
     "auto-size": MotionPatch(extent="auto"),
     "motion-sampling": MotionPatch(sampling="motion"),
+    "lasting": MotionPatch(motion="articulated", lasting=0.6),
     "online": MotionPatch().online(),
     "resize": Resize(),
     "centre": CentrePatch(),
@@ -49,7 +50,9 @@ LOOKS = {
     "rwf-fixed": RwfCrop(fixed=True),
     "mocrop": MoCropPatch(),
     "activation": ActivationPatch(features=channels, glance=72),
-    "oracle": OracleGrid(score=lambda sample, times, box: -abs(box[0] - 10) - abs(box[1] - 5)),
+    "oracle": OracleGrid(
+        score=lambda sample, times, boxes: ([-abs(b[0] - 10) - abs(b[1] - 5) for b in boxes], 0)
+    ),
 }
 LOOKS = {name: look.fitted(224, 5.0, aligned=False) for name, look in LOOKS.items()}
 

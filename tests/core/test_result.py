@@ -40,7 +40,7 @@ def test_json_fits_the_published_schema() -> None:
 def test_schema_has_exactly_the_fields_of_the_design() -> None:
     assert set(json.loads(example().to_json())) == {
         "schema", "source", "model", "preset", "ok", "error", "duration", "labels", "segments",
-        "cost", "trace", "warnings",
+        "cost", "exits", "trace", "warnings",
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ NARROW = {"models": {"core"}, "policy": {"core", "models"}}
 FENCES = {
     "av": {"media"},
     "cv2": {"media", "viz", "data"},
+    "numba": {"media"},
     "timm": {"models", "data"},
     "torchvision": {"models", "data"},
     "tflite": {"models"},

@@ -22,6 +22,7 @@ from foveate.media.compressed import (
     trace_back,
     write_grids,
 )
+from foveate.media.container import open_video
 from foveate.media.vectors.grid import PAST
 from foveate.media.vectors.reader import VectorReader
 
@@ -243,6 +244,126 @@ def test_key_frames_are_those_of_a_whole_decode() -> None:
     pictures = decoded(data)
     for number, pixels in CompressedVideo(data).key_frames([0, 2]):
         assert np.array_equal(pixels, pictures[12 * number][1])
+
+
+@pytest.mark.parametrize(
+    ("codec", "bframes"),
+    [("libx264", 0), ("libx264", 2), ("mpeg4", 0), ("mpeg4", 2), ("mpeg2video", 2), ("flv", 0)],
+)
+def test_key_frames_come_with_the_vectors_in_one_pass(codec, bframes) -> None:
+    container = "flv" if codec == "flv" else "matroska"
+    data = encode(container, codec, 40, size=SIZE, gop=12, bframes=bframes, draw=squares)
+    video = CompressedVideo(data)
+    everything = {group.number: range(len(group)) for group in video.groups}
+    keys = dict(CompressedVideo(data).key_frames(list(everything)))
+    alone = list(video.vectors(everything))
+    packets = video.meter.packets
+    for read in (video.vectors, video.residuals):
+        found = list(read(everything, keys=True))
+        assert len(found) == len(alone) == 40
+        for picture in found:
+            assert np.array_equal(picture.key, keys[picture.group])
+    assert video.meter.packets == 3 * packets
+    for a, b in zip(alone, video.vectors(everything, keys=True, size=(84, 68)), strict=True):
+        assert a.key is None
+        assert np.array_equal(a.motion, b.motion)
+        assert b.key.shape == (68, 84, 3)
+
+
+def test_interlaced_key_frames_look_right_too() -> None:
+    data = encode(
+        "matroska", "mpeg2video", 30, size=SIZE, gop=12, draw=squares,
+        options={"flags": "+ilme+ildct"},
+    )  # fmt: skip
+    keys = dict(CompressedVideo(data).key_frames([0, 1]))
+    for picture in CompressedVideo(data).vectors({0: [3], 1: [11]}, keys=True):
+        assert np.array_equal(picture.key, keys[picture.group])
+
+
+@pytest.mark.parametrize("most", [0, 10**9])
+def test_packets_are_kept_for_the_first_pass_within_bounds(most, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("foveate.media.compressed.walk._KEPT_BYTES", most)
+    path = tmp_path / "clip.mkv"
+    path.write_bytes(clip())
+    video = CompressedVideo(path)
+    size = path.stat().st_size
+    assert video.meter.bytes >= size
+    first = list(video.vectors({0: [5], 2: [3]}))
+    assert (video.meter.bytes > 1.5 * size) == (not most)  # nothing is read again
+    again = list(video.vectors({0: [5], 2: [3]}))
+    for a, b in zip(first, again, strict=True):
+        assert (a.group, a.position, a.time) == (b.group, b.position, b.time)
+        assert np.array_equal(a.motion, b.motion)
+
+
+@pytest.mark.parametrize("seeks", [True, False])
+@pytest.mark.parametrize(
+    ("container", "codec", "bframes"),
+    [("mp4", "libx264", 0), ("matroska", "libx264", 2), ("avi", "mpeg4", 0),
+     ("mpegts", "libx264", 0), ("mpegts", "mpeg2video", 2)],
+)  # fmt: skip
+def test_long_files_are_sought_in(container, codec, bframes, seeks, monkeypatch) -> None:
+    data = encode(container, codec, 60, size=SIZE, gop=10, bframes=bframes, draw=squares)
+    wanted = {0: [2], 1: [9], 4: [0, 3], 5: [7]}
+    whole = list(CompressedVideo(data).vectors(wanted, keys=True))
+    monkeypatch.setattr("foveate.media.compressed.walk._KEPT_BYTES", 0)
+    if not seeks:
+        monkeypatch.setattr("foveate.media.compressed.walk.seeks", lambda opened: False)
+    video = CompressedVideo(data)
+    found = [next(video.vectors({n: p}, keys=True)) for n, p in ((5, [7]), (0, [2]), (1, [9]))]
+    together = list(video.vectors(wanted, keys=True))
+    pairs = [*zip(together, whole, strict=True)]
+    pairs += [*zip(found, (whole[-1], whole[0], whole[1]), strict=True)]
+    for a, b in pairs:
+        assert (a.group, a.position, a.time) == (b.group, b.position, b.time)
+        assert np.array_equal(a.motion, b.motion)
+        assert np.array_equal(a.key, b.key)
+
+
+def test_seeking_reads_little(monkeypatch) -> None:
+    monkeypatch.setattr("foveate.media.compressed.walk._KEPT_BYTES", 0)
+    noise = np.random.default_rng(0).integers(0, 256, (8, SIZE[1], SIZE[0], 3)).astype(np.uint8)
+    data = encode("mp4", "mpeg4", 200, size=SIZE, gop=10, draw=lambda n, size: noise[n % 8])
+    video = CompressedVideo(data)
+    before = video.meter.bytes
+    assert before >= len(data) * 0.9
+    assert len(list(video.key_frames([18]))) == 1
+    assert video.meter.bytes - before < len(data) / 2  # reading through: nine tenths
+
+
+def test_many_questions_open_a_file_once_for_each_kind_of_decoder(monkeypatch) -> None:
+    opened: list[str] = []
+
+    def counted(*args):
+        opened.append("file")
+        return open_video(*args)
+
+    monkeypatch.setattr("foveate.media.compressed.walk.open_video", counted)
+    data = clip()
+    whole = {(p.group, p.position): p for p in CompressedVideo(data).vectors({0: [5], 2: [3, 8]})}
+    residuals = {p.group: p for p in CompressedVideo(data).residuals({0: [5], 2: [8]})}
+    keys = dict(CompressedVideo(data).key_frames([0, 2]))
+    opened.clear()
+    video = CompressedVideo(data)
+    for number, position in ((2, 8), (0, 5), (2, 3), (0, 5)):
+        (found,) = video.vectors({number: [position]})
+        assert np.array_equal(found.motion, whole[number, position].motion)
+    assert len(opened) == 1
+    for number, position in ((2, 8), (0, 5)):
+        ((_, key),) = video.key_frames([number])
+        assert np.array_equal(key, keys[number])
+        (found,) = video.residuals({number: [position]})
+        assert np.array_equal(found.residual, residuals[number].residual)
+    assert len(opened) == 2
+    # One that is given up in the middle leaves a decoder that can be used, two at once take two.
+    first, second = video.vectors({0: [1, 2, 11]}), video.vectors({2: [1, 3]})
+    next(first)
+    next(second)
+    assert np.array_equal(next(second).motion, whole[2, 3].motion)
+    first.close()
+    (found,) = video.vectors({2: [8]})
+    assert np.array_equal(found.motion, whole[2, 8].motion)
+    assert len(opened) == 3
 
 
 def test_vectors_without_pixels_are_the_same_ones() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -161,3 +163,23 @@ def test_wrong_shapes_and_names_are_refused() -> None:
         ExitNetwork(net, ["layer9"])
     with pytest.raises(ModelError, match="no head 'heavy'"):
         InternalClassifier(8, 3, "heavy")
+
+
+def test_weights_of_colour_images_start_a_network_of_vectors(monkeypatch) -> None:
+    """Cross-modality initialisation: on two equal channels it is the network of three."""
+    from foveate.models import backbones
+    from foveate.models.weights import backbones as table
+
+    torch.manual_seed(0)
+    whole = backbones.build("efficientnet_lite0").eval()
+    entry = table.BACKBONES["efficientnet_lite0.imagenet_lite0"]
+    monkeypatch.setattr(table, "load_backbone", lambda known: copy.deepcopy(whole))
+    found = backbones.build(entry.name, pretrained=True, in_chans=2).eval()
+    grey = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            found(grey.expand(-1, 2, -1, -1)), whole(grey.expand(-1, 3, -1, -1)),
+            rtol=1e-4, atol=1e-4,
+        )  # fmt: skip
+    net = CompressedNet("mv", entry.name, 4, pretrained=True)
+    assert net(torch.randn(1, 2, 2, 64, 64)).shape == (1, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 
 import foveate
 from foveate.core.errors import FoveateError, ModelError, WeightsError
-from foveate.models import registry
+from foveate.models import backbones, registry
 from foveate.models.weights.imported import import_file
 from foveate.models.weights.importers import Imported, checksums, from_arrays, importer, systems
 from foveate.models.weights.importers import registry as sources
@@ -31,7 +32,9 @@ def r3d(classes: int = 3) -> tuple[nn.Module, dict[str, np.ndarray]]:
 
 
 def test_the_list_names_the_sources():
-    assert {"autovideo", "torchvision", "efficientnet-lite", "mobilenet-tflite"} <= set(systems())
+    assert {"autovideo", "mmaction", "torchvision", "efficientnet-lite", "mobilenet-tflite"} <= set(
+        systems()
+    )
     with pytest.raises(WeightsError, match="did you mean 'autovideo'"):
         from_arrays("autovidio", {})
 
@@ -107,6 +110,85 @@ def test_frames_are_taken_apart_in_their_order():
     with torch.no_grad():
         assert torch.equal(got["logits"], model(clip.transpose(1, 2)))
     assert got["frame_logits"].shape == (1, 4, 3)
+
+
+def mmaction(network: nn.Module, classes: int, shifted: bool) -> dict[str, torch.Tensor]:
+    """A ResNet of timm as MMAction2 saves a recogniser over it, written down independently."""
+    state = {"cls_head.fc_cls.weight": torch.randn(classes, 512),
+             "cls_head.fc_cls.bias": torch.randn(classes)}  # fmt: skip
+    for name, value in network.state_dict().items():
+        *block, layer, leaf = name.split(".")
+        if "downsample" in name:
+            place = [*block, "conv" if layer == "0" else "bn"]
+        elif layer.startswith("bn"):
+            place = [*block, f"conv{layer[2]}", "bn"]
+        else:
+            place = [*block, layer, "conv"]
+            if shifted and layer == "conv1" and block:
+                place.append("net")
+        state[".".join(["backbone", *place, leaf])] = value
+    return state
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_mmaction_s_segments(shifted):
+    torch.manual_seed(0)
+    original = backbones.build("resnet18").eval()
+    for norm in original.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1.0)
+            nn.init.uniform_(norm.running_mean, -0.1, 0.1)
+    state = mmaction(original, 3, shifted)
+    assert ("backbone.layer1.0.conv1.conv.net.weight" in state) == shifted
+    network = from_arrays("mmaction", state, num_classes=3)
+    assert network.arch == ("tsm:resnet18" if shifted else "tsn:resnet18")
+    frames = torch.rand(1, 4, 3, 64, 64)
+    frames[:, 1:] = frames[:, :1]  # a still clip, so that frames agree unless they are shifted
+    with torch.no_grad():
+        one = original(frames[:, 0]) @ state["cls_head.fc_cls.weight"].T
+        want = one + state["cls_head.fc_cls.bias"]
+    got = network(inputs=frames)["logits"]
+    assert torch.allclose(got, want, rtol=1e-4, atol=1e-4) == (not shifted)
+    if shifted:
+        renamed = (
+            (r"^backbone\.", "base_model."), (r"^cls_head\.fc_cls", "new_fc"),
+            (r"downsample\.conv", "downsample.0"), (r"downsample\.bn", "downsample.1"),
+            (r"conv(\d)\.bn", r"bn\1"), (r"\.conv\.", "."),
+        )  # fmt: skip
+        autovideo = {}
+        for name, value in state.items():
+            for theirs, other in renamed:
+                name = re.sub(theirs, other, name)
+            autovideo[name] = value
+        again = from_arrays("autovideo", autovideo)
+        assert torch.allclose(again(clip=frames.flatten(1, 2))["logits"], got, atol=1e-5)
+    del state["backbone.layer2.0.downsample.bn.bias"]
+    with pytest.raises(WeightsError, match=r"missing backbone\.layer2\.0\.downsample\.bn\.bias"):
+        from_arrays("mmaction", state)
+
+
+def test_mmaction_s_c3d_and_what_is_not_built():
+    own = registry.create_tiny("c3d").state_dict()
+    head = torch.zeros(2, own["classifier.weight"].shape[1])
+    state = {"cls_head.fc_cls.weight": head, "cls_head.fc_cls.bias": torch.zeros(2)}
+    for name, value in own.items():
+        part, _, leaf = name.removeprefix("convs.").partition(".")
+        if part in ("conv1", "conv2"):
+            part += "a"
+        if part.startswith("conv"):
+            state[f"backbone.{part}.conv.{leaf}"] = value
+        elif part.startswith("fc"):
+            state[f"backbone.{part}.{leaf}"] = value
+    with pytest.raises(WeightsError) as caught:  # the original's width is fixed
+        from_arrays("mmaction", state)
+    assert "backbone.conv1a.conv.weight is (" in str(caught.value)
+    assert "missing" not in str(caught.value)
+    assert "unused" not in str(caught.value)
+    inflated = {"backbone.conv1.conv.weight": torch.zeros(8, 3, 5, 7, 7)} | {
+        name: value for name, value in state.items() if name.startswith("cls_head")
+    }
+    with pytest.raises(WeightsError, match="neither of TSN, TSM nor C3D"):
+        from_arrays("mmaction", inflated)
 
 
 @pytest.mark.parametrize("arch", ["eco-lite", "eco-full"])

@@ -21,7 +21,7 @@ def shifted(x: torch.Tensor, online: bool) -> torch.Tensor:
             seen.append(given)
             return given
 
-    with passing(Passage(1, online)):
+    with passing(Passage(1, len(x), online)):
         TemporalShift(Keep(8, 8, 1), "s")(x)
     return seen[0][:, :, 0, 0]
 
@@ -43,7 +43,7 @@ def test_a_shift_moves_an_eighth_each_way():
         ("resnet18", 8, "layer1.0.conv1", "layer4.1.conv1"),
         ("resnet50", 16, "layer1.0.conv1", "layer4.2.conv1"),
         ("mobilenetv2_100", 10, "blocks.1.1.conv_pw", "blocks.5.2.conv_pw"),
-        ("test_vit", 6, "blocks.0.attn.qkv", "blocks.5.attn.qkv"),
+        ("test_vit", 6, "blocks.0.attn", "blocks.5.attn"),
         ("test_convnext", 9, "stages.0.blocks.0.conv_dw", "stages.3.blocks.1.conv_dw"),
         ("vgg11", 8, "features.3", "pre_logits.fc1"),
     ],
@@ -60,6 +60,78 @@ def test_deep_resnets_are_shifted_in_every_second_block():
         places = insert_shifts(backbones.build("resnet101"))
     counts = [sum(f"layer{i}." in place for place in places) for i in (1, 2, 3, 4)]
     assert counts == [2, 2, 12, 2]  # of 3, 4, 23, 3
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("beit_base_patch16_224", 12),  # reads the weight of its dense layer, past the layer
+        ("convnext_atto", 12),
+        ("densenet121", 58),
+        ("edgenext_xx_small", 12),
+        ("efficientnet_b0", 9),
+        ("mixer_s32_224", 8),
+        ("mobilenetv4_conv_small", 10),
+        ("pvt_v2_b0", 8),
+        ("regnetx_002", 13),
+        ("repvit_m0_9", 23),
+        ("swin_tiny_patch4_window7_224", 12),
+        ("swinv2_tiny_window8_256", 12),
+        ("vit_tiny_patch16_224", 12),
+        ("volo_d1_224", 20),
+    ],
+)
+def test_families_of_timm_are_shifted_in_every_branch(name, count):
+    size = 256 if name.endswith("256") else 224
+    clip = torch.empty(2, 3, 3, size, size, device="meta")
+    for arch in ("tsn", "tsm"):
+        with torch.device("meta"):
+            model = registry.create(f"{arch}:{name}", num_classes=5).eval()
+        assert model(clip).shape == (2, 5)
+        assert len(getattr(model, "shifted", [])) == (count if arch == "tsm" else 0)
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_windows_of_a_frame_are_shifted_in_time_not_among_each_other(online):
+    torch.manual_seed(0)
+    network = backbones.build(
+        "swin_tiny_patch4_window7_224", img_size=56, embed_dim=16, depths=(1,), num_heads=(2,)
+    ).eval()  # four windows
+    clip = torch.rand(3, 56, 56).expand(4, 3, 56, 56)
+    with torch.no_grad():
+        alone = network(clip)
+        assert insert_shifts(network) == ["layers.0.blocks.0.attn"]
+        with passing(Passage(1, 4, online)) as passage:
+            found = network(clip)
+    # Nothing moves, so channels of the frame beside are one's own, but beyond the ends.
+    assert torch.allclose(found[1:3], alone[1:3], atol=1e-6)
+    assert not torch.allclose(found[0], alone[0], atol=1e-4)
+    assert torch.allclose(found[3], alone[3], atol=1e-6) == online
+    assert passage.done == {"shift0"}
+
+
+def test_a_stream_over_windows_steps_as_the_clip_goes(monkeypatch):
+    torch.manual_seed(0)
+    small = backbones.build(
+        "swin_tiny_patch4_window7_224", img_size=56, embed_dim=16, depths=(1, 1), num_heads=(2, 2)
+    )
+    monkeypatch.setattr(backbones, "build", lambda name, pretrained=False: small)
+    model = TSMOnline("swin", 3).eval()
+    clip = torch.rand(2, 3, 5, 56, 56)
+    state = model.initial_state(2, 56, 56)
+    assert state["shift0"].shape == (2, 4, 49, 2)  # four windows of 7 x 7, an eighth of 16
+    with torch.no_grad():
+        for part in clip.split([1, 2, 2], 2):
+            logits, state = model.step(part, state)
+        assert torch.allclose(logits, model(clip), atol=1e-6)
+
+
+def test_a_backbone_that_goes_past_a_shift_is_refused():
+    model = registry.create("tsm:test_resnet", num_classes=3).eval()
+    inner = model.backbone.get_submodule(model.shifted[0])
+    inner.forward = inner.layer.forward
+    with pytest.raises(ModelError, match=r"uses \d+ of its \d+ shifted layers.*tsn:"):
+        model(torch.rand(1, 3, 2, 32, 32))
 
 
 def names_of_frames(name: str) -> tuple[torch.Tensor, torch.Tensor]:

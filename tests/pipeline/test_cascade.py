@@ -4,35 +4,51 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 
 from clips import encode
 from foveate.core import ConfigError, MediaError
-from foveate.media.compressed import CompressedVideo
+from foveate.media.compressed import CompressedVideo, Group
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork
-from foveate.pipeline.cascade import CHEAP_ORDER, PUBLISHED_ORDER, Cascade, exit_names
+from foveate.models.spec import InputSpec
+from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeNetwork, exit_names
+from foveate.pipeline.cascade_run import CascadeRecogniser, around
+from foveate.pipeline.groups import spans
+from foveate.pipeline.presets import CalibratedSpec, GroupsSpec, Preset
+from foveate.pipeline.session import Reply
 from foveate.policy.fuse import Wise
+from foveate.policy.operating import NEVER
 
-CLASSES = 4
+CLASSES = ("a", "b", "c", "d")
+CHEAP_ORDER = ("mv", "iframe", "residual")
 P_ONLY = {"refs": "1", "weightp": "0", "sc_threshold": "0"}
+SPEC = InputSpec(64, 3 / 2.4, 3)  # three groups out of 2.4 seconds, the whole clip
 
 
 @cache
-def clip() -> bytes:
-    return encode("matroska", "libx264", 60, size=(96, 80), gop=12, options=P_ONLY)
+def clip(frames: int = 60) -> bytes:
+    """Groups of twelve pictures at 25 pictures a second."""
+    return encode("matroska", "libx264", frames, size=(96, 80), gop=12, options=P_ONLY)
 
 
 @cache
 def networks() -> dict:
     torch.manual_seed(0)
     return {
-        name: ExitNetwork(CompressedNet(name, "test_resnet", CLASSES)).eval() for name in MODALITIES
+        name: ExitNetwork(CompressedNet(name, "test_resnet", len(CLASSES))).eval()
+        for name in MODALITIES
     }
 
 
-def cascade(threshold: float, order=CHEAP_ORDER, **options) -> Cascade:
-    return Cascade(networks(), order=order, threshold=threshold, size=64, **options)
+def cascade(
+    threshold: float, order=CHEAP_ORDER, wise: Wise | None = None, **settings
+) -> CascadeRecogniser:
+    preset = Preset(
+        model="c", look=GroupsSpec(), decide=CalibratedSpec(threshold=threshold), **settings
+    )
+    return around(CascadeNetwork(networks(), order, wise, size=64), SPEC, CLASSES, preset)
 
 
 class Asked:
@@ -50,10 +66,8 @@ class Asked:
             monkeypatch.setattr(CompressedVideo, name, counted)
 
 
-def test_a_decision_on_vectors_builds_no_residual_and_decodes_no_key_frame(monkeypatch) -> None:
-    eager = cascade(0.0)
-    eager.predict(clip())  # multiply-adds are counted at first use
-    asked = Asked(monkeypatch)
+def stages_that_ran(recogniser: CascadeRecogniser, source: bytes) -> tuple[list[str], object]:
+    """Names of the stages of the real backbones that were called, and the Result."""
     ran: list[str] = []
     hooks = [
         network.network.backbone.get_submodule(stage).register_forward_hook(
@@ -62,71 +76,156 @@ def test_a_decision_on_vectors_builds_no_residual_and_decodes_no_key_frame(monke
         for name, network in networks().items()
         for stage in ("layer1", "layer2", "layer3", "layer4")
     ]
-    answer = eager.predict(clip())
-    for hook in hooks:
-        hook.remove()
+    try:
+        return ran, recogniser.predict(source)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def test_a_decision_on_vectors_builds_no_residual_and_decodes_no_key_frame(monkeypatch) -> None:
+    eager = cascade(0.0)
+    eager.predict(clip())  # multiply-adds are counted at first use
+    asked = Asked(monkeypatch)
+    ran, result = stages_that_ran(eager, clip())
     assert asked.calls == ["vectors"]
-    assert answer.exits == ("mv.layer1",)
     assert ran == ["mv.layer1"]
+    assert result.exits == {"mv.layer1": 1}
+    assert [(step.modalities, step.exit) for step in result.trace.steps] == [(["mv"], "mv.layer1")]
     # Three groups of twelve, each decoded up to its middle and no further.
-    assert answer.cost.frames_decoded == 3 * 7
-    assert {stage.name for stage in answer.cost.stages} == {
-        "open", "decode-mv", "transform-mv", "network-mv",
-    }  # fmt: skip
+    assert result.cost.stage("decode-mv").frames == 3 * 7
+    names = {stage.name for stage in result.cost.stages}
+    assert names == {"open", "decode-mv", "transform-mv", "network-mv", "head", "policy"}
 
 
 @pytest.mark.parametrize("order", [CHEAP_ORDER, PUBLISHED_ORDER, ("iframe",)])
 def test_without_a_decision_everything_runs_once_and_is_charged(monkeypatch, order) -> None:
     asked = Asked(monkeypatch)
-    answer = cascade(1.0, order).predict(clip())
-    assert answer.exits == exit_names({name: networks()[name] for name in order})
+    result = cascade(NEVER, order).predict(clip())
+    names = exit_names({name: networks()[name] for name in order})
+    assert result.exits == {names[-1]: 1}
+    assert [step.exit for step in result.trace.steps] == [f"{name}.final" for name in order]
     assert len(asked.calls) == len(order)
-    cost = {stage.name: stage for stage in answer.cost.stages}
     frames = {"iframe": 3, "mv": 21, "residual": 21}
     for name in order:
-        assert cost[f"decode-{name}"].frames == frames[name]
-        assert cost[f"network-{name}"].macs > 0
-        assert cost[f"network-{name}"].calls == len(networks()[name].exits)
+        assert result.cost.stage(f"decode-{name}").frames == frames[name]
+        assert result.cost.stage(f"network-{name}").macs > 0
+        assert result.cost.stage(f"network-{name}").calls == len(networks()[name].exits)
 
 
-def test_what_is_charged_grows_exit_by_exit_and_early_ones_agree() -> None:
-    whole = cascade(1.0).predict(clip())
-    early = cascade(0.0).predict(clip())
-    torch.testing.assert_close(early.logits[0], whole.logits[0])
-    assert 0 < early.cost.macs < whole.cost.macs
-    # A threshold between: it stops at the first exit that is sure enough, by its own fused answer.
-    running = [
-        float(cascade(1.0).wise.probabilities(whole.logits[None, : n + 1])[0].max())
-        for n in range(len(whole.exits))
+def logits_of(source: bytes) -> torch.Tensor:
+    """(1, exits, classes) of all exits in the cheap order."""
+    recogniser = cascade(NEVER)
+    opened = recogniser.opener(source)()
+    work = opened.run()
+    ask = next(work)
+    while True:
+        state = recogniser.cascade.observe(ask.views, ask.state)
+        try:
+            ask = work.send(Reply(state, recogniser.cascade.answer(state)))
+        except StopIteration:
+            return state["logits"]
+
+
+def test_the_first_exit_that_is_sure_enough_decides() -> None:
+    logits = logits_of(clip())
+    network = cascade(NEVER).cascade
+    whole = [
+        float(network.wise.probabilities(logits[:, : n + 1])[0].max())
+        for n in range(len(network.exits))
     ]
-    threshold = sorted(running)[len(running) // 2] - 1e-6
+    threshold = sorted(whole)[len(whole) // 2] - 1e-6
     stopped = cascade(threshold).predict(clip())
-    first = next(n for n, value in enumerate(running) if value > threshold)
-    assert stopped.exit == whole.exits[first]
-    assert len(stopped.exits) == first + 1
+    first = next(n for n, value in enumerate(whole) if value >= threshold)
+    assert stopped.exits == {network.exits[first]: 1}
+    assert stopped.trace.steps[-1].gate == pytest.approx(whole[first], abs=1e-5)
+    assert 0 < stopped.cost.macs < cascade(NEVER).predict(clip()).cost.macs
 
 
-def test_fitted_fusion_decides() -> None:
+def test_exit_by_exit_is_the_whole_network() -> None:
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 2, 3, 64, 64, generator=random)
+    network = networks()["mv"]
+    with torch.no_grad():
+        want = list(network(x).values())
+        maps = x
+        for at, logits in enumerate(want):
+            found, maps = network.advance(at, maps)
+            torch.testing.assert_close(found, logits)
+
+
+def test_fitted_fusion_decides_and_its_answer_is_the_score() -> None:
     names = exit_names({name: networks()[name] for name in CHEAP_ORDER})
     random = torch.Generator().manual_seed(0)
-    logits = torch.randn(40, len(names), CLASSES, generator=random)
-    wise = Wise.fit(names, logits, torch.arange(40) % CLASSES)
-    answer = cascade(1.0, wise=wise).predict(clip())
-    want = wise.probabilities(answer.logits[None])[0]
-    torch.testing.assert_close(answer.probabilities, want)
+    logits = torch.randn(40, len(names), len(CLASSES), generator=random)
+    wise = Wise.fit(names, logits, torch.arange(40) % len(CLASSES))
+    result = cascade(NEVER, wise=wise, top_k=4).predict(clip())
+    want = wise.probabilities(logits_of(clip()))[0]
+    found = torch.tensor([s.score for s in sorted(result.labels, key=lambda s: s.index)])
+    torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
     with pytest.raises(ConfigError, match="the fusion is for"):
-        cascade(1.0, PUBLISHED_ORDER, wise=wise)
+        cascade(NEVER, PUBLISHED_ORDER, wise=wise)
+
+
+def test_batched_sources_get_what_they_get_alone() -> None:
+    recogniser = cascade(0.4)
+    sources = [clip(), clip(36), clip(60)]
+    alone = [recogniser.predict(source) for source in sources]
+    together = list(recogniser.predict_many(sources, batch=3))
+    for one, other in zip(alone, together, strict=True):
+        assert one.exits == other.exits
+        assert one.labels[0].label == other.labels[0].label
+        assert one.labels[0].score == pytest.approx(other.labels[0].score, abs=1e-4)
+        assert one.cost.macs == other.cost.macs
+
+
+def test_long_files_are_decided_window_by_window_in_one_pass(monkeypatch) -> None:
+    asked = Asked(monkeypatch)
+    result = cascade(0.0, window=0.96).predict(clip(120))
+    assert sum(result.exits.values()) == 5  # 120 pictures, two groups a window
+    assert asked.calls == ["vectors"]
+    assert result.cost.stage("decode-mv").frames == 10 * 7
+    assert result.segments[-1].end == pytest.approx(4.8)
+
+
+def test_a_stream_answers_group_by_group() -> None:
+    steps = list(cascade(0.0).stream(clip()))
+    assert len(steps) == 5
+    for number, step in enumerate(steps):
+        assert step.segments[0].start == pytest.approx(number * 0.48, abs=1e-3)
+        assert step.exits == {"mv.layer1": 1}
+        assert len(step.trace.steps) == 1
+    decoded = [step.cost.stage("decode-mv").frames for step in steps]
+    # Whether a group goes on is known from the picture behind it, so reading is one ahead.
+    assert sum(decoded) == 5 * 7
+    assert max(decoded) <= 8
+
+
+def group(number: int, start: float, length: int = 12) -> Group:
+    return Group(number, start, start + np.arange(length) / 25)
+
+
+def test_windows_are_whole_groups_and_a_short_rest_belongs_to_the_last() -> None:
+    groups = [group(n, n * 0.48) for n in range(5)]
+    found = list(spans(groups, 1.0, 3, 2.4))
+    # Three groups of .48 s begin within the first second; the two that are left are .96 s.
+    assert [(s.start, s.end) for s in found] == [(0.0, pytest.approx(1.44)), (1.44, 2.4)]
+    assert [len(s.groups) for s in found] == [3, 2]
+    assert len(list(spans(groups[:4], 1.0, 3, 1.92))) == 1
+    assert [len(s.groups) for s in spans(groups, 0.0, 3, 2.4)] == [1] * 5
+    long = [group(0, 0.0, 250), group(1, 10.0, 250)]
+    assert [(s.start, s.end) for s in spans(long, 1.0, 3, 20.0)] == [(0.0, 10.0), (10.0, 20.0)]
 
 
 def test_codecs_without_vectors_are_refused_before_anything_is_decoded() -> None:
     source = encode("matroska", "libvpx", 12, size=(64, 64))
     with pytest.raises(MediaError, match="foveate data transcode"):
         cascade(0.0, ("iframe", "mv")).predict(source)
-    assert cascade(0.0, ("iframe",)).predict(source).exit == "iframe.layer1"
+    assert cascade(0.0, ("iframe",)).predict(source).exits == {"iframe.layer1": 1}
+    with pytest.raises(MediaError, match="no motion vectors"):
+        cascade(0.0).predict(np.zeros((4, 64, 64, 3), np.uint8))
 
 
 def test_settings_that_cannot_be_meant() -> None:
     with pytest.raises(ConfigError, match="no network for residual"):
-        Cascade({"mv": networks()["mv"]}, order=("mv", "residual"))
-    with pytest.raises(ConfigError, match="must be positive"):
-        cascade(0.5, segments=0)
+        CascadeNetwork({"mv": networks()["mv"]}, ("mv", "residual"))

@@ -9,6 +9,7 @@ from torch import nn
 
 import foveate
 from clips import encode
+from foveate.core import ConfigError
 from foveate.media import DEFAULT_LIMITS, Video
 from foveate.models import count_macs, registry
 from foveate.models.weights.run import InputCard, RunCard, write_run
@@ -191,3 +192,125 @@ def test_a_run_folder_of_any_family_is_loaded_and_run(run_folder) -> None:
     assert result.labels[0].score == pytest.approx(float(scores.max()), rel=1e-3)
     per_clip = count_macs(model, (1, 3, 8, 32, 32))
     assert result.cost.macs == pytest.approx(per_clip, rel=0.02)
+
+
+# --- patches ------------------------------------------------------------------------------
+
+
+def wanderer(number: int, size: tuple[int, int]) -> np.ndarray:
+    """A textured square that runs through the picture, faster and faster."""
+    random = np.random.default_rng(5)
+    out = random.integers(60, 180, (size[1] // 4, size[0] // 4, 3)).repeat(4, 0).repeat(4, 1)
+    square = random.integers(0, 256, (10, 10, 3)).repeat(2, 0).repeat(2, 1)
+    x = 4 + round(100 * (number / 50) ** 2)
+    out[40:60, x : x + 20] = square
+    return out.astype(np.uint8)
+
+
+def patched(name: str, tmp_path, **look) -> tuple:
+    """A tiny network of the registry, loaded as a run, on patches of one clip."""
+    torch.manual_seed(3)
+    module = registry.create_tiny(name)
+    found = registry.entry(name)
+    settings = {k: v for k, v in found.tiny.items() if k != "num_classes"}
+    spec = InputCard(size=32, frames_per_second=5.0, clip_frames=10)
+    card = RunCard(arch=name, settings=settings, classes=list(LABELS), input=spec)
+    write_run(tmp_path / name, module.state_dict(), card)
+    data = encode("matroska", "libx264", 50, size=(128, 96), draw=wanderer)
+    given = foveate.load(
+        str(tmp_path / name), cut_threshold=1.0, look={"name": "motion-patch", "size": 16, **look}
+    )
+    return given, data
+
+
+def boxes_of(result) -> list:
+    return [tuple(box) for step in result.trace.steps for box in step.boxes]
+
+
+def test_a_tube_for_networks_that_mix_frames_and_a_track_for_those_that_do_not(tmp_path) -> None:
+    for name, tube in (("r3d", True), ("tsm", True), ("tsn", False)):
+        given, data = patched(name, tmp_path)
+        assert given._plan.look.aligned == tube
+        assert (len(set(boxes_of(given.predict(data)))) == 1) == tube
+
+
+class Own(nn.Module):
+    """A user's network: no registry, no features, no classify."""
+
+    mixes_frames = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv = nn.Conv2d(3, 4, 5, stride=4)
+        self.head = nn.Linear(4, 3)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not x.is_meta:
+            self.shapes.append(tuple(x.shape))
+        frames = self.conv(x.transpose(1, 2).flatten(0, 1)).mean((2, 3))
+        return self.head(frames.unflatten(0, (x.shape[0], -1)).mean(1))
+
+
+def test_a_users_own_module_takes_part_in_everything() -> None:
+    module = Own()
+    data = encode("matroska", "libx264", 50, size=(128, 96), draw=wanderer)
+    more = {"labels": ("a", "b", "c"), "input": SPEC, "cut_threshold": 1.0}
+    whole = foveate.load(module, **more).predict(data)
+    given = foveate.load(module, look={"name": "motion-patch", "size": 16}, **more)
+    patch = given.predict(data)
+    assert module.shapes == [(1, 3, 10, 32, 32), (1, 3, 10, 16, 16)]
+    assert {score.label for score in patch.labels} == {"a", "b", "c"}
+    assert 0 < patch.cost.stage("network").macs < 0.3 * whole.cost.stage("network").macs
+    assert len(set(boxes_of(patch))) > 1  # its frames do not meet: the window may move
+    assert [r.ok for r in given.predict_many([data, data], batch=2)] == [True, True]
+    glance = foveate.load(module, look={"name": "activation-patch", "size": 16}, **more)
+    assert glance.predict(data).cost.stage("policy").macs > 0
+    with pytest.raises(ConfigError, match="neither its labels nor"):
+        foveate.load(module)
+    Own.mixes_frames = True
+    try:
+        fixed = foveate.load(module, look={"name": "motion-patch", "size": 16}, **more)
+        assert len(set(boxes_of(fixed.predict(data)))) == 1
+    finally:
+        Own.mixes_frames = False
+
+
+def test_frames_and_windows_come_from_one_computation_of_the_maps(tmp_path, monkeypatch) -> None:
+    from foveate.policy import patches
+
+    computed, asked = [], []
+    real, motion = patches.saliency, Video.motion
+
+    def saliency(name, seen, **more):
+        maps = real(name, seen, **more)
+        computed.append(len(maps))
+        return maps
+
+    def counted(self, *more):
+        asked.append(len(more[0]))
+        return motion(self, *more)
+
+    monkeypatch.setattr(patches, "saliency", saliency)
+    monkeypatch.setattr(Video, "motion", counted)
+    given, data = patched("r3d", tmp_path, sampling="motion")
+    result = given.predict(data)
+    # Twice as many frames as are shown, once; then once more to find that the clip is over.
+    assert asked == computed == [20, 20]
+    assert result.cost.stage("motion").calls == 2
+    times = np.array([t for step in result.trace.steps for t in step.frames])
+    assert len(times) == 10
+    assert len(boxes_of(result)) == 10
+    gaps = np.diff(times)
+    assert gaps[: len(gaps) // 2].mean() > 1.1 * gaps[len(gaps) // 2 :].mean()  # denser when fast
+    even = patched("r3d", tmp_path)[0].predict(data)
+    assert np.allclose(np.diff([t for s in even.trace.steps for t in s.frames]), 0.2)
+
+
+def test_networks_that_count_time_in_frames_refuse_uneven_ones(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="takes frames at an even rate"):
+        patched("tsm-online", tmp_path, sampling="motion")
+    given, data = patched("r3d", tmp_path, sampling="motion")
+    with pytest.raises(ConfigError, match="has not seen them yet"):
+        next(given.stream(data))

@@ -6,7 +6,7 @@ import torch
 
 from foveate.core import ConfigError
 from foveate.policy.motion import METHODS, Seen, motion_times, prepare, saliency
-from foveate.policy.motion.combine import box_mean, history, median3
+from foveate.policy.motion.combine import box_mean, history, lasting, median3
 from foveate.policy.motion.dominant import affine, affine_field, coordinates
 from foveate.policy.motion.fields import camera_speed
 from foveate.policy.motion.pictures import phase_shift, sample
@@ -96,6 +96,19 @@ def test_affine_fit_is_exact_and_robust_to_a_third_of_outliers() -> None:
     assert np.allclose(affine(fields, outside), truth, atol=0.05)
 
 
+def test_the_fit_of_a_field_does_not_depend_on_those_beside_it() -> None:
+    random = np.random.default_rng(4)
+    fields = random.normal(0, 1, (5, 24, 32, 2)).astype(np.float32)
+    fields[1] = 0  # at rest: its fit is found at once
+    fields[2, :, :16] += 9
+    votes = random.random((5, 24, 32)) < 0.8
+    votes[3] = False
+    together = affine(fields, votes)
+    alone = [affine(fields[i : i + 1], votes[i : i + 1])[0] for i in range(5)]
+    assert np.array_equal(together, np.stack(alone))
+    assert not together[[1, 3]].any()
+
+
 def test_holes_of_codec_vectors_count_as_violent_and_key_frames_do_not_count() -> None:
     fields = np.repeat(field("pan", (0.0, 0.0))[:, None], 3, 1)
     noise = np.random.default_rng(0).normal(0, 0.4, fields.shape)
@@ -158,6 +171,35 @@ def test_affine_difference_takes_the_camera_from_the_field_and_change_from_the_p
     junk[:, 1] = 99
     held = saliency("affine_diff", Seen(field=junk, valid=valid, grey=grey))
     assert np.allclose(held, plain, atol=2)
+
+
+def test_what_bends_outdoes_what_slides_and_what_stays_outdoes_what_passes() -> None:
+    """A patch that changes by itself against one that is carried along faster and is brighter."""
+    random = np.random.default_rng(3)
+    grey = np.full((1, 2, 40, 60), 90, np.uint8)
+    ball = random.integers(0, 256, (10, 10)).astype(np.uint8)
+    grey[0, 0, 5:15, 5:15], grey[0, 1, 5:15, 9:19] = ball, ball
+    grey[0, :, 25:35, 40:50] = random.integers(60, 140, (2, 10, 10))
+    field = np.zeros((1, 40, 60, 2), np.float32)
+    field[0, 5:15, 5:15, 0] = 4
+    seen = Seen(field, None, grey)
+    plain, bends = saliency("affine_diff", seen)[0], saliency("articulated", seen)[0]
+    limb, ball_at = (slice(23, 37), slice(38, 52)), (slice(3, 17), slice(3, 21))
+    assert plain[ball_at].sum() > 1.5 * plain[limb].sum()
+    ratio = bends[limb].sum() / bends[ball_at].sum()
+    assert ratio > 2 * plain[limb].sum() / plain[ball_at].sum()  # at its edge the ball still shows
+
+    maps = np.zeros((5, 40, 60), np.float32)
+    maps[:, 20:24, 30:34] = 1  # stays
+    for k in range(5):
+        maps[k, 5:9, 12 * k : 12 * k + 4] = 1.5  # passes
+    times = np.arange(5) / 5
+    kept = lasting(maps, times, 0.6, np.zeros(5, np.int64))
+    assert maps[2, 20:24, 30:34].sum() < maps[2, 5:9].sum()
+    assert kept[2, 20:24, 30:34].sum() > kept[2, 5:9].sum()
+    apart = lasting(maps, times, 0.6, np.arange(5))  # every frame another shot: none vouches
+    assert apart[2, 20:24, 30:34].sum() < apart[2, 5:9].sum()
+    assert np.array_equal(lasting(maps[:1], times[:1], 0.6, np.zeros(1, np.int64)), maps[:1])
 
 
 def test_residual_is_what_the_field_does_not_explain() -> None:

@@ -1,11 +1,14 @@
 """A seconds-long twin of `benchmarks/motion_containment.py`: the window holds what moves."""
 
+from contextlib import closing
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from benchmarks.motion_scenes import CAMERAS, SIZE, Scene, contains, encoded, scene
 
 from foveate.core import Budget, Window
-from foveate.media import Video
+from foveate.media import ArrayVideo, Video
 from foveate.policy import MotionPatch, RandomPatch
 
 FRAMES = 64
@@ -17,13 +20,15 @@ def filmed(request) -> tuple[str, Scene, dict[str, bytes]]:
     return request.param, clip, {e: encoded(clip.frames, e) for e in ("x264", "x264-p1")}
 
 
-def held(look, data: bytes, clip: Scene) -> float:
-    """Share of frames whose window holds the disc."""
+def held(look, data: bytes | np.ndarray, clip: Scene, counted: np.ndarray | None = None) -> float:
+    """Share of frames, of those that count, whose window holds the disc."""
     fitted = look.fitted(SIZE[1], 12.5, aligned=False)
-    with Video(data) as video:
+    raw = isinstance(data, np.ndarray)
+    with closing(ArrayVideo(data, 25.0) if raw else Video(data)) as video:
         plan = fitted.plan(video, Window(0.16, 2.4), Budget())
     at = np.round(np.array(plan.times) * 25).astype(int)
-    return float(contains(np.array(plan.boxes), clip.boxes[at]).mean())
+    inside = contains(np.array(plan.boxes), clip.boxes[at])
+    return float(inside.mean() if counted is None else inside[counted[at]].mean())
 
 
 @pytest.mark.parametrize("source", ["vectors", "flow"])
@@ -45,3 +50,47 @@ def test_plain_flow_and_random_windows_do_not(filmed) -> None:
     share = held(plain, data["x264"], clip)
     assert (share >= 0.9) if camera == "static" else (share <= 0.8)
     assert held(RandomPatch(size=128, per_frame=True), data["x264"], clip) <= 0.4
+
+
+def test_black_bars_do_not_hide_the_camera(filmed) -> None:
+    """Bars rest while the scene pans: a fifth of the picture that votes for no motion."""
+    _, clip, _ = filmed
+    barred = clip.frames.copy()
+    barred[:, :26] = barred[:, -26:] = 0
+    look = MotionPatch(size=128, track="viterbi", gate=0.0)
+    inside = (clip.boxes[:, 1] > 26) & (clip.boxes[:, 3] < SIZE[1] - 26)
+    assert inside[4:60].sum() > 10
+    assert held(look, barred, clip, inside) >= 0.9
+
+
+def test_frames_that_are_shown_twice_do_not_lose_the_mover(filmed) -> None:
+    """Half of the pairs of neighbours are equal: their maps are empty, and the track knows."""
+    _, clip, _ = filmed
+    at = np.arange(FRAMES) // 2 * 2
+    twice = Scene(clip.frames[at], clip.boxes[at])
+    look = MotionPatch(size=128, track="viterbi", gate=0.0)
+    assert held(look, twice.frames, twice) >= 0.9
+    coded = encoded(twice.frames, "x264-p1")
+    assert held(look, coded, twice) >= 0.9
+    assert held(replace(look, source="flow"), coded, twice) >= 0.9
+
+
+def test_looking_past_a_repeated_frame_costs_nothing_where_nothing_moves() -> None:
+    pictures = scene("static", FRAMES).frames
+    decoded = []
+    for frames in (pictures, np.repeat(pictures[:1], FRAMES, 0)):
+        with Video(encoded(frames, "x264-p1")) as video:
+            video.motion(np.arange(4, 60, 2) / 25, "flow")
+            decoded.append(video.meter.frames)
+    assert decoded[1] <= decoded[0]
+
+
+def test_a_cut_begins_a_new_track(filmed) -> None:
+    """The scene upside down after the cut: the window jumps with the disc."""
+    _, clip, _ = filmed
+    half = FRAMES // 2
+    frames, boxes = clip.frames.copy(), clip.boxes.copy()
+    frames[half:] = 255 - frames[half:, ::-1, ::-1] // 2
+    boxes[half:] = np.array([*SIZE, *SIZE]) - boxes[half:][:, [2, 3, 0, 1]]
+    look = MotionPatch(size=128, track="viterbi", gate=0.0)
+    assert held(look, frames, Scene(frames, boxes)) >= 0.9

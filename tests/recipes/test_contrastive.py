@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from benchmarks import contrastive as bars
 
 from foveate.data import read
 from foveate.data.samplers import pair
 from foveate.data.transforms import Augment, EachView
+from foveate.models import registry
 from foveate.models.weights.run import read_run
 from foveate.train import contrastive
 from foveate.train.batches import TensorBatches
 from foveate.train.contrastive import ContrastiveConfig, info_nce
-from foveate.train.supervised import fit as fit_supervised
 from train import tiny_motion
-from train.tiny_motion import config
-
-CLIPS: Any = tiny_motion.Clips(counts={"train": 96, "val": 60})
 
 
 def settings_of(**changes: Any) -> ContrastiveConfig:
@@ -30,54 +29,69 @@ def settings_of(**changes: Any) -> ContrastiveConfig:
     return ContrastiveConfig(**{**values, **changes})
 
 
-def clip_of(kind: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """A clip (3, 6, 16, 16) of an endless video in which a bar moves by `kind` pixels a frame.
-
-    Place, noise and brightness are the clip's own: only the motion is the video's.
-    """
-    x = torch.randint(0, 40, (3, 6, 16, 16), generator=random)
-    start, light = (int(torch.randint(n, (), generator=random)) for n in (16, 60))
-    for t in range(6):
-        for wide in range(3):
-            x[:, t, :, (start + int(kind) * t + wide) % 16] += 140 + light
-    return x.to(torch.uint8)
-
-
-def pairs(split: str, training: bool, spec: Any, team: Any) -> Any:
-    """Two clips of each video; which way things move in it, nobody says."""
-
-    def draw(kind: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        return torch.stack([clip_of(kind, random) for _ in range(2)])
-
-    count = CLIPS.counts[split]
-    kinds = torch.randint(-3, 4, (count,), generator=torch.Generator().manual_seed(count))
-    if training:
-        return TensorBatches(kinds, torch.zeros(count).long(), 24, 0, draw=draw)
-    random = torch.Generator().manual_seed(5)
-    return TensorBatches(torch.stack([draw(k, random) for k in kinds]), kinds, 24)
-
-
-def probe(model: str, folder: Path) -> float:
-    settings = config(
-        model=model, freeze="backbone", epochs=60, lr=1e-2, batch=24, flip=False, mixup=0.0
-    )
-    summary = fit_supervised(
-        settings, CLIPS, folder, progress=lambda now: None, source=CLIPS.source(24)
-    )
-    return next(value for name, value in summary.figures.items() if name.startswith("top1"))
-
-
-def test_a_linear_probe_beats_random_features(tmp_path: Path) -> None:
-    tiny_motion.enter()
-    summary = contrastive.fit(
-        settings_of(), CLIPS, tmp_path / "pre", progress=lambda now: None, source=pairs
-    )
-    card = read_run(tmp_path / "pre")
+def test_a_linear_probe_beats_random_features(tmp_path: Path, monkeypatch) -> None:
+    """The twin of benchmarks/contrastive.py, on a seed and sizes that nothing was chosen by."""
+    monkeypatch.setattr(bars, "TEMPERATURES", (0.5,))
+    monkeypatch.setattr(bars, "PROBE_RATES", (1e-2,))
+    sizes = bars.Sizes(videos=96, epochs=6, train=60, val=40, test=80, probe_epochs=20)
+    found = bars.measure(tmp_path, (11,), sizes)
+    assert found["contrastive"]["low"] > found["random features"]["top1"]
+    assert found["contrastive"]["n"] == 80
+    assert "is higher than random features" in found["difference"]
+    card = read_run(tmp_path / "0.5-0.01-11" / "pre")
     assert card.recipe == "contrastive"
-    assert "infonce@clip,views=2" in summary.figures
-    taught = probe(str(tmp_path / "pre"), tmp_path / "probe")
-    random = probe(tiny_motion.ARCH, tmp_path / "random")
-    assert taught > random + 0.1
+    assert card.arch == "resnet3d-rs-50"
+
+
+def test_pieces_save_memory_and_change_no_gradient() -> None:
+    """With norms that see the pieces either way, waiting clips change nothing."""
+    torch.manual_seed(0)
+    network = registry.create(bars.NETWORK["model"], **bars.NETWORK["settings"]).train()
+    seen: list[int] = []
+    network.stem.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    x = torch.rand(3, 2, 3, 8, 24, 24)
+    model = contrastive.Contrast(network, 32, 8, at_once=2)
+    plain = copy.deepcopy(model)
+    torch.manual_seed(1)  # of stochastic depth
+    info_nce(model(x), 0.1).mean().backward()
+    assert seen == [2] * 6  # every piece, and again in the backward pass
+    torch.manual_seed(1)
+    pooled = torch.cat([plain._pooled(part) for part in x.flatten(0, 1).split(2)])
+    z = torch.nn.functional.normalize(plain.projection(pooled), dim=-1).view(3, 2, -1)
+    info_nce(z, 0.1).mean().backward()
+    for (name, one), two in zip(model.named_parameters(), plain.parameters(), strict=True):
+        if one.requires_grad:
+            torch.testing.assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-6, msg=name)
+    for (name, one), two in zip(model.named_buffers(), plain.buffers(), strict=True):
+        assert torch.equal(one, two), name
+
+
+def test_one_frame_does_not_tell_the_speed() -> None:
+    """What the probe is to find is motion: frames of all speeds come from one distribution."""
+    random = torch.Generator().manual_seed(0)
+    means = [
+        torch.stack([bars.clip_of(speed, random)[:, 3].float() for _ in range(60)]).mean((0, 1, 2))
+        for speed in bars.SPEEDS
+    ]
+    spread = torch.stack(means).std(0).mean()
+    assert spread < 15  # sampling alone gives six or seven grey levels
+    a, b = (bars.clip_of(2, random) for _ in range(2))
+    assert not torch.equal(a, b)
+
+
+def test_pairs_of_videos_are_validated_by_their_partners(tmp_path: Path) -> None:
+    tiny_motion.enter()
+    clips: Any = tiny_motion.Clips(counts={"train": 8, "val": 6})
+
+    def pairs(split: str, training: bool, spec: Any, team: Any) -> TensorBatches:
+        x, y = tiny_motion.movies(2 * clips.counts[split], seed=3)
+        return TensorBatches(x.unflatten(0, (-1, 2)), y[::2], 4, 0 if training else None)
+
+    summary = contrastive.fit(
+        settings_of(epochs=1, batch=4), clips, tmp_path / "pre", progress=lambda now: None,
+        source=pairs,
+    )  # fmt: skip
+    assert set(summary.figures) == {"infonce@clip,views=2", "partner-top1@clip,views=2"}
 
 
 def test_the_loss_is_the_equation() -> None:

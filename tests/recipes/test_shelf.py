@@ -19,7 +19,7 @@ def held() -> shelf.Held:
     for seed, (split, count) in enumerate({"train": 16, "val": 8, "test": 8}.items()):
         x, y = movies(count, seed, frames=4, size=32)
         parts[split] = (x, y)
-    return shelf.Held(("left", "right", "still"), parts)
+    return shelf.Held(("left", "right", "still"), parts, tuple("abcdefgh"))
 
 
 def test_pairs_have_the_same_frames_in_reverse_order(held) -> None:
@@ -28,6 +28,23 @@ def test_pairs_have_the_same_frames_in_reverse_order(held) -> None:
     assert y.tolist() == [0] * 8 + [1] * 8
     assert torch.equal(x[:8].flip(2), x[8:])
     assert pairs.digest("test") != held.digest("test")
+    assert pairs.groups == tuple("abcdefghabcdefgh")
+
+
+def test_a_training_clip_is_cut_alike_in_all_frames(held) -> None:
+    x = held.parts["train"][0][0][:, :1].expand(-1, 4, -1, -1)
+    random = torch.Generator().manual_seed(0)
+    drawn = [shelf.varied(x, random) for _ in range(8)]
+    assert all(y.shape == x.shape and y.dtype == x.dtype for y in drawn)
+    assert all(torch.equal(y[:, 0], y[:, t]) for y in drawn for t in range(4))
+    assert len({int(y.long().sum()) for y in drawn}) > 1
+
+
+def test_the_difference_is_of_the_same_clips() -> None:
+    found = {"TSM, all layers": {"right": [1, 1, 1, 0] * 10},
+             "TSN, all layers": {"right": [1, 0, 1, 0] * 10}}  # fmt: skip
+    (line,) = shelf.compared(found, tuple(f"g{i}" for i in range(40)))
+    assert line.startswith("top1: TSM, all layers is higher than TSN, all layers (+0.250")
 
 
 @pytest.mark.parametrize(("arch", "tells"), [("tsn", False), ("tsm", True)])
@@ -48,3 +65,8 @@ def test_a_line_of_the_table_is_trained_and_measured(held, tmp_path: Path) -> No
     assert found["n"] == 16
     assert 0 <= found["low"] <= found["top1"] <= found["high"] <= 1
     assert found["ms"] > 0
+    assert 0 < found["ratio"] < 1
+    assert sum(found["right"]) == round(found["top1"] * 16)
+    page = shelf.markdown({"entries": {"TSM": found}, "differences": ["one"]})
+    assert f"| TSM | chance | {found['top1']:.3f} |" in page
+    assert page.endswith("* one.")

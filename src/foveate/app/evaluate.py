@@ -60,8 +60,9 @@ def run(request: Request) -> int:
     before = None if request.against is None else read_evaluation(request.against)
     dataset = opened(request.data)
     split = choose_split(dataset, request.split)
+    changes = apply_sets({}, request.sets)
     recogniser = recogniser_of(
-        request.model, request.sets, request.device, request.threads, request.offline
+        request.model, changes, request.device, request.threads, request.offline
     )
     warning = seen_in_training(request.model, dataset, split)
     if warning:
@@ -104,9 +105,9 @@ def opened(request: DataRequest) -> Dataset:
 
 
 def recogniser_of(
-    model: str, sets: tuple[str, ...], device: str | None, threads: int, offline: bool
+    model: str, changes: dict[str, Any], device: str | None, threads: int, offline: bool
 ) -> Any:
-    """A recogniser with settings changed, on that many threads.
+    """A recogniser with some fields of its preset changed, on that many threads.
 
     Raises:
         FoveateError: No such model, or a setting that is unknown.
@@ -118,7 +119,7 @@ def recogniser_of(
 
     torch.set_num_threads(threads)
     named, preset = resolve(model)
-    preset = edit(preset, apply_sets({}, sets), "settings")
+    preset = edit(preset, changes, "settings")
     return assemble(preset, named, device=device, offline=offline)
 
 
@@ -153,6 +154,10 @@ def _print(found: Evaluation) -> None:
             f"{_shown(figure.name, figure.low)} to {_shown(figure.name, figure.high)} "
             f"({figure.units} {figure.unit}s)"
         )
+    if len(found.exits()) > 1:
+        total = sum(found.exits().values())
+        said = ", ".join(f"{name} {count / total:.1%}" for name, count in found.exits().items())
+        print(f"  decided at: {said}")
     print(f"  {found.protocol}")
     for prediction in found.predictions:
         if not prediction.ok:

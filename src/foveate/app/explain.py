@@ -74,13 +74,18 @@ def patch_of(preset: Preset) -> tuple[Any, float]:
     Raises:
         ConfigError: The look chooses no windows.
     """
-    from foveate.pipeline.policies import make_patch
+    from foveate.models.weights.builtin import declared
+    from foveate.pipeline.policies import look_for
 
+    if preset.look.name == "activation-patch":
+        raise ConfigError(
+            f"--look {preset.look.name}: asks the network, and explain runs none",
+            "foveate predict --video draws its windows",
+        )
     if not isinstance(preset.look, PatchSpec):
         raise ConfigError(f"--look {preset.look.name}: chooses no windows", "try motion-patch")
     spec = _input_of(preset.model)
-    rate = preset.look.rate or spec.frames_per_second
-    look = make_patch(preset.look, rate, spec.size).fitted(spec.size, rate, aligned=True)
+    look = look_for(preset.look, spec, declared(preset.model))
     return look, preset.window or spec.clip_seconds
 
 

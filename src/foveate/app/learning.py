@@ -209,6 +209,10 @@ def bench(
     models: Annotated[
         str, typer.Option("--models", "-m", help="Several, apart by commas; the first leads.")
     ],
+    looks: Annotated[
+        str | None,
+        typer.Option("--looks", help="Such as full,random,resize,motion-patch,oracle."),
+    ] = None,
     split: Split = None,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write the table with commit and hardware.")
@@ -229,12 +233,12 @@ def bench(
     threads: Threads = 1,
     offline: Offline = False,
 ) -> None:
-    """Compare models on the same videos: accuracy against executed MACs and milliseconds."""
+    """Compare models, or looks, on the same videos: accuracy, executed MACs, time."""
     from foveate.app.bench import Request, run
     from foveate.app.labelled import DataRequest
 
     request = Request(
-        DataRequest(data, format, videos, part, allow_missing, fold, split_seed), models, split,
-        json_path, plot, tuple(sets or ()), batch, seed, device, threads, offline,
+        DataRequest(data, format, videos, part, allow_missing, fold, split_seed), models, looks,
+        split, json_path, plot, tuple(sets or ()), batch, seed, device, threads, offline,
     )  # fmt: skip
     guard(lambda: run(request))

@@ -74,7 +74,13 @@ def predict(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", help="Such as 100MMAC/s, 2ms/frame or 3fps; repeat with commas."),
+        typer.Option(
+            "--budget", help="Such as 100MMAC/s, 2ms/frame, 3fps; for a cascade 5GMAC or 20ms."
+        ),
+    ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option("--order", help="Of a cascade's modalities: measured or published."),
     ] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", help="Labels to show.")] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Inputs computed together.")] = 1,
@@ -104,9 +110,9 @@ def predict(
 
     request = Request(
         inputs=tuple(inputs or ()), model=model, json_path=json_path, report=report, video=video,
-        look=look, budget=budget, top_k=top_k, batch=batch, config=config, sets=tuple(sets or ()),
-        print_config=print_config, trace=trace, device=device, threads=threads, offline=offline,
-        quiet=quiet,
+        look=look, budget=budget, order=order, top_k=top_k, batch=batch, config=config,
+        sets=tuple(sets or ()), print_config=print_config, trace=trace, device=device,
+        threads=threads, offline=offline, quiet=quiet,
     )  # fmt: skip
     guard(lambda: run(request))
 

@@ -12,13 +12,24 @@ from foveate.media.limits import Limits
 from foveate.pipeline.presets import PatchName
 
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
-_BUDGET = re.compile(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(macs?/s|ms/frame|fps)\s*", re.I)
-_LOOKS = ("uniform", "full", "keyframes-first", *get_args(PatchName))
+_BUDGET = re.compile(
+    r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(macs?/s|ms/frame|fps|macs?|ms)\s*", re.I
+)
+_KEYS = {
+    "mac/s": "macs_per_second",
+    "macs/s": "macs_per_second",
+    "ms/frame": "ms_per_frame",
+    "fps": "frames_per_second",
+    "mac": "macs_per_answer",
+    "macs": "macs_per_answer",
+    "ms": "ms_per_answer",
+}
+LOOKS = ("uniform", "full", "keyframes-first", *get_args(PatchName))
 _SAME = {"full": "uniform"}  # what comparisons of patches call it
-LOOKS_OF_TRAINING = tuple(n for n in _LOOKS if n not in ("keyframes-first", "activation-patch"))
+LOOKS_OF_TRAINING = tuple(n for n in LOOKS if n not in ("keyframes-first", "activation-patch"))
 
 
-def look_named(name: str, known: tuple[str, ...] = _LOOKS, option: str = "--look") -> str:
+def look_named(name: str, known: tuple[str, ...] = LOOKS, option: str = "--look") -> str:
     """The name by which presets know a look.
 
     Raises:
@@ -37,6 +48,8 @@ def look_named(name: str, known: tuple[str, ...] = _LOOKS, option: str = "--look
 def parse_budget(text: str) -> dict[str, float]:
     """Read budgets such as `100MMAC/s`, `2ms/frame`, `3fps`, several apart by commas.
 
+    `5GMAC` and `20ms` are per answer, on average; only cascades know those.
+
     Raises:
         ConfigError: A unit that is not known, or no positive number.
     """
@@ -45,7 +58,8 @@ def parse_budget(text: str) -> dict[str, float]:
         match = _BUDGET.fullmatch(part)
         if match is None:
             raise ConfigError(
-                f"--budget {text}: not understood", "say 100MMAC/s, 2ms/frame or 3fps"
+                f"--budget {text}: not understood",
+                "say 100MMAC/s, 2ms/frame or 3fps; for a cascade 5GMAC or 20ms",
             )
         number, prefix, unit = match.groups()
         try:
@@ -54,11 +68,7 @@ def parse_budget(text: str) -> dict[str, float]:
             raise ConfigError(f"--budget {text}: {number} is no number") from None
         if value <= 0:
             raise ConfigError(f"--budget {text}: must be more than nothing")
-        kind = unit.lower()[0]
-        key = {"f": "frames_per_second"}.get(kind)
-        if key is None:
-            key = "ms_per_frame" if unit.lower().startswith("ms") else "macs_per_second"
-        budget[key] = value
+        budget[_KEYS[unit.lower()]] = value
     return budget
 
 
@@ -68,6 +78,7 @@ def changes(
     look: str | None,
     budget: str | None,
     top_k: int | None,
+    order: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the user wants other than the preset has it: (preset fields, limits).
 
@@ -83,6 +94,8 @@ def changes(
         if look == "keyframes-first":
             # Without a verdict after the key frames the frames between would always be opened.
             values.setdefault("decide", {"name": "confident"})
+    if order is not None:
+        values["look"] = {"name": "groups", "order": order}
     if budget is not None:
         values["budget"] = parse_budget(budget)
     if top_k is not None:

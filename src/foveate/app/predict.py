@@ -32,6 +32,7 @@ class Request:
     video: Path | None = None
     look: str | None = None
     budget: str | None = None
+    order: str | None = None
     top_k: int | None = None
     batch: int = 1
     config: Path | None = None
@@ -51,7 +52,7 @@ def run(request: Request) -> int:
         FoveateError: The request itself is wrong: a setting, the model, a path to write to.
     """
     changed, limit_values = options.changes(
-        request.config, request.sets, request.look, request.budget, request.top_k
+        request.config, request.sets, request.look, request.budget, request.top_k, request.order
     )
     limits = build(Limits, limit_values, "limits")
     named, preset = resolve(request.model)

@@ -21,6 +21,7 @@ RECIPES = {
     "supervised": "SupervisedConfig",
     "distill": "DistillConfig",
     "contrastive": "ContrastiveConfig",
+    "compressed": "CompressedConfig",
 }
 
 
@@ -57,6 +58,11 @@ def run(request: Request) -> int:
     if request.look is not None:
         values["look"] = {"name": look_named(request.look, LOOKS_OF_TRAINING)}
     recipe = _recipe(request.recipe)
+    if request.look is not None and "look" not in _settings_class(recipe).model_fields:
+        raise ConfigError(
+            f"--look {request.look}: the recipe {request.recipe} sees whole clips",
+            "train with --recipe supervised or distill",
+        )
     settings = _settings(recipe, apply_sets(values, request.sets))
     if request.print_config:
         print(to_yaml(settings), end="")
@@ -104,8 +110,11 @@ def _recipe(name: str) -> Any:
 
 
 def _settings(recipe: Any, values: dict[str, Any]) -> Any:
-    name = recipe.__name__.rpartition(".")[2]
-    return build(getattr(recipe, RECIPES[name]), values, "settings")
+    return build(_settings_class(recipe), values, "settings")
+
+
+def _settings_class(recipe: Any) -> Any:
+    return getattr(recipe, RECIPES[recipe.__name__.rpartition(".")[2]])
 
 
 def _fit(
@@ -131,8 +140,13 @@ def _fit(
             tell_faults(error)
         raise
     if leads:
+        kind = (
+            "without labels"
+            if data.format == "unlabelled"
+            else f"of {len(dataset.classes)} classes"
+        )
         _say(", ".join(f"{len(dataset.subset(name))} {name}" for name in dataset.splits)
-             + f" clips of {len(dataset.classes)} classes")  # fmt: skip
+             + f" clips {kind}")  # fmt: skip
         if request.check and not resume:
             _check(dataset)
     torch.set_num_threads(request.threads)

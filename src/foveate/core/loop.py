@@ -158,17 +158,24 @@ class Budget:
         macs_per_second: Multiply-adds per second of video.
         ms_per_frame: Milliseconds of decoding and computing per frame of the source, on average.
         frames_per_second: Frames looked at per second of video.
+        macs_per_answer: Multiply-adds of one decision (a window), on average; for cascades.
+        ms_per_answer: Milliseconds of one decision, decoding included, on average; for cascades.
     """
 
     macs_per_second: float | None = None
     ms_per_frame: float | None = None
     frames_per_second: float | None = None
+    macs_per_answer: float | None = None
+    ms_per_answer: float | None = None
 
     def __bool__(self) -> bool:
         return any(
             value is not None
-            for value in (self.macs_per_second, self.ms_per_frame, self.frames_per_second)
-        )
+            for value in (
+                self.macs_per_second, self.ms_per_frame, self.frames_per_second,
+                self.macs_per_answer, self.ms_per_answer,
+            )
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -185,6 +192,7 @@ class Selection:
         size: Side in pixels to which each box (or the model's whole view) is scaled; None for the
             model's own.
         gate: Confidence of the policy in its boxes, if it has one.
+        macs: Multiply-adds that choosing took, where a network takes part in it.
     """
 
     times: tuple[float, ...] = ()
@@ -195,6 +203,7 @@ class Selection:
     fallback: bool = False
     size: int | None = None
     gate: float | None = None
+    macs: int = 0
 
 
 @dataclass(frozen=True)

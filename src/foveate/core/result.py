@@ -111,7 +111,10 @@ class Failure(_Plain):
 
 
 class Result(_Plain):
-    """What happened in one source, or over one step of a stream."""
+    """What happened in one source, or over one step of a stream.
+
+    `exits` says how many windows were decided at each exit of the network.
+    """
 
     # `schema` is the published name of the field; pydantic keeps an unused method of that name.
     schema_: int = Field(default=SCHEMA, alias="schema")
@@ -124,6 +127,7 @@ class Result(_Plain):
     labels: list[Score] = Field(default_factory=list)
     segments: list[Segment] = Field(default_factory=list)
     cost: Cost = Field(default_factory=Cost)
+    exits: dict[str, int] = Field(default_factory=dict)
     trace: Trace | None = None
     warnings: list[str] = Field(default_factory=list)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.core import ConfigError
+from foveate.evaluate.bootstrap import Comparison
 from foveate.evaluate.figures import Point, cost_svg
 from foveate.evaluate.results import write_result
 from foveate.evaluate.run import Evaluation, Figure, compare_runs, evaluate
@@ -22,7 +23,7 @@ from foveate.viz.units import si
 # Stages of the ledger by what a reader asks about.
 _PARTS = {
     "decode": ("open", "index", "decode", "audio"),
-    "selector": ("policy", "cuts"),
+    "selector": ("policy", "motion", "cuts"),
     "network": ("transform", "network", "head"),
 }
 
@@ -33,29 +34,37 @@ class Row:
 
     Attributes:
         name: As in the call.
-        accuracy: Its first figure (top-1, or mAP where labels are several).
+        accuracy: Its first figure (top-1, or mAP where labels are several), None without labels.
         macs: Executed multiply-adds per video.
         seconds: Seconds per video, opening and decoding included.
+        cpu_seconds: Seconds per video of all cores of this process, everything included.
         median_ms: Median over videos.
         parts_ms: Mean milliseconds per video spent decoding, selecting and in the network.
         frames: Decoded frames per video.
         videos_per_second: Wall clock over the whole split.
         n: Videos behind the figures.
         failed: Videos that could not be read.
-        against: Paired comparison of top-1 with the first row, in words; None for the first.
+        fallback: Share of looks on which the policy fell back.
+        against: Paired comparison of top-1 with the reference, in words; None for itself.
+        difference: The same in numbers.
+        agreement: Share of videos of which it says the same as the reference.
     """
 
     name: str
-    accuracy: Figure
+    accuracy: Figure | None
     macs: Figure
     seconds: Figure
+    cpu_seconds: float
     median_ms: float
     parts_ms: dict[str, float]
     frames: float
     videos_per_second: float
     n: int
     failed: int
+    fallback: float
     against: str | None = None
+    difference: Comparison | None = None
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ class Table:
     evaluations: dict[str, Evaluation]
     protocol: str
     seed: int
+    reference: str = ""
 
     def figures(self) -> dict[str, Any]:
         """The rows as plain values."""
@@ -95,8 +105,15 @@ class Table:
 
     def markdown(self) -> str:
         """The table as text that reads well unrendered."""
-        head = ["recogniser", self.rows[0].accuracy.name, "95 % interval", "MACs/video", "ms/video",
-                "median", "decode", "selector", "network", "videos/s", "n"]  # fmt: skip
+        figure = self.rows[0].accuracy
+        labelled = figure is not None
+        head = [
+            "recogniser",
+            *([figure.name, "95 % interval"] if figure is not None else []),
+            f"less {self.reference}" if labelled else f"agrees with {self.reference}",
+            "MACs/video", "ms/video", "median", "decode", "selector", "network", "CPU s",
+            "videos/s", "fallback", "n",
+        ]  # fmt: skip
         lines = [head] + [_cells(row) for row in self.rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         rule = ["-" * width for width in widths]
@@ -112,7 +129,7 @@ class Table:
         """Accuracy against cost: `macs` or `ms`, per video.
 
         Raises:
-            ConfigError: Another cost.
+            ConfigError: Another cost, or videos without labels.
         """
         if cost not in ("macs", "ms"):
             raise ConfigError(f"no cost {cost!r}", "known: macs, ms")
@@ -120,12 +137,16 @@ class Table:
             Point(
                 row.name,
                 (row.macs.value or 0.0) if cost == "macs" else 1000 * (row.seconds.value or 0.0),
-                *(_number(v) for v in (row.accuracy.value, row.accuracy.low, row.accuracy.high)),
+                *(_number(v) for v in (figure.value, figure.low, figure.high)),
             )
             for row in self.rows
+            if (figure := row.accuracy) is not None
         ]
+        if not points:
+            raise ConfigError("videos without labels have no accuracy to draw")
         axis = "executed MACs per video" if cost == "macs" else "milliseconds per video"
-        return cost_svg(points, axis, self.rows[0].accuracy.name)
+        first = self.rows[0].accuracy
+        return cost_svg(points, axis, first.name if first is not None else "")
 
 
 def bench(
@@ -136,17 +157,19 @@ def bench(
     groups: bool = True,
     batch: int = 1,
     seed: int = 0,
+    reference: str | None = None,
     progress: Callable[[str, int, int, str], None] | None = None,
 ) -> Table:
     """Measure recognisers on the same videos, one after the other.
 
     Args:
-        recognisers: By the names for the table; the others are compared with the first.
+        recognisers: By the names for the table.
         dataset: From `foveate.data.read`.
         split: Which videos; None for all.
         groups: As for `evaluate`.
         batch: As for `evaluate`.
         seed: Of the bootstrap.
+        reference: Name of the one that the others are compared with; the first if None.
         progress: Told after each video: recogniser, videos done, videos in all, video.
 
     Raises:
@@ -154,64 +177,105 @@ def bench(
     """
     if not recognisers:
         raise ConfigError("there is no recogniser to measure")
+    reference = reference or next(iter(recognisers))
+    if reference not in recognisers:
+        raise ConfigError(f"no recogniser {reference!r} to compare with")
     evaluations: dict[str, Evaluation] = {}
-    rows: list[Row] = []
+    spent: dict[str, tuple[float, float]] = {}
     for name, recogniser in recognisers.items():
 
         def told(done: int, total: int, video: str, name: str = name) -> None:
             if progress is not None:
                 progress(name, done, total, video)
 
-        started = time.perf_counter()
-        found = evaluate(
+        started = time.perf_counter(), time.process_time()
+        evaluations[name] = evaluate(
             recogniser, dataset, split, groups=groups, batch=batch, seed=seed, progress=told
         )
-        spent = time.perf_counter() - started
-        rows.append(_row(name, found, spent, next(iter(evaluations.items()), None), seed))
-        evaluations[name] = found
-    protocol = next(iter(evaluations.values())).protocol
-    return Table(rows, evaluations, protocol, seed)
+        spent[name] = time.perf_counter() - started[0], time.process_time() - started[1]
+    first = evaluations[reference]
+    rows = [
+        _row(name, found, spent[name], None if name == reference else (reference, first), seed)
+        for name, found in evaluations.items()
+    ]
+    looks = ", ".join(dict.fromkeys(r.preset.look.name for r in recognisers.values()))
+    protocol = first.protocol.replace(f"look {recognisers[reference].preset.look.name}",
+                                      f"looks {looks}")  # fmt: skip
+    return Table(rows, evaluations, protocol, seed, reference)
 
 
 def _row(
-    name: str, found: Evaluation, spent: float, first: tuple[str, Evaluation] | None, seed: int
+    name: str,
+    found: Evaluation,
+    spent: tuple[float, float],
+    first: tuple[str, Evaluation] | None,
+    seed: int,
 ) -> Row:
-    videos = found.answered()
-    against = None
-    if first is not None and found.figures[0].name.startswith("top1"):
-        against = compare_runs(found, first[1], seed=seed).sentence(
-            name, first[0], found.figures[0].name
-        )
+    videos, figure = found.answered(), found.figures[0]
+    difference = against = None
+    if first is not None and figure.name.startswith("top1"):
+        difference = compare_runs(found, first[1], seed=seed)
+        against = difference.sentence(name, first[0], figure.name)
     return Row(
         name=name,
-        accuracy=found.figures[0],
+        accuracy=figure if found.classes else None,
         macs=found.figure("macs-per-video"),
         seconds=found.figure("seconds-per-video"),
+        cpu_seconds=spent[1] / len(found.predictions),
         median_ms=1000 * statistics.median(video.seconds for video in videos),
         parts_ms={
             part: 1000 * statistics.fmean(
-                sum(video.stages.get(stage, 0.0) for stage in stages) for video in videos
+                sum(
+                    seconds
+                    for stage, seconds in video.stages.items()
+                    if stage.partition("-")[0] in stages  # `decode-mv` is decoding
+                )
+                for video in videos
             )
             for part, stages in _PARTS.items()
         },
         frames=statistics.fmean(video.frames for video in videos),
-        videos_per_second=len(found.predictions) / spent,
+        videos_per_second=len(found.predictions) / spent[0],
         n=found.n,
         failed=found.failed,
+        fallback=statistics.fmean(video.fallback or 0.0 for video in videos),
         against=against,
+        difference=difference,
+        agreement=None if first is None else _agreement(found, first[1]),
     )  # fmt: skip
 
 
+def _agreement(found: Evaluation, other: Evaluation) -> float | None:
+    """Share of the videos that both answered for on which both say the same."""
+    theirs = {video.name: video.top[0][0] for video in other.answered() if video.top}
+    both = [video for video in found.answered() if video.top and video.name in theirs]
+    if not both:
+        return None
+    return statistics.fmean(video.top[0][0] == theirs[video.name] for video in both)
+
+
 def _cells(row: Row) -> list[str]:
+    cells = [row.name]
+    if row.accuracy is not None:
+        cells += [
+            f"{_number(row.accuracy.value):.3f}",
+            f"{_number(row.accuracy.low):.3f} to {_number(row.accuracy.high):.3f}",
+        ]
+        less = row.difference
+        cells.append(
+            "" if less is None else f"{less.difference:+.3f} ({less.low:+.3f} to {less.high:+.3f})"
+        )
+    else:
+        cells.append("" if row.agreement is None else f"{row.agreement:.2f}")
     return [
-        row.name,
-        f"{_number(row.accuracy.value):.3f}",
-        f"{_number(row.accuracy.low):.3f} to {_number(row.accuracy.high):.3f}",
+        *cells,
         si(row.macs.value or 0.0),
         f"{1000 * (row.seconds.value or 0.0):.1f}",
         f"{row.median_ms:.1f}",
         *(f"{row.parts_ms[part]:.1f}" for part in _PARTS),
+        f"{row.cpu_seconds:.3f}",
         f"{row.videos_per_second:.1f}",
+        f"{row.fallback:.2f}",
         str(row.n),
     ]
 

@@ -38,7 +38,7 @@ class Measure:
         for row, item in enumerate(items):
             for label in item.labels:
                 self.truth[row, list(column).index(label)] = 1
-        self.single = all(len(item.labels) == 1 for item in items)
+        self.single = bool(column) and all(len(item.labels) == 1 for item in items)
         first = [item.labels[0] for item in items] if self.single else []
         self.labels = np.array([column[label] for label in first], int)
 
@@ -54,7 +54,7 @@ class Measure:
             found[named("calibration-error", bins=_BINS)] = metrics.calibration_error(
                 self.scores.max(1), top, _BINS
             )
-        else:
+        elif self.column:
             ours = self.scores[:, list(self.column.values())]
             found[named("map")] = metrics.mean_average_precision(ours, self.truth)
         if any(item.stretches for item in self.items):
@@ -69,6 +69,8 @@ class Measure:
         """What the intervals leave out: classes, confusion, calibration."""
         names = list(self.column)
         n = self.truth.sum(0).astype(int)
+        if not names:
+            return {"classes": []}
         if multilabel or not self.single:
             ours = self.scores[:, list(self.column.values())]
             parts = [

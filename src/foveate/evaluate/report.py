@@ -51,6 +51,7 @@ def report(evaluation: Evaluation, thumbnails: Thumbnails | None = None) -> str:
         _tally(evaluation),
         _figures(evaluation.figures),
         _plots(evaluation),
+        _exits(evaluation),
         _classes(evaluation),
         _mistakes(evaluation, thumbnails or {}),
         _failures(evaluation),
@@ -76,6 +77,24 @@ def write_report(
     """
     page = report(evaluation, thumbnails)
     replace_file(Path(os.path.realpath(path)), page.encode("utf-8", errors="replace"))
+
+
+def _exits(evaluation: Evaluation) -> str:
+    """Where windows were decided, of networks with several exits."""
+    found = evaluation.exits()
+    if len(found) < 2:
+        return ""
+    total = sum(found.values())
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{count(number)}</td>'
+        f"<td>{percent(number / total)}</td></tr>"
+        for name, number in found.items()
+    )
+    return (
+        '<section><h3>Exits</h3><table><thead><tr><th scope="col">exit</th>'
+        '<th scope="col">windows</th><th scope="col">share</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></section>"
+    )
 
 
 def _tally(evaluation: Evaluation) -> str:

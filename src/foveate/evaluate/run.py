@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from foveate.core import ConfigError, Result
+from foveate.data.readers.unlabelled import LABEL as UNLABELLED
 from foveate.evaluate import metrics
 from foveate.evaluate.bootstrap import REPEATS, Comparison, Interval, compare, interval
 from foveate.evaluate.measure import Measure, known
@@ -53,6 +57,8 @@ class Prediction(_Plain):
     seconds: float = 0.0
     frames: int = 0
     stages: dict[str, float] = Field(default_factory=dict, description="seconds by stage")
+    exits: dict[str, int] = Field(default_factory=dict, description="windows by deciding exit")
+    fallback: float | None = Field(None, description="share of looks that fell back")
     warnings: list[str] = Field(default_factory=list)
 
 
@@ -117,6 +123,13 @@ class Evaluation(_Plain):
             f"no figure {metric!r}", f"known: {', '.join(f.name for f in self.figures)}"
         )
 
+    def exits(self) -> dict[str, int]:
+        """Windows decided at each exit, over all videos; the most frequent exit first."""
+        total: Counter[str] = Counter()
+        for prediction in self.answered():
+            total.update(prediction.exits)
+        return dict(total.most_common())
+
     def answered(self) -> list[Prediction]:
         """The videos that were answered for."""
         return [prediction for prediction in self.predictions if prediction.ok]
@@ -136,7 +149,8 @@ def evaluate(
     """Run a recogniser over the videos of a split and measure it.
 
     Videos that fail are counted and listed, and left out of the figures. Where records carry
-    times, the timeline is measured too (F1 of segments).
+    times, the timeline is measured too (F1 of segments). Of videos without labels only the cost
+    is measured.
 
     Args:
         recogniser: From `foveate.load`.
@@ -152,11 +166,17 @@ def evaluate(
         ConfigError: An empty split, a class the recogniser does not know, or not one video that
             could be read.
     """
-    items = items_of(dataset, split)
-    columns = columns_of(dataset.classes, recogniser.labels, recogniser.name)
-    names = dict(zip(dataset.classes, (recogniser.labels[c] for c in columns), strict=True))
-    results = list(_results(recogniser, items, batch, progress))
-    predictions = [_prediction(i, r, names) for i, r in zip(items, results, strict=True)]
+    items, classes = items_of(dataset, split), tuple(dataset.classes)
+    if classes == (UNLABELLED,):
+        items, classes = [replace(item, labels=[]) for item in items], ()
+    columns = columns_of(classes, recogniser.labels, recogniser.name)
+    names = dict(zip(classes, (recogniser.labels[c] for c in columns), strict=True))
+    answers = list(_results(recogniser, items, batch, progress))
+    results = [result for result, _ in answers]
+    predictions = [
+        _prediction(item, result, names).model_copy(update={"fallback": fell})
+        for item, (result, fell) in zip(items, answers, strict=True)
+    ]
     good = [i for i, result in enumerate(results) if result.ok]
     if not good:
         why = predictions[0].error
@@ -165,7 +185,7 @@ def evaluate(
         [items[i] for i in good],
         [results[i] for i in good],
         _scores([results[i] for i in good], len(recogniser.labels)),
-        dict(zip(dataset.classes, columns, strict=True)),
+        dict(zip(classes, columns, strict=True)),
     )
     keys = [items[i].group for i in good]
     grouped = groups and any(key is not None for key in keys)
@@ -222,15 +242,18 @@ def _right(prediction: Prediction) -> float:
 
 def _results(
     recogniser: Recogniser, items: Sequence[Item], batch: int, progress: Progress | None
-) -> Iterable[Result]:
+) -> Iterable[tuple[Result, float | None]]:
     # Calibration and mean average precision need every score, not only the best few.
     whole = copy.copy(recogniser)
     whole.preset = recogniser.preset.model_copy(update={"top_k": len(recogniser.labels)})
     sources = (item.source for item in items)
-    for done, result in enumerate(whole.predict_many(sources, batch=batch, trace=False), 1):
+    for done, result in enumerate(whole.predict_many(sources, batch=batch), 1):
         if progress is not None:
             progress(done, len(items), items[done - 1].name)
-        yield result
+        # Of the trace only its fall-backs are of use, and long videos have long ones.
+        steps = result.trace.steps if result.trace is not None else []
+        fell = fmean(step.fallback for step in steps) if steps else None
+        yield result.model_copy(update={"trace": None}), fell
 
 
 def _scores(results: Sequence[Result], classes: int) -> np.ndarray[Any, Any]:
@@ -262,6 +285,7 @@ def _prediction(item: Item, result: Result, names: dict[str, str]) -> Prediction
         seconds=result.cost.seconds,
         frames=result.cost.frames_decoded,
         stages={stage.name: stage.seconds for stage in result.cost.stages},
+        exits=result.exits,
         warnings=result.warnings,
     )
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from foveate.core import Clip, MediaError, Meter, Motion, SampleInfo
-from foveate.media.motion import numbered_motion
+from foveate.media.pairs import numbered_motion
 
 if TYPE_CHECKING:
     from foveate.core.loop import Waveform

@@ -30,7 +30,7 @@ MOV = ("mov,mp4,m4a,3gp,3g2,mj2",)
 # Codecs whose FFmpeg decoders can export motion vectors (flag `+export_mvs`).
 VECTOR_CODECS = frozenset(
     {"h264", "mpeg4", "mpeg1video", "mpeg2video", "h263", "h263p", "msmpeg4v2", "msmpeg4v3",
-     "wmv1", "wmv2", "flv", "snow"}
+     "wmv1", "wmv2", "flv", "flv1", "snow"}
 )  # fmt: skip
 
 BUFFER_BYTES = 65536

@@ -10,7 +10,7 @@ import av.error
 from foveate.core import MediaError, Meter
 from foveate.media.container import Opened
 from foveate.media.limits import Limits
-from foveate.media.vectors.rows import export
+from foveate.media.vectors.rows import Quality, export
 from foveate.media.work import Work
 
 
@@ -28,7 +28,7 @@ class Decoder:
         work: Holds the work against the limits.
         warn: Takes one line about damage.
         vectors: Export motion vectors as side data of the frames.
-        pixels: False, with `vectors`: the frames need not look right.
+        quality: With `vectors`: which frames must look right, see `rows.export`.
 
     Raises:
         MediaError: The decoder cannot be started.
@@ -44,14 +44,14 @@ class Decoder:
         warn: Callable[[str], None],
         *,
         vectors: bool = False,
-        pixels: bool = True,
+        quality: Quality = "full",
     ) -> None:
         codec = opened.stream.codec_context
         codec.thread_type = "SLICE"
         codec.thread_count = threads
         codec.options = {**codec.options, "max_pixels": str(limits.pixels)}
         if vectors:
-            export(codec, pixels)
+            export(codec, quality)
         try:
             # Some decoders look at `skip_frame` only here: it must not be set yet.
             codec.open(strict=False)
@@ -60,7 +60,7 @@ class Decoder:
                 f"{opened.reader.label}: its {codec.name} decoder cannot be started ({error})"
             ) from None
         self._codec = codec
-        self._picture_bytes = _picture_bytes(codec)
+        self._watched = work.watches(_picture_bytes(codec))
         self._skips = False
         self._meter = meter
         self._work = work
@@ -85,14 +85,22 @@ class Decoder:
         self._codec.flush_buffers()
         return frames
 
+    def reset(self) -> None:
+        """Forget what is still inside; it can only start at a key frame then."""
+        self._codec.flush_buffers()
+
     def close(self) -> None:
         """Let go of the decoder: it keeps its pictures until nothing refers to it."""
         self._codec = None
 
     def _decode(self, packet: Any) -> list[Any]:
         try:
-            with self._work.watch_memory(self._picture_bytes):
-                frames: list[Any] = self._codec.decode(packet)
+            frames: list[Any]
+            if self._watched:
+                with self._work.watch_memory():
+                    frames = self._codec.decode(packet)
+            else:
+                frames = self._codec.decode(packet)
         except (av.error.FFmpegError, ValueError) as error:
             # `max_pixels` and damaged data both surface here; the stream goes on without.
             self._warn(f"damaged data was skipped ({type(error).__name__})")

@@ -16,7 +16,7 @@ import numpy as np
 
 from foveate.core import Clip, LimitError, MediaError, Meter, Motion, SampleInfo
 from foveate.media.limits import DEFAULT_LIMITS, Limits
-from foveate.media.motion import numbered_motion
+from foveate.media.pairs import numbered_motion
 from foveate.media.source import display_name
 
 if TYPE_CHECKING:

@@ -106,7 +106,6 @@ def scan(open_reader: Callable[[], Reader], limits: Limits) -> tuple[Index, int]
     opened = open_video(open_reader, limits)
     try:
         index = Index(exact=True)
-        by_display = opened.container.format.name in _SEEKS_BY_DISPLAY
         last, step = None, 0
         found: list[tuple[int, int]] = []
         for packet in packets(opened):
@@ -119,8 +118,7 @@ def scan(open_reader: Callable[[], Reader], limits: Limits) -> tuple[Index, int]
                     "raise limits.samples if you trust the file",
                 )
             if packet.is_keyframe:
-                place = packet.pts if by_display or packet.dts is None else packet.dts
-                found.append((packet.pts, place))
+                found.append((packet.pts, place_of(opened, packet)))
             if last is None or packet.pts > last:
                 step = packet.duration or (packet.pts - last if last is not None else 0)
                 last = packet.pts
@@ -128,11 +126,22 @@ def scan(open_reader: Callable[[], Reader], limits: Limits) -> tuple[Index, int]
         index.keys = [key for key, _ in found]
         index.places = [place for _, place in found]
         index.end = None if last is None else last + step
-        seeks = by_display or opened.container.format.name in _SEEKS_BY_DECODE
-        index.seekable = seeks and not opened.restarts
+        index.seekable = seeks(opened)
         return index, opened.reader.bytes
     finally:
         opened.close()
+
+
+def place_of(opened: Opened, packet: Any) -> int:
+    """What to seek to for a key frame whose packet was just read."""
+    by_display = opened.container.format.name in _SEEKS_BY_DISPLAY
+    return int(packet.pts if by_display or packet.dts is None else packet.dts)
+
+
+def seeks(opened: Opened) -> bool:
+    """Whether seeking finds key frames in a container that was read to its end."""
+    known = opened.container.format.name in _SEEKS_BY_DISPLAY | _SEEKS_BY_DECODE
+    return known and not opened.restarts
 
 
 def exact_keys(

@@ -1,39 +1,27 @@
-"""Motion around asked times, from codec vectors or from flow between neighbouring frames."""
+"""Motion around asked times from codec vectors, and what all sources of motion share."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from foveate.core import MediaError, Meter, Motion, Sample
+from foveate.core import Motion
 from foveate.media.container import Geometry
-from foveate.media.flow import SHORTER, PairFlow
 from foveate.media.vectors.grid import CELL, VectorField
 from foveate.media.vectors.reader import VectorReader
 
-if TYPE_CHECKING:
-    from foveate.core.loop import Pixels
-
 SOURCES = ("auto", "vectors", "flow", "grey")
 THUMB = (32, 24)  # (width, height)
-_HALF = 2  # flow is kept at half its resolution: it is smooth, and maps cost a quarter
+SAME = 3  # grey levels by which the coded copy of a small picture may differ
 MOST_CELLS = 40  # along the shorter side; a grid twice as fine or more is folded
-EDGE = 1  # places along the border where flow is not trusted: what comes in has no past
 
 Grey = npt.NDArray[np.uint8]
 _Near = tuple[float, int, VectorField]
-
-
-def small_size(width: int, height: int, shorter: int = SHORTER) -> tuple[int, int]:
-    """`(width, height)` at which flow is computed: the shorter side at most `shorter`."""
-    scale = min(1.0, shorter / min(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def check(times: Sequence[float], source: str, around: int) -> None:
@@ -48,110 +36,6 @@ def check(times: Sequence[float], source: str, around: int) -> None:
         raise ValueError("the neighbourhood cannot be negative")
     if any(b < a for a, b in pairwise(times)) or not np.isfinite(list(times)).all():
         raise ValueError("times must be ascending and finite")
-
-
-class PairMotion:
-    """Collects pairs of neighbouring frames and computes the motion between them.
-
-    Args:
-        frame: `(width, height)` of the upright source.
-        count: How many times were asked for.
-        meter: Is charged the seconds.
-        flow: False keeps the grey pictures only.
-    """
-
-    def __init__(self, frame: tuple[int, int], count: int, meter: Meter, flow: bool) -> None:
-        self.size = small_size(*frame)
-        width, height = self.size
-        self._frame, self._meter = frame, meter
-        self._flow = PairFlow() if flow and PairFlow.fits(width, height) else None
-        self._wanted = flow
-        self._grid = max(1, width // _HALF), max(1, height // _HALF)
-        self._pictures: dict[int, list[Grey]] = {}
-        self._grey = np.zeros((count, 2, self._grid[1], self._grid[0]), np.uint8)
-        self._thumbs = np.zeros((count, THUMB[1], THUMB[0]), np.uint8)
-        self._gaps = np.zeros(count)
-
-    def show(self, row: int, first: Pixels) -> None:
-        """The frame of an asked time, (h, w, 3) at `size`, with no neighbour so far."""
-        started = time.perf_counter()
-        grey = np.asarray(cv2.cvtColor(first, cv2.COLOR_RGB2GRAY), np.uint8)
-        self._pictures[row] = [grey]
-        self._grey[row] = cv2.resize(grey, self._grid, interpolation=cv2.INTER_AREA)
-        self._thumbs[row] = cv2.resize(grey, THUMB, interpolation=cv2.INTER_AREA)
-        self._meter.motion_seconds += time.perf_counter() - started
-
-    def follow(self, row: int, later: Pixels, frames: float) -> None:
-        """The frame after it, so many frames later (at least a part of one)."""
-        started = time.perf_counter()
-        grey = np.asarray(cv2.cvtColor(later, cv2.COLOR_RGB2GRAY), np.uint8)
-        self._pictures[row].append(grey)
-        self._grey[row, 1] = cv2.resize(grey, self._grid, interpolation=cv2.INTER_AREA)
-        self._gaps[row] = frames
-        self._meter.motion_seconds += time.perf_counter() - started
-
-    def motion(self, reason: str | None = None) -> Motion:
-        """All of it, in source pixels per frame."""
-        width, height = self._grid
-        cell = self._frame[0] / width, self._frame[1] / height
-        source = "flow" if self._wanted else "grey"
-        if not self._wanted:
-            return Motion(source, cell, self._thumbs, grey=self._grey, reason=reason)
-        started = time.perf_counter()
-        count = len(self._grey)
-        field = np.zeros((count, 1, height, width, 2), np.float32)
-        valid = np.zeros((count, 1, height, width), bool)
-        if self._flow is None:
-            reason = "the frames are too small for flow"
-            return Motion(source, cell, self._thumbs, field, valid, self._grey, reason)
-        scale = np.array([self._frame[0] / self.size[0], self._frame[1] / self.size[1]])
-        for row in np.flatnonzero(self._gaps > 0).tolist():
-            flow = self._flow(*self._pictures.pop(row))
-            small = cv2.resize(flow, self._grid, interpolation=cv2.INTER_AREA)
-            field[row, 0] = small * (scale / self._gaps[row]).astype(np.float32)
-            valid[row, 0, EDGE : height - EDGE, EDGE : width - EDGE] = True
-        self._meter.motion_seconds += time.perf_counter() - started
-        return Motion(source, cell, self._thumbs, field, valid, self._grey, reason)
-
-
-def numbered_motion(
-    sample: Sample,
-    small: Callable[[int, tuple[int, int]], Pixels | None],
-    count: int,
-    times: Sequence[float],
-    source: str,
-    around: int,
-) -> Motion:
-    """Motion of pictures that are numbered and have a constant rate: arrays and folders.
-
-    Args:
-        sample: Whose pictures they are.
-        small: Gives picture number n at a `(width, height)`, None if it is damaged.
-        count: How many pictures there are.
-        times: Seconds, ascending.
-        source: See `core.Sample.motion`.
-        around: The same.
-
-    Raises:
-        MediaError: Vectors were asked for: there is no codec.
-    """
-    check(times, source, around)
-    info = sample.info
-    reason = "pictures without a video codec have no motion vectors"
-    if source == "vectors":
-        raise MediaError(f"{info.name}: {reason}", "use flow")
-    rate = info.rate or 25.0
-    pairs = PairMotion((info.width, info.height), len(times), sample.meter, source != "grey")
-    for row, asked in enumerate(times):
-        at = int(np.floor(asked * rate + 1e-6))
-        first = small(at, pairs.size) if 0 <= at < count else None
-        if first is None:
-            continue
-        pairs.show(row, first)
-        later = small(at + 1, pairs.size) if at + 1 < count else None
-        if later is not None:
-            pairs.follow(row, later, 1.0)
-    return pairs.motion(reason if source == "auto" else None)
 
 
 def near_fields(
@@ -221,6 +105,34 @@ def _around(buffer: list[_Near], shown: int, around: int) -> list[VectorField | 
     return [have.get(number) for number in range(shown - around, shown + around + 1)]
 
 
+def pair_of(
+    fields: list[VectorField | None], around: int
+) -> tuple[list[VectorField | None], list[Grey | None]]:
+    """The fields to measure by and the two grey pictures that differ by their motion.
+
+    The picture shown and the one before it; where those are the same (a frame that is shown twice)
+    and the next one is not, the next one and its fields.
+    """
+    middle = fields[around]
+    before = fields[around - 1] if around else None
+    after = fields[around + 1] if around else None
+    here, past = (None if f is None else luma(f.frame) for f in (middle, before))
+    if around == 0 or after is None:
+        return fields, [past, here]
+    if before is None:
+        return fields, [here, luma(after.frame)]
+    if same(past, here) and not same(here, luma(after.frame)):
+        return [*fields[1:], None], [here, luma(after.frame)]
+    return fields, [past, here]
+
+
+def same(first: Grey | None, second: Grey | None) -> bool:
+    """Whether two small grey pictures differ by no more than coding makes them."""
+    if first is None or second is None or first.shape != second.shape:
+        return False
+    return bool(cv2.absdiff(first, second).max(initial=0) <= SAME)
+
+
 def vector_motion(near: list[list[Any]], greys: list[list[Grey | None]], shape: Geometry) -> Motion:
     """Put the fields of T times into one upright grid.
 
@@ -272,15 +184,17 @@ def _folded(
     field: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], fold: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Blocks of `fold` x `fold` cells as one: their mean motion where any is known."""
-    rows, columns = (-(-n // fold) * fold for n in valid.shape[2:])
-    pad = [(0, 0), (0, 0), (0, rows - valid.shape[2]), (0, columns - valid.shape[3])]
-    known = np.pad(valid, pad)
-    moved = np.pad(np.where(valid[..., None], field, 0), [*pad, (0, 0)])
-    shape = *valid.shape[:2], rows // fold, fold, columns // fold, fold
-    count = known.reshape(shape).sum((3, 5))
-    total = moved.reshape(*shape, 2).sum((3, 5))
-    mean = total / np.maximum(count, 1)[..., None]
-    return mean.astype(np.float32), count > 0
+    rows, columns = (-(-n // fold) for n in valid.shape[2:])
+    total = np.zeros((*valid.shape[:2], rows, columns, 2), np.float32)
+    count = np.zeros(total.shape[:-1], np.float32)
+    # Cell by cell of a block: whole planes are added, and no array is padded or copied first.
+    for y, x in np.ndindex(fold, fold):
+        known = valid[:, :, y::fold, x::fold]
+        here = np.s_[:, :, : known.shape[2], : known.shape[3]]
+        count[here] += known
+        total[here] += np.where(known[..., None], field[:, :, y::fold, x::fold], 0)
+    total /= np.maximum(count, 1)[..., None]
+    return total, count > 0
 
 
 def luma(frame: Any) -> Grey:

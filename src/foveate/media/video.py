@@ -20,7 +20,8 @@ from foveate.media.convert import Converter, clockwise
 from foveate.media.decode import Cursor
 from foveate.media.held import HeldFrames
 from foveate.media.limits import DEFAULT_LIMITS, Limits
-from foveate.media.motion import PairMotion, check, luma, near_fields, vector_motion
+from foveate.media.motion import check, near_fields, pair_of, vector_motion
+from foveate.media.pairs import PairMotion, filmed_motion
 from foveate.media.source import Source, name_of, opener
 from foveate.media.vectors.reader import VectorReader
 
@@ -292,25 +293,7 @@ class Video:
         """Flow, or grey pictures alone, between each frame and the one shown after it."""
         rate = self.info.rate or 25.0
         pairs = PairMotion(self._geometry.upright, len(times), self.meter, flow)
-        wanted = [(self._tick(t + d / rate), row, d) for row, t in enumerate(times) for d in (0, 1)]
-        wanted.sort()
-        base: dict[int, int] = {}
-        shown = self._cursor.at([tick for tick, _, _ in wanted])
-        for (asked, row, later), found in zip(wanted, shown, strict=True):
-            if found is None:
-                continue
-            tick, frame = found
-            try:
-                small = self._pixels(tick, frame, pairs.size)
-            except (av.error.FFmpegError, ValueError):
-                continue
-            if not later:
-                base[row] = tick
-                pairs.show(row, small)
-                self._held.keep(asked, found)
-            elif row in base and tick > base[row]:
-                frames = (tick - base[row]) * float(self._cursor.time_base) * rate
-                pairs.follow(row, small, max(frames, 0.25))
+        filmed_motion(self._cursor, self._pixels, self._held.keep, pairs, self._tick, times, rate)
         return pairs.motion(reason)
 
     def _vector_motion(self, times: Sequence[float], around: int) -> Motion:
@@ -332,15 +315,12 @@ class Video:
         greys: list[list[Any]] = []
         near = near_fields(self._vectors, times, around, rate)
         for asked, fields in zip(times, near, strict=True):
+            chosen, pair = pair_of(fields, around)
+            flows.append([None if field is None else field.flow() for field in chosen])
+            greys.append(pair)
             middle = fields[around]
-            before = fields[around - 1] if around else None
-            after = fields[around + 1] if around else None
-            pair = (middle, after) if before is None and after is not None else (before, middle)
-            flows.append([None if field is None else field.flow() for field in fields])
-            greys.append([None if f is None else luma(f.frame) for f in pair])
             if middle is not None:
-                tick = self._tick(middle.time)
-                self._held.keep(self._tick(asked), (tick, middle.frame))
+                self._held.keep(self._tick(asked), (self._tick(middle.time), middle.frame))
         return vector_motion(flows, greys, self._geometry)
 
     def _find_index(self, scan: bool = True) -> indexing.Index | None:

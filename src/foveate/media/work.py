@@ -44,24 +44,26 @@ class Work:
         self._wall, self._processor = time.monotonic(), time.process_time()
         self._bytes = self._meter.bytes
 
+    def watches(self, picture_bytes: int) -> bool:
+        """Whether a decoder of such pictures could hold more than `limits.decoder_bytes`."""
+        limit = self._limits.decoder_bytes
+        return limit is not None and picture_bytes * _PICTURES > limit
+
     @contextmanager
-    def watch_memory(self, picture_bytes: int) -> Iterator[None]:
+    def watch_memory(self) -> Iterator[None]:
         """Bound what one step of the decoder adds to the memory that it holds.
 
-        Decoders keep as many pictures as a stream tells them to. Only where so many large ones
-        could exceed the limit is the memory of the process looked at, before and after.
+        Decoders keep as many pictures as a stream tells them to. Where so many large ones could
+        exceed the limit, the memory of the process is looked at, before and after.
 
         Raises:
             LimitError: The decoder holds more than `limits.decoder_bytes`.
         """
         limit = self._limits.decoder_bytes
-        if limit is None or picture_bytes * _PICTURES <= limit:
-            yield
-            return
         before = _resident_bytes()
         yield
         self._held += _resident_bytes() - before
-        if self._held > limit:
+        if limit is not None and self._held > limit:
             raise LimitError(
                 f"{self.name}: its decoder holds {self._held} bytes of pictures, "
                 f"the limit is {limit}",

@@ -50,7 +50,8 @@ def build(name: str, pretrained: bool = False, **settings: Any) -> nn.Module:
 
     known = BACKBONES.get(name)
     if known is not None:
-        return load_backbone(known) if pretrained else known.build()
+        network = load_backbone(known) if pretrained else known.build()
+        return _with_channels(network, int(settings.get("in_chans", 3)))
     timm = timm_library()
     if not timm.is_model(name.partition(".")[0]):
         near = difflib.get_close_matches(name, [*timm.list_models(), *BACKBONES], n=1, cutoff=0.0)
@@ -64,6 +65,24 @@ def build(name: str, pretrained: bool = False, **settings: Any) -> nn.Module:
             raise WeightsError(f"no weights for {name!r} ({cause})", cure) from error
         raise ModelError(f"the backbone {name!r} cannot be built ({cause})") from error
     return built
+
+
+def _with_channels(backbone: nn.Module, channels: int) -> nn.Module:
+    """Let a backbone of colour images take another number of channels.
+
+    Each new kernel is the mean over the old ones, scaled so that sums keep their size: the
+    cross-modality initialisation of Wang et al., "Temporal Segment Networks", ECCV 2016, section
+    3.2. timm does the like for its own weights.
+    """
+    if channels == 3:
+        return backbone
+    first = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None:
+        raise ModelError(f"{type(backbone).__name__} has no convolution to change")
+    mean = first.weight.detach().mean(1, keepdim=True) * (first.in_channels / channels)
+    first.weight = nn.Parameter(mean.repeat(1, channels, 1, 1))
+    first.in_channels = channels
+    return backbone
 
 
 def width_of(backbone: nn.Module) -> int:

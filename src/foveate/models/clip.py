@@ -60,6 +60,15 @@ def check_clip(x: torch.Tensor) -> None:
         raise ModelError(f"a clip has the shape (B, 3, T, H, W), not {tuple(x.shape)}")
 
 
+def frames_of(x: torch.Tensor) -> torch.Tensor:
+    """Lay the frames of clips (B, 3, T, H, W) out for a 2D network: (B * T, 3, H, W).
+
+    Channels lie last in memory: on a CPU, depthwise convolutions then take two thirds of the time.
+    """
+    frames = x.transpose(1, 2).flatten(0, 1)
+    return frames.contiguous(memory_format=torch.channels_last)
+
+
 def over_space(x_bcthw: torch.Tensor) -> torch.Tensor:
     """Return the mean over height and width of maps (B, C, T, H, W) as (B, T, C)."""
     return x_bcthw.mean((3, 4)).transpose(1, 2)

@@ -31,9 +31,14 @@ CHANNELS: dict[Modality, int] = {"iframe": 3, "mv": 2, "residual": 3}
 FUSION: dict[Modality, float] = {"iframe": 2.0, "mv": 1.0, "residual": 1.0}
 
 # Backbones by modality: those of the PKD release (CoViAR's own I-frame network is a ResNet-152),
-# and a set that a CPU trains in minutes.
+# and sets that a CPU trains in minutes; `small` has image weights for key frames.
 SETS: dict[str, dict[Modality, str]] = {
     "published": {"iframe": "resnet50", "mv": "resnet18", "residual": "resnet18"},
+    "small": {
+        "iframe": "efficientnet_lite0.imagenet_lite0",
+        "mv": "regnetx_002",
+        "residual": "regnetx_002",
+    },
     "tiny": {
         "iframe": "mobilenetv3_small_100",
         "mv": "mobilenetv3_small_050",
@@ -44,6 +49,7 @@ SETS: dict[str, dict[Modality, str]] = {
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _RANGE = 20.0  # pixels of accumulated motion that the vector network tells apart
 _LIGHT = 128  # channels of a light head
+_SIDE = 7  # of the maps that it works on, at least
 # Heads of the release by (channels in, kernel): channels out. The 7x7 kernel of ResNet-18's first
 # head keeps padding 1, so its map shrinks from 56 to 52.
 _RELEASED = {256: {"layer1": 64}, 512: {"layer2": 256}}
@@ -128,6 +134,21 @@ class CompressedNet(ClipModel):
                 yield name, maps
         yield "", self._pooled(maps, x)
 
+    def run_part(self, x: torch.Tensor, begin: int, end: int) -> torch.Tensor:
+        """Run the stages from number `begin` to before `end` on what came out of those before.
+
+        Args:
+            x: Normalised images, or the maps (B·T, C, h, w) of stage `begin - 1`.
+            begin: Number of the first stage, see `stages`.
+            end: Number of the stage in front of which to stop.
+        """
+        assert len(self.stages) >= end
+        assert self._pieces is not None
+        for _, modules in self._pieces[begin:end]:
+            for module in modules:
+                x = module(x)
+        return x
+
     def _pooled(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = features.unflatten(0, (x.shape[0], -1))
         return found
@@ -185,7 +206,8 @@ class InternalClassifier(nn.Module):
     """A classifier on the map of a stage.
 
     ``paper`` is the release's: convolution without bias, BatchNorm, pooling to 4x4, linear, no
-    activation. ``light`` is 1x1 convolution to 128, BatchNorm, ReLU, global pooling, linear.
+    activation. ``light`` first averages maps down to about 7x7, then 1x1 convolution to 128,
+    BatchNorm, ReLU, global pooling, linear: early maps are large, and its work with them.
 
     Args:
         channels: Of the map.
@@ -207,6 +229,7 @@ class InternalClassifier(nn.Module):
         if style not in ("paper", "light"):
             raise ModelError(f"there is no head {style!r}", "one of: paper, light")
         paper = style == "paper"
+        self.shrinks = not paper
         width = (width or channels) if paper else _LIGHT
         side = 4 if paper else 1
         convolution = (
@@ -219,9 +242,15 @@ class InternalClassifier(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(side)
         self.classifier = nn.Linear(width * side * side, num_classes)
 
+    def shrunk(self, maps: torch.Tensor) -> torch.Tensor:
+        """What of the maps (N, C, h, w) the head needs; shrunk maps are left as they are."""
+        by = min(maps.shape[-2:]) // _SIDE
+        return functional.avg_pool2d(maps, by) if self.shrinks and by > 1 else maps
+
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Maps (N, C, h, w) to logits (N, classes)."""
-        logits: torch.Tensor = self.classifier(self.pool(self.maps(maps)).flatten(1))
+        """Maps (N, C, h, w), shrunk or not, to logits (N, classes)."""
+        maps = self.maps(self.shrunk(maps))
+        logits: torch.Tensor = self.classifier(self.pool(maps).flatten(1))
         return logits
 
 
@@ -264,6 +293,9 @@ class ExitNetwork(nn.Module):
             if stage not in inner:
                 raise ModelError(f"there is no stage {stage!r}", f"one of: {', '.join(inner)}")
         widths = self._widths(64)
+        # Behind which stage each exit stands; the last one behind all.
+        self._ends = [1 + inner.index(stage) for stage in sorted(chosen, key=inner.index)]
+        self._ends.append(len(network.stages))
         self.heads = nn.ModuleDict()
         for stage in sorted(chosen, key=inner.index):
             width, kernel = released_head(backbone, stage, widths[stage])
@@ -305,6 +337,27 @@ class ExitNetwork(nn.Module):
             else:
                 yield name, self.heads[name](maps).unflatten(0, (x.shape[0], -1))
 
+    def advance(self, at: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run from the exit before to exit number `at`, and its head.
+
+        Args:
+            at: Number of the exit, see `exits`.
+            x: For the first exit segments (B, channels, T, H, W), else the maps that the exit
+                before gave.
+
+        Returns:
+            Logits (B, classes), the mean over segments, and maps (B, T, C, h, w) for the next
+            exit (features (B, T, C) at the last one).
+        """
+        batch = x.shape[0]
+        images = self.network.enter(x) if at == 0 else x.flatten(0, 1)
+        begin = self._ends[at - 1] if at else 0
+        maps = self.network.run_part(images, begin, self._ends[at])
+        name = self.exits[at]
+        head = self.network.classify if name == "final" else self.heads[name]
+        logits = head(maps).unflatten(0, (batch, -1)).mean(1)
+        return logits, maps.unflatten(0, (batch, -1))
+
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Logits (B, classes) of all exits: the mean over segments."""
         return {name: logits.mean(1) for name, logits in self.segment_logits(x)}
@@ -317,12 +370,24 @@ class ExitNetwork(nn.Module):
         return {name: maps.shape[1] for name, maps in self.network.run_stages(x) if name}
 
 
+def even_stages(network: CompressedNet, count: int) -> list[str]:
+    """At most `count` stages for internal classifiers, evenly spread, never the last maps.
+
+    Of a ResNet's four stages three are those of the release (arXiv 2407.02713).
+    """
+    inner = network.stages[:-2]
+    count = min(count, len(inner))
+    return [inner[round((i + 1) * len(inner) / count) - 1] for i in range(count)]
+
+
 def fuse(logits: dict[Modality, torch.Tensor]) -> torch.Tensor:
     """CoViAR's late fusion of logits (B, classes): I-frame 2, motion vectors 1, residual 1."""
     return torch.stack([FUSION[name] * value for name, value in logits.items()]).sum(0)
 
 
-def normalise(modality: Modality, x: torch.Tensor) -> torch.Tensor:
+def normalise(
+    modality: Modality, x: torch.Tensor, mean: Sequence[float] = _MEAN, std: Sequence[float] = _STD
+) -> torch.Tensor:
     """What the networks of the release are fed.
 
     Vectors: to whole numbers with 20 pixels at the ends of 0..255, then to -.5...5. Residuals:
@@ -332,14 +397,15 @@ def normalise(modality: Modality, x: torch.Tensor) -> torch.Tensor:
     Args:
         modality: What ``x`` is.
         x: (..., channels, H, W): RGB 0..255, residuals -255..255, or motion in pixels.
+        mean: Of I-frames in 0..1, where the backbone's weights want another than ImageNet's.
+        std: Likewise.
     """
     x = x.float()
     if modality == "mv":
         return (x * (127.5 / _RANGE) + 128).clamp(0, 255).floor() / 255 - 0.5
-    std = x.new_tensor(_STD)[:, None, None]
     if modality == "residual":
-        return ((x + 128).clamp(0, 255) / 255 - 0.5) / std
-    return (x / 255 - x.new_tensor(_MEAN)[:, None, None]) / std
+        return ((x + 128).clamp(0, 255) / 255 - 0.5) / x.new_tensor(_STD)[:, None, None]
+    return (x / 255 - x.new_tensor(mean)[:, None, None]) / x.new_tensor(std)[:, None, None]
 
 
 def mirrored(modality: Modality, x: torch.Tensor) -> torch.Tensor:
@@ -368,6 +434,7 @@ def square(x: torch.Tensor, size: int) -> torch.Tensor:
     "coviar",
     tiny={"num_classes": 7, "backbone": "test_resnet", "modality": "residual"},
     tiny_input=(2, 3, 3, 32, 40),
+    mixes_frames=False,
 )
 def coviar(
     num_classes: int = 101,

@@ -8,8 +8,6 @@ clips and a teacher for smaller ones: there is no streaming form (strided, two-s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,10 +15,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from foveate.core.errors import ModelError
 from foveate.models.clip import ClipModel, check_clip, he_normal, over_space
+from foveate.models.layers.again import again
 from foveate.models.layers.same import pad_same, same_padding
 from foveate.models.macs import count_macs
 from foveate.models.registry import register
@@ -275,44 +273,17 @@ class ResNet3DRS(ClipModel):
         """Return the output of every group for clips (B, 3, T, H, W), by name and in order."""
         check_clip(x)
         x = self.stem(x)
-        again = self.checkpointing and self.training and torch.is_grad_enabled()
+        less = self.checkpointing and self.training and torch.is_grad_enabled()
         found = {}
         for name in GROUPS:
             for block in getattr(self, name):
-                x = _checkpointed(block, x) if again else block(x)
+                x = again(block, x) if less else block(x)
             found[name] = x
         return found
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (B, ceil(T/2), channels) of clips (B, 3, T, H, W)."""
         return over_space(self.maps(x)["group4"])
-
-
-def _checkpointed(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    contexts = partial(_contexts, block)
-    found: torch.Tensor = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
-    return found
-
-
-def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    return nullcontext(), _statistics_kept(block)
-
-
-@contextmanager
-def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """A block whose norms do not count a batch that they have seen before."""
-    norms = [part for part in block.modules() if isinstance(part, nn.BatchNorm3d)]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    counts = [None if counter is None else counter.clone() for _, counter in before]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, (momentum, counter), count in zip(norms, before, counts, strict=True):
-            norm.momentum = momentum
-            if counter is not None and count is not None:
-                counter.copy_(count)
 
 
 def _initialise(model: nn.Module) -> None:

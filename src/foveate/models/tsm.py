@@ -22,16 +22,18 @@ from torch import nn
 
 from foveate.core.errors import ModelError
 from foveate.models import backbones
-from foveate.models.clip import ClipModel, check_clip
+from foveate.models.clip import ClipModel, check_clip, frames_of
 from foveate.models.macs import on_meta
 from foveate.models.registry import register
 from foveate.models.streaming import State
 
 SHARE = 8  # one channel of so many goes each way
 _DEEP = 23  # blocks in a stage from which on only every second one is shifted (section 5.1)
-# Layers beside the branch, and the token layers of mixers, whose maps have no channels last.
-_ELSEWHERE = re.compile(r"shortcut|downsample|skip|identity|token")
-_BLOCK = re.compile(r"Block|Bottleneck|Residual|Layer")
+# Layers beside the branch, those of pooled maps, and what mixes tokens, which has no channels last
+# (MLP-Mixer) or a shortcut of its own (RepViT, MetaFormer).
+_ELSEWHERE = re.compile(r"shortcut|downsample|skip|identity|token|(^|\.)(se|cpb_mlp)(\.|$)")
+_BLOCK = re.compile(r"Block|Bottleneck|Residual|Layer|Outlooker|^Transformer$")
+_ATTENTION = re.compile(r"Attention|Attn|^XCA$")
 
 
 @dataclass
@@ -40,15 +42,19 @@ class Passage:
 
     Attributes:
         batch: Clips or streams in the call.
+        frames: Frames of each.
         online: Take channels from the frame before only.
         past: State entries by name; missing ones are zeros.
         left: The entries after this call.
+        done: Names of the shifts that were made.
     """
 
     batch: int
+    frames: int
     online: bool = False
     past: State = field(default_factory=dict)
     left: State = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
 
 
 _PASSAGE: ContextVar[Passage | None] = ContextVar("passage", default=None)
@@ -70,7 +76,7 @@ class TemporalShift(nn.Module):
     Outside of a passage it is the layer alone.
 
     Args:
-        layer: A convolution (N, C, H, W) or a dense layer (N, ..., C).
+        layer: A convolution (N, C, H, W), a dense layer or an attention (N, ..., C).
         name: Of its entry in the state.
     """
 
@@ -79,13 +85,16 @@ class TemporalShift(nn.Module):
         self.layer = layer
         self.name = name
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Shift the input of all frames, then run the layer."""
+    def forward(self, x: torch.Tensor, *others: Any, **named: Any) -> Any:
+        """Shift the input of all frames, then run the layer; an attention may take more."""
         passage = _PASSAGE.get()
         if passage is not None:
-            x = self._online(x, passage) if passage.online else self._clip(x, passage.batch)
-        y: torch.Tensor = self.layer(x)
-        return y
+            full = self._frames_apart(x, passage)
+            x = self._online(full, passage) if passage.online else self._clip(full)
+            if isinstance(self.layer, nn.Conv2d):
+                x = x.contiguous(memory_format=torch.channels_last)  # as the frames came
+            passage.done.add(self.name)
+        return self.layer(x, *others, **named)
 
     def __getattr__(self, name: str) -> Any:
         """What the shift has not, the layer has: some networks read the shape of its weight."""
@@ -96,42 +105,58 @@ class TemporalShift(nn.Module):
 
     @property
     def _channels(self) -> int:
-        """Which axis of (B, T, ...) holds the channels."""
-        return 2 if isinstance(self.layer, nn.Conv2d) else -1
+        """Which axis of (B, T, pieces, ...) holds the channels."""
+        return 3 if isinstance(self.layer, nn.Conv2d) else -1
 
-    def _clip(self, x: torch.Tensor, batch: int) -> torch.Tensor:
+    def _frames_apart(self, x: torch.Tensor, passage: Passage) -> torch.Tensor:
+        """(N, ...) as (B, T, pieces, ...): some networks cut a frame into windows, one after the
+        other along the batch; the neighbour of a window is the same place of the next frame."""
+        pieces, left = divmod(x.shape[0], passage.batch * passage.frames)
+        if left or not pieces:
+            raise ModelError(
+                f"the input of {self.name} ({tuple(x.shape)}) is not made of whole frames",
+                "use this backbone with tsn:",
+            )
+        apart: torch.Tensor = x.unflatten(0, (passage.batch, passage.frames, pieces))
+        return apart
+
+    def _clip(self, full: torch.Tensor) -> torch.Tensor:
         """One eighth from the next frame, one from the frame before; zeros beyond the ends."""
-        full, axis = x.unflatten(0, (batch, -1)), self._channels
+        axis = self._channels
         share = full.shape[axis] // SHARE
         ahead, behind, rest = full.split([share, share, full.shape[axis] - 2 * share], axis)
         nothing = torch.zeros_like(ahead[:, :1])
         ahead = torch.cat([ahead[:, 1:], nothing], 1)
         behind = torch.cat([nothing, behind[:, :-1]], 1)
-        return torch.cat([ahead, behind, rest], axis).flatten(0, 1)
+        return torch.cat([ahead, behind, rest], axis).flatten(0, 2)
 
-    def _online(self, x: torch.Tensor, passage: Passage) -> torch.Tensor:
+    def _online(self, full: torch.Tensor, passage: Passage) -> torch.Tensor:
         """One eighth from the frame before, which the state holds for the first frame."""
-        full, axis = x.unflatten(0, (passage.batch, -1)), self._channels
+        axis = self._channels
         share = full.shape[axis] // SHARE
         own, rest = full.split([share, full.shape[axis] - share], axis)
+        latest = own[:, -1].squeeze(1)  # a frame that is one piece is kept as its map
         before = passage.past.get(self.name)
         if before is None:
-            before = torch.zeros_like(own[:, 0])
-        if before.shape != own[:, 0].shape:
+            before = torch.zeros_like(latest)
+        if before.shape != latest.shape:
             raise ModelError(
                 f"the state holds maps of {tuple(before.shape)}, the frames give "
-                f"{tuple(own[:, 0].shape)}",
+                f"{tuple(latest.shape)}",
                 "make the state with initial_state for this batch and resolution",
             )
-        passage.left[self.name] = own[:, -1].clone()
-        own = torch.cat([before.to(x.dtype).unsqueeze(1), own[:, :-1]], 1)
-        return torch.cat([own, rest], axis).flatten(0, 1)
+        passage.left[self.name] = latest.clone()
+        before = before.to(own.dtype).reshape_as(own[:, :1])
+        own = torch.cat([before, own[:, :-1]], 1)
+        return torch.cat([own, rest], axis).flatten(0, 2)
 
 
 def insert_shifts(backbone: nn.Module) -> list[str]:
     """Put a shift in front of the first layer of every residual branch.
 
-    Blocks are told by the names that timm gives their classes and by holding no other block;
+    Where the branch is an attention, the attention as a whole: queries, keys and values see the
+    same frames. Blocks are told by the names that timm gives their classes and by holding no other
+    block;
     branches without a shortcut around them stay as they are (section 3.2). In ResNets with a
     stage of 23 blocks or more only every second block is shifted. A network without blocks, such
     as VGG, is shifted before its inner convolutions.
@@ -195,8 +220,20 @@ def _first_layer(block: nn.Module) -> str | None:
         if _ELSEWHERE.search(name) or not isinstance(layer, nn.Conv2d | nn.Linear):
             continue
         wide = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
-        return name if wide >= SHARE else None
+        if wide < SHARE:
+            return None
+        return (isinstance(layer, nn.Linear) and _attention_around(block, name)) or name
     return None
+
+
+def _attention_around(block: nn.Module, name: str) -> str:
+    """Name of the attention that a dense layer of a block is part of; empty for none."""
+    path = name.split(".")
+    for depth in range(1, len(path)):
+        around = ".".join(path[:depth])
+        if _ATTENTION.search(type(block.get_submodule(around)).__name__):
+            return around
+    return ""
 
 
 class TSM(ClipModel):
@@ -226,13 +263,23 @@ class TSM(ClipModel):
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (B, T, C) of every frame of clips (B, 3, T, H, W)."""
-        return self.run(x, Passage(len(x), self.online))
+        check_clip(x)
+        return self.run(x, Passage(len(x), x.shape[2], self.online))
 
     def run(self, x: torch.Tensor, passage: Passage) -> torch.Tensor:
-        """Run the frames of clips through the backbone with a passage; (B, T, C)."""
+        """Run the frames of clips through the backbone with a passage; (B, T, C).
+
+        Raises:
+            ModelError: The backbone goes past a shift, so that frames would not meet there.
+        """
         check_clip(x)
         with passing(passage):
-            flat = self.backbone(x.transpose(1, 2).flatten(0, 1))
+            flat = self.backbone(frames_of(x))
+        if len(passage.done) < len(self.shifted):
+            raise ModelError(
+                f"the backbone uses {len(passage.done)} of its {len(self.shifted)} shifted layers",
+                "use it with tsn:",
+            )
         found: torch.Tensor = flat.unflatten(0, (x.shape[0], -1))
         return found
 
@@ -286,7 +333,7 @@ class TSMOnline(TSM):
         frame = torch.empty(
             (1, 3, height, width), device="meta", dtype=self.classifier.weight.dtype
         )
-        with torch.no_grad(), passing(Passage(1, True)) as passage:
+        with torch.no_grad(), passing(Passage(1, 1, True)) as passage:
             ghost(frame)
         shapes = {name: tuple(value.shape[1:]) for name, value in passage.left.items()}
         self._shapes[height, width] = shapes
@@ -305,7 +352,7 @@ class TSMOnline(TSM):
         Raises:
             ModelError: The frames or the state have the wrong shape.
         """
-        passage = Passage(len(x), True, state)
+        passage = Passage(len(x), x.shape[2], True, state)
         features = self.run(x, passage)
         new = dict(passage.left)
         new["head/sum"] = state["head/sum"] + features.sum(1, dtype=torch.float32)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from foveate.models import backbones
-from foveate.models.clip import ClipModel, check_clip
+from foveate.models.clip import ClipModel, check_clip, frames_of
 from foveate.models.registry import register
 
 
@@ -38,8 +38,7 @@ class TSN(ClipModel):
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (B, T, C) of every frame of clips (B, 3, T, H, W)."""
         check_clip(x)
-        frames = x.transpose(1, 2).flatten(0, 1)
-        found: torch.Tensor = self.backbone(frames).unflatten(0, (x.shape[0], -1))
+        found: torch.Tensor = self.backbone(frames_of(x)).unflatten(0, (x.shape[0], -1))
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -84,6 +85,11 @@ def clip_scores(windows: Sequence[WindowScores], end: float | None = None) -> Sc
     return np.asarray(mean, np.float32)
 
 
+def exits(windows: Sequence[WindowScores]) -> dict[str, int]:
+    """How many windows each exit decided, in the order in which they first did."""
+    return dict(Counter(window.exit for window in windows if window.exit is not None))
+
+
 def to_result(
     session: Session,
     *,
@@ -114,6 +120,7 @@ def to_result(
         labels=top(clip_scores(session.windows, end), labels, top_k),
         segments=segments(session.windows, labels, none_below, end),
         cost=cost,
+        exits=exits(session.windows),
         trace=Trace(size=[info.width, info.height], steps=session.steps) if keep_trace else None,
         warnings=warnings,
     )

@@ -1,181 +1,156 @@
-"""A cascade over what a video file holds: the next exit runs only while nothing is decided.
+"""A cascade of networks behind the loop's face: looking runs one exit, and only when asked.
 
-After every exit the logits so far are fused (`policy.fuse`) and compared with a threshold. What
-comes after the exit that decides is not executed: no later stage of that network, no later network,
-and no decoding for it. A cascade that begins with vectors and stops there has decoded no key frame
-to RGB and built no residual.
+The state of a source is the logits of the exits that ran and the maps behind the last of them, so
+leaving at an exit leaves the rest undone. Answering fuses the logits so far (`policy.fuse`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from foveate.core import ConfigError, Cost, MediaError, Meter
-from foveate.media import DEFAULT_LIMITS, Limits
-from foveate.media.compressed import CompressedVideo
-from foveate.media.compressed.reader import no_vectors
-from foveate.media.container import VECTOR_CODECS
-from foveate.media.source import Source
-from foveate.models.coviar import CHANNELS, ExitNetwork, Modality, normalise, square
+from foveate.core import ConfigError, Evidence
+from foveate.models.coviar import CHANNELS, ExitNetwork, Modality
 from foveate.models.macs import on_meta
-from foveate.pipeline.ledger import Ledger
 from foveate.policy.fuse import Wise
 
 PUBLISHED_ORDER: tuple[Modality, ...] = ("residual", "mv", "iframe")
-CHEAP_ORDER: tuple[Modality, ...] = ("mv", "iframe", "residual")  # a residual needs a full decode
+
+CascadeState = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class CascadeAnswer:
-    """What a cascade said of one video.
+class CascadeNetwork:
+    """Networks of several modalities with their exits in one order; satisfies `core.Model`.
 
-    Attributes:
-        probabilities: (classes,) calibrated, of all exits that ran.
-        exit: Name of the exit that decided, as `mv.layer2`.
-        exits: Names of all exits that ran, in order.
-        logits: (exits that ran, classes).
-        cost: By stage: `open`, then for each modality `decode-…`, `transform-…`, `network-…`.
-    """
-
-    probabilities: Tensor
-    exit: str
-    exits: tuple[str, ...]
-    logits: Tensor
-    cost: Cost
-
-
-class Cascade:
-    """Networks of several modalities with their exits in one order, and when to stop.
+    A state holds `logits` (B, exits so far, classes) and `maps` (B, T, C, h, w), what the next
+    exit of the same network begins with. How many exits have run says which one is next.
 
     Args:
-        networks: By modality, in evaluation mode, all with the same classes.
+        networks: By modality, all with the same classes.
+        order: Which modality comes when; some may be left out.
         wise: Fusion whose exits are those of the networks in `order`; see `exit_names`. None
             takes the mean of the logits so far.
-        order: Which modality comes when; a prefix of it may be left out altogether.
-        threshold: Probability above which an exit decides; 1 lets all of them run.
-        segments: Groups of pictures that are looked at, evenly spread.
         size: Side of the networks' input.
-        limits: Bounds on work.
+        device: Where they run.
 
     Raises:
         ConfigError: A network is missing, or the fusion is for other exits.
     """
 
+    answer_stage = "head"
+
     def __init__(
         self,
         networks: Mapping[Modality, ExitNetwork],
+        order: Sequence[Modality],
         wise: Wise | None = None,
         *,
-        order: Sequence[Modality] = CHEAP_ORDER,
-        threshold: float = 0.9,
-        segments: int = 3,
         size: int = 224,
-        limits: Limits = DEFAULT_LIMITS,
+        device: torch.device | None = None,
     ) -> None:
         missing = [modality for modality in order if modality not in networks]
         if missing or not order or len(set(order)) != len(order):
             raise ConfigError(f"no network for {', '.join(missing) or 'the order ' + repr(order)}")
-        if segments < 1 or size < 1:
-            raise ConfigError("segments and size must be positive")
-        self.networks = {modality: networks[modality].eval() for modality in order}
-        names = exit_names(self.networks)
+        self.device = device or torch.device("cpu")
+        self.networks = {name: networks[name].eval().to(self.device) for name in order}
+        self.order = tuple(order)
+        self.exits = exit_names(self.networks)
         if wise is None:
-            even = tuple(tuple(1 / n for _ in range(n)) for n in range(1, len(names) + 1))
-            wise = Wise(names, even, (1.0,) * len(names))
-        if wise.exits != names:
-            raise ConfigError(f"the fusion is for {wise.exits}, the exits are {names}")
-        self.wise, self.threshold = wise, threshold
-        self._segments, self._size, self._limits = segments, size, limits
+            even = tuple(tuple(1 / n for _ in range(n)) for n in range(1, len(self.exits) + 1))
+            wise = Wise(self.exits, even, (1.0,) * len(self.exits))
+        if wise.exits != self.exits:
+            raise ConfigError(f"the fusion is for {wise.exits}, the exits are {self.exits}")
+        self.wise, self.size = wise, size
+        self._places = [
+            (modality, at) for modality, n in self.networks.items() for at in range(len(n.exits))
+        ]
         self._macs = cache(self._count)
 
+    def modality_of(self, number: int) -> Modality:
+        """Which network an exit belongs to."""
+        return self._places[number][0]
+
+    def exits_of(self, modality: Modality) -> range:
+        """Numbers of a modality's exits."""
+        mine = [number for number, (name, _) in enumerate(self._places) if name == modality]
+        return range(mine[0], mine[-1] + 1)
+
     @torch.inference_mode()
-    def predict(self, source: Source) -> CascadeAnswer:
-        """Recognise one video, exit by exit.
+    def observe(self, views: Tensor, state: CascadeState | None) -> CascadeState:
+        """Run the next exit.
 
-        Raises:
-            MediaError: It cannot be decoded, or vectors are asked of a codec without any.
+        Args:
+            views: Segments (B, channels, T, S, S) at a modality's first exit, else the maps that
+                the exit before left in the state.
+            state: What has run so far; None before the first exit.
         """
-        ledger, meter = Ledger(), Meter()
-        with ledger.stage("open", meter):
-            video = CompressedVideo(source, limits=self._limits, meter=meter)
-            groups = self._groups(video)
-        if video.codec not in VECTOR_CODECS and set(self.networks) != {"iframe"}:
-            raise no_vectors(video.name, video.codec)
-        taken: list[str] = []
-        logits: list[Tensor] = []
-        for modality, network in self.networks.items():
-            x = self._fetch(video, modality, groups, ledger, meter)
-            macs = self._macs(modality, x.shape[2])
-            exits = network.segment_logits(x)
-            for at, name in enumerate(network.exits):
-                with ledger.stage(f"network-{modality}"):
-                    logits.append(next(exits)[1].mean(1))
-                ledger.add(f"network-{modality}", calls=0, macs=macs[at])
-                taken.append(f"{modality}.{name}")
-                chances = self.wise.probabilities(torch.stack(logits, 1))[0]
-                if float(chances.max()) > self.threshold:
-                    return self._answer(chances, taken, logits, ledger)
-        return self._answer(chances, taken, logits, ledger)
+        done = 0 if state is None else state["logits"].shape[1]
+        modality, at = self._places[done]
+        logits, maps = self.networks[modality].advance(at, views)
+        logits = logits.unsqueeze(1)
+        if state is not None:
+            logits = torch.cat([state["logits"], logits], 1)
+        return {"logits": logits, "maps": maps}
 
-    def _answer(
-        self, chances: Tensor, taken: list[str], logits: list[Tensor], ledger: Ledger
-    ) -> CascadeAnswer:
-        return CascadeAnswer(chances, taken[-1], tuple(taken), torch.cat(logits), ledger.cost())
+    @torch.inference_mode()
+    def answer(self, state: CascadeState) -> Evidence:
+        """The fused answer of the exits so far: logits whose softmax is calibrated."""
+        logits = state["logits"]
+        done = logits.shape[1]
+        fused = self.wise.fused(logits) / self.wise.temperatures[done - 1]
+        return Evidence(logits={self.exits[done - 1]: fused})
 
-    def _groups(self, video: CompressedVideo) -> list[int]:
-        """Numbers of the groups looked at: the middles of equal spans, each once."""
-        count = len(video.groups)
-        if not count:
-            raise MediaError(f"{video.name}: no key frame to begin at")
-        spans = (np.arange(self._segments) + 0.5) * count / self._segments
-        return [int(number) for number in np.unique(spans.astype(int))]
+    def __call__(self, views: Tensor, state: CascadeState | None) -> tuple[Evidence, CascadeState]:
+        """Run the next exit, then answer."""
+        state = self.observe(views, state)
+        return self.answer(state), state
 
-    def _fetch(
-        self,
-        video: CompressedVideo,
-        modality: Modality,
-        groups: list[int],
-        ledger: Ledger,
-        meter: Meter,
-    ) -> Tensor:
-        """Decode what a network takes: (1, channels, T, S, S); T is less where data is damaged."""
-        middle = {number: [len(video.groups[number]) // 2] for number in groups}
-        found: list[npt.NDArray[Any]]
-        with ledger.stage(f"decode-{modality}", meter):
-            if modality == "iframe":
-                found = [pixels for _, pixels in video.key_frames(groups)]
-            elif modality == "mv":
-                found = [picture.motion for picture in video.vectors(middle)]
-            else:
-                pictures = video.residuals(middle)
-                found = [p.residual for p in pictures if p.residual is not None]
-        if not found:
-            raise MediaError(f"{video.name}: nothing of it could be decoded for {modality}")
-        with ledger.stage(f"transform-{modality}"):
-            x_tchw = torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
-            x = normalise(modality, square(x_tchw, self._size))
-        return x.transpose(0, 1).unsqueeze(0)
+    def wait(self) -> None:
+        """Return when all work given so far is done, so that a clock can be read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def stage_of(self, number: int) -> str:
+        """What the ledger calls the work of an exit."""
+        return f"network-{self._places[number][0]}"
+
+    def exit_macs(self, number: int, batch: int, segments: int) -> int:
+        """Multiply-adds of an exit beyond the one before it."""
+        modality, at = self._places[number]
+        return batch * self._macs(modality, segments)[at]
+
+    def answer_macs(self, batch: int, state: CascadeState | None = None) -> int:
+        """Multiply-adds of fusing what has run: one per exit and class."""
+        if state is None:
+            return 0
+        _, exits, classes = state["logits"].shape
+        return batch * exits * classes
+
+    def stack(self, states: list[CascadeState]) -> CascadeState:
+        """Join sources that stand at the same exit into one batch."""
+        return {name: torch.cat([state[name] for state in states]) for name in states[0]}
+
+    def split(self, state: CascadeState) -> list[CascadeState]:
+        """Take a batch apart into its sources."""
+        count = len(state["logits"])
+        return [{name: x[i : i + 1] for name, x in state.items()} for i in range(count)]
 
     def _count(self, modality: Modality, segments: int) -> list[int]:
         """Multiply-adds of each exit beyond the one before, counted on the meta device."""
         ghost = on_meta(self.networks[modality])
         assert isinstance(ghost, ExitNetwork)
-        shape = (1, CHANNELS[modality], segments, self._size, self._size)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            totals = [
-                counter.get_total_flops() // 2
-                for _ in ghost.segment_logits(torch.empty(shape, device="meta"))
-            ]
-        return [b - a for a, b in zip([0, *totals], totals, strict=False)]
+        x = torch.empty((1, CHANNELS[modality], segments, self.size, self.size), device="meta")
+        found = []
+        with torch.no_grad():
+            for at in range(len(ghost.exits)):
+                with FlopCounterMode(display=False) as counter:
+                    _, x = ghost.advance(at, x)
+                found.append(counter.get_total_flops() // 2)
+        return found
 
 
 def exit_names(networks: Mapping[Modality, ExitNetwork]) -> tuple[str, ...]:

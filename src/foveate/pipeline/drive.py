@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from foveate.core import Evidence, FoveateError, InternalError
+from foveate.pipeline.cascade import CascadeNetwork
 from foveate.pipeline.network import Network
 from foveate.pipeline.session import Ask, Reply, Session, Work
 
@@ -23,7 +24,9 @@ class _Running:
     ask: Ask
 
 
-def execute(network: Network, asks: list[Ask], sessions: list[Session]) -> list[Reply]:
+def execute(
+    network: Network | CascadeNetwork, asks: list[Ask], sessions: list[Session]
+) -> list[Reply]:
     """Do the network work of several sessions in one batch and charge each its share.
 
     Args:
@@ -40,9 +43,8 @@ def execute(network: Network, asks: list[Ask], sessions: list[Session]) -> list[
         joined = network.observe(x_bcthw, joined)
         network.wait()
         seconds = time.perf_counter() - started
-        _charge(
-            network.observe_stage, seconds, network.observe_macs(tuple(x_bcthw.shape)), sessions
-        )
+        stage, macs = _looked(network, asks[0], x_bcthw)
+        _charge(stage, seconds, macs, sessions)
     evidence: list[Evidence | None] = [None] * len(asks)
     if asks[0].answer:
         started = time.perf_counter()
@@ -56,7 +58,18 @@ def execute(network: Network, asks: list[Ask], sessions: list[Session]) -> list[
     return [Reply(state, one) for state, one in zip(split, evidence, strict=True)]
 
 
-def _join(network: Network, states: list[Any]) -> Any:
+def _looked(network: Network | CascadeNetwork, ask: Ask, views: torch.Tensor) -> tuple[str, int]:
+    """What the ledger calls the looking that was just done, and its multiply-adds."""
+    if isinstance(network, CascadeNetwork):
+        assert ask.exit is not None
+        # Of a modality's first exit the segments come third, of maps second.
+        first = ask.exit == network.exits_of(network.modality_of(ask.exit))[0]
+        segments = views.shape[2 if first else 1]
+        return network.stage_of(ask.exit), network.exit_macs(ask.exit, len(views), segments)
+    return network.observe_stage, network.observe_macs(tuple(views.shape))
+
+
+def _join(network: Network | CascadeNetwork, states: list[Any]) -> Any:
     if states[0] is None:
         return None
     return states[0] if len(states) == 1 else network.stack(states)
@@ -79,7 +92,7 @@ def _charge(name: str, seconds: float, macs: int, sessions: list[Session]) -> No
 
 
 def drive(
-    network: Network,
+    network: Network | CascadeNetwork,
     openers: Iterator[Callable[[], Session]],
     batch: int,
 ) -> Iterator[tuple[Session | None, FoveateError | None]]:
@@ -170,5 +183,5 @@ def _groups(running: list[_Running]) -> list[list[_Running]]:
     for one in running:
         ask = one.ask
         shape = None if ask.views is None else tuple(ask.views.shape[1:])
-        groups.setdefault((shape, ask.state is None, ask.answer), []).append(one)
+        groups.setdefault((shape, ask.state is None, ask.answer, ask.exit), []).append(one)
     return list(groups.values())

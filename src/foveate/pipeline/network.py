@@ -99,7 +99,7 @@ class StreamingNetwork:
         return split_state(state)
 
     def _count(self, shape: tuple[int, ...], method: str) -> int:
-        return _macs_of(self.reference, shape, method)
+        return macs_of(self.reference, shape, method)
 
 
 class ClipNetwork:
@@ -111,7 +111,8 @@ class ClipNetwork:
     every second one is dropped when there are many more than the network takes.
 
     Args:
-        module: A network of the registry, `forward` on clips (B, 3, T, H, W); in evaluation mode.
+        module: `forward` gives logits (B, classes) of clips (B, 3, T, H, W), and perhaps there are
+            `features` and `classify`, as in the registry's networks; in evaluation mode.
         device: Where it runs.
         spec: What its weights expect; without it the network takes all frames that were seen.
     """
@@ -160,13 +161,17 @@ class ClipNetwork:
         clips = [self._clip(stream) for stream in state]
         if len({clip.shape for clip in clips}) > 1:
             parts = [self._run(clip.unsqueeze(0)) for clip in clips]
-            logits, features = (torch.cat(column) for column in zip(*parts, strict=True))
+            logits = torch.cat([part for part, _ in parts])
+            seen = [part for _, part in parts if part is not None]
+            features = torch.cat(seen) if seen else None
         else:
             logits, features = self._run(torch.stack(clips))
         return Evidence(logits={"final": logits}, features=features)
 
-    def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _run(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """One call of the network on clips of one shape; each position is classified."""
+        if not hasattr(self.module, "features"):
+            return self.module(x), None
         features = self.module.features(x)
         return self.module.classify(features).mean(1), features.mean(1)
 
@@ -206,7 +211,7 @@ class ClipNetwork:
         return [[stream] for stream in state]
 
     def _count(self, shape: tuple[int, ...]) -> int:
-        return _macs_of(self.module, (1, *shape), "forward")
+        return macs_of(self.module, (1, *shape), "forward")
 
 
 def _empty(views: Tensor) -> Stream:
@@ -219,7 +224,7 @@ def _empty(views: Tensor) -> Stream:
     }
 
 
-def _macs_of(module: Any, shape: tuple[int, ...], method: str) -> int:
+def macs_of(module: Any, shape: tuple[int, ...], method: str) -> int:
     """Multiply-adds of a call, from the family's own table where it has one."""
     if hasattr(module, "macs"):
         macs: int = module.macs(shape, method)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal, cast
 
-from foveate.core import Decide, Look
+from foveate.core import ConfigError, Decide, Look
+from foveate.models.registry import ModelEntry
 from foveate.models.spec import InputSpec
-from foveate.pipeline.presets import ConfidentSpec, KeyframesFirstSpec, LookSpec, PatchSpec, Preset
+from foveate.pipeline.glance import Glance
+from foveate.pipeline.presets import (
+    ConfidentSpec,
+    GroupsSpec,
+    KeyframesFirstSpec,
+    LookSpec,
+    PatchSpec,
+    Preset,
+)
 from foveate.policy import (
+    ActivationPatch,
     AtEnd,
     CentrePatch,
     Confident,
@@ -24,28 +35,56 @@ from foveate.policy import (
 Output = Literal["softmax", "sigmoid"]
 
 
-def fit_look(look: Look, spec: InputSpec, module: Any) -> Look:
+def fit_look(look: Look, spec: InputSpec, module: Any, device: Any = "cpu") -> Look:
     """Tell a look that chooses windows what the model's own view is and whether it mixes frames.
 
-    A module says with `mixes_frames` whether it does; one that says nothing is taken to.
+    A module says with `mixes_frames` whether it does; one that says nothing is taken to. A look
+    that goes by a network's activation and has none glances with this one.
+
+    Raises:
+        ConfigError: The module cannot take what the look shows, or gives no maps of places where
+            the look needs some.
     """
     if not isinstance(look, PatchLook):
         return look
+    if isinstance(look, ActivationPatch) and look.features is None:
+        side = min(look.glance, spec.size)
+        look = replace(look, features=Glance(module, spec, device, side), glance=side)
+    if hasattr(module, "initial_state"):
+        _refuse_uneven(look, type(module).__name__)
     mixes = bool(getattr(module, "mixes_frames", True))
     return look.fitted(spec.size, spec.frames_per_second, aligned=mixes)
 
 
-def fitted_look(look: LookSpec, spec: InputSpec, mixes: bool) -> Look:
-    """A look for a model that is not there: its input and whether it mixes frames say enough."""
+def look_for(look: LookSpec, spec: InputSpec, entry: ModelEntry | None) -> Look:
+    """A look for a model that is not there: its input and its registry entry say enough.
+
+    Raises:
+        ConfigError: The model cannot take what the look shows.
+    """
     made = make_look(look, spec.frames_per_second, spec.size)
     if not isinstance(made, PatchLook):
         return made
+    if entry is not None and entry.streaming:
+        _refuse_uneven(made, entry.name)
+    mixes = entry.mixes_frames if entry is not None else True
     return made.fitted(spec.size, spec.frames_per_second, aligned=mixes)
+
+
+def _refuse_uneven(look: Look, name: str) -> None:
+    """Streaming networks count time in frames: uneven ones would change its pace."""
+    if isinstance(look, MotionPatch) and look.sampling == "motion":
+        raise ConfigError(
+            f"look.sampling=motion: {name} takes frames at an even rate, one after another",
+            "leave it at uniform, or take a network of whole clips",
+        )
 
 
 def make_look(look: Preset | LookSpec, model_rate: float, model_size: int = 224) -> Look:
     """The look that a preset, or its specification, stands for."""
     spec = look.look if isinstance(look, Preset) else look
+    if isinstance(spec, GroupsSpec):
+        raise ConfigError("groups are looked at by a cascade, not by a single network")
     rate = spec.rate or model_rate
     if isinstance(spec, PatchSpec):
         return make_patch(spec, rate, model_size)
@@ -71,11 +110,16 @@ def make_patch(spec: PatchSpec, rate: float, model_size: int) -> PatchLook:
             extent=spec.extent,
             gate=spec.gate,
             sampling=spec.sampling,
+            candidates=spec.candidates,
+            lasting=spec.lasting,
         )
     if spec.name in ("random", "rwf-crop"):
         kind: Any = RandomPatch if spec.name == "random" else RwfCrop
         return cast(PatchLook, kind(**common, seed=spec.seed))
-    plain: Any = {"resize": Resize, "centre": CentrePatch, "mocrop": MoCropPatch}[spec.name]
+    plain: Any = {
+        "resize": Resize, "centre": CentrePatch, "mocrop": MoCropPatch,
+        "activation-patch": ActivationPatch,
+    }[spec.name]  # fmt: skip
     return cast(PatchLook, plain(**common))
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from foveate.core import Budget, ModelError, WeightsError
 from foveate.core.config import Config, build, nearest
-from foveate.models.weights.builtin import CARD, WEIGHTS, built_in, imported, run_folder
+from foveate.models.weights.builtin import CARD, CASCADE, WEIGHTS, built_in, imported, run_folder
 from foveate.models.weights.run import read_run
 from foveate.models.weights.table import find, names
 
@@ -34,7 +34,10 @@ class KeyframesFirstSpec(Config):
     least: int = Field(2, ge=1, description="key frames that a first look needs")
 
 
-PatchName = Literal["motion-patch", "mv-patch", "resize", "centre", "random", "rwf-crop", "mocrop"]
+PatchName = Literal[
+    "motion-patch", "mv-patch", "resize", "centre", "random", "rwf-crop", "mocrop",
+    "activation-patch",
+]  # fmt: skip
 
 
 class PatchSpec(Config):
@@ -53,8 +56,25 @@ class PatchSpec(Config):
         None, description="side of the window by the frame's shorter side; None: size / model's"
     )
     gate: float = Field(0.1, ge=0, le=1, description="excess capture below which: whole frame")
-    sampling: Literal["uniform", "motion"] = "uniform"
+    sampling: Literal["uniform", "motion"] = Field(
+        "uniform", description="of the frames; motion: equal shares of it between them (MGSampler)"
+    )
+    candidates: int = Field(
+        2, ge=1, le=32, description="times more frames that sampling=motion measures"
+    )
+    lasting: float = Field(
+        0.0, ge=0, le=10, description="seconds in which what moves must stay to count in full"
+    )
     seed: int = Field(0, ge=0, description="of random windows")
+
+
+class GroupsSpec(Config):
+    """Groups of pictures of the compressed file, one modality after the other (cascades)."""
+
+    name: Literal["groups"] = "groups"
+    order: Literal["measured", "published"] = Field(
+        "measured", description="cheapest modality first, or residual, vectors, key frames"
+    )
 
 
 class AtEndSpec(Config):
@@ -70,20 +90,33 @@ class ConfidentSpec(Config):
     threshold: float = Field(0.9, gt=0, le=1, description="softmax probability of the best class")
 
 
+class CalibratedSpec(Config):
+    """Stop at the exit that is sure enough by the calibration in the run folder (cascades)."""
+
+    name: Literal["calibrated"] = "calibrated"
+    threshold: float | None = Field(
+        None, ge=0, le=1.1, description="of the probability; None: by budget, or the run's default"
+    )
+
+
 class BudgetSpec(Config):
     """What may be spent; see `core.Budget`."""
 
     macs_per_second: float | None = Field(None, gt=0)
     ms_per_frame: float | None = Field(None, gt=0)
     frames_per_second: float | None = Field(None, gt=0)
+    macs_per_answer: float | None = Field(None, gt=0)
+    ms_per_answer: float | None = Field(None, gt=0)
 
     def value(self) -> Budget:
         """The budget as the loop takes it."""
         return Budget(**self.model_dump())
 
 
-LookSpec = Annotated[UniformSpec | KeyframesFirstSpec | PatchSpec, Field(discriminator="name")]
-DecideSpec = Annotated[AtEndSpec | ConfidentSpec, Field(discriminator="name")]
+LookSpec = Annotated[
+    UniformSpec | KeyframesFirstSpec | PatchSpec | GroupsSpec, Field(discriminator="name")
+]
+DecideSpec = Annotated[AtEndSpec | ConfidentSpec | CalibratedSpec, Field(discriminator="name")]
 
 
 class Preset(Config):
@@ -128,6 +161,8 @@ def resolve(model: str) -> tuple[str | None, Preset]:
         WeightsError: A run folder whose card is damaged.
     """
     folder = run_folder(model)
+    if folder is not None and (folder / CASCADE).is_file():
+        return None, Preset(model=model, look=GroupsSpec(), decide=CalibratedSpec())
     if folder is not None:
         # A model that was trained on patches is used on the same ones, if nobody says otherwise.
         own = {k: v for k, v in (read_run(folder).preset or {}).items() if k != "model"}

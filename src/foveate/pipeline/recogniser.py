@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from foveate.core import (
     Budget,
+    ConfigError,
     Decide,
     Look,
     ModelError,
@@ -18,12 +19,15 @@ from foveate.core import (
 )
 from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
 from foveate.models import load as load_weights
+from foveate.models.spec import InputSpec
+from foveate.models.weights.table import WeightEntry
 from foveate.pipeline import answer
+from foveate.pipeline.cascade import CascadeNetwork
 from foveate.pipeline.drive import drive, execute
 from foveate.pipeline.ledger import Ledger
 from foveate.pipeline.network import Network, network_for
-from foveate.pipeline.policies import fit_look, make_decide, make_look
-from foveate.pipeline.presets import Preset, edit, resolve
+from foveate.pipeline.policies import Output, fit_look, make_decide, make_look
+from foveate.pipeline.presets import CalibratedSpec, GroupsSpec, Preset, edit, resolve
 from foveate.pipeline.session import OnLook, Plan, Session, WindowScores
 from foveate.policy import MotionPatch, Uniform
 
@@ -39,7 +43,7 @@ class Recogniser:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | CascadeNetwork,
         plan: Plan,
         preset: Preset,
         labels: tuple[str, ...],
@@ -66,7 +70,7 @@ class Recogniser:
         Raises:
             MediaError: The source cannot be read.
         """
-        sessions = drive(self._network, iter([self._opener(source, fps, self._plan)]), batch=1)
+        sessions = drive(self._network, iter([self.opener(source, fps, self._plan)]), batch=1)
         session, error = next(sessions)
         if error is not None or session is None:
             raise error or ModelError("no session")
@@ -100,7 +104,7 @@ class Recogniser:
         def openers() -> Iterator[Callable[[], Session]]:
             for source in sources:
                 pending.append(_name(source))
-                yield self._opener(source, fps, plan)
+                yield self.opener(source, fps, plan)
 
         for position, (session, error) in enumerate(drive(self._network, openers(), batch)):
             if error is not None or session is None:
@@ -137,10 +141,13 @@ class Recogniser:
         finally:
             work.close()
 
-    # --- inside ---------------------------------------------------------------------------
+    def opener(
+        self, source: Any, fps: float | None = None, plan: Plan | None = None
+    ) -> Callable[[], Session]:
+        """Opens a source when it is called; what `drive` takes."""
+        return lambda: self._open(source, fps, plan or self._plan)
 
-    def _opener(self, source: Any, fps: float | None, plan: Plan) -> Callable[[], Session]:
-        return lambda: self._open(source, fps, plan)
+    # --- inside ---------------------------------------------------------------------------
 
     def _open(self, source: Any, fps: float | None, plan: Plan) -> Session:
         ledger = Ledger()
@@ -151,8 +158,15 @@ class Recogniser:
 
     def _stepwise(self) -> Plan:
         """The plan for streams: frame by frame, in order, an answer after each."""
+        assert not isinstance(self.preset.look, GroupsSpec)
         rate = self.preset.look.rate or self._plan.spec.frames_per_second
         if isinstance(self._plan.look, MotionPatch):
+            if self._plan.look.sampling == "motion":
+                raise ConfigError(
+                    "look.sampling=motion: chooses among frames of a whole window, and a stream "
+                    "has not seen them yet",
+                    "leave it at uniform",
+                )
             return replace(self._plan, look=self._plan.look.online(), every_step=True)
         return replace(self._plan, look=Uniform(rate, chunk=1), every_step=True)
 
@@ -188,10 +202,13 @@ class Recogniser:
 
 
 def load(
-    model: str = "movinet-a0-stream-lite.k600",
+    model: str | torch.nn.Module = "movinet-a0-stream-lite.k600",
     *,
-    look: Look | str | None = None,
-    decide: Decide | str | None = None,
+    labels: Sequence[str] | None = None,
+    input: InputSpec | None = None,
+    output: Output = "softmax",
+    look: Look | str | Mapping[str, Any] | None = None,
+    decide: Decide | str | Mapping[str, Any] | None = None,
     budget: Budget | None = None,
     device: str | None = None,
     offline: bool = False,
@@ -203,9 +220,15 @@ def load(
 
     Args:
         model: A run folder (`runs/1`), a preset (`keyframes-movinet-a0-stream-lite`), or a model
-            with its weights (`movinet-a0-stream-lite.k600`).
-        look: Chooses the frames: a policy, or the name of one; the preset's if None.
-        decide: Says when enough was seen: a policy, or the name of one; the preset's if None.
+            with its weights (`movinet-a0-stream-lite.k600`); or a module of your own, which takes
+            clips (B, 3, T, H, W) and gives logits (B, classes). If its frames meet each other
+            only in a mean, say so with an attribute `mixes_frames = False`.
+        labels: Names of the outputs of your own module.
+        input: What your own module expects (`foveate.models.InputSpec`).
+        output: Whether its classes exclude each other (`softmax`) or not (`sigmoid`).
+        look: Chooses the frames: a policy, the name of one, or its settings with the name among
+            them (`{"name": "motion-patch", "size": 128}`); the preset's if None.
+        decide: Says when enough was seen, likewise.
         budget: What may be spent; the preset's if None.
         device: Where the network runs, such as `cpu` or `cuda:0`; CUDA if there is one.
         offline: Never touch the network for weights.
@@ -218,22 +241,53 @@ def load(
         WeightsError: The weights are missing or damaged.
         ConfigError: A setting is unknown or out of range.
     """
-    named, preset = resolve(model)
+    own = None
+    if isinstance(model, str):
+        named, preset = resolve(model)
+    else:
+        own = _Own(model, labels, input, output)
+        named, preset = None, Preset(model=type(model).__name__)
     for key, policy in (("look", look), ("decide", decide)):
         if isinstance(policy, str):
             settings[key] = {"name": policy}
+        elif isinstance(policy, Mapping):
+            settings[key] = dict(policy)
     if budget is not None:
         settings["budget"] = asdict(budget)
     return assemble(
         edit(preset, settings, "foveate.load"),
         named,
-        look=None if isinstance(look, str) else look,
-        decide=None if isinstance(decide, str) else decide,
+        look=None if isinstance(look, str | Mapping) else look,
+        decide=None if isinstance(decide, str | Mapping) else decide,
         device=device,
         offline=offline,
         progress=progress,
         limits=limits,
+        own=own,
     )
+
+
+class _Own:
+    """A user's module with what a weights table would say of it.
+
+    Raises:
+        ConfigError: It is not said what it expects, or what its outputs are.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        labels: Sequence[str] | None,
+        spec: InputSpec | None,
+        output: Output,
+    ) -> None:
+        if not labels or spec is None:
+            raise ConfigError(
+                "a module of your own says neither its labels nor what it expects",
+                "foveate.load(module, labels=[...], input=foveate.models.InputSpec(224, 5.0, 16))",
+            )
+        self.module = module.eval()
+        self.labels, self.input, self.output = tuple(labels), spec, output
 
 
 def assemble(
@@ -246,6 +300,7 @@ def assemble(
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    own: _Own | None = None,
 ) -> Recogniser:
     """Load the weights of a preset and join them with its policies; see `load`.
 
@@ -258,12 +313,28 @@ def assemble(
         offline: As for `load`.
         progress: As for `load`.
         limits: As for `load`.
+        own: A user's module instead of weights.
     """
+    if isinstance(preset.look, GroupsSpec) or isinstance(preset.decide, CalibratedSpec):
+        from foveate.pipeline.cascade_run import assemble_cascade
+
+        if look is not None or decide is not None:
+            raise ConfigError("a cascade comes with its own look and decision")
+        return assemble_cascade(preset, named, device=device, limits=limits)
+    if preset.budget.macs_per_answer is not None or preset.budget.ms_per_answer is not None:
+        raise ConfigError(
+            f"{preset.model}: only a cascade has a budget per answer", "say 100MMAC/s or 2ms/frame"
+        )
     place = choose_device(device)
-    module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
+    entry: _Own | WeightEntry
+    if own is not None:
+        module, entry, labels = own.module, own, own.labels
+    else:
+        module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
     spec = entry.input
     network = network_for(module, place, spec)
-    look = fit_look(look or make_look(preset, spec.frames_per_second, spec.size), spec, module)
+    look = look or make_look(preset, spec.frames_per_second, spec.size)
+    look = fit_look(look, spec, module, place)
     side = getattr(look, "size", spec.size)
     plan = Plan(
         look=look,

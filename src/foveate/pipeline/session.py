@@ -44,11 +44,15 @@ OnLook = Callable[[str, float, float | None], None]
 
 @dataclass(frozen=True)
 class Ask:
-    """Network work that a session needs: look at `views` (if any), then answer (if `answer`)."""
+    """Network work that a session needs: look at `views` (if any), then answer (if `answer`).
+
+    `exit` is the number of the exit that looking is to reach, of networks that run exit by exit.
+    """
 
     views: Tensor | None
     state: State | None
     answer: bool
+    exit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,15 @@ Work = Generator[Ask | None, Reply, None]
 
 @dataclass(frozen=True)
 class WindowScores:
-    """What a window was decided to show: scores (classes,) in 0..1, between two times."""
+    """What a window was decided to show: scores (classes,) in 0..1, between two times.
+
+    `exit` is the name of the exit that decided.
+    """
 
     start: float
     end: float
     scores: np.ndarray[tuple[int], np.dtype[np.float32]]
+    exit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,7 @@ class Session:
         windows: The scores of the windows that are over.
         steps: The trace.
         current: Scores (classes,) of the last answer.
+        exit: Name of the exit that gave it.
         end: Where the video was found to end, None if that was not seen.
         window_start: Where the window in work begins.
         looked: Frames that the network was shown.
@@ -109,6 +118,7 @@ class Session:
     windows: list[WindowScores] = field(default_factory=list)
     steps: list[TraceStep] = field(default_factory=list)
     current: np.ndarray[tuple[int], np.dtype[np.float32]] | None = None
+    exit: str | None = None
     end: float | None = None
     window_start: float = 0.0
     looked: int = 0
@@ -152,6 +162,8 @@ class Session:
         while True:
             with self.ledger.stage("policy"):
                 selection, memory = plan.look(self._charged, window, memory, budget)
+            if selection.macs:
+                self.ledger.add("policy", calls=0, macs=selection.macs)
             if not selection.times:
                 if not asked:
                     following = self._charged.next_time(window.end - 1e-6)
@@ -223,7 +235,7 @@ class Session:
         assert reply.evidence is not None
         logits = reply.evidence.logits[reply.evidence.exit][0].float()
         scores = logits.sigmoid() if self.plan.output == "sigmoid" else logits.softmax(-1)
-        self.current = scores.cpu().numpy()
+        self.current, self.exit = scores.cpu().numpy(), reply.evidence.exit
         self.steps[-1] = self.steps[-1].model_copy(update={"exit": reply.evidence.exit})
 
     def _stops(self, reply: Reply, budget: Budget) -> bool:
@@ -240,7 +252,7 @@ class Session:
         if reply is None or reply.evidence is None:
             self._note((yield Ask(None, state, answer=True)))
         assert self.current is not None
-        self.windows.append(WindowScores(window.start, end, self.current))
+        self.windows.append(WindowScores(window.start, end, self.current, self.exit))
 
     # --- frames ---------------------------------------------------------------------------
 

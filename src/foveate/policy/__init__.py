@@ -13,6 +13,7 @@ from foveate.policy.budget import Spent, resolve
 from foveate.policy.confidence import AtEnd, Confident
 from foveate.policy.frames import KeyframesFirst, Uniform
 from foveate.policy.patches import MotionPatch, PatchLook, PatchPlan
+from foveate.policy.window import top_tokens
 
 __all__ = [
     "ActivationPatch",
@@ -31,4 +32,5 @@ __all__ = [
     "Spent",
     "Uniform",
     "resolve",
+    "top_tokens",
 ]

@@ -135,7 +135,8 @@ class ActivationPatch(PatchLook):
     """Windows where a low-resolution pass of a network is active (AdaSpot, CVPR 2026).
 
     Args:
-        features: Called with (T, h, w, 3) uint8 frames, gives the last maps (T, C, h', w').
+        features: Called with (T, h, w, 3) uint8 frames, gives the last maps (T, C, h', w'); with
+            `macs(frames, side)` it says what that costs. `foveate.load` takes the model itself.
         glance: Side in pixels of the frames that it is shown.
         mass: Share of the activation that the window must hold; the largest window otherwise.
     """
@@ -153,6 +154,8 @@ class ActivationPatch(PatchLook):
         if not len(clip):
             return PatchPlan(times, (whole(sample),) * len(times), fallback=(True,) * len(times))
         maps = saliency("act", Seen(features=self.features(clip.pixels)))
+        cost = getattr(self.features, "macs", None)
+        macs = int(cost(len(clip), self.glance)) if cost is not None else 0
         cell = info.width / maps.shape[2], info.height / maps.shape[1]
         shorter = min(info.width, info.height)
         sides = sorted({self.side(sample), *(s / 224 * shorter for s in range(140, 225, 28))})
@@ -166,7 +169,7 @@ class ActivationPatch(PatchLook):
         boxes += boxes[-1:] * (len(times) - len(boxes))
         return PatchPlan(
             times, tuple(boxes), tuple(map(float, chosen.gate)),  # type: ignore[arg-type]
-            tuple(map(bool, chosen.fallback)), maps, "activation",
+            tuple(map(bool, chosen.fallback)), maps, "activation", macs=macs,
         )  # fmt: skip
 
 
@@ -175,11 +178,12 @@ class OracleGrid(PatchLook):
     """The best of cells x cells windows by somebody who knows the answer: an upper bound.
 
     Args:
-        score: Called with (sample, times, box); the true class's probability there.
+        score: Called with (sample, times, boxes); for each box the true class's probability there,
+            and what finding out took in multiply-adds. `foveate bench` makes one from labels.
         cells: Windows along each side of the frame.
     """
 
-    score: Callable[[Sample, tuple[float, ...], Box], float] | None = None
+    score: Callable[[Sample, tuple[float, ...], list[Box]], tuple[Any, int]] | None = None
     cells: int = 7
 
     def plan(self, sample: Sample, window: Window, budget: Budget) -> PatchPlan:
@@ -194,8 +198,8 @@ class OracleGrid(PatchLook):
             for y in steps * room[1]
             for x in steps * room[0]
         ]
-        values = [self.score(sample, times, box) for box in boxes]
-        return PatchPlan(times, (boxes[int(np.argmax(values))],) * len(times))
+        values, macs = self.score(sample, times, boxes)
+        return PatchPlan(times, (boxes[int(np.argmax(values))],) * len(times), macs=macs)
 
 
 def signed_density(flow_x: Floats) -> Floats:

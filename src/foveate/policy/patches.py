@@ -16,9 +16,10 @@ import numpy.typing as npt
 from foveate.core import Budget, Motion, Sample, Selection, Window
 from foveate.policy.frames import grid, within
 from foveate.policy.motion import Seen, motion_times, saliency
+from foveate.policy.motion.combine import lasting
 from foveate.policy.motion.family import method
 from foveate.policy.window.select import Rule, Track, Windows, centre_square, select
-from foveate.policy.window.track import Smoothed
+from foveate.policy.window.track import Smoothed, shots
 
 Floats = npt.NDArray[np.float32]
 Box = tuple[float, float, float, float]
@@ -40,6 +41,7 @@ class PatchPlan:
         maps: (T, h, w) what the windows were searched in, None for policies without.
         source: `vectors`, `flow`, `grey`, `activation`, or empty.
         reason: Why a better source was not used.
+        macs: Multiply-adds of a network that took part in choosing.
     """
 
     times: tuple[float, ...]
@@ -49,6 +51,7 @@ class PatchPlan:
     maps: Floats | None = None
     source: str = ""
     reason: str | None = None
+    macs: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ def _selection(plan: PatchPlan, done: int, chunk: int, size: int) -> Selection:
         fallback=any(plan.fallback[part]),
         size=size,
         gate=float(np.mean(gates)) if gates else None,
+        macs=plan.macs if done == 0 else 0,
     )
 
 
@@ -139,6 +143,8 @@ class MotionPatch(PatchLook):
         candidates: Times more frames that `motion` sampling measures than it shows.
         stiffness: See `Rule`.
         around: Neighbouring pictures whose vectors are averaged, on each side.
+        lasting: Seconds around each frame in which what moves must stay near its place to count
+            in full: what passes by loses. 0 leaves each frame its own map.
     """
 
     motion: str = "affine_diff"
@@ -150,6 +156,7 @@ class MotionPatch(PatchLook):
     candidates: int = 2
     stiffness: float = 0.1
     around: int = 2
+    lasting: float = 0.0
     aligned: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -164,7 +171,9 @@ class MotionPatch(PatchLook):
     def online(self) -> Self:
         """The same look for streams: frame by frame, smoothed online, in constant memory."""
         track: Track = "ema" if self.track == "ema" else "one-euro"
-        return replace(self, chunk=1, track=track, sampling="uniform", around=min(self.around, 1))
+        return replace(
+            self, chunk=1, track=track, sampling="uniform", around=min(self.around, 1), lasting=0.0
+        )
 
     def rule(self, sample: Sample) -> Rule:
         """How windows are chosen in that source."""
@@ -240,6 +249,9 @@ class MotionPatch(PatchLook):
         maps = saliency(name, seen, root=draws_root(name))
         if motion.valid is not None:
             maps = held(maps, np.asarray(motion.valid.any((1, 2, 3))))
+        if self.lasting > 0:
+            shot = shots(cuts_between(motion.thumbs))
+            maps = lasting(maps, np.asarray(times), self.lasting, shot)
         return motion, maps, name
 
     def _windows(
@@ -294,8 +306,10 @@ def cuts_between(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     Chi-square over sixteen bins, 0 for equal histograms and 1 for disjoint ones. A thumbnail that
     is all black where nothing was shown is no cut.
     """
-    bins = (thumbs.reshape(len(thumbs), -1) >> 4)[:, :, None] == np.arange(16, dtype=np.uint8)
-    share = bins.mean(1)
+    count = len(thumbs)
+    bins = (thumbs.reshape(count, -1) >> 4) + 16 * np.arange(count)[:, None]
+    share = np.bincount(bins.ravel(), minlength=16 * count).reshape(count, 16)
+    share = share / max(1, bins.shape[1])
     a, b = share[:-1], share[1:]
     distance = 0.5 * ((a - b) ** 2 / np.maximum(a + b, 1e-9)).sum(1)
     empty = np.asarray(~thumbs.any((1, 2)))

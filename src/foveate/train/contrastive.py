@@ -24,6 +24,7 @@ from foveate.data import Dataset, make_loader, samplers
 from foveate.data.prepare import Centre, Transform
 from foveate.data.transforms import Augment, EachView
 from foveate.evaluate import metrics
+from foveate.models.layers.again import again
 from foveate.models.spec import InputSpec
 from foveate.train.batches import Batch, Batches
 from foveate.train.distributed import Team
@@ -43,6 +44,9 @@ class ContrastiveConfig(TrainingConfig):
     freeze: Literal["none"] = "none"
     accumulate: Literal[1] = Field(1, description="a batch in pieces would have fewer negatives")
     batch: int = Field(32, ge=2, description="videos in a step; each process contrasts its own")
+    at_once: int = Field(
+        16, ge=1, description="clips computed at a time; the others wait, so memory does not grow"
+    )
     temperature: float = Field(0.1, gt=0, le=10)
     projection: int = Field(128, ge=2, le=8192, description="outputs of the projection")
     hidden: int = Field(2048, ge=2, le=65_536, description="hidden units of the projection")
@@ -61,12 +65,14 @@ class Contrast(nn.Module):
         network: Has `features` and `classifier`; the classifier is not trained.
         hidden: Units of the projection's hidden layer.
         outputs: Of the projection.
+        at_once: Clips that go through the network at a time in training. Where a batch has more,
+            each piece is computed again in the backward pass; norms see a piece, not the batch.
 
     Raises:
         ConfigError: The network has no features of its own.
     """
 
-    def __init__(self, network: nn.Module, hidden: int, outputs: int) -> None:
+    def __init__(self, network: nn.Module, hidden: int, outputs: int, at_once: int = 16) -> None:
         super().__init__()
         head = getattr(network, "classifier", None)
         if not hasattr(network, "features") or head is None:
@@ -75,6 +81,7 @@ class Contrast(nn.Module):
             if is_head(name):
                 parameter.requires_grad_(False)
         self.network = network
+        self.at_once = at_once
         width = getattr(network, "num_features", None)
         first = nn.LazyLinear(hidden) if width is None else nn.Linear(width, hidden)
         # Without the norm, small networks often end with the same vector for every clip.
@@ -83,11 +90,21 @@ class Contrast(nn.Module):
 
     def forward(self, x_bvcthw: torch.Tensor) -> torch.Tensor:
         """Map clips (B, views, 3, T, H, W) to unit vectors (B, views, outputs)."""
-        features: Any = self.network.features
-        pooled = features(x_bvcthw.flatten(0, 1)).mean(1)
+        clips = x_bvcthw.flatten(0, 1)
+        whole = len(clips) <= self.at_once or not torch.is_grad_enabled()
+        pieces = clips.split(self.at_once)
+        pooled = torch.cat(
+            [self._pooled(p) if whole else again(self.network, p, self._pooled) for p in pieces]
+        )
         projected = self.projection(pooled)
         z = F.normalize(projected.float(), dim=-1)
         return z.view(*x_bvcthw.shape[:2], -1)
+
+    def _pooled(self, x: torch.Tensor) -> torch.Tensor:
+        """Features (B, C) of clips (B, 3, T, H, W)."""
+        features: Any = self.network.features
+        found: torch.Tensor = features(x).mean(1)
+        return found
 
 
 def info_nce(z: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -164,7 +181,9 @@ def _job(bench: Bench) -> Job:
     if batches is None:
         raise ConfigError(f"the split {config.train_split!r} has no clips")
     held_out = bench.source(config.val_split, False, spec, us) if us.leads else None
-    model = Contrast(bench.start.model, config.hidden, config.projection).to(us.device)
+    model = Contrast(bench.start.model, config.hidden, config.projection, config.at_once).to(
+        us.device
+    )
     prepare = prepare_of(spec, us)
     if any(isinstance(part, nn.LazyLinear) for part in model.modules()):
         with torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from torch import distributed as dist
 
 # While the leader validates or computes features, the others wait.
 _PATIENCE = timedelta(hours=6)
+_LAST_TURN = 0.5  # seconds
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,17 @@ class Team:
             dist.barrier()
 
 
+def _leave() -> None:
+    """End the group.
+
+    What DistributedDataParallel keeps of it lives on in PyTorch, threads included. A thread that
+    lets go of its last tensor after the interpreter's end aborts the process, so it gets its turn
+    before.
+    """
+    time.sleep(_LAST_TURN)
+    dist.destroy_process_group()
+
+
 @contextmanager
 def team(device: str | None = None) -> Iterator[Team]:
     """Join the processes that torchrun started, if it did, for the length of a block.
@@ -95,5 +108,5 @@ def team(device: str | None = None) -> Iterator[Team]:
         return
     if not dist.is_initialized():
         dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=_PATIENCE)
-        atexit.register(dist.destroy_process_group)
+        atexit.register(_leave)
     yield Team(dist.get_rank(), dist.get_world_size(), place)

@@ -23,10 +23,11 @@ from foveate.data import Dataset, make_loader, samplers
 from foveate.data.prepare import Centre, Transform
 from foveate.data.record import Record
 from foveate.data.transforms import Augment
+from foveate.models.registry import ModelEntry
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import replace_file
 from foveate.pipeline import views
-from foveate.pipeline.policies import fitted_look
+from foveate.pipeline.policies import look_for
 from foveate.pipeline.presets import PatchSpec, UniformSpec
 from foveate.policy import MotionPatch, RandomPatch, RwfCrop
 from foveate.train.batches import Batches
@@ -49,14 +50,14 @@ class Looked:
     Args:
         look: Its specification.
         spec: What the network expects of its whole view.
-        mixes: Whether the network mixes frames.
+        entry: Of the network in the registry: whether it mixes frames, for one.
         kept: Folder of what was chosen before; None keeps nothing.
         draw: Of random windows outside training; each gives other ones.
     """
 
     look: TrainedLook
     spec: InputSpec
-    mixes: bool = True
+    entry: ModelEntry | None = None
     kept: Path | None = None
     draw: int = 0
 
@@ -75,8 +76,14 @@ class Looked:
     ) -> tuple[tuple[float, ...], Pixels]:
         """The times that the look chose, and the frames (T, S, S, 3) that came of them."""
         selections = self.selections(sample, record, start, end, random)
+        times = tuple(t for selection in selections for t in selection.times)
         _, pixels = views.shown(sample, self.spec, selections)
-        return tuple(t for selection in selections for t in selection.times), pixels
+        count = self.spec.clip_frames
+        if len(pixels) != len(times) or len(times) == count:
+            return times, pixels
+        # Sampling by motion passes over frames that are black: then some are given twice.
+        rows = np.arange(count) * len(times) // count
+        return tuple(times[row] for row in rows), pixels[rows]
 
     def selections(
         self,
@@ -122,13 +129,14 @@ class Looked:
         return found
 
     def _look(self) -> Any:
-        return fitted_look(self.look, self.spec, self.mixes)
+        return look_for(self.look, self.spec, self.entry)
 
     def _file(self, folder: Path, record: Record, window: Window) -> Path:
         """Where the choice for a window is kept: its name holds all that the choice depends on."""
         status = record.path.stat()
         key = [
-            VERSION, self.look.model_dump(mode="json"), asdict(self.spec), self.mixes,
+            VERSION, self.look.model_dump(mode="json"), asdict(self.spec),
+            self.entry is None or self.entry.mixes_frames,
             str(record.path), status.st_size, status.st_mtime_ns, window.start, window.end,
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
@@ -141,7 +149,7 @@ class LookedClips:
     Args:
         dataset: From `foveate.data.read`, with its splits.
         look: Its specification.
-        mixes: Whether the network mixes frames.
+        entry: Of the network in the registry.
         kept: Folder of what was chosen before.
         batch: Clips per step over all processes.
         seed: Of order, places, random windows and transforms.
@@ -158,7 +166,7 @@ class LookedClips:
         self,
         dataset: Dataset,
         look: TrainedLook,
-        mixes: bool,
+        entry: ModelEntry | None,
         kept: Path | None,
         *,
         batch: int,
@@ -174,7 +182,7 @@ class LookedClips:
                 f"look {name}: needs a trained network",
                 "train with uniform or motion-patch, and predict with it",
             )
-        self._dataset, self._look, self._mixes, self._kept = dataset, look, mixes, kept
+        self._dataset, self._look, self._entry, self._kept = dataset, look, entry, kept
         self._settings: dict[str, Any] = {
             "batch": batch, "seed": seed, "workers": workers, "augment": augment, "flip": flip,
         }  # fmt: skip
@@ -188,14 +196,14 @@ class LookedClips:
     def drawn(self, number: int) -> LookedClips:
         """The same clips with other random windows; 0 are those of prediction."""
         return LookedClips(
-            self._dataset, self._look, self._mixes, self._kept, draw=number, **self._settings
+            self._dataset, self._look, self._entry, self._kept, draw=number, **self._settings
         )
 
     def __call__(self, split: str, training: bool, spec: InputSpec, team: Team) -> Batches | None:
         """See `videos.Source`."""
         if not len(self._dataset.subset(split)):
             return None
-        shows = Looked(self._look, spec, self._mixes, self._kept, self._draw)
+        shows = Looked(self._look, spec, self._entry, self._kept, self._draw)
         settings = self._settings
         transform: Transform = Centre(shows.size)
         if training:

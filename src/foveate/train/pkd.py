@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from foveate.core import ConfigError, LimitError
-from foveate.models.coviar import ExitNetwork
+from foveate.models.coviar import ExitNetwork, InternalClassifier
 
 OWN = "own"  # the student's last classifier
 RECIPES = ("ce", "kd", "anti", "pkd", "pkd-own")
@@ -110,7 +110,7 @@ class ExitCache:
     """What the heads of one network are given, computed once.
 
     Attributes:
-        maps: For each exit but the last (N, T, C, h, w), in half precision.
+        maps: For each exit but the last (N, T, C, h, w), what its head needs, in half precision.
         logits: (N, classes) of the last exit, averaged over segments.
     """
 
@@ -135,7 +135,10 @@ def cache_exits(network: ExitNetwork, clips: Iterable[Tensor]) -> ExitCache:
                 with torch.no_grad():
                     logits.append(network.network.classify(found).mean(1))
                 continue
-            kept = found.unflatten(0, (x.shape[0], -1)).half()
+            head = network.heads[name]
+            assert isinstance(head, InternalClassifier)
+            needed = head.shrunk(found)
+            kept = needed.unflatten(0, (x.shape[0], -1)).half()
             held += kept.nbytes
             if held > _MOST_BYTES:
                 raise LimitError(

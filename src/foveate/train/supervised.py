@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from foveate.data import Dataset
 from foveate.models.spec import InputSpec
-from foveate.models.weights.builtin import mixes_frames
+from foveate.models.weights.builtin import declared
 from foveate.train.job import Job, Progress, job_of
 from foveate.train.looked import LookedClips, TrainedLook
 from foveate.train.recipe import Bench, Recipe, TrainingConfig, carry_out
@@ -71,7 +71,7 @@ def through(recipe: Recipe, config: SupervisedConfig, out: Path) -> Recipe:
     def source(config: SupervisedConfig, dataset: Dataset) -> Source:
         assert config.look is not None
         return LookedClips(
-            dataset, config.look, mixes_frames(config.model), Path(out) / "looks",
+            dataset, config.look, declared(config.model), Path(out) / "looks",
             batch=config.batch, seed=config.seed, workers=config.workers,
             augment=config.augment, flip=config.flip,
         )  # fmt: skip

@@ -189,7 +189,8 @@ def _headline(result: Result) -> str:
 
 
 def _body(result: Result, frames: Sequence[tuple[float, bytes]], detail: bool) -> str:
-    tables = [table for table in (parts.labels(result.labels), parts.ledger(result.cost)) if table]
+    built = (parts.labels(result.labels), parts.exits(result), parts.ledger(result.cost))
+    tables = [table for table in built if table]
     side_by_side = f'<div class="pair">{"".join(tables)}</div>' if len(tables) == 2 else None
     return (
         parts.notes(result)

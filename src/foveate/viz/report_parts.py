@@ -76,6 +76,23 @@ def ledger(cost: Cost) -> str:
     )
 
 
+def exits(result: Result) -> str:
+    """How many windows each exit of the network decided, where there are several exits."""
+    if not any("." in name for name in result.exits):
+        return ""
+    total = sum(result.exits.values())
+    rows = "".join(
+        f'<tr><th scope="row">{named(name)}</th><td class="gauge">{bar(number / total)}</td>'
+        f"<td>{count(number)}</td></tr>"
+        for name, number in result.exits.items()
+    )
+    return (
+        '<table><caption>Exits that decided</caption><thead><tr><th scope="col">exit</th>'
+        '<th scope="col"></th><th scope="col">windows</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
+    )
+
+
 def _stage(stage: StageCost) -> str:
     return (
         f'<tr><th scope="row">{named(stage.name)}</th><td>{count(stage.calls)}</td>'

@@ -234,5 +234,8 @@ def _plain_table(rows: Sequence[Sequence[str]], console: Console) -> None:
 
 
 def _notes(result: Result, console: Console, plain: bool) -> None:
+    if any("." in name for name in result.exits):
+        said = ", ".join(f"{visible(name)} {count(n)}" for name, n in result.exits.items())
+        _say(console, Text(f"  decided at: {said}"))
     for warning in result.warnings:
         _say(console, Text(f"  warning: {visible(warning)}", style="" if plain else "yellow"))

@@ -7,7 +7,9 @@ Recognition", CVPR 2018 (arXiv 1712.00636), section 3.
 
 from foveate.media.compressed.accumulate import CellMotion, PixelMotion, residual, trace_back
 from foveate.media.compressed.cache import GridFile, collect, read_grids, write_grids
-from foveate.media.compressed.reader import CompressedVideo, Group, Picture, require_vectors
+from foveate.media.compressed.reader import CompressedVideo, require_vectors
+from foveate.media.compressed.track import Picture
+from foveate.media.compressed.walk import Group
 
 __all__ = [
     "CellMotion",

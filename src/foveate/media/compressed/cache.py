@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from foveate.core import LimitError, MediaError
-from foveate.media.compressed.reader import CompressedVideo, Picture
+from foveate.media.compressed.reader import CompressedVideo
+from foveate.media.compressed.track import Picture
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.source import Source, display_name
 from foveate.media.vectors.grid import Floats, Mask
@@ -76,7 +77,7 @@ def collect(source: Source, limits: Limits = DEFAULT_LIMITS) -> GridFile:
         MediaError: It gives no motion vectors.
         LimitError: The grids would exceed `limits.clip_bytes`.
     """
-    video = CompressedVideo(source, limits=limits)
+    video = CompressedVideo(source, limits=limits, fast=True)  # a whole set follows, mostly
     wanted = {g.number: range(1, len(g)) for g in video.groups if len(g) > 1}
     cells = -(-video.width // 8) * -(-video.height // 8)
     if sum(map(len, wanted.values())) * cells * 9 > limits.clip_bytes:

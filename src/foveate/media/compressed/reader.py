@@ -9,78 +9,24 @@ inverse transform; a pass for residuals needs both, and converts two pictures a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from time import perf_counter as clock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 from av.video.frame import PictureType
-from av.video.reformatter import VideoReformatter
 
 from foveate.core import MediaError, Meter
-from foveate.media.compressed.accumulate import CellMotion, PixelMotion, Signed, residual
-from foveate.media.container import VECTOR_CODECS, Opened, geometry, open_video
-from foveate.media.convert import Converter, clockwise
-from foveate.media.decoder import Decoder
-from foveate.media.index import packets
+from foveate.media.compressed.track import Form, KeyFrames, Picture, Track
+from foveate.media.compressed.walk import Group, GroupDecoder
+from foveate.media.container import VECTOR_CODECS
 from foveate.media.limits import DEFAULT_LIMITS, Limits
-from foveate.media.source import Source, name_of, opener
-from foveate.media.vectors.gops import PacketTable, packet_table
-from foveate.media.vectors.grid import CELL, PAST, Floats, Mask, VectorField, paint
+from foveate.media.source import Source, name_of
+from foveate.media.vectors.kernels import Kernels, kernels
 from foveate.media.vectors.reader import probe
-from foveate.media.vectors.rows import Sweeper, rows_of
-from foveate.media.work import Work
+from foveate.media.vectors.rows import Quality
 
 if TYPE_CHECKING:
     from foveate.core.loop import Pixels
 
 _SAME = 1e-6  # seconds
-LONGEST = 300  # pictures of a group that are read; longer groups count as if they ended there
-Form = Literal["cells", "pixels"]
-
-
-@dataclass(frozen=True)
-class Group:
-    """A group of pictures: a key picture and those up to the next one.
-
-    Attributes:
-        number: Its place in the stream.
-        start: Seconds of the key picture.
-        times: (N,) seconds of its pictures in the order of display, at most `LONGEST`.
-    """
-
-    number: int
-    start: float
-    times: npt.NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What was asked for at one position.
-
-    Attributes:
-        group: Number of its group.
-        position: The asked position, in pictures from the key picture, in the order of display.
-        time: Seconds of the picture that answers: the last I or P picture at or before it.
-        reference: Seconds of the intra picture that `motion` leads back to.
-        motion: Accumulated vectors in pixels, x then y: (Hc, Wc, 2) float32 over 8x8 cells, or
-            (H, W, 2) int16; in the orientation of the coded picture.
-        valid: (Hc, Wc) where the picture had a vector of its own; all true at an intra picture.
-        residual: (H, W, 3) int16, RGB, only if it was asked for.
-    """
-
-    group: int
-    position: int
-    time: float
-    reference: float
-    motion: Floats | Signed
-    valid: Mask
-    residual: Signed | None = None
 
 
 class CompressedVideo:
@@ -97,6 +43,8 @@ class CompressedVideo:
         limits: Bounds on work.
         meter: Counts frames, packets and bytes; a new one if None.
         warn: Takes one line about damage.
+        fast: False for NumPy; True to load the compiled loops (extra `fast`) at once; None to use
+            them where they are loaded already or much is to be read. The numbers are the same.
 
     Raises:
         MediaError: It is no video that can be opened, or its packets carry no times.
@@ -110,34 +58,26 @@ class CompressedVideo:
         limits: Limits = DEFAULT_LIMITS,
         meter: Meter | None = None,
         warn: Callable[[str], None] | None = None,
+        fast: bool | None = None,
     ) -> None:
-        self._source, self._limits = source, limits
+        self._fast = fast
         self.meter = meter or Meter()
         self._warn = warn or (lambda line: None)
         self.name = name_of(source)
-        opened = self._open()
-        codec = opened.stream.codec_context
-        self.codec = str(codec.codec.canonical_name)  # `av1`, whichever decoder is built in
-        self.width, self.height = int(codec.width), int(codec.height)
-        self._geometry = geometry(opened.stream, 0)
-        opened.close()
-        self._table: PacketTable = packet_table(source, limits)
+        self._decoder = GroupDecoder(source, limits, self.meter, self._warn)
+        self.codec = self._decoder.codec
+        self.width, self.height = self._decoder.width, self._decoder.height
+        self._geometry = self._decoder.geometry
 
-    @cached_property
+    @property
     def groups(self) -> tuple[Group, ...]:
         """All groups, in the order of display; found without decoding."""
-        table = self._table
-        return tuple(
-            Group(number, float(table.times[first]), table.times[first : first + min(n, LONGEST)])
-            for number, (first, n) in enumerate(
-                zip(table.starts.tolist(), table.lengths.tolist(), strict=True)
-            )
-        )
+        return self._decoder.groups
 
     @property
     def reordered(self) -> bool:
         """Whether pictures are decoded in another order than shown, that is, has B pictures."""
-        return bool((np.diff(self._table.decode_order) < 0).any())
+        return self._decoder.reordered
 
     def key_frames(
         self, groups: Sequence[int], size: tuple[int, int] | None = None
@@ -151,16 +91,20 @@ class CompressedVideo:
         Yields:
             Number of the group and (H, W, 3) uint8 RGB, upright; a damaged one is left out.
         """
-        convert: Converter | None = None
+        convert = KeyFrames(self._geometry, size)
         wanted = {number: self._places(number, [0])[0] for number in groups}
-        for number, _, frame in self._walk(wanted, vectors=False):
-            if convert is None:
-                shape = replace(self._geometry, rotation=clockwise(frame.rotation))
-                convert = Converter(shape)
-            yield number, convert(frame, size)
+        # The decoder may serve residuals as well: no intra picture has vectors.
+        exports = self.codec in VECTOR_CODECS
+        for number, _, frame in self._decoder.walk(wanted, vectors=exports):
+            yield number, convert(frame)
 
     def vectors(
-        self, positions: Mapping[int, Sequence[int]], form: Form = "cells"
+        self,
+        positions: Mapping[int, Sequence[int]],
+        form: Form = "cells",
+        *,
+        keys: bool = False,
+        size: tuple[int, int] | None = None,
     ) -> Iterator[Picture]:
         """Accumulated vectors at asked positions, without making the pictures look right.
 
@@ -168,55 +112,79 @@ class CompressedVideo:
             positions: Group number to positions in it, counted from the key picture in the order
                 of display; those past the end of a group mean its last picture.
             form: `cells` (8x8, fractions of a pixel) or `pixels` (CoViAR's integer rule).
+            keys: Give the key frames of these groups with them. They come out of the same pass, in
+                which intra pictures look right and no others.
+            size: `(width, height)` of the key frames; None for the upright size.
 
         Raises:
             MediaError: The codec exports no vectors.
         """
-        yield from self._pictures(positions, form, residuals=False)
+        convert = KeyFrames(self._geometry, size) if keys else None
+        yield from self._pictures(positions, Track(form, False, self._loops(positions)), convert)
 
-    def residuals(self, positions: Mapping[int, Sequence[int]]) -> Iterator[Picture]:
+    def residuals(
+        self,
+        positions: Mapping[int, Sequence[int]],
+        *,
+        keys: bool = False,
+        size: tuple[int, int] | None = None,
+    ) -> Iterator[Picture]:
         """Accumulated residuals and vectors by CoViAR's rule; decodes the groups in full quality.
 
         Args:
             positions: As for `vectors`.
+            keys: Give the key frames of these groups with them.
+            size: `(width, height)` of the key frames; None for the upright size.
 
         Raises:
             MediaError: The codec exports no vectors.
         """
-        yield from self._pictures(positions, "pixels", residuals=True)
+        convert = KeyFrames(self._geometry, size) if keys else None
+        track = Track("pixels", True, self._loops(positions))
+        yield from self._pictures(positions, track, convert)
 
     # --- inside ---------------------------------------------------------------------------
 
-    def _open(self) -> Opened:
-        return open_video(opener(self._source, self._limits), self._limits)
+    def _loops(self, positions: Mapping[int, Sequence[int]]) -> Kernels | None:
+        return kernels(self._fast, sum(max(places, default=0) for places in positions.values()))
 
     def _pictures(
-        self, positions: Mapping[int, Sequence[int]], form: Form, residuals: bool
+        self, positions: Mapping[int, Sequence[int]], track: Track, convert: KeyFrames | None
     ) -> Iterator[Picture]:
         if self.codec not in VECTOR_CODECS:
             raise no_vectors(self.name, self.codec)
         asked = {n: self._places(n, places) for n, places in positions.items() if places}
-        track = _Track(form, residuals)
+        quality: Quality = "none" if convert is None else "intra"
         waiting: list[int] = []
         number = -1
-        for at, time, frame in self._walk(
-            {n: places[-1] for n, places in asked.items()}, vectors=True, pixels=residuals
+        for at, time, frame in self._decoder.walk(
+            {n: places[-1] for n, places in asked.items()},
+            vectors=True,
+            quality="full" if track.residuals else quality,
         ):
             if at != number:
                 yield from (track.picture(number, place) for place in waiting)
                 number, waiting = at, list(asked[at])
+                group = self.groups[at]
                 track.forget()
-            kind = PictureType(frame.pict_type).name
-            if kind not in ("I", "P"):
+            kind = frame.pict_type
+            if kind != PictureType.I and kind != PictureType.P:
                 continue
             # A position is answered only when a picture after it shows up: with B pictures around
             # the nearest I or P picture before a position is not known earlier.
-            times = self.groups[at].times
-            while waiting and times[waiting[0]] < time - _SAME and track.stands:
+            while waiting and group.times[waiting[0]] < time - _SAME and track.stands:
                 yield track.picture(at, waiting.pop(0))
-            track.feed(frame, time, kind, self.meter)
+            if convert is not None and abs(time - group.start) < _SAME:
+                track.key = self._key(at, frame, convert, track.residuals)
+            track.feed(frame, time, kind == PictureType.I, self.meter)
         if track.stands:
             yield from (track.picture(number, place) for place in waiting)
+
+    def _key(self, number: int, frame: Any, convert: KeyFrames, full: bool) -> Pixels | None:
+        if frame.interlaced_frame and not full:
+            # The second field of a key picture may be predicted, and then it does not look right.
+            return dict(self.key_frames([number], convert.size)).get(number)
+        return convert(frame)
 
     def _places(self, number: int, places: Sequence[int]) -> list[int]:
         if not 0 <= number < len(self.groups):
@@ -224,143 +192,6 @@ class CompressedVideo:
         if min(places) < 0:
             raise ValueError("positions in a group cannot be negative")
         return sorted({min(place, len(self.groups[number]) - 1) for place in places})
-
-    def _walk(
-        self, furthest: Mapping[int, int], *, vectors: bool, pixels: bool = True
-    ) -> Iterator[tuple[int, float, Any]]:
-        """Decode each asked group up to its furthest position.
-
-        Yields:
-            Number of the group, seconds and the `av.VideoFrame`, in the order of display.
-        """
-        if not furthest:
-            return
-        last, groups = max(furthest), self.groups
-        opened = self._open()
-        work = Work(self._limits, self.meter)
-        work.name = self.name
-        try:
-            decoder = Decoder(
-                opened, self._limits, 1, self.meter, work, self._warn,
-                vectors=vectors, pixels=pixels,
-            )  # fmt: skip
-            base = float(opened.stream.time_base)
-            number, origin, end, key, seen = -1, 0, 0, None, 0
-            for packet in packets(opened):
-                self.meter.bytes += opened.reader.bytes - seen
-                seen = opened.reader.bytes
-                if packet.pts is None or packet.is_discard:
-                    continue
-                ended = packet.is_keyframe
-                if ended and key is not None:
-                    yield from _shown(decoder.drain(), number, origin, base)
-                    key = None
-                if ended and number == last:
-                    return
-                if ended:
-                    number += 1
-                    if number in furthest:
-                        key = packet.pts
-                        origin = key - round(groups[number].start / base)
-                        end = origin + round(groups[number].times[furthest[number]] / base)
-                if key is None or packet.pts < key:
-                    continue  # nobody asked, or it leans on the group before
-                work.begin()
-                # Of streams with B pictures those that nothing refers to are never wanted.
-                wanted = packet.is_keyframe or not self.reordered
-                yield from _shown(decoder.feed(packet, wanted), number, origin, base)
-                work.check()
-                if packet.pts >= end:
-                    yield from _shown(decoder.drain(), number, origin, base)
-                    key = None
-                    if number == last:
-                        return
-            if key is not None:
-                yield from _shown(decoder.drain(), number, origin, base)
-        finally:
-            opened.close()
-
-
-class _Track:
-    """Accumulated motion of the group that is being read, and the pictures residuals need."""
-
-    def __init__(self, form: Form, residuals: bool) -> None:
-        self._form, self._residuals = form, residuals
-        self._motion: CellMotion | PixelMotion | None = None
-        self._size = (0, 0)
-        self._scaler = VideoReformatter()
-        self._sweeper = Sweeper()
-        self.forget()
-
-    def forget(self) -> None:
-        """Another group begins."""
-        self.stands = False
-        self._frame: Any = None
-        self._intra: Any = None
-        self._valid: Mask | None = None
-        self._rgb: Pixels | None = None
-        self._time = self._reference = 0.0
-
-    def feed(self, frame: Any, time: float, kind: str, meter: Meter) -> None:
-        """The next I or P picture; P pictures in front of the first I picture are passed over."""
-        if kind != "I" and not self.stands:
-            return
-        started = clock()
-        size = frame.width, frame.height
-        if self._motion is None or size != self._size:
-            self._motion = PixelMotion(*size) if self._form == "pixels" else CellMotion(*size)
-            self._size = size
-        if kind == "I":
-            self._motion.reset()
-            self._intra, self._rgb, self._reference = frame, None, time
-            self._valid = None
-        else:
-            motion, valid = paint(rows_of(frame), *size)
-            lone = (1.0, float("nan"))
-            self._motion.add(VectorField(time, kind, False, motion, valid, lone))
-            self._valid = valid[PAST]
-            self._sweeper.count(size[0] * size[1] * 2, alive=2 if self._residuals else 0)
-        self._frame = frame if self._residuals else None
-        self._intra = self._intra if self._residuals else None
-        self._time, self.stands = time, True
-        meter.motion_seconds += clock() - started
-
-    def picture(self, group: int, position: int) -> Picture:
-        """What is known at the last picture fed."""
-        assert self._motion is not None
-        width, height = self._size
-        down, across = -(-height // CELL), -(-width // CELL)
-        motion: Floats | Signed = self._motion.motion
-        if self._form == "cells":
-            motion = motion[:down, :across]
-        everywhere = np.ones((down, across), bool)
-        return Picture(
-            group,
-            position,
-            self._time,
-            self._reference,
-            motion,
-            everywhere if self._valid is None else self._valid[:down, :across],
-            self._residual() if self._residuals else None,
-        )
-
-    def _residual(self) -> Signed:
-        assert isinstance(self._motion, PixelMotion)
-        if self._rgb is None:
-            self._rgb = self._convert(self._intra)
-        return residual(self._rgb, self._convert(self._frame), self._motion)
-
-    def _convert(self, frame: Any) -> Pixels:
-        rgb = self._scaler.reformat(frame, format="rgb24", threads=1)
-        return np.asarray(rgb.to_ndarray(), np.uint8)
-
-
-def _shown(
-    frames: list[Any], number: int, origin: int, base: float
-) -> Iterator[tuple[int, float, Any]]:
-    for frame in frames:
-        if frame.pts is not None:
-            yield number, (frame.pts - origin) * base, frame
 
 
 def no_vectors(name: str, codec: str) -> MediaError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foveate.core import LimitError, MediaError
-from foveate.media.container import open_video
+from foveate.media.container import Opened, open_video
 from foveate.media.index import packets
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.source import Source, name_of, opener
@@ -58,18 +59,38 @@ def packet_table(source: Source, limits: Limits = DEFAULT_LIMITS) -> PacketTable
     """
     opened = open_video(opener(source, limits), limits)
     try:
-        found: list[tuple[int, bool, int]] = []
-        for packet in packets(opened):
-            if packet.pts is None or packet.is_discard:
-                continue
-            if len(found) >= limits.samples:
-                raise LimitError(f"{name_of(source)}: more than {limits.samples} frames")
-            found.append((packet.pts, packet.is_keyframe, packet.size))
-        if not found:
-            raise MediaError(f"{name_of(source)}: its packets carry no times")
-        base = float(opened.stream.time_base)
+        return read_table(opened, limits, name_of(source))
     finally:
         opened.close()
+
+
+def read_table(
+    opened: Opened, limits: Limits, name: str, keep: Callable[[Any], object] | None = None
+) -> PacketTable:
+    """The table of an open container, which stands at its end afterwards.
+
+    Args:
+        opened: The container, at its start.
+        limits: Bounds on work.
+        name: What the source is called in messages.
+        keep: Is given every packet, those that show nothing too.
+
+    Raises:
+        MediaError: Its packets carry no times.
+        LimitError: More pictures than `limits.samples`.
+    """
+    found: list[tuple[int, bool, int]] = []
+    for packet in packets(opened):
+        if keep is not None:
+            keep(packet)
+        if packet.pts is None or packet.is_discard:
+            continue
+        if len(found) >= limits.samples:
+            raise LimitError(f"{name}: more than {limits.samples} frames")
+        found.append((packet.pts, packet.is_keyframe, packet.size))
+    if not found:
+        raise MediaError(f"{name}: its packets carry no times")
+    base = float(opened.stream.time_base)
     ticks = np.array([pts for pts, _, _ in found], np.int64)
     order = np.argsort(ticks, kind="stable")
     keys = np.array([key for _, key, _ in found], bool)[order]

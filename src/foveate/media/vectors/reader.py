@@ -21,7 +21,8 @@ from foveate.media.lookahead import LOOKAHEAD
 from foveate.media.source import Reader, Source, name_of, opener
 from foveate.media.vectors.gops import References, nal_length_bytes
 from foveate.media.vectors.grid import VectorField, paint
-from foveate.media.vectors.rows import Sweeper, rows_of
+from foveate.media.vectors.kernels import kernels
+from foveate.media.vectors.rows import rows_of
 from foveate.media.work import Work
 
 _RECENT = 5  # fields that can be asked for again without going back
@@ -44,6 +45,8 @@ class VectorReader:
         warn: Takes one line about damage.
         find_index: Gives the index of key frames; makes one by a pass over the packets only if
             told so. Without it, going back begins at the very start.
+        fast: False for NumPy; True to load the compiled loops (extra `fast`) at once; None to use
+            them where they are loaded already. The fields are the same.
 
     Raises:
         MediaError: The source cannot be opened, or its codec exports no vectors.
@@ -59,6 +62,7 @@ class VectorReader:
         meter: Meter | None = None,
         warn: Callable[[str], None] | None = None,
         find_index: Callable[[bool], indexing.Index | None] | None = None,
+        fast: bool | None = None,
     ) -> None:
         self._open_reader = source if callable(source) else opener(source, limits)
         self._limits, self._threads, self._pixels = limits, threads, pixels
@@ -66,7 +70,7 @@ class VectorReader:
         self._warn = warn or (lambda line: None)
         self._work = Work(limits, self.meter)
         self._find_index = find_index or (lambda scan: None)
-        self._sweeper = Sweeper()
+        self._compiled = kernels(fast)
         self._last: int | None = None  # display time of the last field given
         self._open()
         self.name = self._opened.reader.label
@@ -169,7 +173,7 @@ class VectorReader:
             self._bytes_seen = 0
             self._decoder = Decoder(
                 opened, self._limits, self._threads, self.meter, self._work, self._warn,
-                vectors=True, pixels=self._pixels,
+                vectors=True, quality="full" if self._pixels else "none",
             )  # fmt: skip
             self._restart(from_start=True)
         except BaseException:
@@ -284,7 +288,7 @@ class VectorReader:
     def _field(self, tick: int, frame: Any, keep_rows: bool, keep_frame: bool) -> VectorField:
         started = time.perf_counter()
         rows = rows_of(frame)
-        motion, valid = paint(rows, frame.width, frame.height)
+        motion, valid = paint(rows, frame.width, frame.height, self._compiled)
         kind = PictureType(frame.pict_type).name
         unknown = float("nan"), float("nan")
         distance = self._references.distance(tick, kind) if self.has_times else unknown
@@ -295,12 +299,9 @@ class VectorReader:
             motion=motion,
             valid=valid,
             distance=distance,
-            rows=rows if keep_rows else None,
+            rows=rows.copy() if keep_rows and rows is not None else None,
             frame=frame if keep_frame else None,
         )
-        size = frame.width * frame.height * 2
-        del frame
-        self._sweeper.count(size, alive=2 * len(self._recent) if keep_frame else 0)
         self.meter.motion_seconds += time.perf_counter() - started
         return field
 

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-import gc
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from av.codec.context import Flags2
+from av.sidedata.sidedata import SideDataContainer, Type
 
 from foveate.core import MediaError
 
 Rows = npt.NDArray[Any]
 
-# One block of one picture: `source` -1 is predicted from the past, +1 from the future; `dst` is
-# the middle of the block; the prediction lies `motion / motion_scale` pixels away from it.
+# FFmpeg's `AVMotionVector` in memory, but for its flags, which are always 0. One block of one
+# picture: `source` -1 is predicted from the past, +1 from the future; `dst` is the middle of the
+# block; the prediction lies `motion / motion_scale` pixels away from it.
 ROW = np.dtype(
-    [("source", "<i4"), ("w", "u1"), ("h", "u1"), ("src_x", "<i2"), ("src_y", "<i2"),
-     ("dst_x", "<i2"), ("dst_y", "<i2"), ("motion_x", "<i4"), ("motion_y", "<i4"),
-     ("motion_scale", "<u2")]
+    {
+        "names": ["source", "w", "h", "src_x", "src_y", "dst_x", "dst_y", "motion_x", "motion_y",
+                  "motion_scale"],
+        "formats": ["<i4", "u1", "u1", "<i2", "<i2", "<i2", "<i2", "<i4", "<i4", "<u2"],
+        "offsets": [0, 4, 5, 6, 8, 10, 12, 24, 28, 32],
+        "itemsize": 40,
+    }
 )  # fmt: skip
 
-_YOUNG_EVERY = 32  # pictures
-_MOST_BYTES = 128_000_000  # of pictures that only a full collection can free
+
+Quality = Literal["full", "intra", "none"]
+
+# Of intra pictures the loop filter and the inverse transform are kept. The loop filter goes by the
+# type of a slice: an intra picture need not be one at which decoding can start.
+_SKIPPED: dict[Quality, dict[str, str]] = {
+    "full": {},
+    "intra": {"skip_loop_filter": "nointra", "skip_idct": "nokey"},
+    "none": {"skip_loop_filter": "all", "skip_idct": "all"},
+}
 
 
-def export(codec: Any, pixels: bool = True) -> None:
+def export(codec: Any, quality: Quality = "full") -> None:
     """Ask a decoder for vectors; works before it is opened only.
 
     Args:
         codec: The codec context, closed, with slice threads.
-        pixels: False leaves out the loop filter and the inverse transform: the vectors are the
-            same, the pictures are not.
+        quality: Which pictures must be right: all, intra pictures, or none. Loop filter and inverse
+            transform are left out for the others; the vectors are the same.
 
     Raises:
         MediaError: The decoder is open already or has frame threads.
@@ -40,8 +53,8 @@ def export(codec: Any, pixels: bool = True) -> None:
     if codec.is_open:
         raise MediaError("vectors must be asked for before the first picture is decoded")
     codec.flags2 |= Flags2.export_mvs
-    if not pixels:
-        codec.options = {**codec.options, "skip_loop_filter": "all", "skip_idct": "all"}
+    if _SKIPPED[quality]:
+        codec.options = {**codec.options, **_SKIPPED[quality]}
 
 
 def check_threads(codec: Any) -> None:
@@ -58,46 +71,17 @@ def check_threads(codec: Any) -> None:
 
 
 def rows_of(frame: Any) -> Rows | None:
-    """The rows of a decoded picture, copied; None where it has none (intra pictures).
+    """The rows of a decoded picture; None where it has none (intra pictures).
+
+    They are not copied: as long as they live, so does the picture. Copy what is to be kept.
 
     Returns:
-        (N,) of `ROW`.
+        (N,) of `ROW`, not writable.
     """
-    data = frame.side_data.get("MOTION_VECTORS")
-    if data is None:
-        return None
-    raw = data.to_ndarray()
-    rows = np.empty(len(raw), ROW)
-    for name in ROW.names or ():
-        rows[name] = raw[name]
-    return rows
-
-
-class Sweeper:
-    """Frees the pictures whose side data was read.
-
-    Asking a frame of PyAV for its side data ties it into a cycle that only Python's cyclic
-    collector undoes, and the collector does not know that megabytes hang on it. A young collection
-    now and then frees nearly all of them at the price of microseconds; one frame in each is always
-    in use by the decoder and grows old, so rarely a full one has to follow.
-    """
-
-    def __init__(self) -> None:
-        self._read = 0
-        self._old_bytes = 0
-
-    def count(self, picture_bytes: int, alive: int) -> None:
-        """A picture of that many bytes was read; so many before it are still in use."""
-        self._read += 1
-        if self._read % _YOUNG_EVERY:
-            return
-        gc.collect(1)
-        # What is in use now grows old, and the frame that the decoder keeps ready.
-        self._old_bytes += (alive + 1) * picture_bytes
-        if self._old_bytes > _MOST_BYTES:
-            self.full()
-
-    def full(self) -> None:
-        """Free all of them."""
-        gc.collect()
-        self._old_bytes = 0
+    # Not `frame.side_data`: that ties the frame into a cycle which only Python's collector undoes,
+    # so that the decoder has to take fresh memory for every picture instead of using it again.
+    data: Any
+    for data in SideDataContainer(frame):  # type: ignore[call-arg]
+        if data.type is Type.MOTION_VECTORS:
+            return np.frombuffer(data, ROW)
+    return None

@@ -8,11 +8,16 @@ Plain paths: nothing heavy is imported, so the command can list and check names 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foveate.models.weights.resolve import cache_folder
 
+if TYPE_CHECKING:
+    from foveate.models.registry import ModelEntry
+
 CARD = "run.json"
 WEIGHTS = "model.safetensors"
+CASCADE = "cascade.json"  # beside them where the run is several networks in a row
 FOLDER = Path(__file__).parent / "built_in"
 
 
@@ -49,11 +54,14 @@ def run_folder(model: str) -> Path | None:
     return None if Path(model).exists() else built_in().get(model) or imported().get(model)
 
 
-def mixes_frames(model: str) -> bool:
-    """Whether a model mixes features of different frames, asked of its registry entry alone.
+def declared(model: str) -> ModelEntry | None:
+    """What the registry says of a model's architecture, without loading the model.
 
     Args:
-        model: A run folder, weights, or an architecture; True where it is none of these.
+        model: A run folder, weights, or an architecture.
+
+    Returns:
+        None where it is none of these.
     """
     from foveate.core.errors import ModelError
     from foveate.models.registry import entry, split_name
@@ -62,6 +70,6 @@ def mixes_frames(model: str) -> bool:
     folder = run_folder(model)
     arch = split_name(model)[0] if folder is None else read_run(folder).arch
     try:
-        return entry(arch).mixes_frames
+        return entry(arch)
     except ModelError:
-        return True
+        return None

@@ -30,6 +30,10 @@ _INPUTS = {
 }
 _INPUTS |= {f"resnet3d-rs-{depth}": InputSpec(256, RATE, 32) for depth in DEPTHS}
 _INPUTS["resnet3d-50"] = InputSpec(256, RATE, 32)
+# MMAction2 gives C3D grey values of 0..255 less the mean picture of Sports-1M.
+_INPUTS["mmaction c3d"] = InputSpec(
+    112, 16.0, 16, mean=(104 / 255, 117 / 255, 128 / 255), std=(1 / 255,) * 3, resize_to=128
+)
 _SEGMENTS = InputSpec(
     224, 4.0, 16, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resize_to=256
 )
@@ -60,10 +64,14 @@ def recognise(arrays: dict[str, Any], config: dict[str, Any]) -> tuple[str, Impo
             return system, from_arrays(system, arrays, **config)
         except FoveateError as error:
             errors[system] = error
-    misfits = [error for error in errors.values() if isinstance(error, MisfitError)]
-    nearest = min(misfits, key=lambda error: len(error.faults), default=None)
-    if nearest is not None and 1 < len(nearest.faults) <= len(arrays):
-        raise nearest
+    # One fault alone says only that a name by which a network is known is not there.
+    misfits = [
+        error
+        for error in errors.values()
+        if isinstance(error, MisfitError) and 1 < len(error.faults) <= len(arrays)
+    ]
+    if misfits:
+        raise min(misfits, key=lambda error: len(error.faults))
     told = "; ".join(f"{system}: {error.cause[:120]}" for system, error in errors.items())
     raise WeightsError(f"no importer takes these arrays ({told})", "say which with --system")
 
@@ -108,11 +116,12 @@ def import_file(
     if labels is not None and len(labels) != count:
         raise WeightsError(f"{len(labels)} labels for {count} classes")
     arch = network.arch.partition(":")[0]
+    spec = _INPUTS.get(f"{system} {arch}") or _INPUTS.get(arch) or _published(network.arch)
     card = RunCard(
         arch=network.arch,
         settings=network.settings,
         classes=list(labels or (f"class {i}" for i in range(count))),
-        input=InputCard.of(_INPUTS.get(arch) or _published(network.arch) or _SEGMENTS),
+        input=InputCard.of(spec or _SEGMENTS),
         recipe="import",
         configuration={"system": system, **settings},
         protocol="imported; not measured here",

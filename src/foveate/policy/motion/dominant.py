@@ -13,6 +13,7 @@ from foveate.policy.motion.seen import Floats, Mask
 
 _TUKEY = 4.685 * 1.4826  # times the median residual: Tukey's biweight at 95 % efficiency
 _ROUNDS = 8
+_STILL = 1e-3  # pixels per frame by which a fit still moves
 _LEAST_SCALE = 1e-3  # pixels: a perfectly affine field must not divide by zero
 _MOST_POINTS = 400
 _DRAWS = 48  # minimal samples of the homography
@@ -28,9 +29,10 @@ def coordinates(height: int, width: int) -> tuple[Floats, Floats]:
 def affine(field: Floats, votes: Mask) -> npt.NDArray[np.float64]:
     """Six-parameter dominant motion by iteratively re-weighted least squares.
 
-    u = a0 + a1 x + a2 y and v = b0 + b1 x + b2 y on `coordinates`; eight rounds with Tukey's
-    biweight on the length of the residual (Odobez and Bouthemy's model with a redescending
-    estimator). Both components share one 3x3 system, solved for all frames at once.
+    u = a0 + a1 x + a2 y and v = b0 + b1 x + b2 y on `coordinates`; eight rounds, or fewer where
+    nothing changes any more, with Tukey's biweight on the length of the residual (Odobez and
+    Bouthemy's model with a redescending estimator). Both components share one 3x3 system, solved
+    for all frames at once; what a field's fit is does not depend on the others.
 
     Args:
         field: (N, h, w, 2).
@@ -46,23 +48,37 @@ def affine(field: Floats, votes: Mask) -> npt.NDArray[np.float64]:
     chosen = votes[:, step // 2 :: step, step // 2 :: step].reshape(count, -1)
     u, v = np.ascontiguousarray(points[..., 0]), np.ascontiguousarray(points[..., 1])
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])
-    weights = chosen.astype(np.float32)
     enough = chosen.sum(1) >= 6
     # The median motion to begin with: least squares would bend to a large mover and stay bent.
     theta = np.zeros((count, 3, 2))
     theta[:, 0] = np.stack([_median(u, chosen), _median(v, chosen)], -1)
-    for number in range(_ROUNDS + 1):
-        if number:
-            theta = _solve(weights, u, v, terms)
-        low = theta.astype(np.float32)
-        du = u - (low[:, 0, :1] + low[:, 1, :1] * x + low[:, 2, :1] * y)
-        dv = v - (low[:, 0, 1:] + low[:, 1, 1:] * x + low[:, 2, 1:] * y)
-        square = du * du + dv * dv
-        scale = _TUKEY * np.sqrt(_median(square, chosen))
-        inner = 1 - square / np.maximum(scale, _LEAST_SCALE)[:, None] ** 2
-        weights = np.where(chosen & (inner > 0), inner * inner, 0).astype(np.float32)
+    rows = np.flatnonzero(enough)  # fields whose fit still moves
+    u, v, chosen = u[rows], v[rows], chosen[rows]
+    for _ in range(_ROUNDS):
+        if not len(rows):
+            break
+        now = theta[rows]
+        better = _solve(_weights(u, v, chosen, terms, now), u, v, terms)
+        theta[rows] = better
+        moves = np.abs(better - now).max((1, 2)) > _STILL
+        if not moves.all():
+            rows, u, v, chosen = rows[moves], u[moves], v[moves], chosen[moves]
     theta[~enough] = 0
     return theta
+
+
+def _weights(
+    u: Floats, v: Floats, chosen: Mask, terms: Floats, theta: npt.NDArray[np.float64]
+) -> Floats:
+    """Tukey's biweight of every place, from what the parameters leave of the field there."""
+    x, y = terms[1], terms[2]
+    low = theta.astype(np.float32)
+    du = u - (low[:, 0, :1] + low[:, 1, :1] * x + low[:, 2, :1] * y)
+    dv = v - (low[:, 0, 1:] + low[:, 1, 1:] * x + low[:, 2, 1:] * y)
+    square = du * du + dv * dv
+    scale = _TUKEY * np.sqrt(_median(square, chosen))
+    inner = 1 - square / np.maximum(scale, _LEAST_SCALE)[:, None] ** 2
+    return np.where(chosen & (inner > 0), inner * inner, 0).astype(np.float32)
 
 
 def _solve(weights: Floats, u: Floats, v: Floats, terms: Floats) -> npt.NDArray[np.float64]:
@@ -83,7 +99,7 @@ def _median(values: Floats, chosen: Mask) -> Floats:
     # Sorting the others to the end, the median is in the middle of what is left.
     ordered = np.sort(np.where(chosen, values, np.inf), axis=1)
     middle = np.maximum(chosen.sum(1) - 1, 0) // 2
-    found = np.take_along_axis(ordered, middle[:, None], 1)[:, 0]
+    found = ordered[np.arange(len(ordered)), middle]
     return np.where(np.isfinite(found), found, 0).astype(np.float32)
 
 
@@ -104,8 +120,9 @@ def affine_field(theta: npt.NDArray[np.float64], height: int, width: int) -> Flo
     """The motion (N, h, w, 2) of affine parameters (N, 3, 2)."""
     x, y = coordinates(height, width)
     low = theta.astype(np.float32)[:, :, None, None, :]
-    motion = low[:, 0] + low[:, 1] * x[..., None] + low[:, 2] * y[..., None]
-    return np.asarray(motion, np.float32)
+    # Rows and columns apart: the plane is added up once instead of multiplied out twice.
+    across = low[:, 0] + low[:, 1] * x[0, :, None]
+    return np.asarray(across + low[:, 2] * y[:, :1, None], np.float32)
 
 
 def homography_field(field: Floats, votes: Mask, step: int = 8) -> Floats:

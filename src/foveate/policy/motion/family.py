@@ -17,6 +17,7 @@ from foveate.policy.motion.seen import Floats, Seen
 Need = Literal["field", "vectors", "grey", "field+grey", "features"]
 Noise = Literal["pixels", "gradient", "median", "none"]
 _GRADIENT = 0.06  # pixels of displacement per place of the map
+_SLOW = 0.15  # places per frame, beyond the noise, at which `articulated` is halved
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,17 @@ def _vectors_residual(seen: Seen) -> Floats:
     return np.asarray(sum(p / max(float(p.mean()), 1e-6) for p in parts), np.float32)
 
 
+def _articulated(seen: Seen) -> Floats:
+    """`articulated`: what the field leaves unexplained, less where a place moves fast on its own.
+
+    A rigid thing that slides through the picture is explained by its motion; limbs are not. What
+    is left of it at its edges grows with its speed, so that speed is divided out.
+    """
+    left = _floored(METHODS["residual"], seen)
+    speed = fields.less_affine(seen) / max(float(np.mean(seen.cell)), 1e-6)
+    return np.asarray(left / (1 + np.maximum(speed - NOISE, 0) / _SLOW), np.float32)
+
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -69,6 +81,7 @@ METHODS: dict[str, Method] = {
         Method("mv", "vectors", "pixels", fields.vectors),
         Method("mv_affine", "vectors", "pixels", fields.vectors_affine, True),
         Method("residual", "field+grey", "median", pictures.residual),
+        Method("articulated", "field+grey", "none", _articulated),
         Method("mv_resid", "field+grey", "median", _vectors_residual),
         Method("mhi", "field", "none", _history, True),
         Method("feat_diff", "features", "median", pictures.feature_difference),

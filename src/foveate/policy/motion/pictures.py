@@ -127,12 +127,12 @@ def sample(pictures: Floats, flow: npt.NDArray[np.float32]) -> tuple[Floats, npt
     left = np.minimum(x.astype(np.int64), max(width - 2, 0))
     top = np.minimum(y.astype(np.int64), max(height - 2, 0))
     fx, fy = x - left, y - top
-    flat = pictures.reshape(count, -1)
+    flat = pictures.reshape(-1)
     right, below = int(width > 1), width * int(height > 1)
+    corner = top * width + left + np.arange(count)[:, None, None] * (height * width)
 
     def read(offset: int) -> Floats:
-        at = (top * width + left + offset).reshape(count, -1)
-        return np.take_along_axis(flat, at, 1).reshape(pictures.shape)
+        return np.asarray(flat[corner + offset], np.float32)
 
     upper = read(0) * (1 - fx) + read(right) * fx
     lower = read(below) * (1 - fx) + read(below + right) * fx

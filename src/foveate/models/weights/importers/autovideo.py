@@ -8,7 +8,7 @@ PyTorch code, the TSN and TSM code with torchvision's ResNets.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -292,7 +292,9 @@ def _segments(arch: str) -> Build:
 
     def build(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
         classes = _classes(arrays, "new_fc.weight", config)
-        backbone = config.pop("base_model", None) or _resnet_of(arrays)
+        backbone = config.pop("base_model", None) or resnet_of(
+            name.removeprefix("base_model.") for name in arrays
+        )
         _settle(
             config,
             {"modality": "RGB", "consensus_type": "avg", "is_shift": arch == "tsm",
@@ -319,12 +321,21 @@ def _segments(arch: str) -> Build:
     return build
 
 
-def _resnet_of(arrays: Mapping[str, Any]) -> str:
-    """Which ResNet it is, by the number of its blocks."""
-    pattern = re.compile(r"base_model\.layer(\d)\.(\d+)\.conv1\.")
-    blocks = {m.groups() for m in map(pattern.match, arrays) if m}
+def resnet_of(names: Iterable[str]) -> str:
+    """Which ResNet it is, by its blocks.
+
+    Args:
+        names: Of its arrays, as torchvision's ResNets have them.
+
+    Raises:
+        WeightsError: None that is known.
+    """
+    found = [
+        match for match in map(re.compile(r"layer(\d)\.(\d+)\.conv(\d)\.").match, names) if match
+    ]
+    blocks = {match.groups()[:2] for match in found}
     counts = tuple(sum(stage == str(i) for stage, _ in blocks) for i in (1, 2, 3, 4))
-    bottleneck = "base_model.layer1.0.conv3.weight" in arrays
+    bottleneck = any(match[3] == "3" for match in found)
     known = {
         ((2, 2, 2, 2), False): "resnet18",
         ((3, 4, 6, 3), False): "resnet34",

@@ -1,0 +1,119 @@
+"""Operating points of a cascade: what each threshold costs and achieves on a calibration split.
+
+Thresholds are read off a table, so that a budget is answered in words that were measured. Every
+sample is charged for all that ran until its exit, whether its answer was right or wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from foveate.core import Budget, ConfigError
+
+NEVER = 1.1  # a threshold that no probability reaches: every exit runs
+NEAR = 0.01  # of accuracy that the default threshold may give up for a lower cost
+_POINTS = 40
+
+
+@dataclass(frozen=True)
+class Operating:
+    """One threshold.
+
+    Attributes:
+        threshold: Probability at which an exit decides.
+        accuracy: Of the exits taken with it.
+        macs: Mean multiply-adds of a sample.
+        seconds: Mean seconds of a sample, decoding included.
+        exits: (exits,) samples that were decided at each.
+    """
+
+    threshold: float
+    accuracy: float
+    macs: float
+    seconds: float
+    exits: tuple[int, ...]
+
+
+def operating_points(
+    confidences: Tensor,
+    classes: Tensor,
+    labels: Tensor,
+    macs: Sequence[float],
+    seconds: Sequence[float],
+) -> list[Operating]:
+    """Cost and accuracy of thresholds between "always the first exit" and "never early".
+
+    Args:
+        confidences: (N, exits) highest probability after each exit.
+        classes: (N, exits) class of that probability.
+        labels: (N,) right classes.
+        macs: Of stopping at each exit, all before included.
+        seconds: Likewise.
+
+    Returns:
+        By ascending threshold, and so by ascending cost; thresholds of equal effect once.
+
+    Raises:
+        ConfigError: Shapes that do not belong together.
+    """
+    if confidences.shape != classes.shape or len(labels) != len(confidences) or not len(labels):
+        raise ConfigError("confidences, classes and labels of different shape, or none")
+    if not len(macs) == len(seconds) == confidences.shape[1]:
+        raise ConfigError("one cost per exit")
+    levels = torch.linspace(0, 1, _POINTS, dtype=torch.float64)
+    early = confidences[:, :-1].double().flatten()
+    inner = torch.quantile(early, levels).tolist() if len(early) else []
+    points: list[Operating] = []
+    for threshold in [0.0, *sorted(set(inner)), NEVER]:
+        taken = decided(confidences, threshold)
+        exits = tuple(torch.bincount(taken, minlength=confidences.shape[1]).tolist())
+        if points and points[-1].exits == exits:
+            continue
+        answers = classes.gather(1, taken[:, None])[:, 0]
+        points.append(
+            Operating(
+                threshold,
+                float((answers == labels).double().mean()),
+                float(torch.tensor(macs, dtype=torch.float64)[taken].mean()),
+                float(torch.tensor(seconds, dtype=torch.float64)[taken].mean()),
+                exits,
+            )
+        )
+    return points
+
+
+def decided(confidences: Tensor, threshold: float) -> Tensor:
+    """(N,) number of the first exit whose confidence (N, exits) reaches it, else the last."""
+    sure = confidences >= threshold
+    sure[:, -1] = True
+    return sure.int().argmax(1)
+
+
+def default_point(points: Sequence[Operating]) -> Operating:
+    """The cheapest point whose accuracy is within `NEAR` of the best."""
+    best = max(point.accuracy for point in points)
+    return min((p for p in points if p.accuracy >= best - NEAR), key=lambda p: p.macs)
+
+
+def within(points: Sequence[Operating], budget: Budget) -> Operating:
+    """The point of the highest threshold whose mean cost is within a budget per answer.
+
+    So a larger budget never makes a cascade stop earlier.
+
+    Raises:
+        ConfigError: Even the first exit costs more; the error says how much.
+    """
+    most_macs = budget.macs_per_answer or float("inf")
+    most_seconds = (budget.ms_per_answer or float("inf")) / 1000
+    allowed = [p for p in points if p.macs <= most_macs and p.seconds <= most_seconds]
+    if not allowed:
+        first = min(points, key=lambda p: p.threshold)
+        raise ConfigError(
+            "the budget is less than the first exit costs",
+            f"it costs {first.macs / 1e9:.3g} GMAC and {first.seconds * 1000:.3g} ms an answer",
+        )
+    return max(allowed, key=lambda p: p.threshold)
