@@ -11,8 +11,8 @@ which makes a scaler with as many threads as there are cores for every frame; th
 one thread. The goals were set against the usual one.
 
 Run: `OMP_NUM_THREADS=1 FOVEATE_SHARED=... python benchmarks/compressed.py --rendered MOCAP15
-[--extractor PYTHON]`, or `--quick`. Times are process CPU time; the ratios are what holds on
-another machine.
+[--extractor PYTHON]`; each part of it (`--only small`, `large`, `others`) takes a minute,
+`--quick` seconds. Times are process CPU time; the ratios are what holds on another machine.
 """
 
 from __future__ import annotations
@@ -257,9 +257,9 @@ def run(
     rounds: int,
     wanted: int,
     extractor: str | None,
-    quick: bool,
+    only: str | None,
 ) -> dict[str, Any]:
-    """All figures; the first set also comes with long groups and in the large size, if not quick.
+    """All figures; the first set also comes with long groups and in the large size.
 
     Args:
         sets: Clips by name.
@@ -267,18 +267,20 @@ def run(
         rounds: How often each way is timed.
         wanted: P pictures on which accumulation is compared with the written rule.
         extractor: A Python that has motion-vector-extractor, if any.
-        quick: The first encodings only.
+        only: `small` or `large`: the first set in that size; `others`: all but these two.
     """
     first, *others = sets
     plan = [
         (f"{name}, {codec}, key every {gop}", name, with_vectors(codec, gop), size)
         for name, gop, size in [
-            (first, GOP, SMALL), *((name, GOP, SMALL) for name in others),
-            *([(first, 250, SMALL), (first, GOP, LARGE)] if not quick else []),
+            *([(first, GOP, SMALL)] if only in (None, "small") else []),
+            *((name, GOP, SMALL) for name in others),
+            *([(first, 250, SMALL)] if only in (None, "others") else []),
+            *([(first, GOP, LARGE)] if only in (None, "large") else []),
         ]
         for codec in CODECS
     ]  # fmt: skip
-    if not quick:
+    if only is None:
         plan.append((f"{first}, x264 as it comes", first, ENCODINGS["x264"], SMALL))
     figures: dict[str, Any] = {"cost": {}, "goals_at_340x256": GOALS}
     counts: dict[str, int] = {}
@@ -291,7 +293,8 @@ def run(
                 for key, value in equal_pictures(path, left).items():
                     counts[key] = counts.get(key, 0) + value
                 left = wanted - counts["p_pictures_compared"]
-    return {**figures, "accumulation": counts, "loading_compiled_loops": loading(1 if quick else 3)}
+    figures["loading_compiled_loops"] = loading(1 if rounds == 1 else 3)
+    return {**figures, "accumulation": counts}
 
 
 def table(figures: dict[str, Any], ratio: str = "ratio") -> str:
@@ -311,40 +314,45 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one rendered clip, one round")
     parser.add_argument("--rendered", type=Path, help="the folder of mocap15")
     parser.add_argument("--extractor", help="a Python that has motion-vector-extractor")
+    parser.add_argument("--only", choices=("small", "large", "others"), help="a part of it")
     parser.add_argument("--json", type=Path, help="with --quick: write the figures there")
     options = parser.parse_args()
     cv2.setNumThreads(1)
+    # One means two, without one to warm up.
+    rounds = 1 if options.only in ("large", "others") else ROUNDS
     shared = os.environ.get("FOVEATE_SHARED")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.quick:
             sets = {"scene": [write_scene(folder / "scene.mp4", SMALL, 2)]}
-            figures = run(sets, folder, 1, 20, options.extractor, True)
+            figures = run(sets, folder, 1, 20, options.extractor, "small")
             print(table(figures))
             if options.json:
                 options.json.write_text(json.dumps(figures), "utf-8")
             return 0
-        if not shared or not options.rendered:
+        if not shared or not (options.rendered or options.only in ("small", "large")):
             parser.exit(1, "the clips are not on this machine: set FOVEATE_SHARED, --rendered\n")
         data = Path(shared) / "data"
         fights = sorted((data / "fight-surv" / "fight").glob("*"))
-        rendered = sorted(options.rendered.glob("test/*/*.mp4"))
-        sets = {
-            "street": [data / "motion-vectors" / "h264" / "street.mp4"],
-            "fights": fights[:: len(fights) // CLIPS][:CLIPS],
-            "mocap15": rendered[:: len(rendered) // CLIPS][:CLIPS],
-        }
-        figures = run(sets, folder, ROUNDS, 1000, options.extractor, False)
+        sets = {"street": [data / "motion-vectors" / "h264" / "street.mp4"]}
+        if options.only in (None, "others"):
+            rendered = sorted(options.rendered.glob("test/*/*.mp4"))
+            sets["fights"] = fights[:: len(fights) // CLIPS][:CLIPS]
+            sets["mocap15"] = rendered[:: len(rendered) // CLIPS][:CLIPS]
+        figures = run(sets, folder, rounds, 1000, options.extractor, options.only)
     print(table(figures))
     print(table(figures, "ratio_to_one_thread"))
+    clips = ["street.mp4 (a street seen from a moving camera)"]
+    if options.only in (None, "others"):
+        clips += ["three clips of fights in CCTV", "three rendered test clips of mocap15"]
     protocol = (
-        "street.mp4 (a street seen from a moving camera), three clips of fights in CCTV, three "
-        "rendered test clips of mocap15, transcoded by media.transcode with one reference and no "
-        "B-frames (x264 as it comes: three references, three B-frames); process CPU time of one "
-        "thread over all clips of a set, in turns, one round to warm up, medians of three rounds, "
+        f"{', '.join(clips)}; transcoded by media.transcode with one reference and no B-frames, "
+        "but where x264 is named as it comes; process CPU time of one "
+        f"thread over all clips of a set, in turns, medians of {max(rounds, 2)} rounds, "
         "ratios within a round; compiled loops loaded before"
     )
-    path = record.write("compressed", protocol, ROUNDS, figures, seeds=())
+    name = "compressed" if rounds > 1 else f"compressed_{options.only}"
+    path = record.write(name, protocol, max(rounds, 2), figures, seeds=())
     print(f"written: {path.name}")
     return 0
 

@@ -26,7 +26,7 @@ from foveate.evaluate.flatness import Measured, hessian_trace, noise_rise
 from foveate.train.compressed import TEACHING
 from foveate.train.compressed_clips import CompressedBatches
 
-BATCH, BATCHES, PROBES, DRAWS = 16, 12, 4, 4
+BATCH, BATCHES, PROBES, DRAWS = 16, 8, 3, 3
 ORDER = ("iframe", "residual", "mv")  # flattest first, as the paper says
 
 

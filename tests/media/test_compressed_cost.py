@@ -28,7 +28,7 @@ def test_the_benchmark_in_small(
     from scenes import write_scene
 
     sets = {"scene": [write_scene(tmp_path / "scene.mp4", compressed.SMALL, 1)]}
-    figures = compressed.run(sets, tmp_path, 3, 20, None, True)
+    figures = compressed.run(sets, tmp_path, 3, 20, None, "small")
     compiled = kernels(True) is not None
     assert figures["accumulation"] == {
         "p_pictures_compared": 20, "equal": 20, "equal_compiled": 20

@@ -89,10 +89,10 @@ class TemporalShift(nn.Module):
         """Shift the input of all frames, then run the layer; an attention may take more."""
         passage = _PASSAGE.get()
         if passage is not None:
-            full = self._frames_apart(x, passage)
+            # With channels last in view and in memory, a shift copies the maps once.
+            full = self._frames_apart(x.movedim(1, -1) if self._maps else x, passage)
             x = self._online(full, passage) if passage.online else self._clip(full)
-            if isinstance(self.layer, nn.Conv2d):
-                x = x.contiguous(memory_format=torch.channels_last)  # as the frames came
+            x = x.movedim(-1, 1) if self._maps else x
             passage.done.add(self.name)
         return self.layer(x, *others, **named)
 
@@ -104,13 +104,16 @@ class TemporalShift(nn.Module):
             return getattr(super().__getattr__("layer"), name)
 
     @property
-    def _channels(self) -> int:
-        """Which axis of (B, T, pieces, ...) holds the channels."""
-        return 3 if isinstance(self.layer, nn.Conv2d) else -1
+    def _maps(self) -> bool:
+        """Whether the layer takes maps (N, C, H, W), not (N, ..., C)."""
+        return isinstance(self.layer, nn.Conv2d)
 
     def _frames_apart(self, x: torch.Tensor, passage: Passage) -> torch.Tensor:
-        """(N, ...) as (B, T, pieces, ...): some networks cut a frame into windows, one after the
-        other along the batch; the neighbour of a window is the same place of the next frame."""
+        """Lay (N, ..., C) out as (B, T, pieces, ..., C).
+
+        Some networks cut a frame into windows, one after the other along the batch; the neighbour
+        of a window is the same place of the next frame.
+        """
         pieces, left = divmod(x.shape[0], passage.batch * passage.frames)
         if left or not pieces:
             raise ModelError(
@@ -122,20 +125,20 @@ class TemporalShift(nn.Module):
 
     def _clip(self, full: torch.Tensor) -> torch.Tensor:
         """One eighth from the next frame, one from the frame before; zeros beyond the ends."""
-        axis = self._channels
-        share = full.shape[axis] // SHARE
-        ahead, behind, rest = full.split([share, share, full.shape[axis] - 2 * share], axis)
+        share = full.shape[-1] // SHARE
+        ahead, behind, rest = full.split([share, share, full.shape[-1] - 2 * share], -1)
         nothing = torch.zeros_like(ahead[:, :1])
         ahead = torch.cat([ahead[:, 1:], nothing], 1)
         behind = torch.cat([nothing, behind[:, :-1]], 1)
-        return torch.cat([ahead, behind, rest], axis).flatten(0, 2)
+        return torch.cat([ahead, behind, rest], -1).flatten(0, 2)
 
     def _online(self, full: torch.Tensor, passage: Passage) -> torch.Tensor:
         """One eighth from the frame before, which the state holds for the first frame."""
-        axis = self._channels
-        share = full.shape[axis] // SHARE
-        own, rest = full.split([share, full.shape[axis] - share], axis)
+        share = full.shape[-1] // SHARE
+        own, rest = full.split([share, full.shape[-1] - share], -1)
         latest = own[:, -1].squeeze(1)  # a frame that is one piece is kept as its map
+        if self._maps:
+            latest = latest.movedim(-1, 1)
         before = passage.past.get(self.name)
         if before is None:
             before = torch.zeros_like(latest)
@@ -145,10 +148,10 @@ class TemporalShift(nn.Module):
                 f"{tuple(latest.shape)}",
                 "make the state with initial_state for this batch and resolution",
             )
-        passage.left[self.name] = latest.clone()
-        before = before.to(own.dtype).reshape_as(own[:, :1])
-        own = torch.cat([before, own[:, :-1]], 1)
-        return torch.cat([own, rest], axis).flatten(0, 2)
+        passage.left[self.name] = latest.clone(memory_format=torch.contiguous_format)
+        before = before.movedim(1, -1) if self._maps else before
+        own = torch.cat([before.to(own.dtype).reshape_as(own[:, :1]), own[:, :-1]], 1)
+        return torch.cat([own, rest], -1).flatten(0, 2)
 
 
 def insert_shifts(backbone: nn.Module) -> list[str]:
