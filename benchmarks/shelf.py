@@ -1,13 +1,14 @@
 """The shelf on small rendered clips: fifteen actions, and pairs that only motion tells.
 
     foveate data make mocap15 data/mocap15 --clips 1200 --seed 1
-    python -m benchmarks.shelf data/mocap15 [--only NAME...] [--task actions|pairs] [--keep RUNS]
+    python -m benchmarks.shelf data/mocap15 [--only NAME...] [--task NAME...] [--keep RUNS]
 
 Task `actions`: 200 training clips of fifteen classes. Task `pairs`: somebody gets up; every clip as
 it was and with its frames in reverse order, two classes. The two have the same frames, so a network
 that takes the mean over frames, as TSN does, gives both the same answer and cannot pass one half.
 Getting up was picked before anything was measured: of the fifteen it begins and ends in two
-different poses, where a step or a turn is much the same backwards. Clips are
+different poses, where a step or a turn is much the same backwards. Task `bars`: the same with
+generated bars that all move one way, and small networks from chance, in seconds. Clips are
 small (eight frames) and lie in memory; the epoch is chosen on the validation split; figures are of
 the test split, intervals over its groups (body and background). Image backbones start from the
 EfficientNet-Lite0 weights, MoViNet from Kinetics, R(2+1)D from chance. `--keep` leaves every
@@ -31,6 +32,7 @@ import torch.nn.functional as F
 from benchmarks.record import RESULTS, write
 from torch import nn
 
+from foveate.core import ConfigError
 from foveate.data import read
 from foveate.data.prepare import to_float
 from foveate.evaluate import metrics
@@ -49,15 +51,18 @@ LITE0 = "efficientnet_lite0.imagenet_lite0"
 SPEC = InputSpec(size=96, frames_per_second=4.0, clip_frames=8)
 MOST = {"train": 200, "val": 90, "test": 150}
 DIRECTED = ("getup_facedown", "getup_faceup")  # all of their clips; twice as many with the reverse
+TASKS = ("bars", "pairs", "actions")
 PAIRS = ("as it was", "reversed")
 PROTOCOL = (
     "mocap15 (rendered, one recording per action), 1200 clips, seed 1. Actions: of each split the "
     f"first {MOST['train']} training, {MOST['val']} validation and {MOST['test']} test clips "
     "(other bodies, backgrounds and camera sectors). Pairs: all clips of somebody getting up and "
     f"their reverses, two answers to a clip. {SPEC.clip_frames} frames of {SPEC.size} pixels at "
-    f"{SPEC.frames_per_second:g}/s from the middle, one view; best epoch by the validation split; "
-    "one training seed; 95 % percentile bootstrap over groups (body and background); CPU time of "
-    "one thread, the least of five rounds in turns with r3d-18 on the same clip"
+    f"{SPEC.frames_per_second:g}/s from the middle, one view. Bars: generated, eight frames of 24 "
+    "pixels, 100 clips each to train on and to test, and their reverses. Best epoch by the "
+    "validation split; one training seed; 95 % percentile bootstrap over groups (body and "
+    "background); CPU time of one thread, the least of five rounds in turns with r3d-18 on "
+    "the same clip"
 )
 
 
@@ -89,6 +94,11 @@ ENTRIES = (
         start="Kinetics-600",
     ),
 )  # fmt: skip
+# Of the task `bars`, which needs no data and no weights.
+SMALL = tuple(
+    Entry(name, f"{arch}:test_efficientnet", lr=3e-3, backbone_lr=1.0, epochs=8, start="chance")
+    for name, arch in (("TSN, all layers", "tsn"), ("TSM, all layers", "tsm"))
+)
 # What TSN says of pairs is known before it is trained.
 PAIR_EPOCHS = {"TSN, all layers": 1, "TSM, all layers": 12, "MoViNet-A0-Stream-lite": 12}
 # Each against the second: what is to be told apart.
@@ -108,11 +118,13 @@ class Held:
         classes: Names of the outputs.
         parts: Split → (N, 3, T, S, S) uint8 and (N,) classes.
         groups: Of the test clips, in their order: what is not independent.
+        vary: Whether training clips are cut and mirrored.
     """
 
     classes: tuple[str, ...]
     parts: dict[str, tuple[torch.Tensor, torch.Tensor]]
     groups: tuple[str, ...]
+    vary: bool = True
     multilabel: bool = False
     root: Any = None
 
@@ -129,7 +141,11 @@ class Held:
                 return None
             x, y = self.parts[split]
             return TensorBatches(
-                x, y, batch, seed if training else None, draw=varied if training else None
+                x,
+                y,
+                batch,
+                seed if training else None,
+                draw=varied if training and self.vary else None,
             )
 
         return make
@@ -191,7 +207,33 @@ def paired(held: Held) -> Held:
     for split, (x, y) in held.parts.items():
         labels = torch.tensor([0, 1]).repeat_interleave(len(y))
         parts[split] = (torch.cat([x, x.flip(2)]), labels)
-    return Held(PAIRS, parts, held.groups * 2)
+    return Held(PAIRS, parts, held.groups * 2, held.vary)
+
+
+def bars(counts: dict[str, int] | None = None) -> Held:
+    """Generated clips of bars that move the same way; a mirror image would be the reverse."""
+    from benchmarks.contrastive import clip_of
+
+    parts = {}
+    counts = counts or {"train": 100, "val": 40, "test": 100}
+    for seed, (split, count) in enumerate(counts.items()):
+        random = torch.Generator().manual_seed(seed)
+        x = torch.stack([clip_of(2, random) for _ in range(count)])
+        parts[split] = (x, torch.zeros(count).long())
+    return Held(("bar",), parts, tuple(map(str, range(counts["test"]))), vary=False)
+
+
+def clips_for(task: str, folder: Path | None) -> Held:
+    """The clips of a task.
+
+    Raises:
+        ConfigError: It needs a data set.
+    """
+    if task == "bars":
+        return paired(bars())
+    if folder is None:
+        raise ConfigError(f"the task {task} needs the folder of mocap15")
+    return paired(hold(folder, only=DIRECTED)) if task == "pairs" else hold(folder)
 
 
 def scores_of(model: nn.Module, x: torch.Tensor, spec: InputSpec) -> np.ndarray[Any, Any]:
@@ -301,7 +343,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Train and measure, one entry after the other; what is done is kept as it comes."""
     parser = argparse.ArgumentParser(description="The shelf on mocap15")
     parser.add_argument("data", type=Path, nargs="?")
-    parser.add_argument("--task", choices=("actions", "pairs"), nargs="*", default=None)
+    parser.add_argument("--task", choices=TASKS, nargs="*", default=None)
     parser.add_argument("--only", nargs="*", help="names of entries")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the trained networks")
@@ -310,16 +352,13 @@ def main(arguments: list[str] | None = None) -> int:
     stored = RESULTS / "shelf.json"
     if options.render:
         held_figures = json.loads(stored.read_text("utf-8"))["figures"]
-        print("\n\n".join(markdown(held_figures[task]) for task in ("pairs", "actions")))
+        print("\n\n".join(markdown(held_figures[task]) for task in TASKS))
         return 0
-    if options.data is None:
-        parser.error("the folder of clips is missing")
     torch.set_num_threads(1)
     keep_freed_memory()
-    for task in options.task or ("pairs", "actions"):
-        pairs = task == "pairs"
-        held = paired(hold(options.data, only=DIRECTED)) if pairs else hold(options.data)
-        for entry in ENTRIES:
+    for task in options.task or TASKS:
+        held = clips_for(task, options.data)
+        for entry in SMALL if task == "bars" else ENTRIES:
             if options.only and entry.name not in options.only:
                 continue
             epochs = PAIR_EPOCHS.get(entry.name) if task == "pairs" else None

@@ -174,7 +174,9 @@ def markdown(figures: dict[str, Any], about: dict[str, Any]) -> str:
         "Names are `ARCH[.TAG][:BACKBONE[.TIMMTAG]]`: `tsn`, `tsm` and `tsm-online` go over any 2D "
         "network of timm; a few are listed. MACs are multiply-adds of one view with 400 classes. "
         "The weights named here are known to the program; none of the video weights but MoViNet's "
-        "were at hand when this was measured, so every figure is of cost, none of accuracy.",
+        "were at hand when this was measured, so every figure is of cost, none of accuracy. Rows "
+        "that were added or changed later were measured by themselves (`--only`), each beside "
+        "its own rounds of r3d-18. `coviar` is one of its three networks (docs/compressed.md).",
         "",
         "| name | view | parameters | MACs | ms per view | × r3d-18 | state | known weights |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",

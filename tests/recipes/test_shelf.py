@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ def test_a_training_clip_is_cut_alike_in_all_frames(held) -> None:
     assert all(y.shape == x.shape and y.dtype == x.dtype for y in drawn)
     assert all(torch.equal(y[:, 0], y[:, t]) for y in drawn for t in range(4))
     assert len({int(y.long().sum()) for y in drawn}) > 1
+
+
+def test_tsm_learns_what_tsn_cannot(tmp_path: Path) -> None:
+    """Bars that move one way, and the reverse; that TSN cannot is seen above without training."""
+    held = shelf.paired(shelf.bars({"train": 40, "val": 16, "test": 24}))
+    entry = dataclasses.replace(shelf.SMALL[1], epochs=6)
+    found = shelf.train_and_test(entry, held, tmp_path)
+    assert found["model"] == "tsm:test_efficientnet"
+    assert found["low"] > 0.6
+    assert shelf.SMALL[0].model == "tsn:test_efficientnet"
 
 
 def test_the_difference_is_of_the_same_clips() -> None:
