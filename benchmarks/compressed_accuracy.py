@@ -326,7 +326,8 @@ def protocol_of(name: str, runs: Sequence[Opened], seeds: Sequence[int]) -> str:
     sets = ", ".join(f"{len(kept)} {split}" for split, kept in first.items())
     backbones = ", ".join(f"{m} {runs[0].networks[m][2]}" for m in TEACHING)
     return (
-        f"{name}, GOP 12, H.264; {len(runs)} trained set(s) of networks ({backbones}; "
+        f"{name} ({runs[0].parts.dataset.root.name}), GOP 12, H.264; {len(runs)} trained set(s) "
+        f"of networks ({backbones}; "
         f"{config.epochs} epochs, key frames {config.iframe_epochs}, size {config.size}, "
         f"{config.segments} segments), heads {config.heads} on their cached maps with seeds "
         f"{list(seeds)}, {config.head_epochs} epochs each way on {config.head_views} views a clip; "

@@ -33,7 +33,7 @@ from foveate.policy.operating import NEVER
 from foveate.train.session import read_training
 
 GOAL = 0.9
-ROUNDS = 3
+ROUNDS = 5
 _OVERHEAD = ("network-", "policy", "head")  # counted by exit, or no stage that can be skipped
 
 
@@ -75,19 +75,23 @@ def measure(folder: Path, order: str, thresholds: Sequence[float], paths: Sequen
     for recogniser in (whole, *eager.values()):
         recognised(recogniser, paths[0])  # the first calls of everything are slower
     full: list[list[float]] = []
-    stages: list[dict[str, float]] = []
+    stages: list[dict[str, float]] = []  # medians of a file's rounds
     rows: dict[float, list[list[tuple[float, set[str], str]]]] = {t: [] for t in thresholds}
     for path in paths:
         full.append([])
+        parts_of: list[dict[str, float]] = []
         for t in thresholds:
             rows[t].append([])
         for _ in range(ROUNDS):
             spent, parts, _ = recognised(whole, path)
             full[-1].append(spent)
-            stages.append(parts)
+            parts_of.append(parts)
             for t, recogniser in eager.items():
                 spent, parts, exit = recognised(recogniser, path)
                 rows[t][-1].append((spent, set(parts), exit))
+        stages.append(
+            {name: float(np.median([parts[name] for parts in parts_of])) for name in parts_of[0]}
+        )
     means = {name: float(np.mean([parts[name] for parts in stages])) for name in stages[0]}
     return {
         "stage_ms": {name: 1000 * value for name, value in means.items()},
@@ -100,7 +104,7 @@ def _saved(
     full: list[list[float]], rows: list[list[tuple[float, set[str], str]]], means: dict[str, float]
 ) -> dict[str, Any]:
     saved = np.array(
-        [np.mean(a) - np.mean([s for s, _, _ in b]) for a, b in zip(full, rows, strict=True)]
+        [np.median(a) - np.median([s for s, _, _ in b]) for a, b in zip(full, rows, strict=True)]
     )
     skipped = np.array(
         [sum(v for name, v in means.items() if name not in row[0][1]) for row in rows]
@@ -148,8 +152,9 @@ def main() -> None:
     if not options.dry:
         protocol = (
             f"{len(paths)} test files, each {ROUNDS} times with exits and {ROUNDS} times without, "
-            "in turns, one window a file; process CPU time of one thread; 95 % percentile "
-            "bootstrap over files"
+            "in turns, one window a file; process CPU time of one thread, the median of each "
+            "file's rounds; a skipped stage counts what it costs on average over files; 95 % "
+            "percentile bootstrap over files"
         )
         print(f"written: {record.write('compressed_exits', protocol, len(paths), figures).name}")
 
