@@ -8,7 +8,6 @@ A residual is kept as CoViAR feeds it, moved by 128 and clipped (arXiv 1712.0063
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from torch.nn import functional
 
 from foveate.core import MediaError
@@ -32,7 +30,7 @@ from foveate.media.compressed import (
     require_vectors,
     write_grids,
 )
-from foveate.media.compressed.cache import RANGE
+from foveate.media.compressed.cache import RANGE, write_arrays
 
 VERSION = 1  # raise it when the files would come out differently: kept ones are made anew
 OFFSET = 128  # of residuals as they are kept
@@ -108,7 +106,8 @@ def keep(
     folder.mkdir(parents=True, exist_ok=True)
     if not grids.is_file():
         write_grids(grids, collect(path, limits))
-    _write(pictures, _read(CompressedVideo(path, limits=limits), how))
+    arrays = _read(CompressedVideo(path, limits=limits), how)
+    write_arrays(pictures, arrays, {"version": str(VERSION)})
     return _opened(pictures, grids)
 
 
@@ -241,18 +240,6 @@ def _small(pixels: npt.NDArray[Any], side: int, moved: int = 0) -> Bytes:
         x, size, mode="bilinear", align_corners=False, antialias=scale < 1
     ).clamp(0, 255)
     return np.asarray(x[0].round().to(torch.uint8).numpy())
-
-
-def _write(target: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        save_file(arrays, partial, {"version": str(VERSION)})
-        os.replace(partial, target)
-    except OSError as error:
-        raise MediaError(f"{target.name}: cannot be written ({error.strerror})") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _opened(pictures: Path, grids: Path) -> KeptClip:

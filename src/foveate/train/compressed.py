@@ -25,7 +25,6 @@ from foveate.core import ConfigError, FoveateError, MediaError
 from foveate.core.config import Config
 from foveate.data import Dataset, split
 from foveate.data.compressed import Reading
-from foveate.data.sources import duration_of, open_clip
 from foveate.media.compressed import CompressedVideo
 from foveate.media.container import VECTOR_CODECS
 from foveate.models.backbones import asks_for_weights
@@ -44,11 +43,11 @@ from foveate.train.recipe import Bench, Recipe, carry_out
 from foveate.train.session import RunSummary
 from foveate.train.state import Moment
 from foveate.train.supervised import SupervisedConfig, source_of
+from foveate.train.videos import median_seconds
 
 TEACHING: tuple[Modality, ...] = ("mv", "residual", "iframe")  # the order of distillation
 CALIBRATION = "calibration"  # the split that no network sees
 LONGEST = 10.0  # seconds of a window
-_OPENED = 64  # clips that are opened to learn how long clips are
 _FREE = frozenset({"cache", "timed"})  # settings that change no number of the networks
 
 
@@ -229,7 +228,8 @@ def read_parts(config: CompressedConfig, dataset: Dataset, folder: Path, show: P
             show(Moment(0, 1, done, total, stage=f"reading {name} clips"))
 
         kept[name] = keep_all(part, cache, how, told)
-    return Parts(dealt, kept, median_seconds(dealt, config.train_split))
+    usual = median_seconds(dealt, config.train_split)
+    return Parts(dealt, kept, LONGEST if usual is None else min(LONGEST, max(0.1, usual)))
 
 
 def _held_out(config: CompressedConfig, dataset: Dataset) -> Dataset:
@@ -240,24 +240,6 @@ def _held_out(config: CompressedConfig, dataset: Dataset) -> Dataset:
     side = {id(old): new.split for old, new in zip(training.records, dealt.records, strict=True)}
     records = tuple(replace(r, split=side.get(id(r), r.split)) for r in dataset.records)
     return replace(dataset, records=records)
-
-
-def median_seconds(dataset: Dataset, part: str) -> float:
-    """Seconds of the middle clip of a split, at most `LONGEST`."""
-    records = dataset.subset(part).records
-    lengths = []
-    for record in records[:: max(1, len(records) // _OPENED)]:
-        try:
-            sample = open_clip(record.path)
-            try:
-                end = duration_of(sample)
-            finally:
-                sample.close()
-        except FoveateError:
-            continue  # told when it was read
-        last = end if record.end is None else min(end, record.end)
-        lengths.append(last - (record.start or 0.0))
-    return min(LONGEST, max(0.1, statistics.median(lengths))) if lengths else LONGEST
 
 
 def _train_network(

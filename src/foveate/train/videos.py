@@ -63,17 +63,8 @@ class LoaderBatches:
         return self.loader.explain(error)
 
 
-def fitting_frames(dataset: Dataset, split: str, spec: InputSpec) -> int:
-    """Frames of a training clip: the model's own number, or fewer where the videos are shorter.
-
-    A network that is to see a clip of two seconds whole, at the rate of its weights, needs no more
-    frames than that: more would show time running slower than in prediction.
-
-    Args:
-        dataset: The clips.
-        split: Those that are trained on; the median over at most 64 of them decides.
-        spec: What the weights expect.
-    """
+def median_seconds(dataset: Dataset, split: str) -> float | None:
+    """Seconds of the middle clip of a split, by at most 64 of them; None if none opens."""
     records = dataset.subset(split).records
     lengths = []
     for record in records[:: max(1, len(records) // _OPENED)]:
@@ -87,9 +78,24 @@ def fitting_frames(dataset: Dataset, split: str, spec: InputSpec) -> int:
             continue  # the loader will tell
         start = record.start or 0.0
         lengths.append(min(end, math.inf if record.end is None else record.end) - start)
-    if not lengths:
+    return statistics.median(lengths) if lengths else None
+
+
+def fitting_frames(dataset: Dataset, split: str, spec: InputSpec) -> int:
+    """Frames of a training clip: the model's own number, or fewer where the videos are shorter.
+
+    A network that is to see a clip of two seconds whole, at the rate of its weights, needs no more
+    frames than that: more would show time running slower than in prediction.
+
+    Args:
+        dataset: The clips.
+        split: Those that are trained on; the median over at most 64 of them decides.
+        spec: What the weights expect.
+    """
+    seconds = median_seconds(dataset, split)
+    if seconds is None:
         return spec.clip_frames
-    fitting = round(statistics.median(lengths) * spec.frames_per_second)
+    fitting = round(seconds * spec.frames_per_second)
     return max(1, min(spec.clip_frames, fitting))
 
 

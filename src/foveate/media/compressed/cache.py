@@ -94,16 +94,25 @@ def write_grids(path: str | os.PathLike[str], grids: GridFile) -> None:
     Raises:
         MediaError: It cannot be written.
     """
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     arrays: dict[str, npt.NDArray[Any]] = {
         "steps": grids.steps,
         "valid": np.packbits(grids.valid, axis=-1),
         "times": grids.times,
         "group": grids.group,
     }
+    columns = str(grids.valid.shape[-1])
+    write_arrays(Path(path), arrays, {"version": _VERSION, "columns": columns})
+
+
+def write_arrays(target: Path, arrays: dict[str, npt.NDArray[Any]], notes: dict[str, str]) -> None:
+    """Write arrays and notes as one safetensors file; it gets its name only when it is whole.
+
+    Raises:
+        MediaError: It cannot be written.
+    """
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        save_file(arrays, partial, {"version": _VERSION, "columns": str(grids.valid.shape[-1])})
+        save_file(arrays, partial, notes)
         os.replace(partial, target)
     except OSError as error:
         raise MediaError(f"{display_name(target)}: cannot be written ({error.strerror})") from None
