@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -44,10 +43,13 @@ class OracleRecogniser(Recogniser):
     def __init__(
         self, plain: Recogniser, dataset: Labelled, split: str | None, cells: int = 7
     ) -> None:
-        self.__dict__.update(copy.copy(plain).__dict__)
-        look = plain._plan.look
-        if not isinstance(look, PatchLook):
+        look, network = plain._plan.look, plain._network
+        if not isinstance(look, PatchLook) or isinstance(network, CascadeNetwork):
             raise ConfigError("the oracle chooses windows", "start from a look such as resize")
+        super().__init__(
+            network, plain._plan, plain.preset, plain.labels, plain.preset_name, plain._limits
+        )
+        self._shown = network
         items = items_of(dataset, split)
         if any(len(item.labels) != 1 for item in items):
             raise ConfigError("the oracle needs videos of one label each")
@@ -61,9 +63,7 @@ class OracleRecogniser(Recogniser):
     ) -> Callable[[], Session]:
         """Opens a source with a look that knows its answer."""
         plan = plan or self._plan
-        if isinstance(self._network, CascadeNetwork):
-            raise ConfigError("the oracle chooses windows of frames, and a cascade sees none")
-        tried = Tried(self._network, plan.spec, plan.device, self._answers[_key(source)],
+        tried = Tried(self._shown, plan.spec, plan.device, self._answers[_key(source)],
                       self._grid.size, plan.output)  # fmt: skip
         look = replace(self._grid, score=tried)
         return super().opener(source, fps, replace(plan, look=look))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -211,16 +212,20 @@ class CascadeRecogniser(Recogniser):
         self.cascade = network
 
     def _open(self, source: Any, fps: float | None, plan: Plan) -> Session:
+        if hasattr(source, "shape") or isinstance(source, list | tuple):
+            raise MediaError("an array of frames has no motion vectors", "give a video file")
         ledger = Ledger()
-        with ledger.stage("open"):
-            sample = open_source(source, fps=fps, limits=self._limits)
-            if hasattr(source, "shape") or isinstance(source, list | tuple):
-                raise MediaError("an array of frames has no motion vectors", "give a video file")
-            video = CompressedVideo(
-                source, limits=self._limits, meter=sample.meter, warn=sample.warnings.append
-            )
-        ledger.add("open", calls=0, frames=sample.meter.frames, bytes=sample.meter.bytes)
-        return GroupSession(sample, ledger, plan, video=video, cascade=self.cascade)
+        with ExitStack() as refused:
+            with ledger.stage("open"):
+                sample = open_source(source, fps=fps, limits=self._limits)
+                refused.callback(sample.close)
+                video = CompressedVideo(
+                    source, limits=self._limits, meter=sample.meter, warn=sample.warnings.append
+                )
+            ledger.add("open", calls=0, frames=sample.meter.frames, bytes=sample.meter.bytes)
+            session = GroupSession(sample, ledger, plan, video=video, cascade=self.cascade)
+            refused.pop_all()
+        return session
 
     def _stepwise(self) -> Plan:
         """The plan for streams: every group of pictures is a window."""

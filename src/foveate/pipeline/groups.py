@@ -118,26 +118,23 @@ class GroupSession(Session):
         """Run exit after exit until one is sure enough."""
         self.window_start = window.start
         reply: Reply | None = None
-        for modality in self.cascade.order:
-            views = self._fetch_modality(modality, window)
+        views: torch.Tensor | None = None
+        for number, name in enumerate(self.cascade.exits):
+            modality, stage = self.cascade.modality_of(number), self.cascade.stage_of(number)
+            if number == self.cascade.exits_of(modality)[0]:
+                views = self._fetch_modality(modality, window)
             if views is None:
                 self.sample.warnings.append(
                     f"{modality}: nothing could be decoded from {window.start:.2f} s on"
                 )
                 break
-            stop = False
-            for number in self.cascade.exits_of(modality):
-                before = self.ledger.seconds(self.cascade.stage_of(number))
-                state = None if reply is None else {"logits": reply.state["logits"]}
-                reply = yield Ask(views, state, answer=True, exit=number)
-                spent = self.ledger.seconds(self.cascade.stage_of(number)) - before
-                self.exit_seconds[self.cascade.exits[number]] = spent
-                views = reply.state["maps"]
-                self._note(reply)
-                stop = self._stops(reply, self.plan.budget)
-                if stop:
-                    break
-            if stop:
+            before = self.ledger.seconds(stage)
+            state = None if reply is None else {"logits": reply.state["logits"]}
+            reply = yield Ask(views, state, answer=True, exit=number)
+            self.exit_seconds[name] = self.ledger.seconds(stage) - before
+            views = reply.state["maps"]
+            self._note(reply)
+            if self._stops(reply, self.plan.budget):
                 break
         if reply is not None:
             assert self.current is not None
