@@ -30,6 +30,11 @@ def test_every_preset_is_a_configuration(name: str, capsys: pytest.CaptureFixtur
     assert "epochs: 7" in shown
 
 
+def test_amp_is_turned_off_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(Request(None, print_config=True, sets=("amp=off",))) == 0
+    assert "amp: 'off'" in capsys.readouterr().out
+
+
 def test_the_published_recipe() -> None:
     path = find("resnet3drs")
     assert path is not None

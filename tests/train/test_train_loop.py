@@ -121,8 +121,13 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_are_touched(
 
 
 def test_without_a_checkpoint_that_is_said(tmp_path: Path) -> None:
-    with pytest.raises(TrainError, match="no checkpoint was written yet"):
+    with pytest.raises(TrainError, match="no checkpoint was written yet; try a lower"):
         go(run_in(tmp_path), loss=lambda m, b, s: objective(m, b, s) * math.inf)
+
+
+def test_in_half_precision_the_line_names_the_full_one(tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match="try amp=off, a lower learning rate"):
+        go(run_in(tmp_path, amp="bf16"), loss=lambda m, b, s: objective(m, b, s) * math.inf)
 
 
 def test_it_stops_early_and_keeps_the_best(tmp_path: Path) -> None:

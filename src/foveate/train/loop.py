@@ -240,9 +240,10 @@ def _require_number(run: Run, value: float, what: str) -> None:
         return
     kept = run.checkpoints.steps()
     held = f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint was written yet"
+    half = "" if run.settings.amp == "off" else "amp=off, "
     raise TrainError(
         f"step {run.step + 1} (epoch {run.epoch + 1}): {what} is {value}",
-        f"{held}; try a lower learning rate or look at the data",
+        f"{held}; try {half}a lower learning rate or look at the data",
     )
 
 

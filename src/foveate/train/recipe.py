@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from foveate.core.config import Config
 from foveate.data import Dataset
@@ -71,7 +71,11 @@ class TrainingConfig(Config):
     clip_each: bool = Field(False, description="of every tensor by itself")
     flip: bool = Field(True, description="mirror half of the clips")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights")
-    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    # YAML, in which settings are written, reads a bare off as no.
+    amp: Annotated[
+        Literal["auto", "off", "bf16", "fp16"],
+        BeforeValidator(lambda value: "off" if value is False else value),
+    ] = "auto"
     patience: int | None = Field(None, ge=1, description="epochs without a better score")
     save_every: int | None = Field(None, ge=1, description="steps between checkpoints")
     seed: int = Field(0, ge=0)
