@@ -20,13 +20,13 @@ STREAMING = [name for name in NAMES if registry.entry(name).streaming]
 
 
 def build(name: str) -> nn.Module:
-    """The tiny network with no parameter left at zero, where it would hide mistakes."""
+    """The tiny network with no weight left at zero, where it would hide mistakes."""
     torch.manual_seed(0)
     model = registry.create_tiny(name)
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.numel() and parameter.abs().max() == 0:
-                parameter.uniform_(0.2, 0.6)
+            drawn = torch.empty_like(parameter).uniform_(0.2, 0.6)
+            parameter.copy_(torch.where(parameter == 0, drawn, parameter))
     return model.eval()
 
 

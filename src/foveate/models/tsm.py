@@ -154,7 +154,7 @@ class TemporalShift(nn.Module):
         return torch.cat([own, rest], -1).flatten(0, 2)
 
 
-def insert_shifts(backbone: nn.Module) -> list[str]:
+def insert_shifts(backbone: nn.Module, shift: type[TemporalShift] = TemporalShift) -> list[str]:
     """Put a shift in front of the first layer of every residual branch.
 
     Where the branch is an attention, the attention as a whole: queries, keys and values see the
@@ -166,6 +166,7 @@ def insert_shifts(backbone: nn.Module) -> list[str]:
 
     Args:
         backbone: Changed in place.
+        shift: What is put there.
 
     Returns:
         Names of the layers that are shifted, in order.
@@ -181,7 +182,7 @@ def insert_shifts(backbone: nn.Module) -> list[str]:
     for index, name in enumerate(names):
         parent, _, child = name.rpartition(".")
         holder = backbone.get_submodule(parent)
-        setattr(holder, child, TemporalShift(holder.get_submodule(child), f"shift{index}"))
+        setattr(holder, child, shift(holder.get_submodule(child), f"shift{index}"))
     if not names:
         raise ModelError("this backbone has no layer that could be shifted", "use it with tsn:")
     return names
@@ -250,6 +251,7 @@ class TSM(ClipModel):
     """
 
     online = False
+    shift = TemporalShift
 
     def __init__(
         self,
@@ -260,7 +262,7 @@ class TSM(ClipModel):
     ) -> None:
         network = backbones.build(backbone, pretrained)
         super().__init__(backbones.width_of(network), num_classes, dropout)
-        self.shifted = insert_shifts(network)
+        self.shifted = insert_shifts(network, self.shift)
         self.backbone = network
         self._shapes: dict[tuple[int, int], dict[str, tuple[int, ...]]] = {}
 
