@@ -46,14 +46,14 @@ LOOKS = (
 )  # fmt: skip
 PAIR = ("detail", "context")  # two looks whose scores are averaged: a line of their own
 VARIANTS: dict[str, dict[str, Any]] = {
-    "as by default": {"extent": None, "source": "auto"},
+    "as by default": {"extent": 0.5, "source": "auto"},
+    "scale of the whole view": {"extent": None},
     "viterbi": {"track": "viterbi"},
     "frame": {"track": "frame"},
     "residual": {"motion": "residual"},
     "residual, viterbi": {"motion": "residual", "track": "viterbi"},
     "flow": {"source": "flow"},
     "size to capture": {"extent": "auto"},
-    "extent .5": {"extent": 0.5},
     "extent .7": {"extent": 0.7},
     "no gate": {"gate": 0.0},
     "gate .2": {"gate": 0.2},

@@ -56,9 +56,7 @@ def entries(
     size, names, whole = setting.size, list(names), entry.input.size
     patch = {"size": size, **dict(setting.patch)}
     # All windows cover as much as the motion patch's, so that only their places differ.
-    extent = patch.get("extent")
-    fixed = {"frame": round(size / extent)} if isinstance(extent, float) else {}
-    same = {"size": size, **fixed}
+    same = {k: v for k, v in patch.items() if k in ("size", "extent") and v != "auto"}
     made: dict[str, list[Any]] = {
         "full": [None],
         "resize": [looks.Resize(size=size)],

@@ -77,8 +77,7 @@ class Extractor:
         self.spec = spec = start.input
         self.network = network_for(start.model.eval(), CPU, spec)
         # Random windows cover as much as the motion patch's.
-        extent = patch.get("extent")
-        same = {"frame": round(size / extent)} if isinstance(extent, float) else {}
+        same = {k: v for k, v in patch.items() if k == "extent" and v != "auto"}
         many = [looks.RandomPatch(size=size, seed=s, **same) for s in range(2 * draws)]
         table: dict[str, list[Any]] = {
             "full": [None], "resize": [looks.Resize(size=size)], "random": many,

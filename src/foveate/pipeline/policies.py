@@ -95,10 +95,16 @@ def make_look(look: Preset | LookSpec, model_rate: float, model_size: int = 224)
 
 def make_patch(spec: PatchSpec, rate: float, model_size: int) -> PatchLook:
     """The look that a patch specification stands for."""
+    if spec.extent == "auto" and spec.name not in ("motion-patch", "mv-patch", "mocrop"):
+        raise ConfigError(
+            f"look.extent=auto: {spec.name} measures no motion to size its window by",
+            "give a share of the frame's shorter side, such as 0.5",
+        )
     # A side of four sevenths is a third of the area (128 of 224); whole steps of 16 pixels.
     third = max(16, round(model_size * 4 / 7 / 16) * 16)
     common: dict[str, Any] = {
         "size": spec.size or third, "rate": rate, "frame": model_size, "chunk": spec.chunk,
+        "extent": spec.extent,
     }  # fmt: skip
     if spec.name in ("motion-patch", "mv-patch"):
         vectors = spec.name == "mv-patch" and spec.motion == PatchSpec().motion
@@ -107,7 +113,6 @@ def make_patch(spec: PatchSpec, rate: float, model_size: int) -> PatchLook:
             motion="mv_affine" if vectors else spec.motion,
             track=spec.track,
             source=spec.source,
-            extent=spec.extent,
             gate=spec.gate,
             sampling=spec.sampling,
             candidates=spec.candidates,

@@ -52,8 +52,8 @@ class PatchSpec(Config):
     motion: str = Field("affine_diff", description="saliency: a key of policy.motion.METHODS")
     track: Literal["auto", "frame", "viterbi", "tube", "ema", "one-euro"] = "auto"
     source: Literal["auto", "vectors", "flow"] = Field("auto", description="of the motion")
-    extent: float | Literal["auto"] | None = Field(
-        None, description="side of the window by the frame's shorter side; None: size / model's"
+    extent: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] | None = Field(
+        0.5, description="side of the window by the frame's shorter side; None: size / model's"
     )
     gate: float = Field(0.1, ge=0, le=1, description="excess capture below which: whole frame")
     sampling: Literal["uniform", "motion"] = Field(

@@ -69,15 +69,27 @@ class PatchLook:
     Args:
         size: Side in pixels of what the network is shown.
         rate: Frames per second; the model's own if None.
-        frame: Side of the model's whole view, against which `size` is measured; a window covers
-            `size / frame` of the frame's shorter side. 224 if None; set by `foveate.load`.
+        frame: Side of the model's whole view. 224 if None; set by `foveate.load`.
         chunk: Frames asked for at a time.
+        extent: Side of the window as a share of the frame's shorter side; None for `size / frame`,
+            the scale of the whole view. `docs/motion-accuracy.md` has the default measured.
     """
 
     size: int = 128
     rate: float | None = None
     frame: int | None = None
     chunk: int = 10
+    extent: float | Literal["auto"] | None = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what no window can be."""
+        if self.extent == "auto":
+            raise ValueError(f"{type(self).__name__} has windows of a fixed extent")
+        self._check_extent()
+
+    def _check_extent(self) -> None:
+        if isinstance(self.extent, int | float) and not 0 < self.extent <= 1:
+            raise ValueError(f"extent must be in (0, 1], not {self.extent}")
 
     def fitted(self, frame: int, rate: float, aligned: bool) -> Self:
         """The same look for a model of that whole view and rate, where they were left open."""
@@ -85,9 +97,8 @@ class PatchLook:
 
     def side(self, sample: Sample) -> float:
         """Side of the window in pixels of the source."""
-        info = sample.info
-        shorter = min(info.width, info.height)
-        return min(float(shorter), self.size / (self.frame or 224) * shorter)
+        share = self.size / (self.frame or 224) if self.extent is None else float(self.extent)
+        return min(1.0, share) * min(sample.info.width, sample.info.height)
 
     def times(self, window: Window, budget: Budget) -> tuple[float, ...]:
         """The frames of a window at the rate, or at as much of it as the budget allows."""
@@ -135,8 +146,7 @@ class MotionPatch(PatchLook):
             and streaming networks), whom a jumping window would feed false motion, and `viterbi`
             for all others; else see `policy.window.Rule`. `ema` and `one-euro` work online.
         source: `auto` takes codec vectors where there are any, flow elsewhere.
-        extent: Side of the window as a share of the frame's shorter side: a number, `auto` for the
-            smallest that captures enough, None for `size / frame`.
+        extent: As for all patches, or `auto` for the smallest of several that captures enough.
         gate: Excess capture below which motion is diffuse: then the whole frame at `size`.
         sampling: `motion` puts the frames where equal shares of the motion lie between them;
             the same maps serve both. `uniform` is an even grid.
@@ -150,7 +160,6 @@ class MotionPatch(PatchLook):
     motion: str = "affine_diff"
     track: Track | Literal["auto"] = "auto"
     source: Literal["auto", "vectors", "flow"] = "auto"
-    extent: float | Literal["auto"] | None = None
     gate: float = 0.1
     sampling: Literal["uniform", "motion"] = "uniform"
     candidates: int = 2
@@ -161,6 +170,7 @@ class MotionPatch(PatchLook):
 
     def __post_init__(self) -> None:
         """Refuse unknown names at once, not in the middle of a video."""
+        self._check_extent()
         if method(self.motion).need == "features":
             raise ValueError(f"{self.motion} needs a network: use ActivationPatch")
 
@@ -177,11 +187,9 @@ class MotionPatch(PatchLook):
 
     def rule(self, sample: Sample) -> Rule:
         """How windows are chosen in that source."""
-        shorter = min(sample.info.width, sample.info.height)
         if self.extent == "auto":
+            shorter = min(sample.info.width, sample.info.height)
             sides = tuple(share * shorter for share in EXTENTS)
-        elif self.extent is not None:
-            sides = (min(1.0, self.extent) * shorter,)
         else:
             sides = (self.side(sample),)
         track: Track = (
