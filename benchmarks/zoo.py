@@ -31,7 +31,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "zoo.md"
 YARDSTICK = "r3d-18"
 MOST_TIMED = 150e9  # multiply-adds; larger networks are counted, not run
 
-# Over which backbones the two families of segments are listed.
+# Over which backbones the families without one of their own are listed.
 OVER = (
     "tsn:resnet50",
     "tsn:mobilenetv2_100",
@@ -43,6 +43,7 @@ OVER = (
     "tsm:efficientnet_lite0.imagenet_lite0",
     "tsm-online:mobilenetv2_100",
     "tsm-online:efficientnet_lite0.imagenet_lite0",
+    "inflated:efficientnet_lite0.imagenet_lite0",
 )
 # Frames and side of one view, where no weights of the table say it.
 VIEWS = {
@@ -80,7 +81,8 @@ class Row:
 
 def names() -> list[str]:
     """Everything on the shelf: families by themselves, and some backbones for those over them."""
-    alone = [n for n in registry.available() if n not in ("tsn", "tsm", "tsm-online")]
+    over = {name.partition(":")[0] for name in OVER}
+    alone = [n for n in registry.available() if n not in over]
     return sorted([*alone, *OVER])
 
 
@@ -171,12 +173,13 @@ def markdown(figures: dict[str, Any], about: dict[str, Any]) -> str:
         f"torch {about['hardware']['torch']}; commit {about['commit'][:7]}, "
         f"{about['date'][:10]}. {about['protocol']}",
         "",
-        "Names are `ARCH[.TAG][:BACKBONE[.TIMMTAG]]`: `tsn`, `tsm` and `tsm-online` go over any 2D "
-        "network of timm; a few are listed. MACs are multiply-adds of one view with 400 classes. "
-        "The weights named here are known to the program; none of the video weights but MoViNet's "
-        "were at hand when this was measured, so every figure is of cost, none of accuracy. Rows "
-        "that were added or changed later were measured by themselves (`--only`), each beside "
-        "its own rounds of r3d-18. `coviar` is one of its three networks (docs/compressed.md).",
+        "Names are `ARCH[.TAG][:BACKBONE[.TIMMTAG]]`: `tsn`, `tsm`, `tsm-online` and `inflated` "
+        "go over any 2D network of timm; a few are listed. MACs are multiply-adds of one view "
+        "with 400 classes. The weights named here are known to the program; none of the video "
+        "weights but MoViNet's were at hand when this was measured, so every figure is of cost, "
+        "none of accuracy. Rows that were added or changed later were measured by themselves "
+        "(`--only`), each beside its own rounds of r3d-18. `coviar` is one of its three networks "
+        "(docs/compressed.md).",
         "",
         "| name | view | parameters | MACs | ms per view | × r3d-18 | state | known weights |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
