@@ -7,7 +7,7 @@ import yaml
 
 from foveate.core import ConfigError
 from foveate.core.config import apply_sets, build, read_yaml, to_yaml
-from foveate.pipeline.presets import PRESETS, Preset, edit, resolve
+from foveate.pipeline.presets import PRESETS, PatchSpec, Preset, edit, resolve
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
@@ -87,3 +87,9 @@ def test_resolution_order_path_then_preset_then_model(tmp_path, monkeypatch) -> 
 def test_unknown_model_names_the_nearest() -> None:
     with pytest.raises(Exception, match="did you mean movinet-a0-stream-lite"):
         resolve("movinet-a0-stream-lit.k600")
+
+
+@pytest.mark.parametrize("value", ["2", "wide"])
+def test_a_value_of_several_kinds_is_named_by_its_key_alone(value) -> None:
+    with pytest.raises(ConfigError, match=r"^settings: extent: input should be"):
+        build(PatchSpec, apply_sets({}, [f"extent={value}"]), "settings")

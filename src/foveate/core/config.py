@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from foveate.core.errors import ConfigError
 
 _MAX_BYTES = 1_000_000
+_KIND = re.compile(r"(constrained-|literal\[|(float|int|str|bool|none)$)")  # of a value, in paths
 
 
 class Config(BaseModel):
@@ -127,6 +129,9 @@ def _follow(model: type[BaseModel], location: Sequence[Any]) -> tuple[str, set[s
         # pydantic puts the tag of a tagged union into the path: it names no field.
         if not fields and not last and nodes:
             nodes = [node for node in nodes if _tag(node) == part] or nodes
+            continue
+        # So it does with the kinds of a plain one, such as a number or a word.
+        if not nodes and _KIND.match(str(part)):
             continue
         words.append(str(part))
         if not last:
