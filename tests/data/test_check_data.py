@@ -105,6 +105,18 @@ def test_a_damaged_cache_is_begun_anew_and_an_impossible_one_done_without(tmp_pa
         assert cache.get([path]) == {}
 
 
+def test_an_answer_that_comes_with_the_greeting_is_heard(tmp_path: Path) -> None:
+    program = (
+        "import json, os, pathlib, sys\n"
+        "from foveate.data.probing import probe, to_json\n"
+        "path = pathlib.Path(json.loads(sys.stdin.buffer.readline()))\n"
+        "os.write(1, b'ready\\n' + to_json(probe(path)).encode() + b'\\n')\n"
+        "sys.stdin.buffer.read()\n"
+    )
+    found = dict(in_children([labelled.put(tmp_path / "a.mp4")], 1, 2.0, program))
+    assert [known.error for known in found.values()] == [None]
+
+
 def test_children_are_bounded_and_survived(tmp_path: Path) -> None:
     paths = [
         labelled.put(tmp_path / "a.mp4"),

@@ -105,6 +105,7 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
+            bufsize=0,  # a line that lay in a buffer would not wake the selector
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
