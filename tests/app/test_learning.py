@@ -14,6 +14,8 @@ import pytest
 
 import clips
 from data.labelled import put, video
+from foveate.app.bench import Request, seen_by
+from foveate.app.labelled import DataRequest
 from tiny_weights import ARCH, NAME
 
 CLASSES = ("jump", "run", "sit")
@@ -126,10 +128,19 @@ def test_bench_compares_and_goes_on_past_a_model_that_does_not_fit(
     assert "no model can be measured" in said.err
 
 
+def extents_of(model: Path, *sets: str) -> dict[str, object]:
+    """Look → the share of the frame that its windows cover when `bench` compares looks."""
+    request = Request(DataRequest(model), str(model), sets=sets)
+    return {
+        look: getattr(seen_by(str(model), look, request, None, None).preset.look, "extent", None)
+        for look in ("full", "centre", "resize", "motion-patch")
+    }
+
+
 def test_looks_are_trained_on_used_and_compared_by_name(run, videos, tmp_path) -> None:
     out, table = tmp_path / "patched", tmp_path / "t.json"
     said = run("train", videos, "--model", NAME, "--look", "motion-patch", "--set", "look.size=16",
-               "--out", out, *QUICK)  # fmt: skip
+               "--set", "look.extent=0.4", "--out", out, *QUICK)  # fmt: skip
     assert said.code == 0, said.err
     assert json.loads((out / "run.json").read_text())["preset"]["look"]["size"] == 16
     assert "look motion-patch" in run("evaluate", videos, "--model", out).out
@@ -143,6 +154,10 @@ def test_looks_are_trained_on_used_and_compared_by_name(run, videos, tmp_path) -
     assert rows["full"]["macs"]["value"] > 2 * equal.pop()
     assert rows["oracle"]["macs"]["value"] > 10 * rows["full"]["macs"]["value"]
     assert "less full" in said.out
+    assert extents_of(out) == {"full": None, "centre": 0.4, "resize": 0.4, "motion-patch": 0.4}
+    # Only what measures motion can size its window by it; the others keep the default.
+    auto = extents_of(out, "look.extent=auto")
+    assert auto == {"full": None, "centre": 0.5, "resize": 0.5, "motion-patch": "auto"}
     for words, text in (
         (("bench", videos, "--models", out, "--looks", "full,orakel"), "--looks orakel: not known"),
         (("bench", videos, "--models", out, "--looks", "oracle", "--format", "unlabelled"),

@@ -109,14 +109,14 @@ def looks_of(text: str | None) -> list[str]:
 def seen_by(name: str, look: str, request: Request, dataset: Dataset, split: str | None) -> Any:
     """A model with another look than its own.
 
-    Windows have the size of the model's own look, if that is one of windows, so that all cost the
-    same. Settings of windows that are set are those of all looks that have them.
+    Windows have the size and the extent of the model's own look, if that is one of windows, so that
+    they differ in their places only. Settings that are set are those of all looks that have them.
 
     Raises:
         FoveateError: What `recogniser_of` raises; for the oracle, videos of several labels.
     """
     from foveate.evaluate.oracle import OracleRecogniser
-    from foveate.pipeline.presets import PatchSpec, UniformSpec, resolve
+    from foveate.pipeline.presets import SIZED_BY_MOTION, PatchSpec, UniformSpec, resolve
 
     own = resolve(name)[1].look
     wanted = "resize" if look == ORACLE else look_named(look)
@@ -128,7 +128,9 @@ def seen_by(name: str, look: str, request: Request, dataset: Dataset, split: str
         windows = set(PatchSpec.model_fields) - set(UniformSpec.model_fields)
         settings = {key: value for key, value in settings.items() if key not in windows}
     elif isinstance(own, PatchSpec):
-        settings = {"size": own.size, **settings}
+        settings = {"size": own.size, "extent": own.extent, **settings}
+    if settings.get("extent") == "auto" and wanted not in SIZED_BY_MOTION:
+        del settings["extent"]
     changes["look"] = {"name": wanted, **settings}
     made = recogniser_of(name, changes, request.device, request.threads, request.offline)
     if look != ORACLE:

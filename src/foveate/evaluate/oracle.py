@@ -56,8 +56,9 @@ class OracleRecogniser(Recogniser):
         columns = columns_of(dataset.classes, plain.labels, plain.name)
         column = dict(zip(dataset.classes, columns, strict=True))
         self._answers = {_key(item.source): column[item.labels[0]] for item in items}
-        extent = None if look.extent == "auto" else look.extent
-        self._grid = OracleGrid(look.size, look.rate, look.frame, look.chunk, extent, cells=cells)
+        self._grid = OracleGrid(
+            look.size, look.rate, look.frame, look.chunk, look.extent, cells=cells
+        )
 
     def opener(
         self, source: Any, fps: float | None = None, plan: Plan | None = None

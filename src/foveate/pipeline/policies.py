@@ -10,6 +10,7 @@ from foveate.models.registry import ModelEntry
 from foveate.models.spec import InputSpec
 from foveate.pipeline.glance import Glance
 from foveate.pipeline.presets import (
+    SIZED_BY_MOTION,
     ConfidentSpec,
     GroupsSpec,
     KeyframesFirstSpec,
@@ -95,7 +96,7 @@ def make_look(look: Preset | LookSpec, model_rate: float, model_size: int = 224)
 
 def make_patch(spec: PatchSpec, rate: float, model_size: int) -> PatchLook:
     """The look that a patch specification stands for."""
-    if spec.extent == "auto" and spec.name not in ("motion-patch", "mv-patch", "mocrop"):
+    if spec.extent == "auto" and spec.name not in SIZED_BY_MOTION:
         raise ConfigError(
             f"look.extent=auto: {spec.name} measures no motion to size its window by",
             "give a share of the frame's shorter side, such as 0.5",

@@ -39,6 +39,8 @@ PatchName = Literal[
     "activation-patch",
 ]  # fmt: skip
 
+SIZED_BY_MOTION = ("motion-patch", "mv-patch", "mocrop")  # those that extent=auto can be asked of
+
 
 class PatchSpec(Config):
     """A window of each frame: where things move, or what that is compared with."""
