@@ -325,3 +325,14 @@ def test_evidence_names_its_exit() -> None:
     evidence = Evidence({"a": torch.zeros(1, 2), "b": torch.ones(1, 2)})
     assert evidence.exit == "b"
     assert isinstance(Confident(0.1)(evidence, None), Stop)
+
+
+def test_scores_that_are_not_finite_fail_one_source_with_one_line(make, network) -> None:
+    network.module.classify = lambda pooled: torch.full((len(pooled), len(LABELS)), torch.nan)
+    try:
+        (result,) = make().predict_many([np.zeros((30, 40, 40, 3), np.uint8)])
+    finally:
+        del network.module.classify
+    assert not result.ok
+    assert result.error.kind == "model"
+    assert result.error.message == "<array>: the scores of the network are not finite"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 
-from foveate.core import Cost, Result, Score, Segment, StageCost, Trace, TraceStep
+from foveate.core import Cost, Detection, Result, Score, Segment, StageCost, Trace, TraceStep
 
 LABELS = ("skateboarding", "jumping into pool", "playing volleyball", "riding a bike")
 HOSTILE = "<script>alert('x')</script>\"&\x00\x1b[31m\x9b\u202e\ud800\ufffe]]>\n[bold]x[/bold]"
@@ -70,3 +70,16 @@ def ledger(turns: int) -> Cost:
 def failed(source: str = "broken.mov") -> Result:
     """A Result of an input that gave none."""
     return Result.failed(source, "movinet", "media", f"{source}: no video stream (audio only)")
+
+
+def detected(source: str = "street.mp4") -> Result:
+    """A Result of an input that was searched for objects: two cars, one of them twice."""
+    found = [
+        Detection(time=0.5, box=[10, 20, 60, 80], label="car", index=2, score=0.5, track=1),
+        Detection(time=1.0, box=[12, 20, 62, 80], label="car", index=2, score=0.9, track=1),
+        Detection(time=1.0, box=[90, 20, 99, 30], label="car", index=2, score=0.4, track=4),
+        Detection(time=1.0, box=[0, 0, 9, 9], label="<b>", index=0, score=0.3),
+    ]
+    return Result(
+        source=source, model="m", task="detect", duration=2.0, detections=found, cost=ledger(2)
+    )

@@ -156,9 +156,7 @@ def test_a_failure_is_listed_with_its_name_said_once() -> None:
     assert "<bdi>a/b/cut.mp4</bdi></a>: <bdi>truncated</bdi></li>" in html
 
 
-@pytest.mark.parametrize(
-    "results", [[], [made_up.failed()], [Result(source="a", model="m", duration=float("nan"))]]
-)
+@pytest.mark.parametrize("results", [[], [made_up.failed()], [Result(source="a", model="m")]])
 def test_no_results_and_empty_results_give_a_page(results: list[Result]) -> None:
     html = report(results)
     assert_inert(Page(html))
@@ -223,3 +221,11 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         write_report(path, [made_up.result()])
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_detections_are_summed_up_by_label() -> None:
+    html = report([made_up.detected()])
+    assert_inert(Page(html))
+    assert '<span class="best">4 detections</span>' in html
+    assert "<bdi>car</bdi></th><td>3</td><td>2</td><td>90.0 %</td>" in html
+    assert "<bdi>&lt;b&gt;</bdi></th><td>1</td>" in html

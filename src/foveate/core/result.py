@@ -1,20 +1,33 @@
 """The answer: what was seen, when, what it cost and where the program looked.
 
-`Result` is schema 1 of `docs/design.md`; its JSON Schema is committed as `docs/result.schema.json`.
+`Result` is schema 2 of `docs/design.md`; its JSON Schema is committed as `docs/result.schema.json`.
 All fields are plain values, so a Result can be written, sent and read back without the library.
+JSON has no NaN and no infinity, so no field takes one.
 """
 
 from __future__ import annotations
 
-from typing import Self
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-SCHEMA = 1
+from foveate.core.config import build
+from foveate.core.errors import ConfigError, ResultError
+
+SCHEMA: Literal[2] = 2
+READABLE = (1, 2)  # schema 2 only added fields that have defaults
+
+_NOT_JSON = "not JSON"
+_MAX_LINE = 200_000_000  # bytes
+
+Box = Annotated[list[float], Field(min_length=4, max_length=4)]
 
 
 class _Plain(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Score(_Plain):
@@ -36,6 +49,34 @@ class Segment(_Plain):
     label: str
     index: int | None = None
     score: float
+
+
+class Detection(_Plain):
+    """One object in one frame.
+
+    Attributes:
+        time: Seconds from the first frame.
+        box: `[x1, y1, x2, y2]` in pixels of the upright source frame.
+        label: Name of its class.
+        index: Index of its class.
+        score: In 0..1.
+        track: The same number for one object in several frames, None without tracking.
+    """
+
+    time: float
+    box: Box
+    label: str
+    index: int
+    score: float = Field(ge=0, le=1)
+    track: int | None = None
+
+    @field_validator("box")
+    @classmethod
+    def _ordered(cls, box: list[float]) -> list[float]:
+        x1, y1, x2, y2 = box
+        if x2 < x1 or y2 < y1:
+            raise ValueError("a box is [x1, y1, x2, y2] with x1 <= x2 and y1 <= y2")
+        return box
 
 
 class StageCost(_Plain):
@@ -85,6 +126,8 @@ class TraceStep(_Plain):
         exit: Name of the exit that answered, None if the step did not answer.
         gate: Confidence that the policy decided on, if it has one.
         fallback: True where a policy could not do what it wanted and looked at everything.
+        part: Which part of the model took the step, such as `glance`; None if it has one part.
+        proposals: What a policy network proposed, by name: boxes, frame weights, decisions.
     """
 
     time: float
@@ -94,6 +137,8 @@ class TraceStep(_Plain):
     exit: str | None = None
     gate: float | None = None
     fallback: bool = False
+    part: str | None = None
+    proposals: dict[str, list[float]] | None = None
 
 
 class Trace(_Plain):
@@ -113,27 +158,46 @@ class Failure(_Plain):
 class Result(_Plain):
     """What happened in one source, or over one step of a stream.
 
-    `exits` says how many windows were decided at each exit of the network.
+    Attributes:
+        schema_: Version of the fields (`schema` in JSON).
+        source: Name of the file, or of what else was recognised.
+        model: Name of the model.
+        preset: Name of the preset, None for a plain model.
+        task: `classify` gives labels and segments, `detect` gives detections.
+        ok: False if the source could not be read; `error` says why.
+        error: None if all went well.
+        duration: Seconds of the source, None if unknown.
+        labels: Best first.
+        segments: In order of time.
+        detections: In order of time.
+        cost: Calls, multiply-adds, seconds, frames and bytes of every stage.
+        exits: How many windows were decided at each exit of the network.
+        trace: Every turn of the loop, None if it was not kept.
+        warnings: Damage inside a usable source, a budget that was not kept.
+        age: Of a live source: seconds from the capture of the frame to the answer.
+        dropped: Of a live source: frames that were skipped since the last step.
     """
 
     # `schema` is the published name of the field; pydantic keeps an unused method of that name.
-    schema_: int = Field(default=SCHEMA, alias="schema")
+    schema_: Literal[2] = Field(default=SCHEMA, alias="schema")
     source: str
     model: str
     preset: str | None = None
+    task: Literal["classify", "detect"] = "classify"
     ok: bool = True
     error: Failure | None = None
     duration: float | None = None
     labels: list[Score] = Field(default_factory=list)
     segments: list[Segment] = Field(default_factory=list)
+    detections: list[Detection] = Field(default_factory=list)
     cost: Cost = Field(default_factory=Cost)
     exits: dict[str, int] = Field(default_factory=dict)
     trace: Trace | None = None
     warnings: list[str] = Field(default_factory=list)
+    age: float | None = Field(None, ge=0)
+    dropped: int = Field(0, ge=0)
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True
-    )
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     @property
     def top(self) -> Score | None:
@@ -146,10 +210,75 @@ class Result(_Plain):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read back what `to_json` wrote."""
-        return cls.model_validate_json(text)
+        """Read back what `to_json` wrote, in this version or an earlier one.
+
+        What is older reads as if it had been written today: its new fields have their defaults.
+
+        Raises:
+            ResultError: No JSON, no Result, or one of a version that is not known here.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ResultError(_NOT_JSON) from None
+        if not isinstance(values, dict):
+            raise ResultError(f"not a result but a JSON {type(values).__name__}")
+        return cls._of(values)
+
+    @classmethod
+    def _of(cls, values: dict[str, Any]) -> Self:
+        number = values.get("schema")
+        if number is None:
+            raise ResultError("not a result: it has no schema number")
+        if type(number) is not int or number not in READABLE:
+            known = " and ".join(str(one) for one in READABLE)
+            raise ResultError(
+                f"results of schema {number!r} cannot be read", f"supported: schema {known}"
+            )
+        try:
+            return build(cls, {**values, "schema": SCHEMA}, "result")
+        except ConfigError as error:
+            raise ResultError(error.cause, error.cure) from None
 
     @classmethod
     def failed(cls, source: str, model: str, kind: str, message: str) -> Self:
         """A Result for an input that could not be read."""
         return cls(source=source, model=model, ok=False, error=Failure(kind=kind, message=message))
+
+
+def read_results(path: str | os.PathLike[str]) -> list[Result]:
+    """Read a file of JSON Lines, as `foveate predict --json` writes them.
+
+    Args:
+        path: One Result per line; empty lines are passed over.
+
+    Returns:
+        The Results in the order of the lines, failed ones (`ok=False`) too.
+
+    Raises:
+        ResultError: The file cannot be read, or a line is no Result; it names the line.
+    """
+    file = Path(path)
+    results = []
+    try:
+        with file.open("rb") as lines:
+            # Line by line and with a bound: a device or a damaged file may have no end.
+            for number, line in enumerate(iter(lambda: lines.readline(_MAX_LINE + 1), b""), 1):
+                if len(line) > _MAX_LINE:
+                    raise ResultError(f"{file}: line {number}: longer than {_MAX_LINE} bytes")
+                if line.strip():
+                    results.append(_read_line(line, f"{file}: line {number}"))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ResultError(f"{file}: cannot be read ({reason})") from None
+    return results
+
+
+def _read_line(line: bytes, where: str) -> Result:
+    try:
+        return Result.from_json(line)
+    except ResultError as error:
+        hint = error.cure
+        if error.cause == _NOT_JSON:
+            hint = "a file of results has one JSON object on each line"
+        raise ResultError(f"{where}: {error.cause}", hint) from None

@@ -21,6 +21,7 @@ from foveate.core import (
     Evidence,
     Look,
     MediaError,
+    ModelError,
     Sample,
     Selection,
     State,
@@ -236,6 +237,8 @@ class Session:
         logits = reply.evidence.logits[reply.evidence.exit][0].float()
         scores = logits.sigmoid() if self.plan.output == "sigmoid" else logits.softmax(-1)
         self.current, self.exit = scores.cpu().numpy(), reply.evidence.exit
+        if not np.isfinite(self.current).all():
+            raise ModelError("the scores of the network are not finite")
         self.steps[-1] = self.steps[-1].model_copy(update={"exit": reply.evidence.exit})
 
     def _stops(self, reply: Reply, budget: Budget) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from foveate.core import Result, Segment, TraceStep
+from foveate.core import Detection, Result, Segment, TraceStep
 
 # A box says where the program looked at one frame. Held longer, it would claim too much.
 _HOLD = 1.0
@@ -41,8 +41,8 @@ class Moments:
 
     @classmethod
     def of(cls, result: Result) -> Moments:
-        """Index a Result; segments and times that are not finite are left out."""
-        segments = drawable_segments(result)
+        """Index a Result."""
+        segments = segments_of(result)
         glances = _glances_of(result)
         return cls(
             segments=segments,
@@ -77,16 +77,27 @@ class Moments:
         return self.glances[place].boxes
 
 
-def drawable_segments(result: Result) -> list[Segment]:
-    """The segments with finite times, by start."""
-    kept = [s for s in result.segments if math.isfinite(s.start) and math.isfinite(s.end)]
-    return sorted(kept, key=lambda segment: (segment.start, segment.end))
+def segments_of(result: Result) -> list[Segment]:
+    """The segments by start."""
+    return sorted(result.segments, key=lambda segment: (segment.start, segment.end))
+
+
+def detected(result: Result) -> list[tuple[str, int, int, float]]:
+    """Per label, most frequent first: label, detections, tracks, best score."""
+    found: dict[str, list[Detection]] = defaultdict(list)
+    for detection in result.detections:
+        found[detection.label].append(detection)
+    rows = [
+        (label, len(some), len({d.track for d in some} - {None}), max(d.score for d in some))
+        for label, some in found.items()
+    ]
+    return sorted(rows, key=lambda row: -row[1])
 
 
 def looks_of(result: Result) -> list[tuple[float, TraceStep]]:
     """The time of every frame looked at, ascending, with the turn of the loop it belongs to."""
     steps = result.trace.steps if result.trace else []
-    found = [(time, step) for step in steps for time in step.frames if math.isfinite(time)]
+    found = [(time, step) for step in steps for time in step.frames]
     return sorted(found, key=lambda look: look[0])
 
 
@@ -97,7 +108,7 @@ def span_of(
     span = max([0.0, *(segment.end for segment in segments)])
     if looks:
         span = max(span, looks[-1][0])
-    if result.duration is not None and math.isfinite(result.duration):
+    if result.duration is not None:
         span = max(span, result.duration)
     return span
 
@@ -116,12 +127,11 @@ def _glances(step: TraceStep) -> list[Glance]:
     return [
         Glance(time, tuple(box for box in boxes[k : k + 1] if box) if paired else every)
         for k, time in enumerate(step.frames)
-        if math.isfinite(time)
     ]
 
 
 def _box(values: Sequence[float]) -> Box | None:
-    if len(values) != 4 or not all(math.isfinite(value) for value in values):
+    if len(values) != 4:
         return None
     x1, y1, x2, y2 = values
     return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None

@@ -116,7 +116,9 @@ def _shown(result: Result, moments: Moments, seconds: float) -> Segment | None:
     if result.segments or result.top is None:
         return moments.segment(seconds)
     top = result.top
-    return Segment(start=0, end=math.inf, label=top.label, index=top.index, score=top.score)
+    return Segment(
+        start=0, end=result.duration or 0.0, label=top.label, index=top.index, score=top.score
+    )
 
 
 def _draw_segment(image: Pixels, segment: Segment, colour: tuple[int, int, int], size: int) -> None:

@@ -7,7 +7,6 @@ that came from outside (names, labels, messages) is text in it and nothing else.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -123,8 +122,7 @@ _NOTHING = '<p class="soft">There are no inputs to report on.</p>\n'
 def _tally(results: Sequence[Result]) -> str:
     """The numbers of the whole run."""
     failed = sum(not result.ok for result in results)
-    lengths = (result.duration or 0.0 for result in results)
-    video = sum(length for length in lengths if math.isfinite(length))
+    video = sum(result.duration or 0.0 for result in results)
     entries = [
         ("Inputs", count(len(results)), ""),
         ("Failed", count(failed), "bad" if failed else ""),
@@ -180,6 +178,9 @@ def _headline(result: Result) -> str:
         kind = result.error.kind if result.error else "error"
         return f'<span class="said">failed ({parts.named(kind)})</span>'
     cost = f'<span class="number soft cost">{macs(result.cost.macs)}</span>'
+    if result.task == "detect":
+        found = plural(len(result.detections), "detection")
+        return f'<span class="best">{found}</span><span class="number"></span>{cost}'
     if result.top is None:
         return f'<span class="best soft">no label</span><span class="number"></span>{cost}'
     return (
@@ -189,7 +190,12 @@ def _headline(result: Result) -> str:
 
 
 def _body(result: Result, frames: Sequence[tuple[float, bytes]], detail: bool) -> str:
-    built = (parts.labels(result.labels), parts.exits(result), parts.ledger(result.cost))
+    built = (
+        parts.labels(result.labels),
+        parts.detections(result),
+        parts.exits(result),
+        parts.ledger(result.cost),
+    )
     tables = [table for table in built if table]
     side_by_side = f'<div class="pair">{"".join(tables)}</div>' if len(tables) == 2 else None
     return (

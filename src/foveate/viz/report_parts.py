@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from foveate.core import Cost, Result, Score, StageCost, Trace
-from foveate.viz.moments import looks_of
+from foveate.viz.moments import detected, looks_of
 from foveate.viz.text import escape, plural, shorten
 from foveate.viz.timeline import timeline_svg
 from foveate.viz.units import clock, count, macs, percent, seconds, share, si, size
@@ -26,7 +25,7 @@ def facts(result: Result) -> str:
     said = [f"Model {named(result.model)}"]
     if result.preset:
         said.append(f"preset {named(result.preset)}")
-    if result.duration and math.isfinite(result.duration):
+    if result.duration:
         said.append(f"{seconds(result.duration)} of video")
         if result.cost.macs:
             said.append(f"{macs(result.cost.macs / result.duration)} per second of video")
@@ -48,6 +47,22 @@ def labels(scores: Sequence[Score]) -> str:
         "<table><caption>Labels of the whole clip</caption>"
         '<thead><tr><th scope="col">label</th><th scope="col"></th>'
         f'<th scope="col">score</th></tr></thead><tbody>{rows}</tbody></table>'
+    )
+
+
+def detections(result: Result) -> str:
+    """What was found, by label."""
+    if not result.detections:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{named(label)}</th><td>{count(number)}</td>'
+        f"<td>{_or_dash(tracks, count(tracks))}</td><td>{percent(best)}</td></tr>"
+        for label, number, tracks, best in detected(result)
+    )
+    return (
+        '<table><caption>Detections</caption><thead><tr><th scope="col">label</th>'
+        '<th scope="col">boxes</th><th scope="col">tracks</th><th scope="col">best</th></tr>'
+        f"</thead><tbody>{rows}</tbody></table>"
     )
 
 

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from foveate.core import Result, Segment
 from foveate.viz.columns import bars_of
-from foveate.viz.moments import drawable_segments, looks_of, span_of
+from foveate.viz.moments import detected, looks_of, segments_of, span_of
 from foveate.viz.palette import colour_of, colours_of, is_none, key_of
 from foveate.viz.text import plural, shorten, shorten_name, visible
 from foveate.viz.units import clock, count, macs, percent, seconds, share, si, size
@@ -45,6 +45,8 @@ def print_result(result: Result, console: Console) -> None:
         _labels(result, console, plain)
     if result.segments:
         _segments(result, console, plain)
+    if result.detections:
+        _detections(result, console)
     if result.cost.stages:
         _cost(result, console, plain)
     _notes(result, console, plain)
@@ -114,6 +116,8 @@ def _fields(result: Result) -> list[str]:
         return ["failed", _reason(result)]
     top = result.top
     label = visible(top.label) if top else "no label"
+    if result.task == "detect":
+        label = plural(len(result.detections), "detection")
     score = percent(top.score) if top else ""
     return [label, score, macs(result.cost.macs), seconds(result.cost.seconds)]
 
@@ -139,7 +143,7 @@ def _labels(result: Result, console: Console, plain: bool) -> None:
 
 
 def _segments(result: Result, console: Console, plain: bool) -> None:
-    segments = drawable_segments(result)
+    segments = segments_of(result)
     if plain:
         _list(segments, console)
         return
@@ -186,6 +190,18 @@ def _list(segments: Sequence[Segment], console: Console) -> None:
         _say(console, Text(f"  {times:<20} {percent(segment.score):>8}  {label}"))
     if len(segments) > _MOST_SEGMENTS:
         _say(console, Text(f"  and {plural(len(segments) - _MOST_SEGMENTS, 'more segment')}"))
+
+
+def _detections(result: Result, console: Console) -> None:
+    """One line per label: in how many boxes it was found, how many objects, the best score."""
+    found = detected(result)
+    for label, number, tracks, best in found[:_MOST_SEGMENTS]:
+        said = plural(number, "detection")
+        if tracks:
+            said += f", {plural(tracks, 'track')}"
+        _say(console, Text(f"  {visible(label)}: {said}, best {percent(best)}"))
+    if len(found) > _MOST_SEGMENTS:
+        _say(console, Text(f"  and {plural(len(found) - _MOST_SEGMENTS, 'more label')}"))
 
 
 def _cost(result: Result, console: Console, plain: bool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from foveate.core import Result, Segment, TraceStep
 from foveate.viz.columns import Bar, bars_of
-from foveate.viz.moments import drawable_segments, looks_of, span_of
+from foveate.viz.moments import looks_of, segments_of, span_of
 from foveate.viz.palette import colour_of, colours_of, is_none, key_of, ranking
 from foveate.viz.text import escape, plural, shorten, visible
 from foveate.viz.units import clock, percent, seconds, share
@@ -51,7 +51,7 @@ def timeline_svg(result: Result, width: int = 940, detail: bool = True) -> str:
         One `<svg>` element, fit for a file of its own and for a page; it refers to nothing outside.
     """
     width = max(200, width)
-    segments, looks = drawable_segments(result), looks_of(result)
+    segments, looks = segments_of(result), looks_of(result)
     span = span_of(result, segments, looks)
     room = width - _LEFT - _RIGHT
     # A video of no length still has something to show: everything at its only moment.
