@@ -29,6 +29,7 @@ EXTRAS = {
     ),
     "tensorboard": ("training logs for TensorBoard", ("tensorboard",)),
     "fast": ("compiled loops for motion vectors", ("numba",)),
+    "pandas": ("results as tables", ("pandas",)),
     "dev": (
         "tests and checks",
         ("pytest", "xdist", "hypothesis", "jsonschema", "sklearn", "ruff", "mypy"),

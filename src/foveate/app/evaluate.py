@@ -165,7 +165,7 @@ def _print(found: Evaluation) -> None:
 
 
 def _shown(name: str, value: float | None) -> str:
-    from foveate.viz.units import si
+    from foveate.core.units import si
 
     if value is None:
         return "–"

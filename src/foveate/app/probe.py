@@ -8,9 +8,9 @@ from dataclasses import asdict
 
 from foveate.app.inputs import expand
 from foveate.core import FoveateError, MediaError
+from foveate.core.units import clock, size
 from foveate.media import display_name
 from foveate.media.facts import Facts, facts
-from foveate.viz.units import clock, size
 
 
 def run(inputs: list[str], json_lines: bool) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from foveate.viz.units import size
+from foveate.core.units import size
 
 PATIENCE = 1.0  # seconds before a bar appears
 

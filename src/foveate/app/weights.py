@@ -15,8 +15,8 @@ from foveate.models.weights.table import ENTRIES, find
 
 def list_all() -> int:
     """Print every set of weights, whose it is, and where it lies on this machine."""
+    from foveate.core.units import size
     from foveate.models.weights.run import read_run
-    from foveate.viz.units import size
 
     for name, folder in built_in().items():
         card = read_run(folder)

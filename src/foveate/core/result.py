@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from foveate.core import result_text
 from foveate.core.config import build
-from foveate.core.errors import ConfigError, ResultError
+from foveate.core.errors import ConfigError, MissingExtra, ResultError
+
+if TYPE_CHECKING:
+    import pandas
 
 SCHEMA: Literal[2] = 2
 READABLE = (1, 2)  # schema 2 only added fields that have defaults
@@ -203,6 +207,42 @@ class Result(_Plain):
     def top(self) -> Score | None:
         """The best label, or None if there is none."""
         return self.labels[0] if self.labels else None
+
+    def __str__(self) -> str:
+        """One line: source, best label, number of segments, cost."""
+        return result_text.line(self)
+
+    def __repr__(self) -> str:
+        """The same, for a prompt: the trace of a long video would fill pages."""
+        return f"{type(self).__name__}({result_text.line(self)})"
+
+    def summary(self) -> str:
+        """A few lines to read: labels, segments or detections, cost by stage, warnings."""
+        return result_text.summary(self)
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks."""
+        return result_text.html(self)
+
+    def to_pandas(self, what: result_text.What = "segments") -> pandas.DataFrame:
+        """One row per segment, or per something else; the first column is the source.
+
+        Args:
+            what: `labels`, `segments`, `detections` (with the columns x1, y1, x2, y2), or `steps`
+                (the turns of the loop, from the trace).
+
+        Raises:
+            ValueError: Another word.
+            MissingExtra: pandas is not installed.
+        """
+        if what not in result_text.COLUMNS:
+            raise ValueError(f"no table {what!r}; there are {', '.join(result_text.COLUMNS)}")
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtra("pandas", "pandas") from None
+        rows = result_text.rows(self, what)
+        return pandas.DataFrame(rows, columns=list(result_text.COLUMNS[what]))
 
     def to_json(self, indent: int | None = None) -> str:
         """One JSON object (one line unless `indent` is given)."""

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from foveate.core import ConfigError
+from foveate.core.units import si
 from foveate.evaluate.bootstrap import Comparison
 from foveate.evaluate.figures import Point, cost_svg
 from foveate.evaluate.results import write_result
 from foveate.evaluate.run import Evaluation, Figure, compare_runs, evaluate
 from foveate.evaluate.truth import Labelled
 from foveate.pipeline.recogniser import Recogniser
-from foveate.viz.units import si
 
 # Stages of the ledger by what a reader asks about.
 _PARTS = {

@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from foveate.core.text import escape, shorten
+from foveate.core.units import percent, si
 from foveate.viz.palette import COLOURS
-from foveate.viz.text import escape, shorten
-from foveate.viz.units import percent, si
 
 _QUIET = 'font-size="11" opacity=".75"'
 _BLUE = COLOURS[0]

@@ -7,12 +7,12 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from foveate.core.text import escape, plural
+from foveate.core.units import count, macs, percent, seconds
 from foveate.evaluate.figures import confusion_svg, reliability_svg
 from foveate.evaluate.run import Evaluation, Figure, Prediction
 from foveate.models.weights.run import replace_file
 from foveate.viz.report_style import STYLE
-from foveate.viz.text import escape, plural
-from foveate.viz.units import count, macs, percent, seconds
 
 Thumbnails = Mapping[str, Sequence[tuple[float, bytes]]]
 

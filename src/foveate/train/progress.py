@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from foveate.core.units import percent, seconds
 from foveate.train.state import Moment
-from foveate.viz.units import percent, seconds
 
 
 class TerminalProgress:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from foveate.viz.text import visible
+from foveate.core.text import visible
 
 Pixels = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from foveate.core import Detection, Result, Segment, TraceStep
+from foveate.core import Result, Segment, TraceStep
 
 # A box says where the program looked at one frame. Held longer, it would claim too much.
 _HOLD = 1.0
@@ -80,18 +79,6 @@ class Moments:
 def segments_of(result: Result) -> list[Segment]:
     """The segments by start."""
     return sorted(result.segments, key=lambda segment: (segment.start, segment.end))
-
-
-def detected(result: Result) -> list[tuple[str, int, int, float]]:
-    """Per label, most frequent first: label, detections, tracks, best score."""
-    found: dict[str, list[Detection]] = defaultdict(list)
-    for detection in result.detections:
-        found[detection.label].append(detection)
-    rows = [
-        (label, len(some), len({d.track for d in some} - {None}), max(d.score for d in some))
-        for label, some in found.items()
-    ]
-    return sorted(rows, key=lambda row: -row[1])
 
 
 def looks_of(result: Result) -> list[tuple[float, TraceStep]]:

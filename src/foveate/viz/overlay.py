@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from foveate.core import FoveateError, Result, Score, Segment
+from foveate.core.units import clock, percent, share
 from foveate.viz import lettering
 from foveate.viz.moments import Box, Moments
 from foveate.viz.palette import colour_of, colours_of, rgb
-from foveate.viz.units import clock, percent, share
 
 Pixels = npt.NDArray[np.uint8]
 Rect = tuple[int, int, int, int]  # x1, y1, x2, y2; the ends are outside

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from foveate.core import Segment
-from foveate.viz.text import plural
+from foveate.core.text import plural
 
 # Middle tones: each keeps a contrast of about 3 to both white and near-black paper.
 COLOURS = (

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from foveate.core import FoveateError, Result
+from foveate.core.text import escape, plural, visible
+from foveate.core.units import count, macs, percent, seconds, size
 from foveate.viz import report_parts as parts
 from foveate.viz.report_style import STYLE
-from foveate.viz.text import escape, plural, visible
-from foveate.viz.units import count, macs, percent, seconds, size
 
 Thumbnails = Mapping[str, Sequence[tuple[float, bytes]]]
 

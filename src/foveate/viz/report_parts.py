@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from foveate.core import Cost, Result, Score, StageCost, Trace
-from foveate.viz.moments import detected, looks_of
-from foveate.viz.text import escape, plural, shorten
+from foveate.core.result_text import tally
+from foveate.core.text import escape, plural, shorten
+from foveate.core.units import clock, count, macs, percent, seconds, share, si, size
+from foveate.viz.moments import looks_of
 from foveate.viz.timeline import timeline_svg
-from foveate.viz.units import clock, count, macs, percent, seconds, share, si, size
 
 _LONG = 300  # characters of a name that are worth printing
 
@@ -57,7 +58,7 @@ def detections(result: Result) -> str:
     rows = "".join(
         f'<tr><th scope="row">{named(label)}</th><td>{count(number)}</td>'
         f"<td>{_or_dash(tracks, count(tracks))}</td><td>{percent(best)}</td></tr>"
-        for label, number, tracks, best in detected(result)
+        for label, number, tracks, best in tally(result.detections)
     )
     return (
         '<table><caption>Detections</caption><thead><tr><th scope="col">label</th>'

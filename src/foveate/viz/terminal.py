@@ -18,11 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from foveate.core import Result, Segment
+from foveate.core.result_text import tally
+from foveate.core.text import plural, shorten, shorten_name, visible
+from foveate.core.units import clock, count, macs, percent, seconds, share, si, size
 from foveate.viz.columns import bars_of
-from foveate.viz.moments import detected, looks_of, segments_of, span_of
+from foveate.viz.moments import looks_of, segments_of, span_of
 from foveate.viz.palette import colour_of, colours_of, is_none, key_of
-from foveate.viz.text import plural, shorten, shorten_name, visible
-from foveate.viz.units import clock, count, macs, percent, seconds, share, si, size
 
 _HEIGHTS = "▁▂▃▄▅▆▇█"
 _BAR = 24
@@ -194,7 +195,7 @@ def _list(segments: Sequence[Segment], console: Console) -> None:
 
 def _detections(result: Result, console: Console) -> None:
     """One line per label: in how many boxes it was found, how many objects, the best score."""
-    found = detected(result)
+    found = tally(result.detections)
     for label, number, tracks, best in found[:_MOST_SEGMENTS]:
         said = plural(number, "detection")
         if tracks:

@@ -9,11 +9,11 @@ import math
 from collections.abc import Sequence
 
 from foveate.core import Result, Segment, TraceStep
+from foveate.core.text import escape, plural, shorten, visible
+from foveate.core.units import clock, percent, seconds, share
 from foveate.viz.columns import Bar, bars_of
 from foveate.viz.moments import looks_of, segments_of, span_of
 from foveate.viz.palette import colour_of, colours_of, is_none, key_of, ranking
-from foveate.viz.text import escape, plural, shorten, visible
-from foveate.viz.units import clock, percent, seconds, share
 
 Look = tuple[float, TraceStep]
 

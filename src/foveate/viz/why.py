@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from foveate.core import FoveateError
+from foveate.core.units import clock, percent
 from foveate.viz import lettering
 from foveate.viz.overlay import text_size
-from foveate.viz.units import clock, percent
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]

@@ -7,10 +7,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from foveate.core.text import escape
+from foveate.core.units import clock, percent
 from foveate.viz.report import POLICY, write_page
 from foveate.viz.report_style import STYLE
-from foveate.viz.text import escape
-from foveate.viz.units import clock, percent
 from foveate.viz.why import Reason, describe
 
 _PLOT = (720, 90)  # width, height

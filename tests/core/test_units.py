@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from foveate.viz import units
+from foveate.core import units
 
 
 @pytest.mark.parametrize(
