@@ -27,8 +27,8 @@ import torch
 from benchmarks import record
 from torch import Tensor
 
-from foveate.app.labelled import DataRequest, open_labelled
 from foveate.core.config import build
+from foveate.data import DataRequest, open_labelled
 from foveate.data.compressed import Reading
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.evaluate.metrics import mean

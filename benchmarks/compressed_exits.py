@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from benchmarks import record
 
-from foveate.app.labelled import DataRequest, open_labelled
+from foveate.data import DataRequest, open_labelled
 from foveate.evaluate.bootstrap import interval
 from foveate.pipeline import drive as driving
 from foveate.pipeline import ledger

@@ -14,42 +14,94 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from foveate import policy as looks
-    from foveate.core import Budget, FoveateError, Result
+    from foveate.core import (
+        Budget,
+        ConfigError,
+        FoveateError,
+        MediaError,
+        MissingExtra,
+        ModelError,
+        Result,
+        ResultError,
+        WeightsError,
+        read_results,
+    )
+    from foveate.data import DataError, DataRequest
+    from foveate.evaluate.api import bench, evaluate
     from foveate.media import Limits, Video
+    from foveate.models.spec import InputSpec
+    from foveate.pipeline import presets as specs
+    from foveate.pipeline.presets import Preset
     from foveate.pipeline.recogniser import Recogniser, load
+    from foveate.train.api import train
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Budget",
-    "FoveateError",
-    "Limits",
-    "Recogniser",
-    "Result",
-    "Video",
-    "__version__",
-    "load",
-    "looks",
-]
-
-_HOMES = {
+# Name → the module that defines it, imported on first use.
+_DEFINED_IN = {
     "Budget": "core",
+    "ConfigError": "core",
+    "DataError": "data",
+    "DataRequest": "data",
     "FoveateError": "core",
+    "InputSpec": "models.spec",
     "Limits": "media",
+    "MediaError": "core",
+    "MissingExtra": "core",
+    "ModelError": "core",
+    "Preset": "pipeline.presets",
     "Recogniser": "pipeline.recogniser",
     "Result": "core",
+    "ResultError": "core",
     "Video": "media",
+    "WeightsError": "core",
+    "bench": "evaluate.api",
     "load": "pipeline.recogniser",
+    "read_results": "core",
 }
+# Names that are modules: policies, their specifications, and two packages that can be called.
+_MODULES = {
+    "evaluate": "evaluate",
+    "looks": "policy",
+    "specs": "pipeline.presets",
+    "train": "train",
+}
+
+__all__ = [
+    "Budget",
+    "ConfigError",
+    "DataError",
+    "DataRequest",
+    "FoveateError",
+    "InputSpec",
+    "Limits",
+    "MediaError",
+    "MissingExtra",
+    "ModelError",
+    "Preset",
+    "Recogniser",
+    "Result",
+    "ResultError",
+    "Video",
+    "WeightsError",
+    "__version__",
+    "bench",
+    "evaluate",
+    "load",
+    "looks",
+    "read_results",
+    "specs",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the home of a public name on its first use (PEP 562)."""
-    if name == "looks":
-        return import_module("foveate.policy")
-    if name not in _HOMES:
+    """Import a public name on its first use (PEP 562)."""
+    if name in _MODULES:
+        return import_module(f"{__name__}.{_MODULES[name]}")
+    if name not in _DEFINED_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 import clips
 from data.labelled import put, video
 from foveate.app.bench import Request, seen_by
-from foveate.app.labelled import DataRequest
+from foveate.data import DataRequest
 from tiny_weights import ARCH, NAME
 
 CLASSES = ("jump", "run", "sit")

@@ -165,7 +165,7 @@ def test_print_config_is_valid_configuration(run, tmp_path, clips) -> None:
     [
         ((), "nothing to recognise"),
         (("x.mp4", "--set", "look.rat=3"), "unknown key look.rat (did you mean rate?)"),
-        (("x.mp4", "--budget", "fast"), "--budget fast"),
+        (("x.mp4", "--budget", "fast"), "budget fast: not understood"),
         (("x.mp4", "--look", "magic"), "--look magic"),
         (("x.mp4", "--model", "movinet-a9"), "no model or preset 'movinet-a9'"),
         (("x.mp4", "--device", "cuda:7"), "cuda:7"),

@@ -20,8 +20,20 @@ def run(code: str) -> str:
     return done.stdout
 
 
+# The public API. A name that comes or goes is a decision, and a line in the change log.
+PUBLIC = {
+    "Budget", "ConfigError", "DataError", "DataRequest", "FoveateError", "InputSpec", "Limits",
+    "MediaError", "MissingExtra", "ModelError", "Preset", "Recogniser", "Result", "ResultError",
+    "Video", "WeightsError", "__version__", "bench", "evaluate", "load", "looks", "read_results",
+    "specs", "train",
+}  # fmt: skip
+# Names that load torch on their first use.
+LOADING = {"Recogniser", "load", "looks"}
+
+
 def test_all_is_exact() -> None:
     assert len(set(foveate.__all__)) == len(foveate.__all__)
+    assert set(foveate.__all__) == PUBLIC
     for name in foveate.__all__:
         assert getattr(foveate, name) is not None
     assert set(dir(foveate)) == set(foveate.__all__)
@@ -36,6 +48,23 @@ def test_import_is_silent_light_and_offline() -> None:
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
     assert run(code).strip() == "[]"
+
+
+def test_names_are_imported_one_by_one_and_load_what_they_need() -> None:
+    code = (
+        "import sys, foveate\n"
+        f"for name in {sorted(PUBLIC - LOADING)!r}:\n"
+        "    exec(f'from foveate import {name}')\n"
+        "    assert name in dir(foveate)\n"
+        "print('torch' in sys.modules)\n"
+        f"for name in {sorted(LOADING)!r}:\n"
+        "    exec(f'from foveate import {name}')\n"
+        "from foveate import *\n"
+        "assert callable(train) and callable(evaluate) and specs.Preset is Preset\n"
+        "try: foveate.nothing\n"
+        "except AttributeError as error: print(error)"
+    )
+    assert run(code).splitlines() == ["False", "module 'foveate' has no attribute 'nothing'"]
 
 
 def test_help_loads_nothing_heavy() -> None:

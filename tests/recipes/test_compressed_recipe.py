@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 import flowing
 from foveate import Budget, load
-from foveate.app.labelled import DataRequest, open_labelled
 from foveate.app.main import app
 from foveate.core import ConfigError, FoveateError, MediaError, WeightsError
+from foveate.data import DataRequest, open_labelled
 from foveate.data.compressed import Reading, keep, middle, view
 from foveate.evaluate.run import evaluate
 from foveate.media.compressed import CompressedVideo

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from foveate.app.evaluate import opened, recogniser_of
-from foveate.app.labelled import DataRequest, choose_split, seen_in_training
 from foveate.app.options import LOOKS, look_named
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
 from foveate.core import ConfigError, FoveateError
 from foveate.core.config import apply_sets
-from foveate.data import Dataset
-from foveate.data.readers.unlabelled import LABEL as UNLABELLED
+from foveate.data import DataRequest, Dataset
+from foveate.data.labelled import choose_split
+from foveate.evaluate.api import seen_in_training, unlabelled
 
 ORACLE = "oracle"
 PLAIN = ("full", "uniform")  # what the other looks are compared with
@@ -52,10 +52,10 @@ def run(request: Request) -> int:
     dataset = opened(request.data)
     looks = looks_of(request.looks)
     split: str | None = None
-    unlabelled = dataset.classes == (UNLABELLED,)
-    if unlabelled and ORACLE in looks:
+    without = unlabelled(dataset)
+    if without and ORACLE in looks:
         raise ConfigError("--looks oracle: knows the answer, so it needs labelled videos")
-    if request.split is not None or not unlabelled:
+    if request.split is not None or not without:
         split = choose_split(dataset, request.split)
     names = apart(request.models)
     recognisers, problems = _recognisers(request, names, looks, dataset, split)
@@ -144,7 +144,7 @@ def _recognisers(
     """Those that know the data's classes; each of the others costs one line."""
     from foveate.evaluate.truth import columns_of
 
-    classes = () if dataset.classes == (UNLABELLED,) else dataset.classes
+    classes = () if unlabelled(dataset) else dataset.classes
     found: dict[str, Any] = {}
     problems = 0
     for name in names:
@@ -169,7 +169,7 @@ def _recognisers(
             print(f"foveate: not measured: {error}", file=sys.stderr)
             problems += 1
             continue
-        warning = None if split is None else seen_in_training(name, dataset, split)
+        warning = seen_in_training(name, dataset, split)
         if warning:
             print(f"foveate: warning: {name}: {warning}", file=sys.stderr)
     return found, problems

@@ -7,10 +7,10 @@ import re
 import sys
 from pathlib import Path
 
-from foveate.app.labelled import DataRequest
 from foveate.app.progress import bar
 from foveate.core import ConfigError, FoveateError, MediaError
 from foveate.core.config import nearest
+from foveate.data import DataRequest
 
 SETS = ("mocap15",)
 _VIDEO = (".mp4", ".m4v", ".mov")

@@ -7,18 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveate.app.labelled import (
-    DataRequest,
-    choose_split,
-    open_labelled,
-    seen_in_training,
-    tell_faults,
-)
+from foveate.app.guard import tell_faults
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
 from foveate.core import ConfigError, FoveateError
 from foveate.core.config import apply_sets
-from foveate.data import DataError, Dataset
+from foveate.data import DataError, DataRequest, Dataset, open_labelled
+from foveate.data.labelled import choose_split
+from foveate.evaluate.api import seen_in_training
 
 if TYPE_CHECKING:
     from foveate.evaluate.run import Evaluation

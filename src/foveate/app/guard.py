@@ -5,11 +5,24 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import typer
 
+if TYPE_CHECKING:
+    from foveate.data import DataError
+
 # Exit codes of the command grammar in docs/design.md.
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def tell_faults(error: DataError) -> None:
+    """Print every fault of a data set; the error's own line comes from `guard`."""
+    if error.count > 1:
+        for line in error.faults:
+            print(f"  {line}", file=sys.stderr)
+        if error.count > len(error.faults):
+            print(f"  and {error.count - len(error.faults)} more", file=sys.stderr)
 
 
 def guard(work: Callable[[], int]) -> None:

@@ -68,7 +68,7 @@ def data_check(
 ) -> None:
     """Name every bad file, count classes, measure lengths, find leaks between splits."""
     from foveate.app.data import check
-    from foveate.app.labelled import DataRequest
+    from foveate.data import DataRequest
 
     request = DataRequest(data, format, videos, part, allow_missing, fold)
     guard(lambda: check(request, workers))
@@ -151,8 +151,8 @@ def train(
     offline: Offline = False,
 ) -> None:
     """Train a model on labelled videos; safe to interrupt, and to go on with --resume."""
-    from foveate.app.labelled import DataRequest
     from foveate.app.train import Request, run
+    from foveate.data import DataRequest
 
     where = None
     if data is not None:
@@ -195,7 +195,7 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled videos, with intervals and executed cost."""
     from foveate.app.evaluate import Request, run
-    from foveate.app.labelled import DataRequest
+    from foveate.data import DataRequest
 
     request = Request(
         DataRequest(data, format, videos, part, allow_missing, fold, split_seed), model, split,
@@ -235,7 +235,7 @@ def bench(
 ) -> None:
     """Compare models, or looks, on the same videos: accuracy, executed MACs, time."""
     from foveate.app.bench import Request, run
-    from foveate.app.labelled import DataRequest
+    from foveate.data import DataRequest
 
     request = Request(
         DataRequest(data, format, videos, part, allow_missing, fold, split_seed), models, looks,

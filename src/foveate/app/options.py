@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, get_args
 
 from foveate.core import ConfigError
+from foveate.core.budget import parse_budget
 from foveate.core.config import apply_sets, read_yaml
 from foveate.media.limits import Limits
 from foveate.pipeline.presets import PatchName
 
-_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
-_BUDGET = re.compile(
-    r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(macs?/s|ms/frame|fps|macs?|ms)\s*", re.I
-)
-_KEYS = {
-    "mac/s": "macs_per_second",
-    "macs/s": "macs_per_second",
-    "ms/frame": "ms_per_frame",
-    "fps": "frames_per_second",
-    "mac": "macs_per_answer",
-    "macs": "macs_per_answer",
-    "ms": "ms_per_answer",
-}
 LOOKS = ("uniform", "full", "keyframes-first", *get_args(PatchName))
 _SAME = {"full": "uniform"}  # what comparisons of patches call it
 LOOKS_OF_TRAINING = tuple(n for n in LOOKS if n not in ("keyframes-first", "activation-patch"))
@@ -43,33 +30,6 @@ def look_named(name: str, known: tuple[str, ...] = LOOKS, option: str = "--look"
             "foveate bench --looks full,oracle measures it",
         )
     raise ConfigError(f"{option} {name}: not known", f"one of: {', '.join(known)}")
-
-
-def parse_budget(text: str) -> dict[str, float]:
-    """Read budgets such as `100MMAC/s`, `2ms/frame`, `3fps`, several apart by commas.
-
-    `5GMAC` and `20ms` are per answer, on average; only cascades know those.
-
-    Raises:
-        ConfigError: A unit that is not known, or no positive number.
-    """
-    budget: dict[str, float] = {}
-    for part in text.split(","):
-        match = _BUDGET.fullmatch(part)
-        if match is None:
-            raise ConfigError(
-                f"--budget {text}: not understood",
-                "say 100MMAC/s, 2ms/frame or 3fps; for a cascade 5GMAC or 20ms",
-            )
-        number, prefix, unit = match.groups()
-        try:
-            value = float(number) * _PREFIXES[prefix.lower()]
-        except ValueError:
-            raise ConfigError(f"--budget {text}: {number} is no number") from None
-        if value <= 0:
-            raise ConfigError(f"--budget {text}: must be more than nothing")
-        budget[_KEYS[unit.lower()]] = value
-    return budget
 
 
 def changes(

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.app.labelled import DataRequest, open_labelled, tell_faults
+from foveate.app.guard import tell_faults
 from foveate.app.options import LOOKS_OF_TRAINING, look_named
 from foveate.app.progress import bar
 from foveate.core import ConfigError
-from foveate.core.config import apply_sets, build, nearest, read_yaml, to_yaml
-from foveate.data import DataError, Dataset
-
-# Recipe → the class of its settings; the module in `foveate.train` has its name.
-RECIPES = {
-    "supervised": "SupervisedConfig",
-    "distill": "DistillConfig",
-    "contrastive": "ContrastiveConfig",
-    "compressed": "CompressedConfig",
-}
+from foveate.core.config import apply_sets, build, read_yaml, to_yaml
+from foveate.data import DataError, DataRequest, Dataset
+from foveate.evaluate.api import unlabelled
+from foveate.train.api import config_file, open_for, recipe_module, settings_class
 
 
 @dataclass(frozen=True)
@@ -52,18 +45,18 @@ def run(request: Request) -> int:
     """
     if request.resume is not None:
         return _resume(request, request.resume)
-    values: dict[str, Any] = read_yaml(_config_file(request.config)) if request.config else {}
+    values: dict[str, Any] = read_yaml(config_file(request.config)) if request.config else {}
     if request.model is not None:
         values["model"] = request.model
     if request.look is not None:
         values["look"] = {"name": look_named(request.look, LOOKS_OF_TRAINING)}
-    recipe = _recipe(request.recipe)
-    if request.look is not None and "look" not in _settings_class(recipe).model_fields:
+    recipe = recipe_module(request.recipe)
+    if request.look is not None and "look" not in settings_class(recipe).model_fields:
         raise ConfigError(
             f"--look {request.look}: the recipe {request.recipe} sees whole clips",
             "train with --recipe supervised or distill",
         )
-    settings = _settings(recipe, apply_sets(values, request.sets))
+    settings = build(settings_class(recipe), apply_sets(values, request.sets), "settings")
     if request.print_config:
         print(to_yaml(settings), end="")
         return 0
@@ -72,49 +65,16 @@ def run(request: Request) -> int:
     return _fit(request, recipe, settings, request.data, request.out)
 
 
-def _config_file(named: Path) -> Path:
-    """An existing file, or a preset that comes with the package.
-
-    Raises:
-        ConfigError: Neither.
-    """
-    from foveate.train.presets import find, names
-
-    if named.exists():
-        return named
-    found = find(str(named))
-    if found is None:
-        guess = nearest(str(named), names())
-        cure = f"did you mean {guess}?" if guess else f"presets: {', '.join(names())}"
-        raise ConfigError(f"--config {named}: no such file or preset", cure)
-    return found
-
-
 def _resume(request: Request, folder: Path) -> int:
     """Go on with a run as it was begun; only settings that change no number may differ."""
     from foveate.train.session import read_training
 
     training = read_training(folder)
-    recipe = _recipe(training.recipe)
-    settings = _settings(recipe, apply_sets(dict(training.configuration), request.sets))
+    recipe = recipe_module(training.recipe)
+    values = apply_sets(dict(training.configuration), request.sets)
+    settings = build(settings_class(recipe), values, "settings")
     data = request.data or DataRequest.of(training.origin)
     return _fit(request, recipe, settings, data, folder, resume=True)
-
-
-def _recipe(name: str) -> Any:
-    if name not in RECIPES:
-        guess = nearest(name, RECIPES)
-        cure = f"did you mean {guess}?" if guess else f"there are: {', '.join(RECIPES)}"
-        raise ConfigError(f"--recipe {name}: not known", cure)
-    return import_module(f"foveate.train.{name}")
-
-
-def _settings(recipe: Any, values: dict[str, Any]) -> Any:
-    return build(_settings_class(recipe), values, "settings")
-
-
-def _settings_class(recipe: Any) -> Any:
-    return getattr(recipe, RECIPES[recipe.__name__.rpartition(".")[2]])
 
 
 def _fit(
@@ -129,22 +89,16 @@ def _fit(
 
     from foveate.train.memory import keep_freed_memory
 
-    if data.format is None and getattr(recipe, "UNLABELLED", False):
-        data = replace(data, format="unlabelled")
     # The processes that torchrun starts say things once.
     leads = os.environ.get("RANK", "0") == "0"
     try:
-        dataset = open_labelled(data)
+        dataset, origin = open_for(recipe, data)
     except DataError as error:
         if leads:
             tell_faults(error)
         raise
     if leads:
-        kind = (
-            "without labels"
-            if data.format == "unlabelled"
-            else f"of {len(dataset.classes)} classes"
-        )
+        kind = "without labels" if unlabelled(dataset) else f"of {len(dataset.classes)} classes"
         _say(", ".join(f"{len(dataset.subset(name))} {name}" for name in dataset.splits)
              + f" clips {kind}")  # fmt: skip
         if request.check and not resume:
@@ -153,7 +107,7 @@ def _fit(
     keep_freed_memory()
     summary = recipe.fit(
         settings, dataset, out, resume,
-        origin=data.origin(), device=request.device, offline=request.offline,
+        origin=origin, device=request.device, offline=request.offline,
     )  # fmt: skip
     return _tell(summary, leads)
 

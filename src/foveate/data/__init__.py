@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from foveate.data.checking import CheckReport, check
     from foveate.data.dataset import ClipDataset
     from foveate.data.errors import DataError
+    from foveate.data.labelled import DataRequest, open_labelled
     from foveate.data.loader import Loader, make_loader
     from foveate.data.readers.detect import FORMATS, read
     from foveate.data.record import Dataset, Record
@@ -22,6 +23,7 @@ __all__ = [
     "CheckReport",
     "ClipDataset",
     "DataError",
+    "DataRequest",
     "Dataset",
     "Fold",
     "Loader",
@@ -29,6 +31,7 @@ __all__ = [
     "check",
     "folds",
     "make_loader",
+    "open_labelled",
     "read",
     "split",
 ]
@@ -38,6 +41,7 @@ _HOMES = {
     "CheckReport": "checking",
     "ClipDataset": "dataset",
     "DataError": "errors",
+    "DataRequest": "labelled",
     "Dataset": "record",
     "Fold": "splits",
     "Loader": "loader",
@@ -45,6 +49,7 @@ _HOMES = {
     "check": "checking",
     "folds": "splits",
     "make_loader": "loader",
+    "open_labelled": "labelled",
     "read": "readers.detect",
     "split": "splits",
 }

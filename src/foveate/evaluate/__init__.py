@@ -1,16 +1,20 @@
 """Measures recognisers: metrics that carry their protocol, intervals, cost, results as JSON.
 
-`evaluate` and `bench` are reached as `foveate.evaluate.run.evaluate` and
-`foveate.evaluate.bench.bench`: exporting a function under the name of its module would make the
-name mean two things.
+`foveate.evaluate(...)` and `foveate.bench(...)` are in `evaluate.api`: they open videos and models
+by name. What they call with a recogniser and a data set is `evaluate.run.evaluate` and
+`evaluate.bench.bench`.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from foveate.core.callable_package import CallablePackage
+
 if TYPE_CHECKING:
+    from foveate.evaluate.api import evaluate
     from foveate.evaluate.bootstrap import Comparison, Interval, compare, interval
     from foveate.evaluate.metrics import Protocol
     from foveate.evaluate.results import read_result, write_result
@@ -23,6 +27,7 @@ _HOMES = {
     "Protocol": "metrics",
     "compare": "bootstrap",
     "compare_runs": "run",
+    "evaluate": "api",
     "interval": "bootstrap",
     "read_result": "results",
     "write_result": "results",
@@ -35,10 +40,14 @@ __all__ = [
     "Protocol",
     "compare",
     "compare_runs",
+    "evaluate",
     "interval",
     "read_result",
     "write_result",
 ]
+
+
+sys.modules[__name__].__class__ = CallablePackage  # `foveate.evaluate(...)`
 
 
 def __getattr__(name: str) -> Any:

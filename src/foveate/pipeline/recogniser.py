@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -17,6 +18,8 @@ from foveate.core import (
     Result,
     Trace,
 )
+from foveate.core.budget import parse_budget
+from foveate.core.text import plural
 from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
 from foveate.models import load as load_weights
 from foveate.models.spec import InputSpec
@@ -39,6 +42,7 @@ class Recogniser:
         name: Name of the model.
         preset: Everything that can be set, as it is in force.
         labels: One per class.
+        device: Where the network runs.
     """
 
     def __init__(
@@ -147,6 +151,17 @@ class Recogniser:
         """Opens a source when it is called; what `drive` takes."""
         return lambda: self._open(source, fps, plan or self._plan)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self._plan.device
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.name}, look={self.preset.look.name}, "
+            f"decide={self.preset.decide.name}, {plural(len(self.labels), 'label')}, {self.device})"
+        )
+
     # --- inside ---------------------------------------------------------------------------
 
     def _open(self, source: Any, fps: float | None, plan: Plan) -> Session:
@@ -202,14 +217,14 @@ class Recogniser:
 
 
 def load(
-    model: str | torch.nn.Module = "movinet-a0-stream-lite.k600",
+    model: str | os.PathLike[str] | torch.nn.Module = "movinet-a0-stream-lite.k600",
     *,
     labels: Sequence[str] | None = None,
     input: InputSpec | None = None,
     output: Output = "softmax",
     look: Look | str | Mapping[str, Any] | None = None,
     decide: Decide | str | Mapping[str, Any] | None = None,
-    budget: Budget | None = None,
+    budget: Budget | str | None = None,
     device: str | None = None,
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -229,7 +244,7 @@ def load(
         look: Chooses the frames: a policy, the name of one, or its settings with the name among
             them (`{"name": "motion-patch", "size": 128}`); the preset's if None.
         decide: Says when enough was seen, likewise.
-        budget: What may be spent; the preset's if None.
+        budget: What may be spent, such as `3fps`, `100MMAC/s` or `2ms/frame`; the preset's if None.
         device: Where the network runs, such as `cpu` or `cuda:0`; CUDA if there is one.
         offline: Never touch the network for weights.
         progress: Called with (bytes so far, bytes in total) during a download.
@@ -242,6 +257,8 @@ def load(
         ConfigError: A setting is unknown or out of range.
     """
     own = None
+    if isinstance(model, os.PathLike):
+        model = os.fspath(model)
     if isinstance(model, str):
         named, preset = resolve(model)
     else:
@@ -253,7 +270,7 @@ def load(
         elif isinstance(policy, Mapping):
             settings[key] = dict(policy)
     if budget is not None:
-        settings["budget"] = asdict(budget)
+        settings["budget"] = parse_budget(budget) if isinstance(budget, str) else asdict(budget)
     return assemble(
         edit(preset, settings, "foveate.load"),
         named,

@@ -7,10 +7,14 @@ together.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from foveate.core.callable_package import CallablePackage
+
 if TYPE_CHECKING:
+    from foveate.train.api import train
     from foveate.train.batches import Batch, Batches, TensorBatches
     from foveate.train.checkpoint import Checkpoints
     from foveate.train.session import RunSummary
@@ -27,6 +31,7 @@ _HOMES = {
     "TensorBatches": "batches",
     "TrainError": "state",
     "fit": "supervised",
+    "train": "api",
 }
 
 __all__ = [
@@ -39,7 +44,11 @@ __all__ = [
     "TensorBatches",
     "TrainError",
     "fit",
+    "train",
 ]
+
+
+sys.modules[__name__].__class__ = CallablePackage  # `foveate.train(...)`
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ import torch
 from foveate.core import ConfigError, FoveateError
 from foveate.evaluate.results import commit, hardware, now
 from foveate.models.weights.builtin import CARD
-from foveate.models.weights.run import replace_file
+from foveate.models.weights.run import RunCard, read_run, replace_file
 from foveate.train.checkpoint import Checkpoints, Saved
 from foveate.train.state import Run
 
@@ -70,6 +70,19 @@ class RunSummary:
     features_seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+
+    def __fspath__(self) -> str:
+        """The run folder, so that `foveate.load` takes a summary too."""
+        return str(self.folder)
+
+    @property
+    def card(self) -> RunCard:
+        """What `run.json` in the folder says: classes, input, configuration, figures.
+
+        Raises:
+            WeightsError: There is none, as after an interruption.
+        """
+        return read_run(self.folder)
 
 
 def read_training(folder: Path) -> Training:

@@ -1,8 +1,8 @@
-"""Opening labelled videos the same way for every verb: read, split, find the part that is meant."""
+"""Opening labelled videos the same way everywhere: read, split, find the part that is meant."""
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,8 +10,10 @@ from typing import Any
 
 from foveate.core import ConfigError
 from foveate.core.config import nearest
-from foveate.data import DataError, Dataset, folds, read
-from foveate.data import split as split_by_group
+from foveate.data.readers.detect import read
+from foveate.data.record import Dataset
+from foveate.data.splits import folds
+from foveate.data.splits import split as split_by_group
 
 VAL_SHARE = 0.15  # of the training clips, where a data set has training clips and no others
 
@@ -65,31 +67,48 @@ class DataRequest:
             raise ConfigError("the run does not say where its data is", "name it again") from None
 
 
-def open_labelled(request: DataRequest) -> Dataset:
+Videos = str | os.PathLike[str] | DataRequest | Dataset
+"""Labelled videos as they are named: a path, a request, or records that were read already."""
+
+
+def open_labelled(videos: Videos) -> Dataset:
     """Read a data set and give every record its split: train, val or test.
 
     Splits that the data names are kept. Where it names none, clips are dealt out 70, 15 and 15 in
     a hundred; where it has training clips but none for validation, some of those are taken.
     Groups, files and copies stay together. All of it depends on the split seed alone.
 
+    Args:
+        videos: A folder or an annotation; a request, which says more than where; or records.
+
     Raises:
         DataError: What `data.read` raises, with every fault by file and line.
-        ConfigError: Folds and no word which one, or a fold that is none.
+        ConfigError: The data is in folds and none is named, or there is no such fold.
     """
-    dataset = read(
-        request.path, request.format, request.videos,
-        part=request.part, allow_missing=request.allow_missing,
-    )  # fmt: skip
-    if request.fold is not None:
-        dataset = _fold(dataset, request.fold)
+    if isinstance(videos, Dataset):
+        dataset, fold, seed = videos, None, 0
+    else:
+        request = request_for(videos)
+        dataset = read(
+            request.path, request.format, request.videos,
+            part=request.part, allow_missing=request.allow_missing,
+        )  # fmt: skip
+        fold, seed = request.fold, request.split_seed
+    if fold is not None:
+        dataset = _fold(dataset, fold)
     elif not dataset.splits:
-        dataset = split_by_group(dataset, seed=request.split_seed)
+        dataset = split_by_group(dataset, seed=seed)
     elif "train" not in dataset.splits and not {"val", "test"} & set(dataset.splits):
         names = ", ".join(dataset.splits)
-        raise ConfigError(f"{request.path}: the clips are in folds ({names})", "say --fold NAME")
+        raise ConfigError(f"{dataset.root}: the clips are in folds ({names})", "say --fold NAME")
     if "val" not in dataset.splits and "train" in dataset.splits:
-        dataset = _with_validation(dataset, request.split_seed)
+        dataset = _with_validation(dataset, seed)
     return dataset
+
+
+def request_for(videos: str | os.PathLike[str] | DataRequest) -> DataRequest:
+    """The request for a plain path; a request as it is."""
+    return videos if isinstance(videos, DataRequest) else DataRequest(Path(videos))
 
 
 def choose_split(dataset: Dataset, asked: str | None) -> str:
@@ -101,52 +120,20 @@ def choose_split(dataset: Dataset, asked: str | None) -> str:
     if asked is None:
         found = next((name for name in ("test", "val") if name in dataset.splits), None)
         if found is None:
-            raise ConfigError("the data has no test and no val clips", "say --split train")
+            raise ConfigError("the data has no test and no val clips", "name the split train")
         return found
     if asked not in dataset.splits:
         guess = nearest(asked, dataset.splits)
         cure = f"did you mean {guess}?" if guess else f"there are: {', '.join(dataset.splits)}"
-        raise ConfigError(f"--split {asked}: the data has no such split", cure)
+        raise ConfigError(f"the data has no split {asked!r}", cure)
     return asked
-
-
-def seen_in_training(model: str, dataset: Dataset, split: str) -> str | None:
-    """A line if clips of the split may have been seen when the model was trained.
-
-    A run folder keeps digests of the clips it was trained on: if the training clips of this data
-    set are the same ones, the others were not seen.
-    """
-    from foveate.models.weights.builtin import is_run
-    from foveate.models.weights.run import read_run
-
-    if not is_run(model):
-        return None
-    card = read_run(model)
-    trained = card.digests.get(str(card.configuration.get("train_split", "train")))
-    if split == "train":
-        return "these clips are those of training: the figures say little about others"
-    if trained and "train" in dataset.splits and dataset.digest("train") != trained:
-        return (
-            "the training clips of this data set are not those the model was trained on (other "
-            "clips, another split seed or fold): some of these videos may have been seen"
-        )
-    return None
-
-
-def tell_faults(error: DataError) -> None:
-    """Print every fault of a data set; the error's own line comes from `guard`."""
-    if error.count > 1:
-        for line in error.faults:
-            print(f"  {line}", file=sys.stderr)
-        if error.count > len(error.faults):
-            print(f"  and {error.count - len(error.faults)} more", file=sys.stderr)
 
 
 def _fold(dataset: Dataset, name: str) -> Dataset:
     for fold in folds(dataset):
         if fold.name == name:
             return fold.dataset
-    raise ConfigError(f"--fold {name}: no such fold", f"there are: {', '.join(dataset.splits)}")
+    raise ConfigError(f"the data has no fold {name!r}", f"there are: {', '.join(dataset.splits)}")
 
 
 def _with_validation(dataset: Dataset, seed: int) -> Dataset:
