@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from foveate.models.weights.builtin import FOLDER
-from foveate.models.weights.run import load_run, read_run, replace_file, write_run
+from foveate.models.weights.run import load_run, replace_file, write_run
 
 LIMIT = 8_000_000  # bytes of one set of weights
 
@@ -51,8 +51,9 @@ def main() -> None:
     parser.add_argument("--headline", required=True, help="of its figures, as a/b")
     options = parser.parse_args()
     result = json.loads(options.result.read_text("utf-8"))
-    card = read_run(options.run)
-    model, _, _ = load_run(options.run)
+    loaded = load_run(options.run)
+    model, card = loaded.network, loaded.card
+    assert card is not None
     target = FOLDER / options.name
     notice = (
         f"Fine-tuned by the foveate project from {card.started_from} (weights by Google, "

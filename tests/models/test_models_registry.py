@@ -11,7 +11,7 @@ import foveate.models
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models import registry
 from foveate.models.spec import InputSpec
-from foveate.models.weights.table import ENTRIES, find
+from foveate.models.weights.table import entries, find, register_weights
 
 
 def test_families_are_discovered():
@@ -61,7 +61,7 @@ def test_malformed_names_are_refused(name):
 
 
 def test_the_table_names_registered_models():
-    for entry in ENTRIES:
+    for entry in entries():
         arch, tag = registry.split_name(entry.name)
         assert arch == entry.arch
         assert tag
@@ -72,6 +72,14 @@ def test_the_table_names_registered_models():
             assert file.whole or ".pytorch.org/" in file.addresses[0]
             assert file.addresses
             assert all(address.startswith("https://") for address in file.addresses)
+
+
+def test_weights_stand_beside_their_family_and_are_named_once():
+    for entry in entries():
+        build = registry.entry(entry.arch).build
+        assert entry.read.__module__ == f"{build.__module__}_weights"
+    with pytest.raises(WeightsError, match="registered twice"):
+        register_weights(entries()[0])
 
 
 def test_unknown_weights_name_the_nearest():
@@ -107,7 +115,9 @@ def test_public_names_exist():
 
 def test_the_table_loads_without_torch():
     code = (
-        "import sys, foveate.models.weights.table, foveate.models.weights.resolve\n"
+        "import sys, foveate.models.weights.resolve\n"
+        "from foveate.models.weights import table\n"
+        "assert len(table.entries()) > 5\n"
         "assert not {'torch', 'numpy', 'tflite'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -84,17 +84,20 @@ def register(
 
 
 @cache
-def _discover() -> None:
-    """Import every family module of this package once."""
+def import_modules(ending: str = "") -> None:
+    """Import every module of this package whose name has some ending, once.
+
+    What they register is known afterwards: a new family is found without being listed anywhere.
+    """
     package = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(package.__path__):
-        if not module.ispkg and not module.name.startswith("_"):
+        if not module.ispkg and module.name.endswith(ending):
             importlib.import_module(f"{__package__}.{module.name}")
 
 
 def available() -> list[str]:
     """Return the names of all architectures, sorted; those over backbones without one."""
-    _discover()
+    import_modules()
     return sorted(_ENTRIES)
 
 
@@ -104,7 +107,7 @@ def entry(name: str) -> ModelEntry:
     Raises:
         ModelError: No such architecture; the error names the nearest one.
     """
-    _discover()
+    import_modules()
     name = name.partition(":")[0]
     if name not in _ENTRIES:
         near = difflib.get_close_matches(name, _ENTRIES, n=1, cutoff=0.0)
@@ -153,9 +156,26 @@ def create_tiny(name: str) -> nn.Module:
     return _marked(found, found.build(**found.tiny))
 
 
+def is_streaming(model: nn.Module | ModelEntry) -> bool:
+    """Whether a network has the functional step form (`initial_state`, `step_features`).
+
+    It is declared, not found out: by the registry, or by an attribute `streaming` of a module that
+    is not of the registry. One that says nothing takes whole clips.
+    """
+    return bool(getattr(model, "streaming", False))
+
+
+def mixes_frames(model: nn.Module | ModelEntry) -> bool:
+    """Whether features of one place meet those of other frames; declared like `is_streaming`.
+
+    A module that says nothing with an attribute `mixes_frames` is taken to.
+    """
+    return bool(getattr(model, "mixes_frames", True))
+
+
 def _marked(found: ModelEntry, module: nn.Module) -> nn.Module:
-    """The module, which says itself whether it mixes frames, as a user's own may."""
-    vars(module)["mixes_frames"] = found.mixes_frames
+    """The module, which says itself what the registry says of it, as a user's own may."""
+    vars(module).update(streaming=found.streaming, mixes_frames=found.mixes_frames)
     return module
 
 

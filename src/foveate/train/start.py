@@ -10,13 +10,13 @@ from torch import nn
 
 from foveate.core import ConfigError
 from foveate.models.backbones import asks_for_weights, input_of
+from foveate.models.backbones_weights import BACKBONES
 from foveate.models.registry import create, split_backbone, split_name
 from foveate.models.spec import InputSpec
-from foveate.models.weights.backbones import BACKBONES
+from foveate.models.weights import table
 from foveate.models.weights.builtin import run_folder
 from foveate.models.weights.load import load
-from foveate.models.weights.run import load_run, read_run
-from foveate.models.weights.table import ENTRIES
+from foveate.models.weights.run import load_run
 from foveate.train.ema import put
 from foveate.train.features import is_head
 
@@ -92,17 +92,18 @@ def start_from(
 
 
 def _from_run(folder: Path, classes: tuple[str, ...], settings: dict[str, Any]) -> Start:
-    trained, entry, labels = load_run(folder)
-    card = read_run(folder)
+    loaded = load_run(folder)
+    trained, card = loaded.network, loaded.card
+    assert card is not None
     settings = {**card.settings, **settings}
     model = create(card.arch, num_classes=len(classes), **settings)
     tensors = trained.state_dict()
-    if labels != classes:
+    if loaded.labels != classes:
         own = model.state_dict()
         tensors |= {name: value for name, value in own.items() if name.startswith("classifier.")}
     put(model, tensors)
     return Start(
-        model, card.arch, settings, entry.input, card.started_from or "an earlier run",
+        model, card.arch, settings, loaded.input, card.started_from or "an earlier run",
         card.licence, card.notice,
     )  # fmt: skip
 
@@ -110,7 +111,8 @@ def _from_run(folder: Path, classes: tuple[str, ...], settings: dict[str, Any]) 
 def _from_weights(
     name: str, classes: tuple[str, ...], settings: dict[str, Any], offline: bool
 ) -> Start:
-    pretrained, entry, labels = load(name, num_classes=len(classes), offline=offline)
+    loaded = load(name, num_classes=len(classes), offline=offline)
+    pretrained, entry, labels = loaded.network, table.find(name), loaded.labels
     if settings or (labels and labels != classes):
         # As many classes as the weights have, but others: their outputs mean nothing here.
         model = create(entry.arch, num_classes=len(classes), **settings)
@@ -141,7 +143,7 @@ def _from_chance(
     rate: float | None,
 ) -> Start:
     model = create(arch, num_classes=len(classes), **settings)
-    known = next((entry.input for entry in ENTRIES if entry.arch == arch), None)
+    known = table.input_of(arch)
     if known is None:
         if size is None or frames is None or rate is None:
             raise ConfigError(f"{arch}: random weights expect nothing", "set size, frames and rate")

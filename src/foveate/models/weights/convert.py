@@ -6,7 +6,7 @@ whatever is missing, left over or of the wrong shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,29 +107,6 @@ def _scalar(values: NDArray[Any], name: str) -> NDArray[Any]:
     if values.size == 0 or values.min() != values.max():
         raise WeightsError(f"{name} is not one number")
     return np.asarray(values.flat[0], np.float32)
-
-
-def _torchvision(arch: str) -> Callable[[bytes, str], Arrays]:
-    """The importer of one of torchvision's networks; loads torch when it is called."""
-
-    def read(data: bytes, source: str) -> Arrays:
-        from foveate.models.weights.importers.torchvision import import_torchvision
-
-        return import_torchvision(arch, data, source)
-
-    return read
-
-
-IMPORTERS: Mapping[str, Callable[[bytes, str], Arrays]] = {
-    "movinet-a0-stream-lite": import_movinet_tflite,
-    **{
-        arch: _torchvision(arch)
-        for arch in (
-            "r3d-18", "mc3-18", "r2plus1d-18", "s3d", "mvit-v2-s", "swin3d-t", "swin3d-s",
-            "swin3d-b",
-        )
-    },
-}  # fmt: skip
 
 
 def fill(module: nn.Module, arrays: Mapping[str, Any], source: str = "the file") -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import secrets
 from collections.abc import Mapping
@@ -21,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from foveate.core.errors import FoveateError, WeightsError
+from foveate.models.loaded import NETWORK, LoadedModel
 from foveate.models.registry import create
 from foveate.models.spec import Crop, InputSpec, Resize
 from foveate.models.weights.builtin import CARD, WEIGHTS
 from foveate.models.weights.convert import fill
-from foveate.models.weights.table import WeightEntry, WeightFile
 
 if TYPE_CHECKING:
     import torch
@@ -145,7 +144,7 @@ def read_run(path: str | os.PathLike[str]) -> RunCard:
         raise WeightsError(f"{name}: {said}") from None
 
 
-def load_run(path: str | os.PathLike[str]) -> tuple[nn.Module, WeightEntry, tuple[str, ...]]:
+def load_run(path: str | os.PathLike[str]) -> LoadedModel:
     """Load a trained model from its run folder.
 
     Nothing that is named inside the folder is opened or run: the file names are fixed, the
@@ -154,9 +153,6 @@ def load_run(path: str | os.PathLike[str]) -> tuple[nn.Module, WeightEntry, tupl
 
     Args:
         path: The folder.
-
-    Returns:
-        The module in evaluation mode; an entry such as the table of weights has; the labels.
 
     Raises:
         WeightsError: The folder is damaged or does not fit.
@@ -181,7 +177,14 @@ def load_run(path: str | os.PathLike[str]) -> tuple[nn.Module, WeightEntry, tupl
         raise WeightsError(f"{name}: damaged ({str(error).splitlines()[0]})") from None
     model = _create(card, name)
     fill(model, tensors, name)
-    return model.eval(), _entry(folder, card), tuple(card.classes)
+    return LoadedModel(
+        name=str(folder),
+        networks={NETWORK: model.eval()},
+        labels=tuple(card.classes),
+        input=card.input.spec(),
+        output=card.output,
+        card=card,
+    )
 
 
 def write_run(
@@ -280,21 +283,3 @@ def _create(card: RunCard, name: str) -> nn.Module:
         return create(card.arch, num_classes=len(card.classes), **card.settings)
     except (TypeError, ValueError, AttributeError) as error:
         raise WeightsError(f"{name}: {card.arch} cannot be built ({error})") from None
-
-
-def _entry(folder: Path, card: RunCard) -> WeightEntry:
-    """The run as the table of weights would list it."""
-    figures = json.dumps(card.figures) if card.figures else "not measured"
-    return WeightEntry(
-        name=str(folder),
-        arch=card.arch,
-        num_classes=len(card.classes),
-        file=WeightFile(WEIGHTS, card.size, card.sha256, ()),
-        labels=WeightFile(CARD, 0, "", ()),
-        licence=card.licence or "not stated",
-        input=card.input.spec(),
-        protocol=card.protocol,
-        accuracy=figures,
-        note=card.notice,
-        output=card.output,
-    )
