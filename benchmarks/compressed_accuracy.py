@@ -255,8 +255,9 @@ def by_itself(run: Opened, folder: Path) -> dict[str, Any]:
     with torch.no_grad():
         logits = torch.cat([network(batch["x"]) for batch in clips.batches(0)])
     return {
-        "backbone": card.arch, "modality": network.modality, "started_from": card.started_from,
-        "epochs": card.configuration["epochs"], **said(right(logits, kept.labels), run.groups),
+        "backbone": card.network.arch, "modality": network.modality,
+        "started_from": card.started_from, "epochs": card.configuration["epochs"],
+        **said(right(logits, kept.labels), run.groups),
     }  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     result = json.loads(options.result.read_text("utf-8"))
     loaded = load_run(options.run)
-    model, card = loaded.network, loaded.card
+    card = loaded.card
     assert card is not None
     target = FOLDER / options.name
     notice = (
@@ -71,7 +71,7 @@ def main() -> None:
             "figures": figures,
         }
     )
-    card = write_run(target, model.state_dict(), card, half=True)
+    card = write_run(target, loaded.networks, card, half=True)
     if card.size > LIMIT:
         raise SystemExit(f"{card.size} bytes, more than {LIMIT}")
     spec = card.input

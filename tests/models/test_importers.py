@@ -263,7 +263,7 @@ def test_an_import_can_be_loaded_by_its_name(tmp_path, monkeypatch):
     config = {"widen_factor": 1 / 16}
     _, card = import_file(tmp_path / "x.pth", "mine.v1", config=config, labels=labels)
     assert card.configuration["system"] == "autovideo"
-    assert card.settings == {"depth": 10, "width": 4}
+    assert card.network.settings == {"depth": 10, "width": 4}
     loaded = foveate.models.load("mine.v1")
     assert loaded.labels == labels
     assert loaded.input.size == 112

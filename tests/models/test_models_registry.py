@@ -6,12 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from torch import nn
 
 import foveate.models
-from foveate.core.errors import ModelError, WeightsError
+from foveate.core.errors import ConfigError, ModelError, WeightsError
 from foveate.models import registry
 from foveate.models.spec import InputSpec
 from foveate.models.weights.table import entries, find, register_weights
+from foveate.train.start import start_from
 
 
 def test_families_are_discovered():
@@ -58,6 +60,26 @@ def test_a_name_is_registered_once(monkeypatch):
 def test_malformed_names_are_refused(name):
     with pytest.raises(ModelError):
         registry.register(name)
+
+
+def test_parts_are_built_but_not_listed_and_not_trained_by_themselves():
+    assert "coviar-exits" not in registry.available()
+    assert not registry.entry("coviar-exits").classifier
+    assert type(registry.create_tiny("coviar-exits")).__name__ == "ExitNetwork"
+    for name in ("coviar-exits", "coviar-exits:resnet18.a1_in1k"):
+        with pytest.raises(ConfigError, match="a part of models with several networks"):
+            start_from(name, ("a", "b"), {})
+
+
+def test_modules_outside_the_registry_declare_by_attributes():
+    class Own(nn.Module):
+        streaming = True
+        mixes_frames = False
+
+    assert foveate.models.is_streaming(Own())
+    assert not foveate.models.mixes_frames(Own())
+    assert not foveate.models.is_streaming(nn.Identity())
+    assert foveate.models.mixes_frames(nn.Identity())
 
 
 def test_the_table_names_registered_models():

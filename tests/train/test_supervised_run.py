@@ -60,7 +60,7 @@ def test_a_run_leaves_a_model_with_its_card(tmp_path: Path) -> None:
     assert summary.clips_per_second > 0
     assert 0 <= summary.loader_share <= 1
     card = read_run(tmp_path / "run")
-    assert (card.arch, card.classes) == (tiny_motion.ARCH, list(tiny_motion.CLASSES))
+    assert (card.network.arch, card.classes) == (tiny_motion.ARCH, list(tiny_motion.CLASSES))
     assert card.digests == {"train": "train 24 ", "val": "val 12 "}
     assert card.figures == summary.figures
     assert any("top1" in name for name in card.figures)

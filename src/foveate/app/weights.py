@@ -133,5 +133,5 @@ def import_one(
         file, name, system=system, config=apply_sets({}, list(sets)), labels=named, licence=licence
     )
     said = card.configuration["system"]
-    print(f"{name}: {card.arch} with {len(card.classes)} classes, from {said}: {folder}")
+    print(f"{name}: {card.network.arch} with {len(card.classes)} classes, from {said}: {folder}")
     return 0

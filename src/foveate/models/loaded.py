@@ -50,8 +50,11 @@ class LoadedModel:
             ModelError: There are several.
         """
         if len(self.networks) != 1:
-            raise ModelError(
-                f"{self.name}: has several networks ({', '.join(self.networks)}), and one was "
-                "asked for"
-            )
+            names = ", ".join(self.networks)
+            raise ModelError(f"{self.name}: not one network but several: {names}")
         return next(iter(self.networks.values()))
+
+    def input_of(self, part: str) -> InputSpec:
+        """How what a network takes is prepared: as its own card says, or the model's."""
+        own = None if self.card is None else self.card.networks[part].input
+        return self.input if own is None else own.spec()

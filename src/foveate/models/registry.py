@@ -35,6 +35,8 @@ class ModelEntry:
         streaming: Whether the module has the functional step form.
         mixes_frames: Whether features of one place meet those of other frames. Only where they do
             not may a patch jump from frame to frame without feeding the network false motion.
+        classifier: Whether it takes clips (B, 3, T, H, W) and gives logits (B, classes), so that it
+            can be trained and used by itself; others are parts of models of several networks.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ModelEntry:
     tiny_input: tuple[int, ...] = (2, 3, 4, 32, 32)
     streaming: bool = False
     mixes_frames: bool = True
+    classifier: bool = True
 
 
 _ENTRIES: dict[str, ModelEntry] = {}
@@ -55,6 +58,7 @@ def register(
     tiny_input: tuple[int, ...] = (2, 3, 4, 32, 32),
     streaming: bool = False,
     mixes_frames: bool = True,
+    classifier: bool = True,
 ) -> Callable[[Builder], Builder]:
     """Enter a builder function under an architecture name.
 
@@ -64,6 +68,7 @@ def register(
         tiny_input: Clip shape (B, C, T, H, W) for the small network.
         streaming: True when the module offers ``initial_state`` and ``step``.
         mixes_frames: False when every frame is seen alone and only the scores are averaged.
+        classifier: False for networks that are only parts of models, as those with several exits.
 
     Raises:
         ModelError: The name is malformed or already taken by another function.
@@ -76,7 +81,7 @@ def register(
         if known is not None and known.build.__qualname__ != build.__qualname__:
             raise ModelError(f"the model name {name!r} is registered twice")
         _ENTRIES[name] = ModelEntry(
-            name, build, dict(tiny or {}), tiny_input, streaming, mixes_frames
+            name, build, dict(tiny or {}), tiny_input, streaming, mixes_frames, classifier
         )
         return build
 
@@ -96,9 +101,12 @@ def import_modules(ending: str = "") -> None:
 
 
 def available() -> list[str]:
-    """Return the names of all architectures, sorted; those over backbones without one."""
+    """Return the names of all architectures that classify clips by themselves, sorted.
+
+    Those over backbones come without one; parts of models are not listed (see `entry`).
+    """
     import_modules()
-    return sorted(_ENTRIES)
+    return sorted(name for name, found in _ENTRIES.items() if found.classifier)
 
 
 def entry(name: str) -> ModelEntry:

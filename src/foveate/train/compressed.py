@@ -311,7 +311,7 @@ def trained_networks(folder: Path) -> dict[Modality, Trained]:
         loaded = load_run(folder / "networks" / modality)
         assert isinstance(loaded.network, CompressedNet)
         assert loaded.card is not None
-        backbone = loaded.card.arch.partition(":")[2]
+        backbone = loaded.card.network.arch.partition(":")[2]
         found[modality] = loaded.network, loaded.input, backbone
     return found
 

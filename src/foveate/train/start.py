@@ -11,7 +11,7 @@ from torch import nn
 from foveate.core import ConfigError
 from foveate.models.backbones import asks_for_weights, input_of
 from foveate.models.backbones_weights import BACKBONES
-from foveate.models.registry import create, split_backbone, split_name
+from foveate.models.registry import create, entry, split_backbone, split_name
 from foveate.models.spec import InputSpec
 from foveate.models.weights import table
 from foveate.models.weights.builtin import run_folder
@@ -66,7 +66,8 @@ def start_from(
         offline: Never touch the network for weights.
 
     Raises:
-        ConfigError: Random weights and no size, frames or rate to go by.
+        ConfigError: Random weights and no size, frames or rate to go by; or a network that is only
+            a part of models.
         ModelError: No such model.
         WeightsError: The weights are missing or damaged.
     """
@@ -95,15 +96,15 @@ def _from_run(folder: Path, classes: tuple[str, ...], settings: dict[str, Any]) 
     loaded = load_run(folder)
     trained, card = loaded.network, loaded.card
     assert card is not None
-    settings = {**card.settings, **settings}
-    model = create(card.arch, num_classes=len(classes), **settings)
+    arch, settings = card.network.arch, {**card.network.settings, **settings}
+    model = _fresh(arch, classes, settings)
     tensors = trained.state_dict()
     if loaded.labels != classes:
         own = model.state_dict()
         tensors |= {name: value for name, value in own.items() if name.startswith("classifier.")}
     put(model, tensors)
     return Start(
-        model, card.arch, settings, loaded.input, card.started_from or "an earlier run",
+        model, arch, settings, loaded.input, card.started_from or "an earlier run",
         card.licence, card.notice,
     )  # fmt: skip
 
@@ -127,7 +128,7 @@ def _from_weights(
 def _from_backbone(name: str, classes: tuple[str, ...], settings: dict[str, Any]) -> Start:
     """A network over a pretrained image backbone: everything in front of the head."""
     backbone = split_backbone(name) or ""
-    model = create(name, num_classes=len(classes), pretrained=True, **settings)
+    model = _fresh(name, classes, {"pretrained": True, **settings})
     known = BACKBONES.get(backbone)
     notice = f"Trained from the image weights {backbone}. {known.note if known else ''}".strip()
     licence = known.licence if known else None
@@ -142,13 +143,20 @@ def _from_chance(
     frames: int | None,
     rate: float | None,
 ) -> Start:
-    model = create(arch, num_classes=len(classes), **settings)
+    model = _fresh(arch, classes, settings)
     known = table.input_of(arch)
     if known is None:
         if size is None or frames is None or rate is None:
             raise ConfigError(f"{arch}: random weights expect nothing", "set size, frames and rate")
         known = InputSpec(size, rate, frames)
     return Start(model, arch, settings, known)
+
+
+def _fresh(arch: str, classes: tuple[str, ...], settings: dict[str, Any]) -> nn.Module:
+    """Build a network that classifies clips."""
+    if not entry(arch).classifier:
+        raise ConfigError(f"{arch} is a part of models with several networks, not trained alone")
+    return create(arch, num_classes=len(classes), **settings)
 
 
 def trainable(model: nn.Module, freeze: str) -> tuple[str, ...]:
