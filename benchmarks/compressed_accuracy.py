@@ -33,7 +33,7 @@ from foveate.data.compressed import Reading
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.evaluate.metrics import mean
 from foveate.models.coviar import FUSION, CompressedNet, ExitNetwork, even_stages, normalise, square
-from foveate.models.weights.run import load_run, read_run
+from foveate.models.weights.run import load_run
 from foveate.pipeline.cascade_run import load_cascade
 from foveate.pipeline.recogniser import load
 from foveate.policy.fuse import Wise
@@ -246,16 +246,18 @@ def measure(
 
 def by_itself(run: Opened, folder: Path) -> dict[str, Any]:
     """A single network on the test clips of its run, of which the others may not be trained."""
-    network, entry, _ = load_run(folder)
-    card = read_run(folder)
+    loaded = load_run(folder)
+    network, card = loaded.network, loaded.card
     assert isinstance(network, CompressedNet)
+    assert card is not None
     kept, classes = run.parts.kept["test"], run.parts.dataset.classes
-    clips = CompressedBatches(kept, network.modality, classes, entry.input, run.config.batch)
+    clips = CompressedBatches(kept, network.modality, classes, loaded.input, run.config.batch)
     with torch.no_grad():
         logits = torch.cat([network(batch["x"]) for batch in clips.batches(0)])
     return {
-        "backbone": entry.arch, "modality": network.modality, "started_from": card.started_from,
-        "epochs": card.configuration["epochs"], **said(right(logits, kept.labels), run.groups),
+        "backbone": card.network.arch, "modality": network.modality,
+        "started_from": card.started_from, "epochs": card.configuration["epochs"],
+        **said(right(logits, kept.labels), run.groups),
     }  # fmt: skip
 
 

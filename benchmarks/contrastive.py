@@ -153,9 +153,9 @@ def probed(bars: Bars, folder: Path, model: str | None) -> tuple[float, Path, fl
 
 def tested(bars: Bars, run: Path) -> np.ndarray[Any, Any]:
     """For each test clip whether the probe is right."""
-    model, card, _ = load_run(run)
+    loaded = load_run(run)
     x, y = bars.clips("test")
-    return np.asarray(metrics.hits(scores_of(model, x, card.input), y.numpy()), float)
+    return np.asarray(metrics.hits(scores_of(loaded.network, x, loaded.input), y.numpy()), float)
 
 
 def measure(folder: Path, seeds: tuple[int, ...], sizes: Sizes) -> dict[str, Any]:

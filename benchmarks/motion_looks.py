@@ -52,8 +52,8 @@ def entries(
         names: Keys of the table below.
         variants: Name → arguments that a motion patch of its own has besides the setting's.
     """
-    _, entry, labels = load_weights(run)
-    size, names, whole = setting.size, list(names), entry.input.size
+    loaded = load_weights(run)
+    size, names, whole = setting.size, list(names), loaded.input.size
     patch = {"size": size, **dict(setting.patch)}
     # All windows cover as much as the motion patch's, so that only their places differ.
     same = {k: v for k, v in patch.items() if k in ("size", "extent") and v != "auto"}
@@ -76,7 +76,7 @@ def entries(
     for name, arguments in (variants or {}).items():
         wanted[name] = [looks.MotionPatch(**{**patch, **arguments})]
     table = {
-        name: [foveate.load(run, look=look, top_k=len(labels)) for look in group]
+        name: [foveate.load(run, look=look, top_k=len(loaded.labels)) for look in group]
         for name, group in wanted.items()
     }
     if "oracle" in table:

@@ -38,7 +38,7 @@ from foveate.data.prepare import to_float
 from foveate.evaluate import metrics
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.models import registry
-from foveate.models.macs import count_macs
+from foveate.models.macs import macs_of
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import load_run
 from foveate.train.batches import TensorBatches
@@ -262,17 +262,18 @@ def train_and_test(
     dataset: Any = held
     fit(config, dataset, folder, progress=lambda now: None, source=held.source(16, seed))
     trained = time.process_time() - began
-    model, run, _ = load_run(folder)
+    run = load_run(folder)
+    model = run.network
     right = metrics.hits(scores_of(model, x, run.input), y.numpy())
     within = interval(metrics.mean(right), len(right), held.groups)
     one = to_float(x[:1], run.input.mean, run.input.std)
     ms, ratio = cost_of(model, one)
-    macs = model.macs(tuple(one.shape)) if hasattr(model, "macs") else count_macs(model, one.shape)
+    macs = macs_of(model, tuple(one.shape))
     return {
         "model": entry.model, "start": entry.start, "freeze": entry.freeze, "top1": within.value,
         "low": within.low, "high": within.high, "n": len(right), "groups": within.units,
         "epochs": config.epochs, "lr": config.lr, "backbone_lr": config.backbone_lr,
-        "macs": int(macs), "ms": ms, "ratio": ratio,
+        "macs": macs, "ms": ms, "ratio": ratio,
         "training_cpu_seconds": trained, "right": [int(one) for one in right],
     }  # fmt: skip
 

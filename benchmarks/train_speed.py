@@ -42,7 +42,7 @@ def step(keep: bool) -> dict[str, Any]:
     """Processor time and page faults of a step on random clips."""
     if keep:
         keep_freed_memory()
-    model = load("movinet-a0-stream-lite.k600", num_classes=15)[0].train()
+    model = load("movinet-a0-stream-lite.k600", num_classes=15).network.train()
     x = torch.rand(CLIPS, 3, FRAMES, SIZE, SIZE)
     model(x).sum().backward()
     before = resource.getrusage(resource.RUSAGE_SELF)

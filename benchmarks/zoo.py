@@ -22,10 +22,10 @@ from benchmarks.record import RESULTS, write
 from torch import nn
 
 from foveate.models import registry
-from foveate.models.macs import count_macs
+from foveate.models.backbones_weights import BACKBONES
+from foveate.models.macs import macs_of
 from foveate.models.resnet3drs import DEPTHS
-from foveate.models.weights.backbones import BACKBONES
-from foveate.models.weights.table import ENTRIES
+from foveate.models.weights.table import entries, input_of
 
 DOCS = Path(__file__).parents[1] / "docs" / "zoo.md"
 YARDSTICK = "r3d-18"
@@ -94,7 +94,7 @@ def view_of(name: str) -> tuple[int, int]:
         return SEGMENTS[0], size
     if arch in VIEWS:
         return VIEWS[arch]
-    known = next((entry.input for entry in ENTRIES if entry.arch == arch), None)
+    known = input_of(arch)
     return OTHER if known is None else (known.clip_frames, known.size)
 
 
@@ -106,13 +106,13 @@ def weights_of(name: str) -> str:
         return f"image backbone, {entry.licence}"
     if backbone:
         return "timm's tags (own licences)"
-    known = [entry for entry in ENTRIES if entry.arch == arch]
+    known = [entry for entry in entries() if entry.arch == arch]
     return ", ".join(f"{e.name.partition('.')[2]}: {e.licence}" for e in known) or "none"
 
 
 def state_bytes(model: Any, size: int) -> int | None:
     """Bytes of the state of one stream, None for networks that keep none."""
-    if not hasattr(model, "initial_state"):
+    if not registry.is_streaming(model):
         return None
     state = model.initial_state(1, size, size)
     return sum(value.numel() * value.element_size() for value in state.values())
@@ -150,7 +150,7 @@ def measure(
     with torch.device("meta"):
         ghost = registry.create(name, **settings)
     parameters = sum(p.numel() for p in ghost.parameters())
-    macs = ghost.macs(shape) if hasattr(ghost, "macs") else count_macs(ghost, shape)
+    macs = macs_of(ghost, shape)
     ms = ratio = kept = None
     if macs <= MOST_TIMED:
         model = registry.create(name, **settings).eval()
@@ -160,7 +160,7 @@ def measure(
         times = [(seconds_of(model, x), seconds_of(yardstick, yard)) for _ in range(rounds)]
         best = min(own for own, _ in times)
         ms, ratio = 1e3 * best, best / min(other for _, other in times)
-    return Row(name, frames, size, parameters, int(macs), ms, ratio, kept, weights_of(name))
+    return Row(name, frames, size, parameters, macs, ms, ratio, kept, weights_of(name))
 
 
 def markdown(figures: dict[str, Any], about: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from foveate.models.weights.builtin import FOLDER
-from foveate.models.weights.run import load_run, read_run, replace_file, write_run
+from foveate.models.weights.run import load_run, replace_file, write_run
 
 LIMIT = 8_000_000  # bytes of one set of weights
 
@@ -51,8 +51,9 @@ def main() -> None:
     parser.add_argument("--headline", required=True, help="of its figures, as a/b")
     options = parser.parse_args()
     result = json.loads(options.result.read_text("utf-8"))
-    card = read_run(options.run)
-    model, _, _ = load_run(options.run)
+    loaded = load_run(options.run)
+    card = loaded.card
+    assert card is not None
     target = FOLDER / options.name
     notice = (
         f"Fine-tuned by the foveate project from {card.started_from} (weights by Google, "
@@ -70,7 +71,7 @@ def main() -> None:
             "figures": figures,
         }
     )
-    card = write_run(target, model.state_dict(), card, half=True)
+    card = write_run(target, loaded.networks, card, half=True)
     if card.size > LIMIT:
         raise SystemExit(f"{card.size} bytes, more than {LIMIT}")
     spec = card.input

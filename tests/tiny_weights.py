@@ -16,7 +16,7 @@ from nontrivial import randomise
 
 from foveate.models import registry
 from foveate.models.spec import InputSpec
-from foveate.models.weights import convert, resolve, table
+from foveate.models.weights import table
 from foveate.pipeline import presets
 
 ARCH = "tiny-lite"
@@ -41,8 +41,9 @@ def enter(folder: Path) -> None:
         content = (folder / name).read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         files.append(table.WeightFile(name, len(content), digest, ("https://x.invalid/",)))
+    published = table.find("movinet-a0-stream-lite.k600")
     entry = replace(
-        table.ENTRIES[0], name=NAME, arch=ARCH, num_classes=CLASSES, file=files[0],
+        published, name=NAME, arch=ARCH, num_classes=CLASSES, file=files[0],
         labels=files[1], input=SPEC,
     )  # fmt: skip
     tiny = registry.entry("movinet-a0-stream-lite")
@@ -50,10 +51,8 @@ def enter(folder: Path) -> None:
     def build(num_classes: int = CLASSES):
         return tiny.build(**{**tiny.tiny, "num_classes": num_classes})
 
-    registry._ENTRIES[ARCH] = registry.ModelEntry(ARCH, build)
-    convert.IMPORTERS[ARCH] = convert.import_movinet_tflite
-    for module in (table, resolve):
-        module.ENTRIES = (entry,)
+    registry._ENTRIES[ARCH] = registry.ModelEntry(ARCH, build, streaming=True)
+    table._ENTRIES = {NAME: entry}
     presets.Preset.model_fields["model"].default = NAME
     presets.Preset.model_rebuild(force=True)
     os.environ["FOVEATE_WEIGHTS"] = str(folder)

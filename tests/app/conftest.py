@@ -14,7 +14,7 @@ import tiny_weights
 from clips import encode
 from foveate.app.main import app
 from foveate.models import registry
-from foveate.models.weights import convert, resolve, table
+from foveate.models.weights import table
 from foveate.pipeline import presets
 from foveate.train import memory
 
@@ -38,13 +38,12 @@ def published(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(published, monkeypatch):
     """`run("predict", "a.mp4")` in this process; torch is loaded only once."""
-    for module, name in ((table, "ENTRIES"), (resolve, "ENTRIES")):
-        monkeypatch.setattr(module, name, module.ENTRIES)
+    table.entries()  # weights and families are discovered once; that must not be undone below
+    monkeypatch.setattr(table, "_ENTRIES", table._ENTRIES)
     # It changes malloc for the rest of the process, which other tests share.
     monkeypatch.setattr(memory, "keep_freed_memory", lambda: False)
-    registry.available()  # families are discovered once; that must not be undone below
-    for table_of in (registry._ENTRIES, convert.IMPORTERS):
-        monkeypatch.setitem(table_of, tiny_weights.ARCH, None)
+    registry.available()
+    monkeypatch.setitem(registry._ENTRIES, tiny_weights.ARCH, None)
     for name in ("FOVEATE_WEIGHTS", "FOVEATE_CACHE", "FOVEATE_OFFLINE"):
         monkeypatch.setenv(name, "")
     before = presets.Preset.model_fields["model"].default

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from foveate.models import count_macs, registry
+from foveate.models import count_macs, macs_of, registry
 
 NAMES = registry.available()
 # MViT answers from its class token alone, and in its last block these act on the other tokens only.
@@ -81,6 +81,13 @@ def test_a_batch_equals_one_by_one(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_it_says_whether_it_streams(name):
+    model = build(name)
+    steps = all(hasattr(model, f) for f in ("initial_state", "step_features", "step"))
+    assert steps == registry.is_streaming(registry.entry(name)) == registry.is_streaming(model)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_it_says_whether_it_mixes_frames(name):
     """Another last frame changes what is said of the first position, or it does not."""
     model, x = build(name), views(name)
@@ -95,7 +102,7 @@ def test_it_says_whether_it_mixes_frames(name):
         other[:, :, 0] = 1 - other[:, :, 0]
         with torch.no_grad():
             mixes = not torch.equal(first[:, -1], positions(other)[:, -1])
-    assert mixes == registry.entry(name).mixes_frames == model.mixes_frames
+    assert mixes == registry.mixes_frames(registry.entry(name)) == registry.mixes_frames(model)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -122,6 +129,8 @@ def test_macs_are_counted(name):
     assert counted > 0
     twice = (2 * x.shape[0], *x.shape[1:])
     assert count_macs(model, twice) == 2 * counted
+    for method in ("forward", "features"):
+        assert macs_of(model, twice, method) == count_macs(model, twice, method)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import foveate
 from foveate.core import Result
 
@@ -78,6 +80,19 @@ def test_help_loads_nothing_heavy() -> None:
         f"assert not [m for m in {HEAVY!r} if m in sys.modules]"
     )
     assert "predict" in run(code)
+
+
+@pytest.mark.parametrize("model", ["movinet-a0-stream-lite.k600", "movinet-a0-stream-lite.fights"])
+def test_printing_a_configuration_loads_no_torch(model: str) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['foveate', 'predict', '--model', {model!r}, '--print-config']\n"
+        "from foveate.app.main import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    assert f"model: {model}" in run(code)
 
 
 def test_the_committed_schema_is_the_code_s() -> None:

@@ -29,9 +29,10 @@ def test_each_is_whole_small_and_described(name: str) -> None:
     text = (folder / "MODEL_CARD.md").read_text()
     for heading in ("## Figures", "## Recipe", "**Limits**", "**Trained from**"):
         assert heading in text
-    model, entry, labels = load(name)
-    assert (entry.name, labels) == (name, tuple(card.classes))
-    assert not model.training
+    loaded = load(name)
+    assert (loaded.name, loaded.labels) == (name, tuple(card.classes))
+    assert (loaded.card, loaded.entry) == (card, None)
+    assert not loaded.network.training
 
 
 def test_the_demo_clip_is_recognised_offline(monkeypatch: pytest.MonkeyPatch) -> None:

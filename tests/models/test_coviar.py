@@ -168,7 +168,7 @@ def test_wrong_shapes_and_names_are_refused() -> None:
 def test_weights_of_colour_images_start_a_network_of_vectors(monkeypatch) -> None:
     """Cross-modality initialisation: on two equal channels it is the network of three."""
     from foveate.models import backbones
-    from foveate.models.weights import backbones as table
+    from foveate.models import backbones_weights as table
 
     torch.manual_seed(0)
     whole = backbones.build("efficientnet_lite0").eval()

@@ -263,13 +263,13 @@ def test_an_import_can_be_loaded_by_its_name(tmp_path, monkeypatch):
     config = {"widen_factor": 1 / 16}
     _, card = import_file(tmp_path / "x.pth", "mine.v1", config=config, labels=labels)
     assert card.configuration["system"] == "autovideo"
-    assert card.settings == {"depth": 10, "width": 4}
-    loaded, entry, names = foveate.models.load("mine.v1")
-    assert names == labels
-    assert entry.input.size == 112
+    assert card.network.settings == {"depth": 10, "width": 4}
+    loaded = foveate.models.load("mine.v1")
+    assert loaded.labels == labels
+    assert loaded.input.size == 112
     x = torch.rand(1, 3, 8, 32, 32)
     with torch.no_grad():
-        assert torch.equal(loaded(x), model(x))
+        assert torch.equal(loaded.network(x), model(x))
     recogniser = foveate.load("mine.v1", device="cpu")
     result = recogniser.predict(np.zeros((8, 48, 64, 3), np.uint8), fps=8)
     assert {score.label for score in result.labels} == set(labels)

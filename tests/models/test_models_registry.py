@@ -6,12 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from torch import nn
 
 import foveate.models
-from foveate.core.errors import ModelError, WeightsError
+from foveate.core.errors import ConfigError, ModelError, WeightsError
 from foveate.models import registry
 from foveate.models.spec import InputSpec
-from foveate.models.weights.table import ENTRIES, find
+from foveate.models.weights.table import entries, find, register_weights
+from foveate.train.start import start_from
 
 
 def test_families_are_discovered():
@@ -60,8 +62,28 @@ def test_malformed_names_are_refused(name):
         registry.register(name)
 
 
+def test_parts_are_built_but_not_listed_and_not_trained_by_themselves():
+    assert "coviar-exits" not in registry.available()
+    assert not registry.entry("coviar-exits").classifier
+    assert type(registry.create_tiny("coviar-exits")).__name__ == "ExitNetwork"
+    for name in ("coviar-exits", "coviar-exits:resnet18.a1_in1k"):
+        with pytest.raises(ConfigError, match="a part of models with several networks"):
+            start_from(name, ("a", "b"), {})
+
+
+def test_modules_outside_the_registry_declare_by_attributes():
+    class Own(nn.Module):
+        streaming = True
+        mixes_frames = False
+
+    assert foveate.models.is_streaming(Own())
+    assert not foveate.models.mixes_frames(Own())
+    assert not foveate.models.is_streaming(nn.Identity())
+    assert foveate.models.mixes_frames(nn.Identity())
+
+
 def test_the_table_names_registered_models():
-    for entry in ENTRIES:
+    for entry in entries():
         arch, tag = registry.split_name(entry.name)
         assert arch == entry.arch
         assert tag
@@ -72,6 +94,14 @@ def test_the_table_names_registered_models():
             assert file.whole or ".pytorch.org/" in file.addresses[0]
             assert file.addresses
             assert all(address.startswith("https://") for address in file.addresses)
+
+
+def test_weights_stand_beside_their_family_and_are_named_once():
+    for entry in entries():
+        build = registry.entry(entry.arch).build
+        assert entry.read.__module__ == f"{build.__module__}_weights"
+    with pytest.raises(WeightsError, match="registered twice"):
+        register_weights(entries()[0])
 
 
 def test_unknown_weights_name_the_nearest():
@@ -107,7 +137,9 @@ def test_public_names_exist():
 
 def test_the_table_loads_without_torch():
     code = (
-        "import sys, foveate.models.weights.table, foveate.models.weights.resolve\n"
+        "import sys, foveate.models.weights.resolve\n"
+        "from foveate.models.weights import table\n"
+        "assert len(table.entries()) > 5\n"
         "assert not {'torch', 'numpy', 'tflite'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

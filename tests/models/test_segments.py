@@ -8,8 +8,8 @@ from torch import nn
 
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models import backbones, registry, split_state, stack_states
+from foveate.models.backbones_weights import BACKBONES, find_file
 from foveate.models.tsm import Passage, TemporalShift, TSMOnline, insert_shifts, passing
-from foveate.models.weights.backbones import BACKBONES, find_file
 
 
 def shifted(x: torch.Tensor, online: bool) -> torch.Tensor:

@@ -12,8 +12,7 @@ from nontrivial import clip, randomise
 
 from foveate.core.errors import WeightsError
 from foveate.models import load, registry
-from foveate.models.weights import convert, resolve, table
-from foveate.models.weights import load as loading
+from foveate.models.weights import resolve, table
 
 LABELS = "".join(f"class {i}\n" for i in range(7)).encode()
 ARCH = "tiny-lite"
@@ -33,17 +32,20 @@ def published(monkeypatch, tmp_path):
         digest = hashlib.sha256(content).hexdigest()
         files.append(table.WeightFile(name, len(content), digest, ("https://x.invalid/",)))
     entry = replace(
-        table.ENTRIES[0], name=NAME, arch=ARCH, num_classes=7, file=files[0], labels=files[1]
+        table.find("movinet-a0-stream-lite.k600"),
+        name=NAME,
+        arch=ARCH,
+        num_classes=7,
+        file=files[0],
+        labels=files[1],
     )
     tiny = registry.entry("movinet-a0-stream-lite")
 
     def build(num_classes=7):
         return tiny.build(**{**tiny.tiny, "num_classes": num_classes})
 
-    monkeypatch.setitem(registry._ENTRIES, ARCH, registry.ModelEntry(ARCH, build))
-    monkeypatch.setitem(convert.IMPORTERS, ARCH, convert.import_movinet_tflite)
-    for module in (table, resolve):
-        monkeypatch.setattr(module, "ENTRIES", (entry,))
+    monkeypatch.setitem(registry._ENTRIES, ARCH, registry.ModelEntry(ARCH, build, streaming=True))
+    monkeypatch.setattr(table, "_ENTRIES", {NAME: entry})
     monkeypatch.setenv("FOVEATE_WEIGHTS", str(folder))
     monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FOVEATE_OFFLINE", "1")
@@ -62,10 +64,14 @@ def same(a, b):
     return mine.keys() == other.keys() and all(torch.equal(v, other[k]) for k, v in mine.items())
 
 
-def test_load_returns_model_entry_and_labels(published):
-    model, entry, labels = load(NAME)
-    assert entry.name == NAME
-    assert labels == tuple(f"class {i}" for i in range(7))
+def test_load_returns_the_model_and_what_is_known_of_it(published):
+    loaded = load(NAME)
+    model = loaded.network
+    assert (loaded.name, loaded.method, loaded.card) == (NAME, "network", None)
+    assert loaded.entry is table.find(NAME)
+    assert (loaded.input, loaded.output) == (loaded.entry.input, "softmax")
+    assert list(loaded.networks) == ["network"]
+    assert loaded.labels == tuple(f"class {i}" for i in range(7))
     assert not model.training
     assert all(p.requires_grad for p in model.parameters())
     x = clip((1, 3, 3, 20, 24))
@@ -75,17 +81,16 @@ def test_load_returns_model_entry_and_labels(published):
 
 
 def test_the_second_load_reads_the_cache(published, monkeypatch):
-    first, _, _ = load(NAME)
+    first = load(NAME).network
     assert kept().name.startswith(NAME)
-    monkeypatch.setattr(convert, "IMPORTERS", {})
-    monkeypatch.setattr(loading, "IMPORTERS", {})
-    second, _, _ = load(NAME)
+    monkeypatch.setitem(table._ENTRIES, NAME, replace(table.find(NAME), read=None))
+    second = load(NAME).network
     assert same(first, second)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flip", "other"])
 def test_a_damaged_cache_is_remade(published, damage):
-    first, _, _ = load(NAME)
+    first = load(NAME).network
     good = kept().read_bytes()
     bad = {
         "empty": b"",
@@ -94,7 +99,7 @@ def test_a_damaged_cache_is_remade(published, damage):
         "other": b"not a file of tensors",
     }[damage]
     kept().write_bytes(bad)
-    second, _, _ = load(NAME)
+    second = load(NAME).network
     assert same(first, second)
     assert kept().read_bytes() == good
 
@@ -102,16 +107,17 @@ def test_a_damaged_cache_is_remade(published, damage):
 def test_an_unwritable_cache_is_not_fatal(published, monkeypatch, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "file" / "cache"))
-    model, _, _ = load(NAME)
+    model = load(NAME).network
     assert sum(p.numel() for p in model.parameters()) == sum(
         p.numel() for p in published.parameters()
     )
 
 
 def test_another_number_of_classes_keeps_the_trunk(published):
-    full, _, _ = load(NAME)
-    model, _, labels = load(NAME, num_classes=3)
-    assert labels == ()
+    full = load(NAME).network
+    loaded = load(NAME, num_classes=3)
+    model = loaded.network
+    assert loaded.labels == ()
     assert model.classifier.weight.shape == (3, 32)
     assert model.classifier.weight.std() > 0
     assert torch.equal(model.stem.weight, full.stem.weight)
@@ -119,12 +125,12 @@ def test_another_number_of_classes_keeps_the_trunk(published):
 
 
 def test_labels_must_fit(published, monkeypatch, tmp_path):
-    entry = table.ENTRIES[0]
+    entry = table.find(NAME)
     short = LABELS[:-8]
     (tmp_path / "weights" / "tiny.txt").write_bytes(short)
     digest = hashlib.sha256(short).hexdigest()
     changed = replace(entry, labels=replace(entry.labels, sha256=digest, size=len(short)))
-    monkeypatch.setattr(table, "ENTRIES", (changed,))
+    monkeypatch.setitem(table._ENTRIES, NAME, changed)
     with pytest.raises(WeightsError, match="6 labels for 7 classes"):
         load(NAME)
 

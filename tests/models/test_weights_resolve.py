@@ -129,8 +129,9 @@ def test_offline_never_touches_the_network(monkeypatch, no_network, how):
 
 
 def test_a_miss_of_the_table_names_the_command(no_network):
-    with pytest.raises(WeightsError, match=re.escape("weights fetch " + table.ENTRIES[0].name)):
-        resolve.locate(table.ENTRIES[0].file, offline=True)
+    entry = table.entries()[0]
+    with pytest.raises(WeightsError, match=re.escape(f"weights fetch {entry.name}")):
+        resolve.locate(entry.file, offline=True)
 
 
 @pytest.mark.parametrize(("value", "expected"), [("0", False), ("", False), ("1", True)])
@@ -291,8 +292,8 @@ def test_two_processes_at_once(serve, tmp_path):
 
 
 def test_verify_tells_right_from_wrong(monkeypatch, tmp_path):
-    entry = replace(table.ENTRIES[0], file=FILE, labels=replace(FILE, name="labels.txt"))
-    monkeypatch.setattr(resolve, "ENTRIES", (entry,))
+    entry = replace(table.entries()[0], file=FILE, labels=replace(FILE, name="labels.txt"))
+    monkeypatch.setattr(table, "_ENTRIES", {entry.name: entry})
     monkeypatch.setenv("FOVEATE_WEIGHTS", str(tmp_path))
     assert resolve.verify() == []
     (tmp_path / FILE.name).write_bytes(DATA)

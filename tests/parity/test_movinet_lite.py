@@ -39,8 +39,8 @@ def loaded(source, tmp_path_factory):
     """Model and labels, converted afresh."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FOVEATE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        model, _, labels = load(NAME, offline=True)
-    return model, labels
+        found = load(NAME, offline=True)
+    return found.network, found.labels
 
 
 @pytest.fixture(scope="module")

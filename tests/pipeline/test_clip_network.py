@@ -12,7 +12,7 @@ from clips import encode
 from foveate.core import ConfigError
 from foveate.media import DEFAULT_LIMITS, Video
 from foveate.models import count_macs, registry
-from foveate.models.weights.run import InputCard, RunCard, write_run
+from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
 from foveate.pipeline.network import THIN, ClipNetwork, StreamingNetwork, network_for
 from foveate.pipeline.policies import make_decide, make_look
 from foveate.pipeline.presets import Preset, edit
@@ -173,9 +173,11 @@ def run_folder(request, tmp_path) -> tuple[str, nn.Module]:
     torch.manual_seed(0)
     model = registry.create(request.param, num_classes=7, **settings)
     card = RunCard(
-        arch=request.param, settings=settings, classes=list(LABELS), input=InputCard.of(SPEC_8)
+        networks={"network": NetworkCard(arch=request.param, settings=settings)},
+        classes=list(LABELS),
+        input=InputCard.of(SPEC_8),
     )
-    write_run(tmp_path / "run", model.state_dict(), card)
+    write_run(tmp_path / "run", {"network": model}, card)
     return str(tmp_path / "run"), model.eval()
 
 
@@ -214,8 +216,9 @@ def patched(name: str, tmp_path, **look) -> tuple:
     found = registry.entry(name)
     settings = {k: v for k, v in found.tiny.items() if k != "num_classes"}
     spec = InputCard(size=32, frames_per_second=5.0, clip_frames=10)
-    card = RunCard(arch=name, settings=settings, classes=list(LABELS), input=spec)
-    write_run(tmp_path / name, module.state_dict(), card)
+    parts = {"network": NetworkCard(arch=name, settings=settings)}
+    card = RunCard(networks=parts, classes=list(LABELS), input=spec)
+    write_run(tmp_path / name, {"network": module}, card)
     data = encode("matroska", "libx264", 50, size=(128, 96), draw=wanderer)
     given = foveate.load(
         str(tmp_path / name), cut_threshold=1.0, look={"name": "motion-patch", "size": 16, **look}

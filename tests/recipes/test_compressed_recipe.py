@@ -27,6 +27,7 @@ from foveate.evaluate.run import evaluate
 from foveate.media.compressed import CompressedVideo
 from foveate.media.encode import Encoding
 from foveate.models.coviar import normalise
+from foveate.models.weights.run import read_run
 from foveate.pipeline.cascade_run import load_cascade
 from foveate.train import compressed
 from foveate.train.compressed import CompressedConfig, fit
@@ -232,15 +233,53 @@ def test_a_folder_that_was_tampered_with_is_refused(run, tmp_path) -> None:
     broken = tmp_path / "c"
     shutil.copytree(run, broken, ignore=shutil.ignore_patterns("networks", "checkpoints"))
     assert load(str(broken)).predict  # what was left out is not needed for use
-    text = (broken / "cascade.json").read_text()
-    (broken / "cascade.json").write_text(text.replace('"sha256": "', '"sha256": "x', 1))
-    with pytest.raises(WeightsError, match=r"cascade\.json"):
-        load(str(broken))
-    (broken / "cascade.json").write_text(text)
+    text = (broken / "run.json").read_text()
+    for old, new, said in (
+        ('"default": ', '"default": 9', "run.json: calibration.orders.measured.default: "),
+        ('"modality": "mv"', '"modality": "iframe"', "model.safetensors does not fit: "),
+        ('"mv": {\n   "arch"', '"vectors": {\n   "arch"', "model.safetensors does not fit: "),
+        ('"arch": "coviar-exits"', '"arch": "tsm"', "run.json: networks.mv: tsm has no setting"),
+    ):
+        assert old in text, old
+        (broken / "run.json").write_text(text.replace(old, new, 1))
+        with pytest.raises(FoveateError) as caught:
+            load(str(broken))
+        assert str(caught.value).startswith(f"c/{said}")
+        assert "\n" not in str(caught.value)
+    (broken / "run.json").write_text(text)
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(FoveateError, match="not the file that the cards describe"):
+    with pytest.raises(FoveateError, match=r"not the file that run\.json describes"):
         load(str(broken))
+
+
+def test_a_cascade_of_format_1_is_still_loaded(run, videos, tmp_path) -> None:
+    """Such runs have their networks and calibration in `cascade.json`."""
+    shutil.copy(run / "model.safetensors", tmp_path)
+    card = json.loads((run / "run.json").read_text())
+    calibration = card.pop("calibration")
+    parts = {name: one["settings"] for name, one in card.pop("networks").items()}
+    networks = {
+        name: {k: v for k, v in settings.items() if k != "modality"}
+        for name, settings in parts.items()
+    }
+    card |= {"format": 1, "arch": "coviar-cascade"}
+    card |= {"settings": {name: settings["backbone"] for name, settings in parts.items()}}
+    del card["method"]
+    cascade = {"format": 1, "sha256": card["sha256"], "networks": networks, **calibration}
+    (tmp_path / "run.json").write_text(json.dumps(card))
+    (tmp_path / "cascade.json").write_text(json.dumps(cascade))
+    assert read_run(tmp_path) == read_run(run)
+    clip = next((videos / "left").iterdir())
+    old, new = (load(str(folder)).predict(clip) for folder in (tmp_path, run))
+    assert [score.score for score in old.labels] == [score.score for score in new.labels]
+    assert old.exits == new.exits
+    (tmp_path / "cascade.json").write_text(json.dumps({**cascade, "sha256": "0" * 64}))
+    with pytest.raises(WeightsError, match=r"cascade\.json: not of the weights that run\.json"):
+        load(str(tmp_path))
+    (tmp_path / "cascade.json").unlink()
+    with pytest.raises(WeightsError, match=r"cascade\.json: cannot be read"):
+        load(str(tmp_path))
 
 
 def test_encoded_films_flow_as_they_say(videos) -> None:

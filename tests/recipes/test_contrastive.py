@@ -40,7 +40,7 @@ def test_a_linear_probe_beats_random_features(tmp_path: Path, monkeypatch) -> No
     assert "is higher than random features" in found["difference"]
     card = read_run(tmp_path / "0.5-0.01-11" / "pre")
     assert card.recipe == "contrastive"
-    assert card.arch == "resnet3d-rs-50"
+    assert card.network.arch == "resnet3d-rs-50"
 
 
 def test_pieces_save_memory_and_change_no_gradient() -> None:

@@ -14,7 +14,7 @@ import foveate
 from clips import encode
 from foveate.data import read
 from foveate.models import InputSpec, count_macs, registry
-from foveate.models.weights.run import InputCard, RunCard, write_run
+from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
 
 LABELS = ("walk", "wave")
 NET = "tsn:test_resnet"
@@ -35,8 +35,10 @@ def folder(tmp_path_factory) -> Path:
     (root / "clips.csv").write_text("\n".join(rows) + "\n")
     torch.manual_seed(0)
     model = registry.create(NET, num_classes=2)
-    card = RunCard(arch=NET, settings={}, classes=list(LABELS), input=InputCard.of(SPEC))
-    write_run(root / "run", model.state_dict(), card)
+    card = RunCard(
+        networks={"network": NetworkCard(arch=NET)}, classes=list(LABELS), input=InputCard.of(SPEC)
+    )
+    write_run(root / "run", {"network": model}, card)
     return root
 
 

@@ -51,7 +51,7 @@ def test_two_processes_are_one_to_rounding_even_when_resumed(tmp_path: Path) -> 
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
         if ours["event"] == "step":
             assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
-    one, two = (load_run(tmp_path / name)[0].state_dict() for name in ("one", "two"))
+    one, two = (load_run(tmp_path / name).network.state_dict() for name in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6)
 

@@ -60,14 +60,15 @@ def test_a_run_leaves_a_model_with_its_card(tmp_path: Path) -> None:
     assert summary.clips_per_second > 0
     assert 0 <= summary.loader_share <= 1
     card = read_run(tmp_path / "run")
-    assert (card.arch, card.classes) == (tiny_motion.ARCH, list(tiny_motion.CLASSES))
+    assert (card.network.arch, card.classes) == (tiny_motion.ARCH, list(tiny_motion.CLASSES))
     assert card.digests == {"train": "train 24 ", "val": "val 12 "}
     assert card.figures == summary.figures
     assert any("top1" in name for name in card.figures)
     assert card.configuration["mixup"] == 0.2
-    model, entry, labels = load_run(tmp_path / "run")
-    assert labels == tiny_motion.CLASSES
-    assert entry.input.clip_frames == 6
+    loaded = load_run(tmp_path / "run")
+    model = loaded.network
+    assert loaded.labels == tiny_motion.CLASSES
+    assert loaded.input.clip_frames == 6
     x, y = tiny_motion.movies(12, seed=2)
     with torch.no_grad():
         right = float((model(x.float() / 255).argmax(1) == y).float().mean())
@@ -272,7 +273,7 @@ def test_only_the_head_learns(tmp_path: Path) -> None:
     go(tmp_path / "run", freeze="backbone", epochs=2)
     from foveate.train import randomness
 
-    model = load_run(tmp_path / "run")[0].state_dict()
+    model = load_run(tmp_path / "run").network.state_dict()
     with randomness.preserved():
         randomness.seed_all(0, "weights")
         fresh = tiny_motion._build().state_dict()
@@ -349,7 +350,7 @@ def test_training_goes_on_from_a_run_with_other_classes(tmp_path: Path) -> None:
 
     fit(config(model=str(tmp_path / "first"), epochs=1, lr=1e-6), fewer, tmp_path / "second",
         progress=quiet, source=source)  # fmt: skip
-    old, new = (load_run(tmp_path / name)[0].state_dict() for name in ("first", "second"))
+    old, new = (load_run(tmp_path / name).network.state_dict() for name in ("first", "second"))
     assert new["classifier.weight"].shape[0] == 2
     for name, value in old.items():
         if not name.startswith("classifier."):

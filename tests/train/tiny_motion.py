@@ -34,7 +34,7 @@ def _build(num_classes: int = 3, dropout: float = 0.2) -> nn.Module:
 def enter() -> None:
     """Put the tiny network into this process's registry."""
     registry.available()
-    registry._ENTRIES[ARCH] = registry.ModelEntry(ARCH, _build)
+    registry._ENTRIES[ARCH] = registry.ModelEntry(ARCH, _build, streaming=True)
 
 
 def movies(count: int, seed: int, frames: int = 6, size: int = 16) -> tuple[Any, Any]:

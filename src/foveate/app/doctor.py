@@ -103,7 +103,7 @@ def _abilities() -> None:
 
 def _weights() -> None:
     from foveate.models.weights.resolve import cache_folder, find_local, weight_folders
-    from foveate.models.weights.table import ENTRIES
+    from foveate.models.weights.table import entries
 
     for folder in weight_folders():
         print(
@@ -113,7 +113,7 @@ def _weights() -> None:
     parent = next((p for p in (cache, *cache.parents) if p.exists()), cache)
     state = "writable" if os.access(parent, os.W_OK) else "NOT writable; set FOVEATE_CACHE"
     print(f"  cache    {cache} ({state})")
-    for entry in ENTRIES:
+    for entry in entries():
         files = [file for file in entry.files if not any(found.ok for found in find_local(file))]
         if files:
             names = ", ".join(file.name for file in files)

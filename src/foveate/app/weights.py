@@ -10,7 +10,7 @@ from foveate.core.config import apply_sets
 from foveate.models.weights.builtin import WEIGHTS, built_in, imported
 from foveate.models.weights.resolve import cache_folder, find_local, locate
 from foveate.models.weights.resolve import verify as verify_all
-from foveate.models.weights.table import ENTRIES, find
+from foveate.models.weights.table import entries, find
 
 
 def list_all() -> int:
@@ -29,7 +29,7 @@ def list_all() -> int:
             ("here", f"{folder} (comes with the package)"),
         ):
             print(f"  {field:<9} {text}")
-    for entry in ENTRIES:
+    for entry in entries():
         copies = [found for found in find_local(entry.file) if found.ok]
         where = str(copies[0].path) if copies else f"not here (foveate weights fetch {entry.name})"
         print(entry.name)
@@ -68,8 +68,7 @@ def fetch(names: list[str], offline: bool) -> int:
         if name in here:
             print(f"{name}: {here[name]} (comes with the package)")
     wanted = [name for name in names if name not in here]
-    entries = list(ENTRIES) if wanted == ["all"] else [find(name) for name in wanted]
-    for entry in entries:
+    for entry in entries() if wanted == ["all"] else [find(name) for name in wanted]:
         for file in entry.files:
             with bar(1.0) as shown:
                 path = locate(file, offline=offline, progress=download(shown, file.name))
@@ -134,5 +133,5 @@ def import_one(
         file, name, system=system, config=apply_sets({}, list(sets)), labels=named, licence=licence
     )
     said = card.configuration["system"]
-    print(f"{name}: {card.arch} with {len(card.classes)} classes, from {said}: {folder}")
+    print(f"{name}: {card.network.arch} with {len(card.classes)} classes, from {said}: {folder}")
     return 0

@@ -10,19 +10,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foveate.models.macs import count_macs
-    from foveate.models.registry import available, create, register, split_name
+    from foveate.models.loaded import LoadedModel
+    from foveate.models.macs import count_macs, macs_of
+    from foveate.models.registry import (
+        available,
+        create,
+        is_streaming,
+        mixes_frames,
+        register,
+        split_name,
+    )
     from foveate.models.spec import InputSpec
     from foveate.models.streaming import State, split_state, stack_states
     from foveate.models.weights.load import load
 
 __all__ = [
     "InputSpec",
+    "LoadedModel",
     "State",
     "available",
     "count_macs",
     "create",
+    "is_streaming",
     "load",
+    "macs_of",
+    "mixes_frames",
     "register",
     "split_name",
     "split_state",
@@ -31,11 +43,15 @@ __all__ = [
 
 _HOMES = {
     "InputSpec": "spec",
+    "LoadedModel": "loaded",
     "State": "streaming",
     "available": "registry",
     "count_macs": "macs",
     "create": "registry",
+    "is_streaming": "registry",
     "load": "weights.load",
+    "macs_of": "macs",
+    "mixes_frames": "registry",
     "register": "registry",
     "split_name": "registry",
     "split_state": "streaming",

@@ -1,7 +1,7 @@
 """Two-dimensional backbones: frames in, pooled features out.
 
 Any classification network of timm serves, by its timm name; a tag behind a dot asks for timm's
-pretrained weights. Names of ``weights/backbones.py`` stand for weights that reach a machine in
+pretrained weights. Names of ``backbones_weights.py`` stand for weights that reach a machine in
 other ways; those come first.
 """
 
@@ -38,7 +38,7 @@ def build(name: str, pretrained: bool = False, **settings: Any) -> nn.Module:
     """Build a backbone without classifier: images (N, 3, H, W) to features (N, C).
 
     Args:
-        name: ``resnet50``, ``resnet50.a1_in1k``, or a name of ``weights/backbones.py``.
+        name: ``resnet50``, ``resnet50.a1_in1k``, or a name of ``backbones_weights.py``.
         pretrained: Fill it with the weights that its name stands for.
         **settings: For timm, as ``img_size``.
 
@@ -46,7 +46,7 @@ def build(name: str, pretrained: bool = False, **settings: Any) -> nn.Module:
         ModelError: There is no such backbone, or timm is missing.
         WeightsError: Its weights cannot be had.
     """
-    from foveate.models.weights.backbones import BACKBONES, load_backbone
+    from foveate.models.backbones_weights import BACKBONES, load_backbone
 
     known = BACKBONES.get(name)
     if known is not None:
@@ -102,7 +102,7 @@ def normalisation(name: str) -> tuple[Triple, Triple, int]:
     Raises:
         ModelError: There is no such backbone.
     """
-    from foveate.models.weights.backbones import BACKBONES
+    from foveate.models.backbones_weights import BACKBONES
 
     if name in BACKBONES:
         known = BACKBONES[name]

@@ -445,3 +445,21 @@ def coviar(
 ) -> CompressedNet:
     """Build one of CoViAR's networks over a 2D backbone."""
     return CompressedNet(modality, backbone, num_classes, dropout, pretrained)
+
+
+@register(
+    "coviar-exits",
+    tiny={"num_classes": 7, "backbone": "test_resnet", "modality": "residual"},
+    tiny_input=(2, 3, 3, 32, 40),
+    mixes_frames=False,
+    classifier=False,
+)
+def coviar_exits(
+    num_classes: int = 101,
+    backbone: str = "resnet18",
+    modality: Modality = "iframe",
+    stages: Sequence[str] | None = None,
+    heads: Style = "light",
+) -> ExitNetwork:
+    """Build one of CoViAR's networks with classifiers inside it, a part of a cascade."""
+    return ExitNetwork(CompressedNet(modality, backbone, num_classes), stages, heads, backbone)

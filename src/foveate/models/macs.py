@@ -8,6 +8,22 @@ import torch
 from torch import nn
 
 
+def macs_of(model: nn.Module, shape: tuple[int, ...], method: str = "forward") -> int:
+    """Return the multiply-adds of one call: the one place that says what a network costs.
+
+    A family that knows them from its own table of layers offers a method `macs(shape, method)`,
+    which equals the count (a contract test compares them); the others are counted, which costs two
+    seconds at the first use.
+
+    Args:
+        model: A network, a user's own too.
+        shape: Input shape, for clips (B, C, T, H, W).
+        method: The method to call: ``"forward"``, or ``"features"`` to leave the head out.
+    """
+    own = getattr(model, "macs", None)
+    return int(own(shape, method)) if callable(own) else count_macs(model, shape, method)
+
+
 def on_meta(model: nn.Module) -> nn.Module:
     """Return a copy of a model that has shapes but neither values nor memory."""
     memo: dict[int, torch.Tensor] = {}

@@ -35,6 +35,8 @@ class ModelEntry:
         streaming: Whether the module has the functional step form.
         mixes_frames: Whether features of one place meet those of other frames. Only where they do
             not may a patch jump from frame to frame without feeding the network false motion.
+        classifier: Whether it takes clips (B, 3, T, H, W) and gives logits (B, classes), so that it
+            can be trained and used by itself; others are parts of models of several networks.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ModelEntry:
     tiny_input: tuple[int, ...] = (2, 3, 4, 32, 32)
     streaming: bool = False
     mixes_frames: bool = True
+    classifier: bool = True
 
 
 _ENTRIES: dict[str, ModelEntry] = {}
@@ -55,6 +58,7 @@ def register(
     tiny_input: tuple[int, ...] = (2, 3, 4, 32, 32),
     streaming: bool = False,
     mixes_frames: bool = True,
+    classifier: bool = True,
 ) -> Callable[[Builder], Builder]:
     """Enter a builder function under an architecture name.
 
@@ -64,6 +68,7 @@ def register(
         tiny_input: Clip shape (B, C, T, H, W) for the small network.
         streaming: True when the module offers ``initial_state`` and ``step``.
         mixes_frames: False when every frame is seen alone and only the scores are averaged.
+        classifier: False for networks that are only parts of models, as those with several exits.
 
     Raises:
         ModelError: The name is malformed or already taken by another function.
@@ -76,7 +81,7 @@ def register(
         if known is not None and known.build.__qualname__ != build.__qualname__:
             raise ModelError(f"the model name {name!r} is registered twice")
         _ENTRIES[name] = ModelEntry(
-            name, build, dict(tiny or {}), tiny_input, streaming, mixes_frames
+            name, build, dict(tiny or {}), tiny_input, streaming, mixes_frames, classifier
         )
         return build
 
@@ -84,18 +89,24 @@ def register(
 
 
 @cache
-def _discover() -> None:
-    """Import every family module of this package once."""
+def import_modules(ending: str = "") -> None:
+    """Import every module of this package whose name has some ending, once.
+
+    What they register is known afterwards: a new family is found without being listed anywhere.
+    """
     package = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(package.__path__):
-        if not module.ispkg and not module.name.startswith("_"):
+        if not module.ispkg and module.name.endswith(ending):
             importlib.import_module(f"{__package__}.{module.name}")
 
 
 def available() -> list[str]:
-    """Return the names of all architectures, sorted; those over backbones without one."""
-    _discover()
-    return sorted(_ENTRIES)
+    """Return the names of all architectures that classify clips by themselves, sorted.
+
+    Those over backbones come without one; parts of models are not listed (see `entry`).
+    """
+    import_modules()
+    return sorted(name for name, found in _ENTRIES.items() if found.classifier)
 
 
 def entry(name: str) -> ModelEntry:
@@ -104,7 +115,7 @@ def entry(name: str) -> ModelEntry:
     Raises:
         ModelError: No such architecture; the error names the nearest one.
     """
-    _discover()
+    import_modules()
     name = name.partition(":")[0]
     if name not in _ENTRIES:
         near = difflib.get_close_matches(name, _ENTRIES, n=1, cutoff=0.0)
@@ -153,9 +164,26 @@ def create_tiny(name: str) -> nn.Module:
     return _marked(found, found.build(**found.tiny))
 
 
+def is_streaming(model: nn.Module | ModelEntry) -> bool:
+    """Whether a network has the functional step form (`initial_state`, `step_features`).
+
+    It is declared, not found out: by the registry, or by an attribute `streaming` of a module that
+    is not of the registry. One that says nothing takes whole clips.
+    """
+    return bool(getattr(model, "streaming", False))
+
+
+def mixes_frames(model: nn.Module | ModelEntry) -> bool:
+    """Whether features of one place meet those of other frames; declared like `is_streaming`.
+
+    A module that says nothing with an attribute `mixes_frames` is taken to.
+    """
+    return bool(getattr(model, "mixes_frames", True))
+
+
 def _marked(found: ModelEntry, module: nn.Module) -> nn.Module:
-    """The module, which says itself whether it mixes frames, as a user's own may."""
-    vars(module)["mixes_frames"] = found.mixes_frames
+    """The module, which says itself what the registry says of it, as a user's own may."""
+    vars(module).update(streaming=found.streaming, mixes_frames=found.mixes_frames)
     return module
 
 

@@ -1,31 +1,27 @@
 """Run folders of cascades: three networks with their exits, how they are fused, what they cost.
 
-Beside `model.safetensors` and `run.json` of every run lies `cascade.json`: for each order of the
-modalities the fusion weights and temperatures, and a table of thresholds with the cost and accuracy
-that each had on the calibration split. None of the files holds code.
+The calibration in the run's card has, for each order of the modalities, the fusion weights and
+temperatures, and a table of thresholds with the cost and accuracy that each had on the calibration
+split.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load as parse
 
 from foveate.core import Budget, ConfigError, MediaError, Result, Trace, WeightsError
 from foveate.media import DEFAULT_LIMITS, Limits, open_source
 from foveate.media.compressed import CompressedVideo
-from foveate.models.coviar import CompressedNet, ExitNetwork, Modality, Style
+from foveate.models.coviar import ExitNetwork, Modality
 from foveate.models.spec import InputSpec
-from foveate.models.weights.builtin import CASCADE, WEIGHTS, run_folder
-from foveate.models.weights.convert import fill
-from foveate.models.weights.run import RunCard, read_run, replace_file, write_run
+from foveate.models.weights.builtin import CARD, run_folder
+from foveate.models.weights.run import RunCard, fault_of, load_run, read_run
 from foveate.pipeline import answer
 from foveate.pipeline.cascade import CascadeNetwork
 from foveate.pipeline.groups import GroupSession
@@ -37,22 +33,11 @@ from foveate.policy import Confident, Uniform
 from foveate.policy.fuse import Wise
 from foveate.policy.operating import Operating, within
 
-ARCH = "coviar-cascade"  # of the run's card; no network of the registry
-_MAX_CARD = 4_000_000  # bytes
-_MAX_WEIGHTS = 4_000_000_000
 Order = Literal["measured", "published"]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class NetworkCard(_Strict):
-    """How one network is built: its backbone, and where and of which form its heads are."""
-
-    backbone: str = Field(min_length=1, max_length=200)
-    stages: list[str] = Field(max_length=64)
-    heads: Style = "light"
 
 
 class PointCard(_Strict):
@@ -99,101 +84,41 @@ class OrderCard(_Strict):
 
 
 class CascadeCard(_Strict):
-    """What `cascade.json` says.
+    """What the calibration of a run's card says for the method `cascade`.
 
     Attributes:
-        sha256: Of the weights that it belongs to.
-        networks: How each is built.
         orders: `measured` and `published`.
         calibrated_on: Clips behind the tables.
         stage_seconds: Mean seconds of opening, and of decoding, preparing and each exit.
         macs: Multiply-adds of each exit beyond the one before.
     """
 
-    format: Literal[1] = 1
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    networks: dict[Modality, NetworkCard]
     orders: dict[Order, OrderCard]
     calibrated_on: int = Field(ge=1)
     stage_seconds: dict[str, float]
     macs: dict[str, int]
 
 
-def write_cascade(
-    folder: Path,
-    networks: Mapping[Modality, ExitNetwork],
-    run: RunCard,
-    card: Mapping[str, Any],
-) -> None:
-    """Write the three networks and both cards; the run's own card goes last.
-
-    Args:
-        folder: The run folder.
-        networks: By modality.
-        run: Its `sha256` and `size` are filled in here.
-        card: Fields of `CascadeCard` but `sha256`.
-
-    Raises:
-        FoveateError: The folder cannot be written.
-    """
-    from safetensors.torch import save
-
-    tensors = {
-        f"{modality}.{name}": value
-        for modality, network in networks.items()
-        for name, value in network.state_dict().items()
-    }
-    flat = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
-    digest = hashlib.sha256(save(flat, metadata={"format": "foveate-run"})).hexdigest()
-    text = CascadeCard(sha256=digest, **card).model_dump_json(indent=1)
-    replace_file(folder / CASCADE, f"{text}\n".encode())
-    write_run(folder, flat, run)
-
-
 def load_cascade(folder: Path) -> tuple[dict[Modality, ExitNetwork], CascadeCard, RunCard]:
-    """Load what `write_cascade` wrote.
+    """Load the networks and the calibration of a cascade from its run folder.
 
     Raises:
         WeightsError: A file is missing or damaged, or they do not belong together.
         ModelError: A backbone is not known here.
     """
-    run, card = read_run(folder), _read_card(folder)
-    name = f"{folder.name}/{WEIGHTS}"
+    loaded = load_run(folder)
+    assert loaded.card is not None
+    name = f"{folder.name}/{CARD}"
+    networks: dict[Modality, ExitNetwork] = {}
+    for part, network in loaded.networks.items():
+        if not isinstance(network, ExitNetwork) or network.network.modality != part:
+            raise WeightsError(f"{name}: networks.{part}: not a cascade's network of that modality")
+        networks[network.network.modality] = network
     try:
-        if (folder / WEIGHTS).stat().st_size > _MAX_WEIGHTS:
-            raise WeightsError(f"{name}: larger than {_MAX_WEIGHTS} bytes")
-        data = (folder / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{name}: cannot be read ({error.strerror})") from None
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != run.sha256 or digest != card.sha256:
-        cure = "copy the folder again; its files belong together"
-        raise WeightsError(f"{name}: not the file that the cards describe", cure)
-    try:
-        tensors = parse(data)
-    except (SafetensorError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{name}: damaged ({str(error).splitlines()[0]})") from None
-    networks = build_networks(card.networks, len(run.classes))
-    for modality, network in networks.items():
-        own = {
-            key.removeprefix(f"{modality}."): value
-            for key, value in tensors.items()
-            if key.startswith(f"{modality}.")
-        }
-        fill(network, own, name)
-    return networks, card, run
-
-
-def build_networks(
-    cards: Mapping[Modality, NetworkCard], classes: int
-) -> dict[Modality, ExitNetwork]:
-    """The networks of a card, freshly initialised."""
-    return {
-        modality: ExitNetwork(
-            CompressedNet(modality, one.backbone, classes), one.stages, one.heads, one.backbone
-        ).eval()
-        for modality, one in cards.items()
-    }
+        card = CascadeCard.model_validate(loaded.card.calibration)
+    except ValidationError as error:
+        raise WeightsError(f"{name}: calibration.{fault_of(error)}") from None
+    return networks, card, loaded.card
 
 
 class CascadeRecogniser(Recogniser):
@@ -272,7 +197,7 @@ def assemble_cascade(
             that say nothing of one answer.
     """
     folder = run_folder(preset.model)
-    if folder is None or not (folder / CASCADE).is_file():
+    if folder is None or read_run(folder).method != "cascade":
         raise ConfigError(
             f"{preset.model}: is no cascade, it cannot look at groups",
             "train one: foveate train DATA --recipe compressed",
@@ -350,17 +275,3 @@ def per_answer(budget: Budget, window: float) -> Budget:
         limits.append(budget.macs_per_second * window)
     known = [value for value in limits if value is not None]
     return Budget(macs_per_answer=min(known) if known else None, ms_per_answer=budget.ms_per_answer)
-
-
-def _read_card(folder: Path) -> CascadeCard:
-    file, name = folder / CASCADE, f"{folder.name}/{CASCADE}"
-    try:
-        if file.stat().st_size > _MAX_CARD:
-            raise WeightsError(f"{name}: larger than {_MAX_CARD} bytes")
-        return CascadeCard.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise WeightsError(f"{name}: cannot be read ({error.strerror})") from None
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise WeightsError(f"{name}: {where}: {fault['msg']}") from None

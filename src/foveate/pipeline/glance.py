@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from foveate.core import ConfigError
+from foveate.models import macs_of
 from foveate.models.spec import InputSpec
 from foveate.pipeline import views
-from foveate.pipeline.network import macs_of
 
 _LEAST = 2  # places in each direction of what still counts as a map
 

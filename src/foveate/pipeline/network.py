@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from foveate.core import Evidence
-from foveate.models import count_macs, split_state, stack_states
+from foveate.models import is_streaming, macs_of, split_state, stack_states
 from foveate.models.movinet import pooled
 from foveate.models.spec import InputSpec
 from foveate.models.streaming import State
@@ -32,7 +32,7 @@ def network_for(
         device: Where it runs.
         spec: What its weights expect; without it a clip network takes all frames it has seen.
     """
-    if hasattr(module, "initial_state"):
+    if is_streaming(module):
         return StreamingNetwork(module, device)
     return ClipNetwork(module, device, spec)
 
@@ -222,14 +222,6 @@ def _empty(views: Tensor) -> Stream:
         "seen": torch.tensor(0),
         "every": torch.tensor(1),
     }
-
-
-def macs_of(module: Any, shape: tuple[int, ...], method: str) -> int:
-    """Multiply-adds of a call, from the family's own table where it has one."""
-    if hasattr(module, "macs"):
-        macs: int = module.macs(shape, method)
-        return macs
-    return count_macs(module, shape, method)
 
 
 Network = StreamingNetwork | ClipNetwork

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 from foveate.core import ConfigError, Decide, Look
-from foveate.models.registry import ModelEntry
+from foveate.models.registry import ModelEntry, is_streaming, mixes_frames
 from foveate.models.spec import InputSpec
 from foveate.pipeline.glance import Glance
 from foveate.pipeline.presets import (
@@ -51,9 +51,9 @@ def fit_look(look: Look, spec: InputSpec, module: Any, device: Any = "cpu") -> L
     if isinstance(look, ActivationPatch) and look.features is None:
         side = min(look.glance, spec.size)
         look = replace(look, features=Glance(module, spec, device, side), glance=side)
-    if hasattr(module, "initial_state"):
+    if is_streaming(module):
         _refuse_uneven(look, type(module).__name__)
-    mixes = bool(getattr(module, "mixes_frames", True))
+    mixes = mixes_frames(module)
     return look.fitted(spec.size, spec.frames_per_second, aligned=mixes)
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from foveate.core import Budget, ModelError, WeightsError
 from foveate.core.config import Config, build, nearest
-from foveate.models.weights.builtin import CARD, CASCADE, WEIGHTS, built_in, imported, run_folder
+from foveate.models.weights.builtin import CARD, WEIGHTS, built_in, imported, run_folder
 from foveate.models.weights.run import read_run
 from foveate.models.weights.table import find, names
 
@@ -163,11 +163,12 @@ def resolve(model: str) -> tuple[str | None, Preset]:
         WeightsError: A run folder whose card is damaged.
     """
     folder = run_folder(model)
-    if folder is not None and (folder / CASCADE).is_file():
-        return None, Preset(model=model, look=GroupsSpec(), decide=CalibratedSpec())
     if folder is not None:
+        card = read_run(folder)
+        if card.method == "cascade":
+            return None, Preset(model=model, look=GroupsSpec(), decide=CalibratedSpec())
         # A model that was trained on patches is used on the same ones, if nobody says otherwise.
-        own = {k: v for k, v in (read_run(folder).preset or {}).items() if k != "model"}
+        own = {k: v for k, v in (card.preset or {}).items() if k != "model"}
         return None, edit(Preset(model=model), own, f"{folder.name}/{CARD}: preset")
     if model in PRESETS:
         return model, PRESETS[model]

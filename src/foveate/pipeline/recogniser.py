@@ -21,9 +21,9 @@ from foveate.core import (
 from foveate.core.budget import parse_budget
 from foveate.core.text import plural
 from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
+from foveate.models import LoadedModel
 from foveate.models import load as load_weights
 from foveate.models.spec import InputSpec
-from foveate.models.weights.table import WeightEntry
 from foveate.pipeline import answer
 from foveate.pipeline.cascade import CascadeNetwork
 from foveate.pipeline.drive import drive, execute
@@ -343,11 +343,12 @@ def assemble(
             f"{preset.model}: only a cascade has a budget per answer", "say 100MMAC/s or 2ms/frame"
         )
     place = choose_device(device)
-    entry: _Own | WeightEntry
+    entry: _Own | LoadedModel
     if own is not None:
         module, entry, labels = own.module, own, own.labels
     else:
-        module, entry, labels = load_weights(preset.model, offline=offline, progress=progress)
+        entry = load_weights(preset.model, offline=offline, progress=progress)
+        module, labels = entry.network, entry.labels
     spec = entry.input
     network = network_for(module, place, spec)
     look = look or make_look(preset, spec.frames_per_second, spec.size)

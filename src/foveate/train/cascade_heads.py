@@ -18,9 +18,9 @@ from foveate.data import Dataset
 from foveate.evaluate.results import commit, now
 from foveate.models.coviar import CompressedNet, ExitNetwork, Modality, even_stages
 from foveate.models.spec import InputSpec
-from foveate.models.weights.run import InputCard, RunCard, read_run
+from foveate.models.weights.run import InputCard, NetworkCard, RunCard, read_run, write_run
 from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeNetwork
-from foveate.pipeline.cascade_run import ARCH, write_cascade
+from foveate.pipeline.cascade_run import CascadeCard
 from foveate.policy.fuse import Wise
 from foveate.policy.operating import default_point, operating_points
 from foveate.train import randomness
@@ -178,22 +178,16 @@ def finish(stages: Stages, cascade: Cascade, clip_seconds: float, digest: str) -
         stages.said("fitting the fusion", len(orders), 2)
         orders[name] = _order_card(config, order, cascade, logits, labels, macs, seconds)
     figures = _figures(stages, cascade, orders["measured"])
-    card = {
-        "networks": {
-            modality: {
-                "backbone": cascade.backbones[modality],
-                "stages": even_stages(network.network, config.exits),
-                "heads": config.heads,
-            }
-            for modality, network in cascade.networks.items()
-        },
-        "orders": orders,
-        "calibrated_on": len(labels),
-        "stage_seconds": seconds,
-        "macs": macs,
-    }
-    run = _run_card(stages, cascade, spec, figures, digest)
-    write_cascade(stages.folder, cascade.networks, run, card)
+    calibration = CascadeCard.model_validate(
+        {
+            "orders": orders,
+            "calibrated_on": len(labels),
+            "stage_seconds": seconds,
+            "macs": macs,
+        }
+    )
+    card = _run_card(stages, cascade, spec, figures, digest, calibration)
+    write_run(stages.folder, {str(m): network for m, network in cascade.networks.items()}, card)
     return figures
 
 
@@ -294,15 +288,32 @@ def _figures(stages: Stages, cascade: Cascade, order: Mapping[str, Any]) -> dict
 
 
 def _run_card(
-    stages: Stages, cascade: Cascade, spec: InputSpec, figures: dict[str, float], digest: str
+    stages: Stages,
+    cascade: Cascade,
+    spec: InputSpec,
+    figures: dict[str, float],
+    digest: str,
+    calibration: CascadeCard,
 ) -> RunCard:
     config, dataset = stages.config, stages.dataset
     own = [read_run(stages.folder / "networks" / name) for name in cascade.networks]
     started = sorted({card.started_from for card in own if card.started_from})
     notices = [card.notice for card in own if card.notice]
     return RunCard(
-        arch=ARCH,
-        settings={str(name): backbone for name, backbone in cascade.backbones.items()},
+        method="cascade",
+        networks={
+            str(modality): NetworkCard(
+                arch="coviar-exits",
+                settings={
+                    "modality": modality,
+                    "backbone": cascade.backbones[modality],
+                    "stages": [*even_stages(network.network, config.exits)],
+                    "heads": config.heads,
+                },
+            )
+            for modality, network in cascade.networks.items()
+        },
+        calibration=calibration.model_dump(mode="json"),
         classes=list(dataset.classes),
         input=InputCard.of(spec),
         recipe="compressed",

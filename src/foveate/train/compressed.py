@@ -28,9 +28,9 @@ from foveate.data.compressed import Reading
 from foveate.media.compressed import CompressedVideo
 from foveate.media.container import VECTOR_CODECS
 from foveate.models.backbones import asks_for_weights
+from foveate.models.backbones_weights import BACKBONES, find_file
 from foveate.models.coviar import SETS, CompressedNet, Modality, Style
 from foveate.models.spec import InputSpec
-from foveate.models.weights.backbones import BACKBONES, find_file
 from foveate.models.weights.builtin import CARD
 from foveate.models.weights.run import load_run
 from foveate.train import randomness, session
@@ -308,9 +308,11 @@ def trained_networks(folder: Path) -> dict[Modality, Trained]:
     """
     found: dict[Modality, Trained] = {}
     for modality in TEACHING:
-        network, entry, _ = load_run(folder / "networks" / modality)
-        assert isinstance(network, CompressedNet)
-        found[modality] = network, entry.input, entry.arch.partition(":")[2]
+        loaded = load_run(folder / "networks" / modality)
+        assert isinstance(loaded.network, CompressedNet)
+        assert loaded.card is not None
+        backbone = loaded.card.network.arch.partition(":")[2]
+        found[modality] = loaded.network, loaded.input, backbone
     return found
 
 

@@ -112,16 +112,17 @@ def teacher_logits(bench: Bench) -> FeatureSet:
     config: DistillConfig = bench.config
     if not config.teacher:
         raise ConfigError("distill needs a teacher", "set teacher=RUN or teacher=ARCH.TAG")
-    network, entry, labels = load(config.teacher, offline=bench.offline)
+    loaded = load(config.teacher, offline=bench.offline)
+    network, labels = loaded.network, loaded.labels
     if set(labels) != set(bench.dataset.classes):
         raise ConfigError(
             f"the teacher {config.teacher} knows other classes than the data has",
             "train it on this data first (its run folder is then the teacher)",
         )
-    if (entry.output == "sigmoid") != bench.dataset.multilabel:
+    if (loaded.output == "sigmoid") != bench.dataset.multilabel:
         raise ConfigError(f"the teacher {config.teacher} and the data differ in labels per clip")
     teacher = Teacher(network).to(bench.us.device)
-    split, spec = config.train_split, entry.input
+    split, spec = config.train_split, loaded.input
     # A student of patches learns from a teacher that sees the whole view.
     source = bench.source if config.look is None else source_of(config, bench.dataset)
     batches = source(split, False, spec, bench.us)

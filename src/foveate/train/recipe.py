@@ -19,8 +19,9 @@ from pydantic import BeforeValidator, Field
 from foveate.core.config import Config
 from foveate.data import Dataset
 from foveate.evaluate.results import commit, now
+from foveate.models.loaded import NETWORK
 from foveate.models.spec import InputSpec
-from foveate.models.weights.run import InputCard, RunCard, write_run
+from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
 from foveate.train import randomness, session
 from foveate.train.checkpoint import Checkpoints
 from foveate.train.distributed import Team, team
@@ -287,8 +288,7 @@ def _write(
     where = config.val_split if job.held_out is not None else None
     look = getattr(config, "look", None)
     card = RunCard(
-        arch=start.arch,
-        settings=start.settings,
+        networks={NETWORK: NetworkCard(arch=start.arch, settings=start.settings)},
         classes=list(dataset.classes),
         input=InputCard.of(spec),
         output="sigmoid" if dataset.multilabel else "softmax",
@@ -304,7 +304,7 @@ def _write(
         commit=commit(),
         date=now(),
     )
-    write_run(folder, start.model.state_dict(), card)
+    write_run(folder, {NETWORK: start.model}, card)
 
 
 @contextmanager

@@ -10,13 +10,13 @@ from torch import nn
 
 from foveate.core import ConfigError
 from foveate.models.backbones import asks_for_weights, input_of
-from foveate.models.registry import create, split_backbone, split_name
+from foveate.models.backbones_weights import BACKBONES
+from foveate.models.registry import create, entry, split_backbone, split_name
 from foveate.models.spec import InputSpec
-from foveate.models.weights.backbones import BACKBONES
+from foveate.models.weights import table
 from foveate.models.weights.builtin import run_folder
 from foveate.models.weights.load import load
-from foveate.models.weights.run import load_run, read_run
-from foveate.models.weights.table import ENTRIES
+from foveate.models.weights.run import load_run
 from foveate.train.ema import put
 from foveate.train.features import is_head
 
@@ -66,7 +66,8 @@ def start_from(
         offline: Never touch the network for weights.
 
     Raises:
-        ConfigError: Random weights and no size, frames or rate to go by.
+        ConfigError: Random weights and no size, frames or rate to go by; or a network that is only
+            a part of models.
         ModelError: No such model.
         WeightsError: The weights are missing or damaged.
     """
@@ -92,17 +93,18 @@ def start_from(
 
 
 def _from_run(folder: Path, classes: tuple[str, ...], settings: dict[str, Any]) -> Start:
-    trained, entry, labels = load_run(folder)
-    card = read_run(folder)
-    settings = {**card.settings, **settings}
-    model = create(card.arch, num_classes=len(classes), **settings)
+    loaded = load_run(folder)
+    trained, card = loaded.network, loaded.card
+    assert card is not None
+    arch, settings = card.network.arch, {**card.network.settings, **settings}
+    model = _fresh(arch, classes, settings)
     tensors = trained.state_dict()
-    if labels != classes:
+    if loaded.labels != classes:
         own = model.state_dict()
         tensors |= {name: value for name, value in own.items() if name.startswith("classifier.")}
     put(model, tensors)
     return Start(
-        model, card.arch, settings, entry.input, card.started_from or "an earlier run",
+        model, arch, settings, loaded.input, card.started_from or "an earlier run",
         card.licence, card.notice,
     )  # fmt: skip
 
@@ -110,7 +112,8 @@ def _from_run(folder: Path, classes: tuple[str, ...], settings: dict[str, Any]) 
 def _from_weights(
     name: str, classes: tuple[str, ...], settings: dict[str, Any], offline: bool
 ) -> Start:
-    pretrained, entry, labels = load(name, num_classes=len(classes), offline=offline)
+    loaded = load(name, num_classes=len(classes), offline=offline)
+    pretrained, entry, labels = loaded.network, table.find(name), loaded.labels
     if settings or (labels and labels != classes):
         # As many classes as the weights have, but others: their outputs mean nothing here.
         model = create(entry.arch, num_classes=len(classes), **settings)
@@ -125,7 +128,7 @@ def _from_weights(
 def _from_backbone(name: str, classes: tuple[str, ...], settings: dict[str, Any]) -> Start:
     """A network over a pretrained image backbone: everything in front of the head."""
     backbone = split_backbone(name) or ""
-    model = create(name, num_classes=len(classes), pretrained=True, **settings)
+    model = _fresh(name, classes, {"pretrained": True, **settings})
     known = BACKBONES.get(backbone)
     notice = f"Trained from the image weights {backbone}. {known.note if known else ''}".strip()
     licence = known.licence if known else None
@@ -140,13 +143,20 @@ def _from_chance(
     frames: int | None,
     rate: float | None,
 ) -> Start:
-    model = create(arch, num_classes=len(classes), **settings)
-    known = next((entry.input for entry in ENTRIES if entry.arch == arch), None)
+    model = _fresh(arch, classes, settings)
+    known = table.input_of(arch)
     if known is None:
         if size is None or frames is None or rate is None:
             raise ConfigError(f"{arch}: random weights expect nothing", "set size, frames and rate")
         known = InputSpec(size, rate, frames)
     return Start(model, arch, settings, known)
+
+
+def _fresh(arch: str, classes: tuple[str, ...], settings: dict[str, Any]) -> nn.Module:
+    """Build a network that classifies clips."""
+    if not entry(arch).classifier:
+        raise ConfigError(f"{arch} is a part of models with several networks, not trained alone")
+    return create(arch, num_classes=len(classes), **settings)
 
 
 def trainable(model: nn.Module, freeze: str) -> tuple[str, ...]:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 CARD = "run.json"
 WEIGHTS = "model.safetensors"
-CASCADE = "cascade.json"  # beside them where the run is several networks in a row
 FOLDER = Path(__file__).parent / "built_in"
 
 
@@ -61,15 +60,14 @@ def declared(model: str) -> ModelEntry | None:
         model: A run folder, weights, or an architecture.
 
     Returns:
-        None where it is none of these.
+        None where it is none of these, or several networks.
     """
     from foveate.core.errors import ModelError
     from foveate.models.registry import entry, split_name
     from foveate.models.weights.run import read_run
 
     folder = run_folder(model)
-    arch = split_name(model)[0] if folder is None else read_run(folder).arch
     try:
-        return entry(arch)
+        return entry(split_name(model)[0] if folder is None else read_run(folder).network.arch)
     except ModelError:
         return None

@@ -6,7 +6,7 @@ whatever is missing, left over or of the wrong shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from foveate.core.errors import WeightsError
 from foveate.models.weights.tflite import Graph, Operator, read_tflite
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
     from torch import nn
 
@@ -109,34 +110,15 @@ def _scalar(values: NDArray[Any], name: str) -> NDArray[Any]:
     return np.asarray(values.flat[0], np.float32)
 
 
-def _torchvision(arch: str) -> Callable[[bytes, str], Arrays]:
-    """The importer of one of torchvision's networks; loads torch when it is called."""
-
-    def read(data: bytes, source: str) -> Arrays:
-        from foveate.models.weights.importers.torchvision import import_torchvision
-
-        return import_torchvision(arch, data, source)
-
-    return read
-
-
-IMPORTERS: Mapping[str, Callable[[bytes, str], Arrays]] = {
-    "movinet-a0-stream-lite": import_movinet_tflite,
-    **{
-        arch: _torchvision(arch)
-        for arch in (
-            "r3d-18", "mc3-18", "r2plus1d-18", "s3d", "mvit-v2-s", "swin3d-t", "swin3d-s",
-            "swin3d-b",
-        )
-    },
-}  # fmt: skip
-
-
-def fill(module: nn.Module, arrays: Mapping[str, Any], source: str = "the file") -> None:
-    """Copy arrays into a module's parameters and buffers, all of them and nothing else.
+def fill(
+    module: nn.Module | Mapping[str, torch.Tensor],
+    arrays: Mapping[str, Any],
+    source: str = "the file",
+) -> None:
+    """Copy arrays into parameters and buffers, all of them and nothing else.
 
     Args:
-        module: Receives the values in its own dtype and memory format.
+        module: Receives the values in its own dtype and memory format; or tensors by name.
         arrays: NumPy arrays or tensors by state-dict name.
         source: What to call the origin in errors.
 
@@ -145,7 +127,7 @@ def fill(module: nn.Module, arrays: Mapping[str, Any], source: str = "the file")
     """
     import torch
 
-    own = module.state_dict(keep_vars=True)
+    own = module if isinstance(module, Mapping) else module.state_dict()
     faults = [f"missing {name}" for name in own if name not in arrays]
     faults += [f"unused {name}" for name in arrays if name not in own]
     for name in own.keys() & arrays.keys():

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from foveate.core.errors import FoveateError, ModelError, WeightsError
+from foveate.models.loaded import NETWORK
 from foveate.models.registry import split_backbone
 from foveate.models.resnet3drs import DEPTHS, RATE
 from foveate.models.spec import InputSpec
 from foveate.models.weights.importers import Imported, MisfitError, from_arrays, systems
 from foveate.models.weights.importers.files import read_arrays
 from foveate.models.weights.resolve import cache_folder
-from foveate.models.weights.run import InputCard, RunCard, write_run
+from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
+from foveate.models.weights.table import input_of
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 # What the published recipes fed these networks; a run card can be edited where it was different.
@@ -116,10 +118,9 @@ def import_file(
     if labels is not None and len(labels) != count:
         raise WeightsError(f"{len(labels)} labels for {count} classes")
     arch = network.arch.partition(":")[0]
-    spec = _INPUTS.get(f"{system} {arch}") or _INPUTS.get(arch) or _published(network.arch)
+    spec = _INPUTS.get(f"{system} {arch}") or _INPUTS.get(arch) or input_of(network.arch)
     card = RunCard(
-        arch=network.arch,
-        settings=network.settings,
+        networks={NETWORK: NetworkCard(arch=network.arch, settings=network.settings)},
         classes=list(labels or (f"class {i}" for i in range(count))),
         input=InputCard.of(spec or _SEGMENTS),
         recipe="import",
@@ -130,11 +131,4 @@ def import_file(
         notice=f"Imported from {path.name} of {system}"
         + (f" over {backbone}" if (backbone := split_backbone(network.arch)) else ""),
     )
-    return folder, write_run(folder, model.state_dict(), card)
-
-
-def _published(arch: str) -> InputSpec | None:
-    """What the table says of an architecture's own weights."""
-    from foveate.models.weights.table import ENTRIES
-
-    return next((entry.input for entry in ENTRIES if entry.arch == arch), None)
+    return folder, write_run(folder, {NETWORK: model}, card)

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foveate.core.errors import WeightsError
+from foveate.models.loaded import NETWORK, LoadedModel
 from foveate.models.registry import create
 from foveate.models.weights.builtin import run_folder
-from foveate.models.weights.convert import IMPORTERS, VERSION, fill
+from foveate.models.weights.convert import VERSION, fill
 from foveate.models.weights.download import Progress
 from foveate.models.weights.resolve import cache_folder, locate
 from foveate.models.weights.run import load_run
-from foveate.models.weights.table import WeightEntry, find
+from foveate.models.weights.table import WeightEntry, WeightFile, find
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +38,8 @@ def load(
     offline: bool = False,
     progress: Progress | None = None,
     num_classes: int | None = None,
-) -> tuple[nn.Module, WeightEntry, tuple[str, ...]]:
-    """Return a pretrained model, its table entry and its labels.
+) -> LoadedModel:
+    """Return a model with its weights.
 
     Args:
         name: A run folder, or ``ARCH.TAG``, for example ``movinet-a0-stream-lite.k600``.
@@ -47,16 +48,12 @@ def load(
         num_classes: Of weights of the table, another number of outputs: the classifier is then
             fresh, everything before it pretrained, and there are no labels.
 
-    Returns:
-        The module in evaluation mode, with gradients enabled; the entry; one label per class.
-
     Raises:
         WeightsError: Unknown, missing, damaged or misfitting weights.
     """
     folder = run_folder(name)
     if folder is not None:
-        model, entry, labels = load_run(folder)
-        return model, replace(entry, name=name), labels
+        return replace(load_run(folder), name=name)
     entry = find(name)
     tensors = converted(entry, offline=offline, progress=progress)
     if num_classes is None or num_classes == entry.num_classes:
@@ -68,7 +65,14 @@ def load(
         tensors.update({k: v for k, v in own.items() if k.startswith("classifier.")})
         labels = ()
     fill(model, tensors, entry.file.name)
-    return model.eval(), entry, labels
+    return LoadedModel(
+        name=entry.name,
+        networks={NETWORK: model.eval()},
+        labels=labels,
+        input=entry.input,
+        output=entry.output,
+        entry=entry,
+    )
 
 
 def _unset(arch: str, num_classes: int) -> nn.Module:
@@ -94,10 +98,8 @@ def read_labels(
     Raises:
         WeightsError: The file is missing or has another number of lines.
     """
-    if entry.labels is None:
-        from foveate.models.torchvision_video import kinetics_labels
-
-        return kinetics_labels()
+    if not isinstance(entry.labels, WeightFile):
+        return entry.labels()
     path = locate(entry.labels, offline=offline, progress=progress)
     labels = tuple(path.read_text(encoding="utf-8").splitlines())
     if len(labels) != entry.num_classes:
@@ -116,7 +118,7 @@ def converted(
     import torch
 
     source = locate(entry.file, offline=offline, progress=progress)
-    arrays = IMPORTERS[entry.arch](source.read_bytes(), source.name)
+    arrays = entry.read(source.read_bytes(), source.name)
     tensors = {key: torch.from_numpy(array.copy()) for key, array in arrays.items()}
     _keep(kept, tensors)
     return tensors

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from foveate.core.errors import WeightsError
 from foveate.models.weights.download import Progress, download
-from foveate.models.weights.table import ENTRIES, WeightFile
+from foveate.models.weights.table import WeightFile, entries
 
 _CHUNK = 1 << 20
 
@@ -122,7 +122,7 @@ def find_local(file: WeightFile) -> Iterator[Found]:
 
 def verify() -> list[Found]:
     """Hash every file of the table that is on this machine."""
-    files = dict.fromkeys(file for entry in ENTRIES for file in entry.files)
+    files = dict.fromkeys(file for entry in entries() for file in entry.files)
     return [found for file in files for found in find_local(file)]
 
 
@@ -147,6 +147,6 @@ def _missing(file: WeightFile, why: str) -> str:
 
 def _advice(file: WeightFile) -> str:
     """The one line that cures a miss."""
-    name = next((e.name for e in ENTRIES if file in e.files), None)
+    name = next((e.name for e in entries() if file in e.files), None)
     fetch = f", or with a network type: foveate weights fetch {name}" if name else ""
     return f"put it in {cache_folder()} or in a folder named by FOVEATE_WEIGHTS{fetch}"
