@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import nn
 
 from foveate.core.errors import FoveateError, ModelError, WeightsError
-from foveate.models import load, registry
+from foveate.models import backbones, load, registry
 from foveate.models.coviar import CompressedNet, ExitNetwork
 from foveate.models.spec import InputSpec
 from foveate.models.weights.builtin import declared
@@ -152,6 +152,18 @@ def test_parts_may_have_other_outputs_or_none(tmp_path: Path) -> None:
     network = registry.create("tsn:test_resnet", num_classes=49)
     write_run(tmp_path / "run", {"glance": network}, card_of(networks=networks))
     assert same(load_run(tmp_path / "run").network, network)
+
+
+def test_a_card_makes_nothing_be_fetched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = backbones.build
+
+    def fresh(name: str, pretrained: bool = False, **settings: Any) -> nn.Module:
+        assert not pretrained
+        return build(name, pretrained, **settings)
+
+    monkeypatch.setattr(backbones, "build", fresh)
+    edited(folder, lambda card: card["networks"]["peripheral"]["settings"].update(pretrained=True))
+    assert same(load_run(folder).networks["peripheral"], built()["peripheral"])
 
 
 def test_the_card_and_the_networks_are_of_the_same_parts(tmp_path: Path) -> None:

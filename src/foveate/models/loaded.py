@@ -23,7 +23,7 @@ class LoadedModel:
     """What `foveate.models.load` returns.
 
     Attributes:
-        name: As it was asked for: a run folder, or weights by name.
+        name: Of the run folder, as it was asked for, or of the weights.
         networks: By name, in evaluation mode, with gradients enabled.
         labels: Name of every output, in order; none where the classifier is fresh.
         input: How frames are prepared.

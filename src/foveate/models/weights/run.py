@@ -75,7 +75,7 @@ class InputCard(_Strict):
         return std
 
     def spec(self) -> InputSpec:
-        """The specification as the rest of the house takes it."""
+        """The specification as transforms and pipelines take it."""
         return InputSpec(**self.model_dump())
 
     @classmethod
@@ -408,6 +408,7 @@ def _state_of(
 def _create(card: NetworkCard, classes: int, where: str) -> nn.Module:
     """Build a network, freshly initialised."""
     settings: dict[str, Any] = dict(card.settings)
+    settings.pop("pretrained", None)  # the weights are those of the folder: nothing is fetched
     try:
         if "num_classes" in inspect.signature(entry(card.arch).build).parameters:
             settings.setdefault("num_classes", classes)
