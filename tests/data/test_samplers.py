@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from foveate.core import Window
 from foveate.data import samplers
-from foveate.policy.frames import grid
+from foveate.media import modalities
+from foveate.policy.looks.frames import grid
 
 SAMPLERS = {
     "segments": partial(samplers.segments, count=8),
@@ -68,10 +69,10 @@ def test_whole_is_what_prediction_looks_at() -> None:
 
 
 def test_stacks_add_the_frames_that_follow() -> None:
-    assert samplers.stacks((0.5, 1.0), 0, 0.1, 2.0) == (0.5, 1.0)
-    assert samplers.stacks((0.5,), 2, 0.1, 2.0) == pytest.approx((0.5, 0.6, 0.7))
-    assert samplers.stacks((1.95,), 2, 0.1, 2.0) == pytest.approx((1.75, 1.85, 1.95))
-    assert samplers.stacks((0.1,), 5, 0.1, 0.3)[0] == 0.0
+    assert modalities.stacks((0.5, 1.0), 0, 0.1, 2.0) == (0.5, 1.0)
+    assert modalities.stacks((0.5,), 2, 0.1, 2.0) == pytest.approx((0.5, 0.6, 0.7))
+    assert modalities.stacks((1.95,), 2, 0.1, 2.0) == pytest.approx((1.75, 1.85, 1.95))
+    assert modalities.stacks((0.1,), 5, 0.1, 0.3)[0] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -134,13 +134,21 @@ def test_a_stage_that_moved_is_the_same_where_that_is_declared() -> None:
     renamed = copy.deepcopy(moved)
     renamed["stages"]["features"] = [calls, macs, frames]
     assert recorder.differences(ROW, renamed, {})
-    assert not recorder.differences(ROW, renamed, {"network": "features"})
+    assert not recorder.differences(ROW, renamed, {"moved": {"network": "features"}})
     split = copy.deepcopy(moved)
     split["stages"] |= {"stem": [1, 5, 0], "trunk": [calls - 1, macs - 5, frames]}
-    assert not recorder.differences(ROW, split, {"network": ["stem", "trunk"]})
+    assert not recorder.differences(ROW, split, {"moved": {"network": ["stem", "trunk"]}})
     split["stages"]["trunk"][1] += 1
-    assert recorder.differences(ROW, split, {"network": ["stem", "trunk"]})
+    assert recorder.differences(ROW, split, {"moved": {"network": ["stem", "trunk"]}})
     joined = copy.deepcopy(moved)
     head = joined["stages"].pop("head")
     joined["stages"]["all"] = [a + b for a, b in zip(head, (calls, macs, frames), strict=True)]
-    assert not recorder.differences(ROW, joined, {"network": "all", "head": "all"})
+    assert not recorder.differences(ROW, joined, {"moved": {"network": "all", "head": "all"}})
+
+
+def test_calls_of_a_stage_are_free_where_that_is_declared() -> None:
+    more = change("stages/policy/0", lambda x: x + 1)
+    assert recorder.differences(ROW, more, {})
+    assert not recorder.differences(ROW, more, {"uncounted": ["policy"]})
+    more["stages"]["policy"][1] += 1
+    assert recorder.differences(ROW, more, {"uncounted": ["policy"]})

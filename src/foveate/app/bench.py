@@ -116,7 +116,9 @@ def seen_by(name: str, look: str, request: Request, dataset: Dataset, split: str
         FoveateError: What `recogniser_of` raises; for the oracle, videos of several labels.
     """
     from foveate.evaluate.oracle import OracleRecogniser
-    from foveate.pipeline.presets import SIZED_BY_MOTION, PatchSpec, UniformSpec, resolve
+    from foveate.pipeline.presets import resolve
+    from foveate.policy.build import LOOKS as SPECS
+    from foveate.policy.looks.patches import MotionSizedSpec, PatchSpec
 
     own = resolve(name)[1].look
     wanted = "resize" if look == ORACLE else look_named(look)
@@ -124,12 +126,14 @@ def seen_by(name: str, look: str, request: Request, dataset: Dataset, split: str
     settings = changes.pop("look", {})
     if not isinstance(settings, dict) or "name" in settings:
         raise ConfigError("--set look=…: --looks names the looks", "set look.size and the like")
-    if wanted == UniformSpec().name:
-        windows = set(PatchSpec.model_fields) - set(UniformSpec.model_fields)
-        settings = {key: value for key, value in settings.items() if key not in windows}
-    elif isinstance(own, PatchSpec):
+    kind = SPECS[wanted]
+    if issubclass(kind, PatchSpec) and isinstance(own, PatchSpec):
         settings = {"size": own.size, "extent": own.extent, **settings}
-    if settings.get("extent") == "auto" and wanted not in SIZED_BY_MOTION:
+    # What only other looks have is left out; what none has is refused by name.
+    elsewhere = {key for one in SPECS.values() for key in one.model_fields}
+    elsewhere -= set(kind.model_fields)
+    settings = {key: value for key, value in settings.items() if key not in elsewhere}
+    if settings.get("extent") == "auto" and not issubclass(kind, MotionSizedSpec):
         del settings["extent"]
     changes["look"] = {"name": wanted, **settings}
     made = recogniser_of(name, changes, request.device, request.threads, request.offline)

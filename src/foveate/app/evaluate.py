@@ -181,15 +181,16 @@ def _compare(found: Evaluation, before: Evaluation, seed: int) -> None:
 
 def _pictures(found: Evaluation, dataset: Dataset) -> dict[str, list[tuple[float, bytes]]]:
     """A few frames of the worst mistakes."""
-    from foveate.data.sources import duration_of, open_clip
+    from foveate.data.sources import duration_of
     from foveate.evaluate.report import worst
+    from foveate.media import open_source
     from foveate.viz import to_jpeg
 
     paths = {dataset.name(record): record.path for record in dataset.records}
     out: dict[str, list[tuple[float, bytes]]] = {}
     for prediction in worst(found, MOST_MISTAKES):
         try:
-            sample = open_clip(paths[prediction.name])
+            sample = open_source(paths[prediction.name])
             try:
                 seconds = duration_of(sample)
                 times = [seconds * (i + 0.5) / _PICTURES for i in range(_PICTURES)]

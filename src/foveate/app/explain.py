@@ -15,7 +15,9 @@ from foveate.app.output import check_writable
 from foveate.core import Budget, ConfigError, FoveateError, MediaError, Window
 from foveate.core.config import build
 from foveate.media import Limits, Video, VideoWriter
-from foveate.pipeline.presets import PatchSpec, Preset, edit, resolve
+from foveate.pipeline.presets import Preset, edit, resolve
+from foveate.policy import Context
+from foveate.policy.looks.patches import PatchSpec
 
 MOST_PICTURES = 12  # of one input on the page
 _TRAIL = 25  # frames looked at whose windows are drawn as a way
@@ -75,7 +77,6 @@ def patch_of(preset: Preset) -> tuple[Any, float]:
         ConfigError: The look chooses no windows.
     """
     from foveate.models.weights.builtin import declared
-    from foveate.pipeline.policies import look_for
 
     if preset.look.name == "activation-patch":
         raise ConfigError(
@@ -85,8 +86,13 @@ def patch_of(preset: Preset) -> tuple[Any, float]:
     if not isinstance(preset.look, PatchSpec):
         raise ConfigError(f"--look {preset.look.name}: chooses no windows", "try motion-patch")
     spec = _input_of(preset.model)
-    look = look_for(preset.look, spec, declared(preset.model))
-    return look, preset.window or spec.clip_seconds
+    entry = declared(preset.model)
+    context = (
+        Context(spec)
+        if entry is None
+        else Context(spec, entry.mixes_frames, entry.streaming, model=preset.model)
+    )
+    return preset.look.build(context), preset.window or spec.clip_seconds
 
 
 def reasons(look: Any, sample: Video, seconds: float) -> Iterator[Any]:

@@ -21,6 +21,7 @@ class Item:
 def expand(inputs: Iterable[str]) -> Iterator[Item]:
     """Files as they are, folders as the videos in them; nothing twice."""
     from foveate.media import find_media
+    from foveate.media.folder import picture_names
 
     seen: set[Path] = set()
     for text in inputs:
@@ -34,8 +35,9 @@ def expand(inputs: Iterable[str]) -> Iterator[Item]:
             is_address = "://" in text and not os.path.lexists(path)
             found, problem = [path], _ADDRESS if is_address else None
         else:
-            found = find_media(path)
-            problem = None if found else "no video files in this folder"
+            found, problem = find_media(path), None
+            if not found and not picture_names(path):
+                problem = "no video files and no numbered pictures in this folder"
         for one in found or [path]:
             if one not in seen:
                 seen.add(one)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from foveate.core import ConfigError
 from foveate.core.budget import parse_budget
 from foveate.core.config import apply_sets, read_yaml
 from foveate.media.limits import Limits
-from foveate.pipeline.presets import PatchName
+from foveate.policy.build import LOOKS as SPECS
 
-LOOKS = ("uniform", "full", "keyframes-first", *get_args(PatchName))
+LOOKS = ("full", *(name for name in SPECS if name != "groups"))
 _SAME = {"full": "uniform"}  # what comparisons of patches call it
-LOOKS_OF_TRAINING = tuple(n for n in LOOKS if n not in ("keyframes-first", "activation-patch"))
+LOOKS_OF_TRAINING = tuple(n for n in LOOKS if SPECS[_SAME.get(n, n)].trains)
 
 
 def look_named(name: str, known: tuple[str, ...] = LOOKS, option: str = "--look") -> str:

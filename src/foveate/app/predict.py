@@ -135,7 +135,7 @@ def _answers(
         [item.path for item in items if item.problem is None],
         batch=request.batch,
         trace=request.trace,
-        on_look=_watcher(shown, results),
+        on_step=_watcher(shown, results),
     )
     for item in items:
         yield _failed(recogniser, item) if item.problem else next(answers)

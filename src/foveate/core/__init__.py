@@ -1,4 +1,4 @@
-"""The nouns of the house; every other room may import this one, and it imports none."""
+"""The types that all packages share; this one imports no other."""
 
 from foveate.core.errors import (
     ConfigError,
@@ -11,22 +11,29 @@ from foveate.core.errors import (
     ResultError,
     WeightsError,
 )
+from foveate.core.groups import Group, GroupPicture
 from foveate.core.loop import (
     Budget,
     Clip,
     Decide,
+    Detections,
     Evidence,
+    Executor,
     Look,
     Meter,
-    Model,
     More,
     Motion,
+    NotYet,
+    PartCost,
     Sample,
     SampleInfo,
     Selection,
     State,
     Stop,
     Verdict,
+    View,
+    ViewRequest,
+    Views,
     Window,
 )
 from foveate.core.result import (
@@ -41,6 +48,7 @@ from foveate.core.result import (
     TraceStep,
     read_results,
 )
+from foveate.core.spec import InputSpec
 
 __all__ = [
     "Budget",
@@ -49,19 +57,25 @@ __all__ = [
     "Cost",
     "Decide",
     "Detection",
+    "Detections",
     "Evidence",
+    "Executor",
     "Failure",
     "FoveateError",
+    "Group",
+    "GroupPicture",
+    "InputSpec",
     "InternalError",
     "LimitError",
     "Look",
     "MediaError",
     "Meter",
     "MissingExtra",
-    "Model",
     "ModelError",
     "More",
     "Motion",
+    "NotYet",
+    "PartCost",
     "Result",
     "ResultError",
     "Sample",
@@ -75,6 +89,9 @@ __all__ = [
     "Trace",
     "TraceStep",
     "Verdict",
+    "View",
+    "ViewRequest",
+    "Views",
     "WeightsError",
     "Window",
     "read_results",

@@ -1,25 +1,30 @@
-"""The nouns and protocols of the one loop: look, fetch, model, decide.
+"""The types and protocols of the one loop: a policy selects, views are fetched, a part runs.
 
-Rooms that implement a protocol do not import each other; they meet here. torch is imported for
-type checking only, so that this room costs nothing to load.
+Packages that implement a protocol do not import each other; they meet here. Arrays are NumPy's, and
+nothing heavy is imported at run time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
+
+from foveate.core.groups import Group, GroupPicture
+from foveate.core.spec import InputSpec
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from torch import Tensor
 
+    Array = npt.NDArray[Any]
     Pixels = npt.NDArray[np.uint8]
     Waveform = npt.NDArray[np.float32]
 
+Box = tuple[float, float, float, float]
+
 State = Any
-"""Streaming state: a plain nest of tensors with the batch first; passed in and returned."""
+"""What an executor knows of one source: passed in and returned, looked into by nobody else."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +127,18 @@ class Sample(Protocol):
     def keyframes(self) -> tuple[float, ...]:
         """Times of the key frames in seconds; found without decoding."""
 
-    def frames(self, times: Sequence[float], size: tuple[int, int] | None = None) -> Clip:
+    def frames(
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        keep: bool = False,
+    ) -> Clip:
         """The frames shown at those times (ascending), scaled to `(width, height)`.
 
         A time at which nothing is shown (past the end, inside a gap, or where decoding failed)
-        gives no frame, so the clip may be shorter than asked; its times say which came.
+        gives no frame, so the clip may be shorter than asked; its times say which came. With
+        `keep` they stay at hand: asking for them again decodes nothing.
         """
 
     def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
@@ -143,11 +155,42 @@ class Sample(Protocol):
     def next_time(self, after: float) -> float | None:
         """Time of the first frame later than `after`; None at the end of the source."""
 
+    def groups(self) -> Sequence[Group]:
+        """The groups of pictures of a compressed file; found without decoding.
+
+        Raises:
+            MediaError: The source has none.
+        """
+
+    def pictures(self, kind: str, places: Mapping[int, Sequence[int]]) -> Iterable[GroupPicture]:
+        """What the compressed file holds of some of its groups, in their order.
+
+        Args:
+            kind: `iframe` (key frames), `mv` (accumulated motion vectors) or `residual`.
+            places: Number of a group → positions in it, counted from its key frame.
+
+        Raises:
+            MediaError: The source has no such thing.
+        """
+
     def audio(self, start: float = 0.0, end: float | None = None, rate: int = 16000) -> Waveform:
         """Mono float samples of that stretch."""
 
     def close(self) -> None:
         """Release what the source holds; safe to call twice."""
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """What one call of a part of the model cost so far, on average.
+
+    Attributes:
+        macs: Multiply-adds.
+        ms: Measured milliseconds.
+    """
+
+    macs: float
+    ms: float
 
 
 @dataclass(frozen=True)
@@ -158,8 +201,10 @@ class Budget:
         macs_per_second: Multiply-adds per second of video.
         ms_per_frame: Milliseconds of decoding and computing per frame of the source, on average.
         frames_per_second: Frames looked at per second of video.
-        macs_per_answer: Multiply-adds of one decision (a window), on average; for cascades.
-        ms_per_answer: Milliseconds of one decision, decoding included, on average; for cascades.
+        macs_per_answer: Multiply-adds of one decision (a window), on average.
+        ms_per_answer: Milliseconds of one decision, decoding included, on average.
+        costs: Part of the model → what a call of it cost so far in this source; filled in by the
+            loop, for policies that weigh parts against each other.
     """
 
     macs_per_second: float | None = None
@@ -167,6 +212,7 @@ class Budget:
     frames_per_second: float | None = None
     macs_per_answer: float | None = None
     ms_per_answer: float | None = None
+    costs: Mapping[str, PartCost] = field(default_factory=dict, compare=False)
 
     def __bool__(self) -> bool:
         return any(
@@ -179,44 +225,156 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What to look at next.
+class ViewRequest:
+    """What a policy wants to see of one modality.
 
     Attributes:
-        times: Times of the wanted frames in seconds, ascending. Empty means: nothing is left.
-        boxes: One `(x1, y1, x2, y2)` per frame in pixels of the upright source, or None for all.
-        modalities: Which kinds of data are wanted.
-        restart: The frames are not later than those seen before: the model begins anew on them.
-        dense: The frames are near enough in time for a scene cut to be told from motion.
-        fallback: True where the policy could not do what it is for.
-        size: Side in pixels to which each box (or the model's whole view) is scaled; None for the
-            model's own.
-        gate: Confidence of the policy in its boxes, if it has one.
-        macs: Multiply-adds that choosing took, where a network takes part in it.
+        times: (N,) seconds from the first frame, in any order; of groups of pictures the time of
+            the wanted picture. Empty for sound.
+        rows: (N,) which row of the part's batch each time belongs to, in ascending order; None
+            puts all into one row. All rows have the same number of times.
+        boxes: (N,) `(x1, y1, x2, y2)` in pixels of the upright source; None for the part's own
+            view of the frame.
+        size: Side in pixels to which each box, or the part's own view, is scaled; `(width,
+            height)` scales the whole frame to that, whatever its aspect; None for the part's own.
+        spans: `(start, end)` in seconds of each row of sound.
+        crop: `source` cuts boxes out of decoded frames; `view` out of the whole view at the same
+            time that was fetched before in this window, by exact bilinear sampling, and decodes
+            nothing.
+        again: The frames will be asked for again, at another size or place: what was decoded stays
+            at hand, as far as memory allows.
     """
 
     times: tuple[float, ...] = ()
-    boxes: tuple[tuple[float, float, float, float], ...] | None = None
-    modalities: tuple[str, ...] = ("rgb",)
+    rows: tuple[int, ...] | None = None
+    boxes: tuple[Box, ...] | None = None
+    size: int | tuple[int, int] | None = None
+    spans: tuple[tuple[float, float], ...] = ()
+    crop: Literal["source", "view"] = "source"
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """What came of a `ViewRequest`; read-only.
+
+    Attributes:
+        array: (rows, T, H, W, channels); of sound (rows, frequencies, columns). The first
+            dimension counts the rows of the request.
+        times: Seconds of what came, row after row. Fewer than asked where nothing is shown.
+        valid: (rows,) False where there is no such data at all, as in a file without sound.
+        regions: The part of the upright source that each picture covers, `xyxy` in its pixels.
+    """
+
+    array: Array
+    times: tuple[float, ...]
+    valid: npt.NDArray[np.bool_]
+    regions: tuple[Box, ...] = ()
+
+
+Views = Mapping[str, View]
+"""What a part of the model is shown, by modality."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What happens next: fetch these views, and run that part of the model on them.
+
+    Attributes:
+        views: What is wanted, by modality; empty to go deeper on what the state holds already
+            (the next exit, a head).
+        part: Name of the part that takes the views; None: nothing is fetched or run, and the last
+            answer holds at the times of the views.
+        restart: The part begins anew, without a state. Nothing else resets a state but a scene
+            cut, another shape of the views, and a new window of a model that is not `persistent`.
+        dense: The frames are near enough in time for a scene cut to be told from them.
+        closes: A result of a stream follows the step; otherwise it waits for a later step, at the
+            latest for the end of the window.
+        fallback: True where the policy could not do what it is for.
+        gate: Confidence of the policy in its choice, if it has one.
+        measured: What else the policy looked at, such as `motion:flow`, for the trace.
+        proposals: What a network proposed that made the policy choose this, for the trace.
+    """
+
+    views: Mapping[str, ViewRequest] = field(default_factory=dict)
+    part: str | None = "network"
     restart: bool = False
     dense: bool = True
+    closes: bool = True
     fallback: bool = False
-    size: int | None = None
     gate: float | None = None
-    macs: int = 0
+    measured: tuple[str, ...] = ()
+    proposals: Mapping[str, Array] = field(default_factory=dict)
+
+    @classmethod
+    def of_frames(
+        cls,
+        times: Sequence[float],
+        boxes: Sequence[Box] | None = None,
+        size: int | tuple[int, int] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Frames for one part of the model; `options` are further fields of the selection."""
+        request = ViewRequest(tuple(times), None, None if boxes is None else tuple(boxes), size)
+        return cls({"rgb": request}, **options)
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """All times of all views, modality after modality."""
+        return tuple(time for request in self.views.values() for time in request.times)
+
+
+class NotYet(Exception):
+    """What a live source was asked for is not there yet; the question is asked again later.
+
+    A sample raises it from any of its methods, and a policy may raise it too. The loop then goes
+    on with other sources. A policy keeps nothing but its memory, which is a value, so asking again
+    is safe.
+
+    Args:
+        time: Seconds of the source that are waited for, if that is known.
+    """
+
+    def __init__(self, time: float | None = None) -> None:
+        super().__init__(time)
+        self.time = time
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The boxes of one frame.
+
+    Attributes:
+        time: Seconds of the frame.
+        boxes: (N, 4) `xyxy` in pixels of the upright source.
+        scores: (N,) in 0..1.
+        labels: (N,) indices of classes.
+        tracks: (N,) identities over time, None without tracking.
+    """
+
+    time: float
+    boxes: Array
+    scores: Array
+    labels: Array
+    tracks: Array | None = None
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the model says of the views that it was shown.
+    """What a part of the model found.
 
     Attributes:
-        logits: Name of the exit → (B, classes), in the order in which the exits come.
-        features: (B, T, channels) per view, if the model gives them.
+        logits: Name of the exit → (classes,), in the order in which the exits come; empty where
+            the part says nothing of classes.
+        features: What policies may go by, such as maps (T, C, h, w).
+        proposals: What a policy network proposes: boxes, weights of frames, modalities.
+        detections: One entry per frame that was looked at.
     """
 
-    logits: Mapping[str, Tensor]
-    features: Tensor | None = None
+    logits: Mapping[str, Array] = field(default_factory=dict)
+    features: Array | None = None
+    proposals: Mapping[str, Array] = field(default_factory=dict)
+    detections: tuple[Detections, ...] = ()
 
     @property
     def exit(self) -> str:
@@ -250,33 +408,91 @@ class Window:
 
 
 class Look(Protocol):
-    """A policy that chooses what to look at next; a `memory` of None starts a new window."""
+    """A policy that chooses what to look at next.
 
-    def __call__(
-        self, sample: Sample, window: Window, memory: Any, budget: Budget
-    ) -> tuple[Selection, Any]:
-        """The next views of the window and the policy's memory; no times: nothing is left."""
-
-
-class Model(Protocol):
-    """A network behind the loop's face.
-
-    `model(views, state)` is `observe` followed by `answer`; they are apart so that a head runs
-    only when somebody asks.
+    Between two calls it keeps nothing but the memory that it returns, so that one policy serves
+    many sources.
     """
 
-    def __call__(self, views: Tensor, state: State) -> tuple[Evidence, State]:
-        """Look at views (B, 3, n, H, W) and answer for all that was seen."""
+    def window(self, sample: Sample, start: float, seconds: float) -> Window | None:
+        """The window that begins at or after `start`; None if nothing is left.
 
-    def observe(self, views: Tensor, state: State) -> State:
-        """Look at views (B, 3, n, H, W); a state of None starts anew."""
+        Args:
+            sample: The source.
+            start: Where the window before it ended, 0 at first.
+            seconds: Length of a window, where the policy has none of its own.
+        """
 
-    def answer(self, state: State) -> Evidence:
-        """What is known of all that was seen."""
+    def next(
+        self,
+        sample: Sample,
+        window: Window,
+        memory: Any,
+        evidence: Evidence | None,
+        budget: Budget,
+    ) -> tuple[Selection | None, Any]:
+        """The next step of a window and the policy's memory; None: the window is done.
+
+        Args:
+            sample: The source; what a policy probes is charged to it.
+            window: Which may end earlier than in the call before: at a scene cut, or where the
+                source was found to end. What is selected behind its end is not fetched.
+            memory: What the call before returned; None in a new window.
+            evidence: What the step before found; None at first, and where nothing could be fetched.
+            budget: What may be spent.
+        """
+
+    def online(self) -> Look:
+        """The same policy for streams: it chooses without having seen what comes.
+
+        Raises:
+            ConfigError: There is no such form.
+        """
+
+
+class Executor(Protocol):
+    """A model as the loop runs it: parts with names, states that it alone looks into.
+
+    Attributes:
+        parts: Names of the parts that a policy may ask for, besides the head.
+        head: The part that turns a state into logits; it takes no views and runs only when
+            somebody asks. None where parts answer by themselves.
+        persistent: Whether a state lives on from window to window.
+    """
+
+    parts: tuple[str, ...]
+    head: str | None
+    persistent: bool
+
+    def input(self, part: str) -> InputSpec:
+        """What the frames of a part are prepared for."""
+
+    def batch_key(self, part: str, views: Views, state: State) -> Hashable:
+        """Calls of equal keys can be made together, whatever the numbers of their rows."""
+
+    def run(
+        self, part: str, views: Sequence[Views], states: Sequence[State]
+    ) -> tuple[list[State], list[Evidence]]:
+        """Run a part for several sources at once, and wait until it is done.
+
+        Args:
+            part: Which.
+            views: One mapping per source; empty for parts without views.
+            states: One per source; None starts anew.
+
+        Returns:
+            The new state and the evidence of each source.
+        """
+
+    def cost(self, part: str, views: Views, state: State) -> int:
+        """Multiply-adds of a call for one source, from shapes alone."""
+
+    def stage(self, part: str) -> str:
+        """What the ledger calls the work of a part."""
 
 
 class Decide(Protocol):
-    """A policy that says when enough was seen.
+    """A policy that says when enough was seen; it is asked only where there are logits.
 
     `eager` tells the loop whether the verdict can come before the window ends; where it cannot,
     heads are not run for it.
@@ -284,7 +500,7 @@ class Decide(Protocol):
 
     @property
     def eager(self) -> bool:
-        """Whether it wants to be asked after every look."""
+        """Whether it wants to be asked after every step."""
 
     def __call__(self, evidence: Evidence, budget: Budget) -> Verdict:
         """Stop, or look again."""

@@ -21,10 +21,10 @@ from safetensors import SafetensorError, safe_open
 from torch.nn import functional
 
 from foveate.core import MediaError
+from foveate.core.groups import spread, worth_reading
 from foveate.media import DEFAULT_LIMITS, Limits, display_name
 from foveate.media.compressed import (
     CompressedVideo,
-    Group,
     collect,
     read_grids,
     require_vectors,
@@ -163,17 +163,6 @@ def _motion(clip: KeptClip, places: Sequence[tuple[int, float]]) -> torch.Tensor
 def middle(length: int) -> float:
     """The place in a group of that many pictures that prediction looks at."""
     return (length // 2) / max(length - 1, 1)
-
-
-def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
-    """Numbers of at most `wanted` of `count` things: the middles of equal spans, each once."""
-    at = (np.arange(wanted) + 0.5) * count / wanted
-    return np.unique(at.astype(np.int64))
-
-
-def worth_reading(groups: Sequence[Group]) -> list[Group]:
-    """The groups in which something can have moved; all of them if there is no such group."""
-    return [group for group in groups if len(group) > 1] or list(groups)
 
 
 def _key(path: Path, how: Reading) -> str:

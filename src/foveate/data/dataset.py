@@ -19,13 +19,13 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import get_worker_info
 
 from foveate.core import FoveateError, MediaError, Sample
-from foveate.data import modalities as kinds
 from foveate.data.prepare import Transform
 from foveate.data.probing import reason
 from foveate.data.record import Dataset, Record
-from foveate.data.samplers import Sampling, Times, Views, as_views, stacks
-from foveate.data.sources import duration_of, open_clip
-from foveate.media import DEFAULT_LIMITS, Limits, display_name
+from foveate.data.samplers import Sampling, Times, Views, as_views
+from foveate.data.sources import duration_of
+from foveate.media import DEFAULT_LIMITS, Limits, display_name, open_source
+from foveate.media import modalities as kinds
 from foveate.media.folder import RATE
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class ClipDataset(TorchDataset[Any]):
         slot = (worker.id if worker else 0) % len(self.at)
         self.at[slot] = index
         try:
-            sample = open_clip(record.path, fps=self._fps, limits=self._limits)
+            sample = open_source(record.path, fps=self._fps, limits=self._limits)
             try:
                 return self._load(sample, record, epoch, index)
             finally:
@@ -148,7 +148,7 @@ class ClipDataset(TorchDataset[Any]):
         item: dict[str, Any] = {}
         for place, kind in enumerate(self._kinds):
             made = [
-                kind.build(kinds.Shown(part, view, record.start or 0.0, end, sample))
+                _built(kind, part, view, (record.start or 0.0, end), sample)
                 for part, view in zip(x, views, strict=True)
             ]
             several = isinstance(times[0], tuple)
@@ -191,7 +191,7 @@ class ClipDataset(TorchDataset[Any]):
         size = self._transform.decode_size((info.width, info.height))
         times = self._sampling(start, end, random)
         flat = tuple(t for view in as_views(times) for t in view)
-        asked = stacks(flat, self._following, 1.0 / (info.rate or _DEFAULT_RATE), end)
+        asked = kinds.stacks(flat, self._following, 1.0 / (info.rate or _DEFAULT_RATE), end)
         wanted = sorted(set(asked))
         clip = sample.frames(wanted, size)
         if len(clip) < len(wanted):
@@ -208,3 +208,26 @@ class ClipDataset(TorchDataset[Any]):
         if not self.dataset.multilabel:
             return torch.tensor(labels[0])
         return torch.zeros(len(self.dataset.classes)).index_fill_(0, torch.tensor(labels).long(), 1)
+
+
+def _built(
+    kind: kinds.Modality, frames: Tensor, times: Times, span: tuple[float, float], sample: Sample
+) -> Tensor:
+    """One modality of one view.
+
+    Args:
+        kind: Which.
+        frames: (T, 1 + following, 3, S, S) uint8; at each time a frame and those after it.
+        times: (T,) seconds.
+        span: Seconds at which the clip starts and ends.
+        sample: The source, for sound.
+
+    Returns:
+        (channels, T, S, S), of sound (1, frequencies, columns).
+    """
+    if kind.source == "sound":
+        middle = (times[0] + times[-1]) / 2
+        return torch.from_numpy(kinds.sound_of(sample, middle, start=span[0], end=span[1]))[None]
+    stacks = frames[:, : 1 + kind.following].permute(0, 1, 3, 4, 2).numpy()
+    made = np.stack([kind.build(stack) for stack in stacks])
+    return torch.from_numpy(made).permute(3, 0, 1, 2).contiguous()

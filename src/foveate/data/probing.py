@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from foveate.core import FoveateError
-from foveate.data.sources import open_clip
+from foveate.media import open_source
 from foveate.media.folder import picture_names
 
 VERSION = 1
@@ -57,7 +57,7 @@ def probe(path: Path) -> Probe:
     """Open a clip and decode one frame; what goes wrong is in `error`, nothing is raised."""
     try:
         digest = content(path)
-        sample = open_clip(path)
+        sample = open_source(path)
         try:
             info = sample.info
             if not len(sample.frames((0.0,), (16, 16))):

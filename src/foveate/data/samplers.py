@@ -169,26 +169,6 @@ def as_views(times: Times | Views) -> Views:
     return tuple(views) or (tuple(item for item in times if not isinstance(item, tuple)),)
 
 
-def stacks(times: Times, following: int, step: float, end: float) -> Times:
-    """Each time and the `following` frames after it; stacks that would pass the end move back.
-
-    Args:
-        times: Seconds.
-        following: Frames that each stack has beyond the first.
-        step: Seconds from one frame of the source to the next.
-        end: Seconds at which the clip ends.
-
-    Returns:
-        `len(times) * (1 + following)` times, stack after stack.
-    """
-    last = end - (following + 0.5) * step
-    return tuple(
-        max(0.0, min(t, last) + i * step) if following else t
-        for t in times
-        for i in range(1 + following)
-    )
-
-
 def _check(start: float, end: float, count: int, rate: float = 1.0) -> None:
     if not 0 <= start < end:
         raise ValueError(f"a clip from {start} to {end} seconds")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from foveate.core import ConfigError, Sample, Selection
+from foveate.core import ConfigError, Executor, Sample, View, ViewRequest
 from foveate.evaluate.truth import Labelled, columns_of, items_of
-from foveate.models.spec import InputSpec
-from foveate.pipeline import views
-from foveate.pipeline.cascade import CascadeNetwork
-from foveate.pipeline.network import Network
+from foveate.pipeline import fetch
+from foveate.pipeline.ledger import Ledger
 from foveate.pipeline.recogniser import Recogniser
 from foveate.pipeline.session import Plan, Session
 from foveate.policy import OracleGrid, PatchLook
+from foveate.policy.stopping import probabilities
 
 _TOGETHER = 7  # windows in one call of the network
 
@@ -27,8 +25,8 @@ Box = tuple[float, float, float, float]
 class OracleRecogniser(Recogniser):
     """A recogniser that looks where the right class is likeliest: what patches could reach.
 
-    Every window of the grid is tried on the network, so it is dear, and its MACs say so. What it
-    gains over the whole view is what a better choice of windows could gain.
+    Every window of the grid is tried on the network, so it is expensive, and its MACs say so. What
+    it gains over the whole view is what a better choice of windows could gain.
 
     Args:
         plain: With a look that chooses windows, whose size and rate are kept.
@@ -43,13 +41,21 @@ class OracleRecogniser(Recogniser):
     def __init__(
         self, plain: Recogniser, dataset: Labelled, split: str | None, cells: int = 7
     ) -> None:
-        look, network = plain._plan.look, plain._network
-        if not isinstance(look, PatchLook) or isinstance(network, CascadeNetwork):
+        look = plain.plan.look
+        if not isinstance(look, PatchLook):
             raise ConfigError("the oracle chooses windows", "start from a look such as resize")
         super().__init__(
-            network, plain._plan, plain.preset, plain.labels, plain.preset_name, plain._limits
+            plain.executor,
+            plain.labels,
+            look=look,
+            decide=plain.plan.decide,
+            budget=plain.plan.budget,
+            window=plain.plan.window_seconds,
+            output=plain.output,
+            preset=plain.preset,
+            preset_name=plain.preset_name,
+            limits=plain.limits,
         )
-        self._shown = network
         items = items_of(dataset, split)
         if any(len(item.labels) != 1 for item in items):
             raise ConfigError("the oracle needs videos of one label each")
@@ -60,69 +66,65 @@ class OracleRecogniser(Recogniser):
             look.size, look.rate, look.frame, look.chunk, look.extent, cells=cells
         )
 
-    def opener(
-        self, source: Any, fps: float | None = None, plan: Plan | None = None
-    ) -> Callable[[], Session]:
-        """Opens a source with a look that knows its answer."""
-        plan = plan or self._plan
-        tried = Tried(self._shown, plan.spec, plan.device, self._answers[_key(source)],
-                      self._grid.size, plan.output)  # fmt: skip
+    def _session(self, source: Any, sample: Sample, ledger: Ledger, plan: Plan) -> Session:
+        """A session with a look that knows the answer."""
+        column = self._answers[_key(source)]
+        tried = Tried(self.executor, ledger, column, self._grid.size, self.output)
         look = replace(self._grid, score=tried)
-        return super().opener(source, fps, replace(plan, look=look))
+        return super()._session(source, sample, ledger, replace(plan, look=look))
 
 
 class Tried:
     """How likely the network finds a class in each of several windows of the same frames.
 
     Args:
-        network: Is shown the windows.
-        spec: Of its input.
-        device: Where it runs.
+        executor: Runs the network.
+        ledger: Is charged under `policy`.
         column: Of the class.
-        size: Side in pixels of what it is shown.
+        size: Side in pixels of what the network is shown.
         output: Whether the classes exclude each other.
     """
 
     def __init__(
         self,
-        network: Network,
-        spec: InputSpec,
-        device: torch.device,
+        executor: Executor,
+        ledger: Ledger,
         column: int,
         size: int,
         output: str = "softmax",
     ) -> None:
-        self._network, self._spec, self._device = network, spec, device
+        self._executor, self._ledger = executor, ledger
         self._column, self._size, self._output = column, size, output
 
     def __call__(
         self, sample: Sample, times: tuple[float, ...], boxes: Sequence[Box]
-    ) -> tuple[np.ndarray[Any, Any], int]:
-        """Probabilities (K,) of K windows, and the multiply-adds that it took."""
-        chosen = [Selection(times, (box,) * len(times), size=self._size) for box in boxes]
-        clip = views.fetch(sample, self._spec, chosen[0])
+    ) -> np.ndarray[Any, Any]:
+        """Probabilities (K,) of K windows."""
+        spec = self._executor.input("network")
         frame = sample.info.width, sample.info.height
+        asked = [ViewRequest(times, boxes=(box,) * len(times), size=self._size) for box in boxes]
+        clip = sample.frames(times, fetch.decode_size_for(frame, spec, asked[0]))
         if not len(clip):
-            return np.zeros(len(boxes)), 0
-        found: list[np.ndarray[Any, Any]] = []
-        macs = 0
-        for first in range(0, len(chosen), _TOGETHER):
-            part = chosen[first : first + _TOGETHER]
-            x = torch.cat(
-                [
-                    views.to_views(
-                        views.cut_out(clip, frame, self._spec, one), self._spec, self._device
-                    )
-                    for one in part
-                ]
-            )
-            network: Any = self._network
-            evidence, state = network(x, None)
-            macs += network.observe_macs(tuple(x.shape)) + network.answer_macs(len(part), state)
-            logits = evidence.logits[evidence.exit].float()
-            likely = logits.sigmoid() if self._output == "sigmoid" else logits.softmax(-1)
-            found.append(likely[:, self._column].cpu().numpy())
-        return np.concatenate(found), macs
+            return np.zeros(len(boxes))
+        found: list[float] = []
+        for first in range(0, len(asked), _TOGETHER):
+            cut = [
+                fetch.cut_out(clip, frame, spec, one) for one in asked[first : first + _TOGETHER]
+            ]
+            views = [{"rgb": View(pixels[None], clip.times, np.ones(1, bool))} for pixels in cut]
+            states, _ = self._run("network", views, [None] * len(views))
+            _, answers = self._run("head", [{} for _ in views], states)
+            found += [
+                float(probabilities(one.logits[one.exit], self._output)[self._column])
+                for one in answers
+            ]
+        return np.array(found)
+
+    def _run(self, part: str, views: Sequence[Any], states: Sequence[Any]) -> tuple[Any, Any]:
+        pairs = zip(views, states, strict=True)
+        macs = sum(self._executor.cost(part, view, state) for view, state in pairs)
+        self._ledger.add("policy", calls=0, macs=macs)
+        return self._executor.run(part, views, states)
 
 
 def _key(source: Any) -> Any:

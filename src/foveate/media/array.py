@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from foveate.core import Clip, MediaError, Meter, Motion, SampleInfo
+from foveate.core import Clip, Group, GroupPicture, MediaError, Meter, Motion, SampleInfo
 from foveate.media.pairs import numbered_motion
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ class ArrayVideo:
         """The first frame: an array has no codec, so nothing else stands out."""
         return (0.0,)
 
-    def frames(self, times: Sequence[float], size: tuple[int, int] | None = None) -> Clip:
+    def frames(
+        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+    ) -> Clip:
         """The frames shown at those times; see `Video.frames`."""
         end = len(self._times) / self._fps
         at = [bisect_right(self._times, t + 1e-9) - 1 for t in times if 0 <= t < end - 1e-9]
@@ -87,6 +89,18 @@ class ArrayVideo:
         """Time of the first frame later than `after`; None at the end."""
         at = bisect_right(self._times, after + 1e-9)
         return self._times[at] if at < len(self._times) else None
+
+    def groups(self) -> tuple[Group, ...]:
+        """An array has no groups of pictures."""
+        raise MediaError(
+            f"{self.name}: an array of frames has no motion vectors", "give a video file"
+        )
+
+    def pictures(self, kind: str, places: Mapping[int, Sequence[int]]) -> Iterator[GroupPicture]:
+        """An array has no compressed pictures."""
+        raise MediaError(
+            f"{self.name}: an array of frames has no motion vectors", "give a video file"
+        )
 
     def audio(self, start: float = 0.0, end: float | None = None, rate: int = 16000) -> Waveform:
         """An array has no sound."""

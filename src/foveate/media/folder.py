@@ -6,7 +6,7 @@ import os
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Self
 import cv2
 import numpy as np
 
-from foveate.core import Clip, LimitError, MediaError, Meter, Motion, SampleInfo
+from foveate.core import (
+    Clip,
+    Group,
+    GroupPicture,
+    LimitError,
+    MediaError,
+    Meter,
+    Motion,
+    SampleInfo,
+)
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.pairs import numbered_motion
 from foveate.media.source import display_name
@@ -119,7 +128,9 @@ class FrameFolder:
         """All times: each picture stands alone."""
         return tuple(self._times)
 
-    def frames(self, times: Sequence[float], size: tuple[int, int] | None = None) -> Clip:
+    def frames(
+        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+    ) -> Clip:
         """The frames shown at those times; see `Video.frames`."""
         width, height = size or self._size
         if any(b < a for a, b in pairwise(times)):
@@ -153,6 +164,14 @@ class FrameFolder:
         """Time of the first frame later than `after`; None at the end."""
         at = bisect_right(self._times, after + 1e-9)
         return self._times[at] if at < len(self._times) else None
+
+    def groups(self) -> tuple[Group, ...]:
+        """Pictures have no groups."""
+        raise MediaError(f"{self.name}: pictures have no motion vectors", "give a video file")
+
+    def pictures(self, kind: str, places: Mapping[int, Sequence[int]]) -> Iterator[GroupPicture]:
+        """Pictures have no groups."""
+        raise MediaError(f"{self.name}: pictures have no motion vectors", "give a video file")
 
     def audio(self, start: float = 0.0, end: float | None = None, rate: int = 16000) -> Waveform:
         """Pictures have no sound."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Self
 import av.error
 import numpy as np
 
-from foveate.core import Clip, LimitError, MediaError, Meter, Motion, SampleInfo
+from foveate.core import (
+    Clip,
+    Group,
+    GroupPicture,
+    LimitError,
+    MediaError,
+    Meter,
+    Motion,
+    SampleInfo,
+)
 from foveate.media import index as indexing
 from foveate.media.audio import decode_audio
 from foveate.media.container import VECTOR_CODECS, frame_rate, geometry
@@ -56,6 +65,7 @@ class Video:
         self.meter = Meter()
         self.warnings: list[str] = []
         self._limits = limits
+        self._source = source
         self._open_reader = opener(source, limits)
         self._index: indexing.Index | None = None
         self._last_info: SampleInfo | None = None
@@ -74,6 +84,7 @@ class Video:
         self._held = HeldFrames()
         self._vectors: VectorReader | None = None
         self._no_vectors: str | None = None
+        self._compressed: Any = None
 
     def close(self) -> None:
         """Release decoder and file; safe to call twice."""
@@ -83,6 +94,8 @@ class Video:
         self._held.clear()
         if self._vectors is not None:
             self._vectors.close()
+        if self._compressed is not None:
+            self._compressed.close()
         self._cursor.close()
 
     def __enter__(self) -> Self:
@@ -130,12 +143,15 @@ class Video:
         keys = sorted({key for key in index.keys if key >= self._cursor.origin})
         return tuple(self._seconds(key) for key in keys)
 
-    def frames(self, times: Sequence[float], size: tuple[int, int] | None = None) -> Clip:
+    def frames(
+        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+    ) -> Clip:
         """The frames shown at those times.
 
         Args:
             times: Seconds from the first frame, ascending.
             size: `(width, height)` to scale to, None for the upright size of the source.
+            keep: Hold what is decoded, so that asking for it again decodes nothing.
 
         Returns:
             (T, H, W, 3) uint8 and the true times of the frames. T is smaller than `len(times)`
@@ -154,10 +170,14 @@ class Video:
         ticks = [self._tick(seconds) for seconds in times]
         data = np.empty((len(ticks), height, width, 3), np.uint8)
         shown: list[float] = []
-        for found in self._held.first(ticks, self._cursor.at):
+        if keep:
+            self._held.clear()
+        for asked, found in zip(ticks, self._held.first(ticks, self._cursor.at), strict=True):
             if found is None:
                 continue
             tick, frame = found
+            if keep:
+                self._held.keep(asked, found)
             try:
                 data[len(shown)] = self._pixels(tick, frame, size)
             except (av.error.FFmpegError, ValueError) as error:
@@ -255,6 +275,29 @@ class Video:
             # Damaged times can be so large that neighbours are the same in floating point.
             tick = self._cursor.next_tick(tick)
         return None if tick is None else self._seconds(tick)
+
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of pictures, found by one pass over the packets; see `core.Sample.groups`."""
+        groups: tuple[Group, ...] = self._by_group().groups
+        return groups
+
+    def pictures(self, kind: str, places: Mapping[int, Sequence[int]]) -> Iterator[GroupPicture]:
+        """Key frames, accumulated vectors or residuals; see `core.Sample.pictures`.
+
+        Raises:
+            MediaError: The codec exports no motion vectors.
+        """
+        found: Iterator[GroupPicture] = self._by_group().pictures(kind, places)
+        return found
+
+    def _by_group(self) -> Any:
+        if self._compressed is None:
+            from foveate.media.compressed import CompressedVideo
+
+            self._compressed = CompressedVideo(
+                self._source, limits=self._limits, meter=self.meter, warn=self._warn
+            )
+        return self._compressed
 
     def audio(self, start: float = 0.0, end: float | None = None, rate: int = 16000) -> Waveform:
         """Sound of that stretch as float mono.

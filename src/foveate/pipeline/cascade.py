@@ -1,20 +1,21 @@
-"""A cascade of networks behind the loop's face: looking runs one exit, and only when asked.
+"""The executor of a cascade: every exit of every modality is a part, run only when asked.
 
 The state of a source is the logits of the exits that ran and the maps behind the last of them, so
-leaving at an exit leaves the rest undone. Answering fuses the logits so far (`policy.fuse`).
+leaving at an exit leaves the rest undone. The head fuses the logits so far (`policy.fuse`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from foveate.core import ConfigError, Evidence
-from foveate.models.coviar import CHANNELS, ExitNetwork, Modality
+from foveate.core import ConfigError, Evidence, InputSpec, View, Views
+from foveate.models.coviar import CHANNELS, ExitNetwork, Modality, normalise, square
 from foveate.models.macs import on_meta
 from foveate.policy.fuse import Wise
 
@@ -23,25 +24,26 @@ PUBLISHED_ORDER: tuple[Modality, ...] = ("residual", "mv", "iframe")
 CascadeState = dict[str, Tensor]
 
 
-class CascadeNetwork:
-    """Networks of several modalities with their exits in one order; satisfies `core.Model`.
+class CascadeExecutor:
+    """Networks of several modalities with their exits in one order; satisfies `core.Executor`.
 
-    A state holds `logits` (B, exits so far, classes) and `maps` (B, T, C, h, w), what the next
-    exit of the same network begins with. How many exits have run says which one is next.
+    A state holds `logits` (1, exits so far, classes) and `maps` (1, T, C, h, w), what the next
+    exit of the same network begins with.
 
     Args:
         networks: By modality, all with the same classes.
         order: Which modality comes when; some may be left out.
         wise: Fusion whose exits are those of the networks in `order`; see `exit_names`. None
             takes the mean of the logits so far.
-        size: Side of the networks' input.
+        spec: Of the networks' input.
         device: Where they run.
 
     Raises:
         ConfigError: A network is missing, or the fusion is for other exits.
     """
 
-    answer_stage = "head"
+    head: str | None = "head"
+    persistent = False
 
     def __init__(
         self,
@@ -49,101 +51,109 @@ class CascadeNetwork:
         order: Sequence[Modality],
         wise: Wise | None = None,
         *,
-        size: int = 224,
+        spec: InputSpec,
         device: torch.device | None = None,
     ) -> None:
         missing = [modality for modality in order if modality not in networks]
         if missing or not order or len(set(order)) != len(order):
             raise ConfigError(f"no network for {', '.join(missing) or 'the order ' + repr(order)}")
-        self.device = device or torch.device("cpu")
+        self.device, self.spec = device or torch.device("cpu"), spec
         self.networks = {name: networks[name].eval().to(self.device) for name in order}
         self.order = tuple(order)
-        self.exits = exit_names(self.networks)
+        self.parts = exit_names(self.networks)
         if wise is None:
-            even = tuple(tuple(1 / n for _ in range(n)) for n in range(1, len(self.exits) + 1))
-            wise = Wise(self.exits, even, (1.0,) * len(self.exits))
-        if wise.exits != self.exits:
-            raise ConfigError(f"the fusion is for {wise.exits}, the exits are {self.exits}")
-        self.wise, self.size = wise, size
-        self._places = [
-            (modality, at) for modality, n in self.networks.items() for at in range(len(n.exits))
-        ]
+            count = len(self.parts)
+            even = tuple(tuple(1 / n for _ in range(n)) for n in range(1, count + 1))
+            wise = Wise(self.parts, even, (1.0,) * count)
+        if wise.exits != self.parts:
+            raise ConfigError(f"the fusion is for {wise.exits}, the exits are {self.parts}")
+        self.wise = wise
+        self._places = {
+            f"{modality}.{name}": (modality, at)
+            for modality, network in self.networks.items()
+            for at, name in enumerate(network.exits)
+        }
         self._macs = cache(self._count)
 
-    def modality_of(self, number: int) -> Modality:
-        """Which network an exit belongs to."""
-        return self._places[number][0]
+    def input(self, part: str) -> InputSpec:
+        """What the networks expect."""
+        return self.spec
 
-    def exits_of(self, modality: Modality) -> range:
-        """Numbers of a modality's exits."""
-        mine = [number for number, (name, _) in enumerate(self._places) if name == modality]
-        return range(mine[0], mine[-1] + 1)
+    def stage(self, part: str) -> str:
+        """`network-MODALITY`, or `head`."""
+        return part if part == self.head else f"network-{self._places[part][0]}"
+
+    def batch_key(self, part: str, views: Views, state: Any) -> Hashable:
+        """Sources at the same exit with as many segments can run together."""
+        if part == self.head:
+            return part, state["logits"].shape[1]
+        if views:
+            return part, self._segments(views), state is None
+        return part, state["maps"].shape[1:]
 
     @torch.inference_mode()
-    def observe(self, views: Tensor, state: CascadeState | None) -> CascadeState:
-        """Run the next exit.
+    def run(
+        self, part: str, views: Sequence[Views], states: Sequence[Any]
+    ) -> tuple[list[Any], list[Evidence]]:
+        """Run an exit, or fuse those that have run; see `core.Executor`.
 
-        Args:
-            views: Segments (B, channels, T, S, S) at a modality's first exit, else the maps that
-                the exit before left in the state.
-            state: What has run so far; None before the first exit.
+        An exit takes segments (1, T, H, W, channels) where it is the first of its modality, else
+        the maps that the exit before left in the state.
         """
-        done = 0 if state is None else state["logits"].shape[1]
-        modality, at = self._places[done]
-        logits, maps = self.networks[modality].advance(at, views)
+        if part == self.head:
+            evidence = self._fused(torch.cat([state["logits"] for state in states]))
+            return list(states), evidence
+        modality, at = self._places[part]
+        if views[0]:
+            x = torch.cat([self._prepared(modality, view[modality]) for view in views])
+        else:
+            x = torch.cat([state["maps"] for state in states])
+        logits, maps = self.networks[modality].advance(at, x)
         logits = logits.unsqueeze(1)
-        if state is not None:
-            logits = torch.cat([state["logits"], logits], 1)
-        return {"logits": logits, "maps": maps}
-
-    @torch.inference_mode()
-    def answer(self, state: CascadeState) -> Evidence:
-        """The fused answer of the exits so far: logits whose softmax is calibrated."""
-        logits = state["logits"]
-        done = logits.shape[1]
-        fused = self.wise.fused(logits) / self.wise.temperatures[done - 1]
-        return Evidence(logits={self.exits[done - 1]: fused})
-
-    def __call__(self, views: Tensor, state: CascadeState | None) -> tuple[Evidence, CascadeState]:
-        """Run the next exit, then answer."""
-        state = self.observe(views, state)
-        return self.answer(state), state
-
-    def wait(self) -> None:
-        """Return when all work given so far is done, so that a clock can be read."""
+        if states[0] is not None:
+            logits = torch.cat([torch.cat([state["logits"] for state in states]), logits], 1)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        rows = range(len(states))
+        after = [{"logits": logits[i : i + 1], "maps": maps[i : i + 1]} for i in rows]
+        return after, [Evidence() for _ in rows]
 
-    def stage_of(self, number: int) -> str:
-        """What the ledger calls the work of an exit."""
-        return f"network-{self._places[number][0]}"
+    def cost(self, part: str, views: Views, state: Any) -> int:
+        """Multiply-adds of an exit beyond the one before it; of fusing, one per exit and class."""
+        if part == self.head:
+            return 0 if state is None else int(state["logits"][0].numel())
+        modality, at = self._places[part]
+        segments = self._segments(views) if views else int(state["maps"].shape[1])
+        return int(self._macs(modality, segments)[at])
 
-    def exit_macs(self, number: int, batch: int, segments: int) -> int:
-        """Multiply-adds of an exit beyond the one before it."""
-        modality, at = self._places[number]
-        return batch * self._macs(modality, segments)[at]
+    def exit_macs(self, segments: int) -> dict[str, int]:
+        """Multiply-adds of every exit beyond the one before it, by its name."""
+        return {name: self._macs(m, segments)[at] for name, (m, at) in self._places.items()}
 
-    def answer_macs(self, batch: int, state: CascadeState | None = None) -> int:
-        """Multiply-adds of fusing what has run: one per exit and class."""
-        if state is None:
-            return 0
-        _, exits, classes = state["logits"].shape
-        return batch * exits * classes
+    def _segments(self, views: Views) -> int:
+        return int(next(iter(views.values())).array.shape[1])
 
-    def stack(self, states: list[CascadeState]) -> CascadeState:
-        """Join sources that stand at the same exit into one batch."""
-        return {name: torch.cat([state[name] for state in states]) for name in states[0]}
+    def _prepared(self, modality: Modality, view: View) -> Tensor:
+        """(1, channels, T, S, S) of pictures (1, T, H, W, channels)."""
+        x_tchw = torch.from_numpy(view.array[0]).permute(0, 3, 1, 2)
+        x = square(x_tchw.to(self.device), self.spec.size)
+        x = normalise(modality, x, self.spec.mean, self.spec.std)
+        return x.transpose(0, 1).unsqueeze(0)
 
-    def split(self, state: CascadeState) -> list[CascadeState]:
-        """Take a batch apart into its sources."""
-        count = len(state["logits"])
-        return [{name: x[i : i + 1] for name, x in state.items()} for i in range(count)]
+    def _fused(self, logits: Tensor) -> list[Evidence]:
+        """The answer of the exits so far: logits whose softmax is calibrated."""
+        done = logits.shape[1]
+        fused = self.wise.fused(logits) / self.wise.temperatures[done - 1]
+        name = self.parts[done - 1]
+        return [Evidence(logits={name: row}) for row in fused.float().cpu().numpy()]
 
     def _count(self, modality: Modality, segments: int) -> list[int]:
         """Multiply-adds of each exit beyond the one before, counted on the meta device."""
         ghost = on_meta(self.networks[modality])
         assert isinstance(ghost, ExitNetwork)
-        x = torch.empty((1, CHANNELS[modality], segments, self.size, self.size), device="meta")
+        x = torch.empty(
+            (1, CHANNELS[modality], segments, self.spec.size, self.spec.size), device="meta"
+        )
         found = []
         with torch.no_grad():
             for at in range(len(ghost.exits)):

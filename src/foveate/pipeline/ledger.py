@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from foveate.core import Clip, Cost, Meter, Motion, Sample, SampleInfo, StageCost
+from foveate.core import (
+    Clip,
+    Cost,
+    Group,
+    GroupPicture,
+    Meter,
+    Motion,
+    Sample,
+    SampleInfo,
+    StageCost,
+)
 
 if TYPE_CHECKING:
     from foveate.core.loop import Waveform
@@ -94,6 +104,7 @@ class ChargedSample:
     def __init__(self, sample: Sample, ledger: Ledger) -> None:
         self._sample = sample
         self._ledger = ledger
+        self._groups: Sequence[Group] | None = None
         self.meter = sample.meter
         self.warnings = sample.warnings
 
@@ -107,9 +118,13 @@ class ChargedSample:
         with self._ledger.stage("index", self.meter):
             return self._sample.keyframes()
 
-    def frames(self, times: Sequence[float], size: tuple[int, int] | None = None) -> Clip:
+    def frames(
+        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+    ) -> Clip:
         """Decoded and scaled frames, charged to `decode`."""
         with self._ledger.stage("decode", self.meter):
+            if keep:
+                return self._sample.frames(times, size, keep=True)
             return self._sample.frames(times, size)
 
     def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
@@ -126,6 +141,18 @@ class ChargedSample:
         """Time of the next frame, charged to `decode`."""
         with self._ledger.stage("decode", self.meter):
             return self._sample.next_time(after)
+
+    def groups(self) -> Sequence[Group]:
+        """Groups of pictures, charged to `index`."""
+        if self._groups is None:
+            with self._ledger.stage("index", self.meter):
+                self._groups = self._sample.groups()
+        return self._groups
+
+    def pictures(self, kind: str, places: Mapping[int, Sequence[int]]) -> list[GroupPicture]:
+        """What the codec holds, charged to `decode-KIND`."""
+        with self._ledger.stage(f"decode-{kind}", self.meter):
+            return list(self._sample.pictures(kind, places))
 
     def audio(self, start: float = 0.0, end: float | None = None, rate: int = 16000) -> Waveform:
         """Sound, charged to `audio`."""

@@ -1,83 +1,140 @@
-"""The library's front door: a loaded model with its policies, ready for any source."""
+"""A loaded model with its policies, ready for any source; what `foveate.load` returns."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+import numpy as np
 
 from foveate.core import (
     Budget,
     ConfigError,
     Decide,
+    Executor,
+    FoveateError,
+    InputSpec,
     Look,
     ModelError,
     Result,
+    Sample,
     Trace,
+    View,
 )
 from foveate.core.budget import parse_budget
 from foveate.core.text import plural
 from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
-from foveate.models import LoadedModel
-from foveate.models import load as load_weights
-from foveate.models.spec import InputSpec
-from foveate.pipeline import answer
-from foveate.pipeline.cascade import CascadeNetwork
-from foveate.pipeline.drive import drive, execute
+from foveate.pipeline.fetch import DEFAULT_RATE
 from foveate.pipeline.ledger import Ledger
-from foveate.pipeline.network import Network, network_for
-from foveate.pipeline.policies import Output, fit_look, make_decide, make_look
-from foveate.pipeline.presets import CalibratedSpec, GroupsSpec, Preset, edit, resolve
-from foveate.pipeline.session import OnLook, Plan, Session, WindowScores
-from foveate.policy import MotionPatch, Uniform
+from foveate.pipeline.presets import Preset, edit, resolve
+from foveate.pipeline.reducers import ClassReducer, DetectionReducer, Naming, Reducer
+from foveate.pipeline.scheduler import Opener, in_order, schedule
+from foveate.pipeline.session import OnStep, Plan, Session
+from foveate.policy import AtEnd, Context, PatchLook
+
+if TYPE_CHECKING:
+    import torch
+
+    from foveate.models import LoadedModel
+
+Output = Literal["softmax", "sigmoid"]
+Task = Literal["classify", "detect"]
+_END_TOLERANCE = 1.0  # seconds by which a header's length may differ from what was decoded
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A source of several that failed."""
+
+    position: int
+    cause: FoveateError
 
 
 class Recogniser:
-    """Recognises what happens in videos; made by `foveate.load`.
+    """Recognises what happens in videos; `foveate.load` makes one of a model's name.
+
+    Args:
+        executor: Runs the model.
+        labels: One per class.
+        look: Chooses what to look at.
+        decide: Says when enough was seen; at the end of a window if None.
+        budget: What may be spent.
+        window: Seconds decided on together, where the look has no windows of its own.
+        output: Whether the classes exclude each other (`softmax`) or not (`sigmoid`).
+        task: `classify` or `detect`.
+        preset: All settings, for messages and results; how answers are worded is taken from it.
+        preset_name: What it is called, if it has a name.
+        limits: Bounds on what a source may cost.
 
     Attributes:
         name: Name of the model.
-        preset: Everything that can be set, as it is in force.
         labels: One per class.
-        device: Where the network runs.
+        preset: Everything that can be set, as it is in force.
+        preset_name: Name of the preset, if it has one.
+        executor: Runs the model.
+        output: Whether the classes exclude each other.
+        limits: Bounds on what a source may cost.
+        plan: What is the same for all sources.
     """
 
     def __init__(
         self,
-        network: Network | CascadeNetwork,
-        plan: Plan,
-        preset: Preset,
-        labels: tuple[str, ...],
+        executor: Executor,
+        labels: Sequence[str],
+        *,
+        look: Look,
+        decide: Decide | None = None,
+        budget: Budget | None = None,
+        window: float = 10.0,
+        output: Output = "softmax",
+        task: Task = "classify",
+        preset: Preset | None = None,
         preset_name: str | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self.name = preset.model
-        self.preset = preset
+        self.preset = preset or Preset(model=type(executor).__name__)
+        self.name = self.preset.model
         self.preset_name = preset_name
-        self.labels = labels
-        self._network = network
-        self._plan = plan
-        self._limits = limits
+        self.labels = tuple(labels)
+        self.executor = executor
+        self.limits = limits
+        self.output = output
+        reducers: dict[Task, Callable[[], Reducer]] = {
+            "classify": partial(ClassReducer, output), "detect": DetectionReducer,
+        }  # fmt: skip
+        budget = budget or Budget()
+        view, answer = _costs(executor, look) if budget.macs_per_second is not None else (0, 0)
+        self.plan = Plan(
+            executor=executor,
+            look=look,
+            decide=decide or AtEnd(),
+            reducer=reducers[task],
+            budget=budget,
+            window_seconds=window,
+            cut_threshold=self.preset.cut_threshold,
+            macs_per_view=view,
+            macs_per_answer=answer,
+        )
+        self._naming = Naming(self.labels, self.preset.top_k, self.preset.none_below)
 
     def predict(self, source: Any, *, fps: float | None = None, trace: bool = True) -> Result:
         """Recognise one source.
 
         Args:
-            source: A path, the bytes of a file, an open binary file, or a (T, H, W, 3) uint8
-                RGB array.
-            fps: Frames per second of an array (25 if not given).
+            source: A path, a folder of numbered pictures, the bytes of a file, an open binary
+                file, or a (T, H, W, 3) uint8 RGB array.
+            fps: Frames per second of an array or a folder (25 if not given).
             trace: Keep which frames were looked at.
 
         Raises:
             MediaError: The source cannot be read.
         """
-        sessions = drive(self._network, iter([self.opener(source, fps, self._plan)]), batch=1)
-        session, error = next(sessions)
-        if error is not None or session is None:
-            raise error or ModelError("no session")
+        session = next(self.sessions([source], fps=fps))
+        if isinstance(session, FoveateError):
+            raise session
         return self._result(session, trace)
 
     def predict_many(
@@ -87,79 +144,107 @@ class Recogniser:
         batch: int = 1,
         fps: float | None = None,
         trace: bool = True,
-        on_look: OnLook | None = None,
+        on_step: OnStep | None = None,
     ) -> Iterator[Result]:
         """Recognise many sources; one that fails gives a Result with `ok=False`.
 
         Args:
             sources: As for `predict`.
             batch: Sources whose windows share one call of the network.
-            fps: Frames per second of arrays.
+            fps: Frames per second of arrays and folders.
             trace: Keep which frames were looked at.
-            on_look: Called as work goes on with (name, seconds reached, duration or None).
+            on_step: Called as work goes on with (name, seconds reached, duration or None).
 
         Yields:
             One Result per source, in order.
         """
-        pending: list[str] = []
+        named: list[str] = []
 
-        plan = replace(self._plan, on_look=on_look)
-
-        def openers() -> Iterator[Callable[[], Session]]:
+        def noted() -> Iterator[Any]:
             for source in sources:
-                pending.append(_name(source))
-                yield self.opener(source, fps, plan)
+                named.append(_name(source))
+                yield source
 
-        for position, (session, error) in enumerate(drive(self._network, openers(), batch)):
-            if error is not None or session is None:
-                cause = error or ModelError("no session")
-                yield answer.failed(pending[position], self.name, self.preset_name, cause)
+        done = self.sessions(noted(), batch=batch, fps=fps, on_step=on_step)
+        for position, session in enumerate(done):
+            if isinstance(session, FoveateError):
+                yield self._failed(named[position], session)
             else:
                 yield self._result(session, trace)
 
     def stream(self, source: Any, *, fps: float | None = None) -> Iterator[Result]:
         """Recognise step by step: one Result per frame looked at, in constant memory.
 
-        Each Result carries the scores after its step and the cost of that step alone. The state
-        begins anew after every window (`preset.window`) and at scene cuts.
+        Each Result carries the scores after its step and the cost of that step alone. The state of
+        a model that is not persistent begins anew after every window (`preset.window`) and at
+        scene cuts.
 
         Args:
             source: As for `predict`.
-            fps: Frames per second of an array.
+            fps: Frames per second of an array or a folder.
 
         Raises:
             MediaError: The source cannot be read.
+            ConfigError: The look chooses among what a stream has not seen yet.
         """
-        session = self._open(source, fps, self._stepwise())
-        work = session.run()
-        try:
-            ask = next(work)
-            while True:
-                if ask is None:
-                    yield self._step_result(session)
-                    ask = next(work)
-                else:
-                    ask = work.send(execute(self._network, [ask], [session])[0])
-        except StopIteration:
-            return
-        finally:
-            work.close()
+        for result in self._steps([source], fps=fps):
+            if isinstance(result, _Failed):
+                raise result.cause
+            yield result
 
-    def opener(
-        self, source: Any, fps: float | None = None, plan: Plan | None = None
-    ) -> Callable[[], Session]:
-        """Opens a source when it is called; what `drive` takes."""
-        return lambda: self._open(source, fps, plan or self._plan)
+    def stream_many(
+        self, sources: Iterable[Any], *, fps: float | None = None, max_wait: float = 0.0
+    ) -> Iterator[Result]:
+        """Recognise many sources step by step, all at once; frames that are there share a call.
 
-    @property
-    def device(self) -> torch.device:
-        """Where the network runs."""
-        return self._plan.device
+        Args:
+            sources: As for `predict`. A live one may raise `core.NotYet` from its methods.
+            fps: Frames per second of arrays and folders.
+            max_wait: Seconds for which a frame waits for those of other sources.
+
+        Yields:
+            One Result per step of any source, told apart by `source`, as they come; a source that
+            fails gives one with `ok=False`.
+
+        Raises:
+            ConfigError: The look chooses among what a stream has not seen yet.
+        """
+        named = list(sources)
+        for result in self._steps(named, fps=fps, max_wait=max_wait):
+            if isinstance(result, _Failed):
+                yield self._failed(_name(named[result.position]), result.cause)
+            else:
+                yield result
+
+    def sessions(
+        self,
+        sources: Iterable[Any],
+        *,
+        batch: int = 1,
+        fps: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> Iterator[Session | FoveateError]:
+        """The sessions of sources that ran to their end, in order; or what ended them.
+
+        For those who want more than a `Result`: scores of every window, seconds of every part.
+        """
+        plan = replace(self.plan, on_step=on_step)
+        openers = (self.opener(source, fps, plan) for source in sources)
+        for outcome in in_order(schedule(self.executor, openers, batch)):
+            if outcome.error is not None or outcome.session is None:
+                yield outcome.error or ModelError("no session")
+            else:
+                yield outcome.session
+
+    def opener(self, source: Any, fps: float | None = None, plan: Plan | None = None) -> Opener:
+        """Opens a source when it is called; what the scheduler takes."""
+        return lambda: self._open(source, fps, plan or self.plan)
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.name}, look={self.preset.look.name}, "
-            f"decide={self.preset.decide.name}, {plural(len(self.labels), 'label')}, {self.device})"
+            f"decide={self.preset.decide.name}, {plural(len(self.labels), 'label')}, "
+            f"{getattr(self.executor, 'device', 'cpu')})"
         )
 
     # --- inside ---------------------------------------------------------------------------
@@ -167,53 +252,68 @@ class Recogniser:
     def _open(self, source: Any, fps: float | None, plan: Plan) -> Session:
         ledger = Ledger()
         with ledger.stage("open"):
-            sample = open_source(source, fps=fps, limits=self._limits)
+            sample = open_source(source, fps=fps, limits=self.limits)
         ledger.add("open", calls=0, frames=sample.meter.frames, bytes=sample.meter.bytes)
+        return self._session(source, sample, ledger, plan)
+
+    def _session(self, source: Any, sample: Sample, ledger: Ledger, plan: Plan) -> Session:
+        """A session for a source that was opened."""
         return Session(sample, ledger, plan)
 
-    def _stepwise(self) -> Plan:
-        """The plan for streams: frame by frame, in order, an answer after each."""
-        assert not isinstance(self.preset.look, GroupsSpec)
-        rate = self.preset.look.rate or self._plan.spec.frames_per_second
-        if isinstance(self._plan.look, MotionPatch):
-            if self._plan.look.sampling == "motion":
-                raise ConfigError(
-                    "look.sampling=motion: chooses among frames of a whole window, and a stream "
-                    "has not seen them yet",
-                    "leave it at uniform",
-                )
-            return replace(self._plan, look=self._plan.look.online(), every_step=True)
-        return replace(self._plan, look=Uniform(rate, chunk=1), every_step=True)
+    def _steps(
+        self, sources: Sequence[Any], *, fps: float | None, max_wait: float = 0.0
+    ) -> Iterator[Result | _Failed]:
+        plan = replace(self.plan, look=self.plan.look.online(), every_step=True)
+        openers = (self.opener(source, fps, plan) for source in sources)
+        for outcome in schedule(self.executor, openers, None, max_wait=max_wait):
+            if outcome.kind == "step" and outcome.session is not None:
+                yield self._step_result(outcome.session)
+            elif outcome.error is not None:
+                yield _Failed(outcome.position, outcome.error)
 
     def _result(self, session: Session, trace: bool) -> Result:
-        return answer.to_result(
-            session,
+        """The Result of a session that ran to its end."""
+        info = session.info
+        warnings = list(session.sample.warnings)
+        end = duration = info.duration
+        found = session.end
+        if found is not None and (duration is None or found < duration - _END_TOLERANCE):
+            if duration is not None:
+                warnings.append(
+                    f"ends after {found:.2f} of the {duration:.2f} seconds its header claims"
+                )
+            end = duration = found
+        return Result(
+            source=info.name,
             model=self.name,
             preset=self.preset_name,
-            labels=self.labels,
-            top_k=self.preset.top_k,
-            none_below=self.preset.none_below,
-            keep_trace=trace,
+            duration=duration,
+            cost=session.ledger.cost(),
+            trace=Trace(size=[info.width, info.height], steps=session.steps) if trace else None,
+            warnings=warnings + _over_budget(session, end),
+            **session.reducer.fields(self._naming, end),
         )
 
     def _step_result(self, session: Session) -> Result:
-        """The Result of the step just done; forgets the windows that are over."""
-        info, step, scores = session.info, session.steps[-1], session.current
-        assert scores is not None
-        session.windows.clear()
+        """The Result of the step just done; forgets its trace."""
+        info, steps = session.info, list(session.steps)
         session.steps.clear()
-        now = WindowScores(session.window_start, step.time, scores)
         return Result(
             source=info.name,
             model=self.name,
             preset=self.preset_name,
             duration=info.duration,
-            labels=answer.top(scores, self.labels, self.preset.top_k),
-            segments=answer.segments([now], self.labels, self.preset.none_below, None),
             cost=session.ledger.take(),
-            trace=Trace(size=[info.width, info.height], steps=[step]),
+            trace=Trace(size=[info.width, info.height], steps=steps),
             warnings=list(session.sample.warnings),
+            **session.reducer.step(self._naming, session.span),
         )
+
+    def _failed(self, name: str, error: FoveateError) -> Result:
+        """The Result of a source that could not be read."""
+        message = str(error) if name in str(error) else f"{name}: {error}"
+        result = Result.failed(name, self.name, error.kind, message)
+        return result.model_copy(update={"preset": self.preset_name})
 
 
 def load(
@@ -270,7 +370,10 @@ def load(
         elif isinstance(policy, Mapping):
             settings[key] = dict(policy)
     if budget is not None:
-        settings["budget"] = parse_budget(budget) if isinstance(budget, str) else asdict(budget)
+        if isinstance(budget, str):
+            settings["budget"] = parse_budget(budget)
+        else:
+            settings["budget"] = {k: v for k, v in asdict(budget).items() if k != "costs"}
     return assemble(
         edit(preset, settings, "foveate.load"),
         named,
@@ -300,11 +403,18 @@ class _Own:
     ) -> None:
         if not labels or spec is None:
             raise ConfigError(
-                "a module of your own says neither its labels nor what it expects",
-                "foveate.load(module, labels=[...], input=foveate.models.InputSpec(224, 5.0, 16))",
+                "a custom module needs `labels=` and `input=`",
+                "foveate.load(module, labels=[...], input=foveate.InputSpec(224, 5.0, 16))",
             )
-        self.module = module.eval()
-        self.labels, self.input, self.output = tuple(labels), spec, output
+        self.module, self.labels = module.eval(), tuple(labels)
+        self.input, self.output = spec, output
+
+    def loaded(self, name: str) -> LoadedModel:
+        """The module as if it had been loaded by a name."""
+        from foveate.models import LoadedModel
+
+        networks = {"network": self.module}
+        return LoadedModel(name, networks, self.labels, self.input, self.output)
 
 
 def assemble(
@@ -331,42 +441,52 @@ def assemble(
         progress: As for `load`.
         limits: As for `load`.
         own: A user's module instead of weights.
-    """
-    if isinstance(preset.look, GroupsSpec) or isinstance(preset.decide, CalibratedSpec):
-        from foveate.pipeline.cascade_run import assemble_cascade
 
-        if look is not None or decide is not None:
-            raise ConfigError("a cascade comes with its own look and decision")
-        return assemble_cascade(preset, named, device=device, limits=limits)
-    if preset.budget.macs_per_answer is not None or preset.budget.ms_per_answer is not None:
+    Raises:
+        ConfigError: The look or the budget does not fit the model.
+    """
+    from foveate.models import is_streaming, mixes_frames
+    from foveate.models import load as load_weights
+    from foveate.pipeline.methods import executor_of
+
+    place = choose_device(device)
+    if own is not None:
+        loaded = own.loaded(preset.model)
+    else:
+        loaded = load_weights(preset.model, offline=offline, progress=progress)
+    whole = next(iter(loaded.networks.values()))
+    calibration = {} if loaded.card is None else loaded.card.calibration
+    context = Context(
+        input=loaded.input,
+        mixes_frames=mixes_frames(whole),
+        streaming=is_streaming(whole),
+        output=loaded.output,
+        model=preset.model,
+        budget=preset.budget.value(),
+        window=preset.window or loaded.input.clip_seconds,
+        calibration=preset.look.calibrated(calibration, preset.model),
+    )
+    if look is None:
+        look = preset.look.build(context)
+    elif isinstance(look, PatchLook):
+        look = look.fitted(context)
+    executor = executor_of(loaded, look, context, place)
+    if not calibration and (context.budget.macs_per_answer or context.budget.ms_per_answer):
         raise ConfigError(
             f"{preset.model}: only a cascade has a budget per answer", "say 100MMAC/s or 2ms/frame"
         )
-    place = choose_device(device)
-    entry: _Own | LoadedModel
-    if own is not None:
-        module, entry, labels = own.module, own, own.labels
-    else:
-        entry = load_weights(preset.model, offline=offline, progress=progress)
-        module, labels = entry.network, entry.labels
-    spec = entry.input
-    network = network_for(module, place, spec)
-    look = look or make_look(preset, spec.frames_per_second, spec.size)
-    look = fit_look(look, spec, module, place)
-    side = getattr(look, "size", spec.size)
-    plan = Plan(
+    return Recogniser(
+        executor,
+        loaded.labels,
         look=look,
-        decide=decide or make_decide(preset, entry.output),
-        budget=preset.budget.value(),
-        spec=spec,
-        device=place,
-        window_seconds=preset.window or spec.clip_seconds,
-        cut_threshold=preset.cut_threshold,
-        macs_per_view=network.observe_macs((1, 3, 1, side, side)),
-        macs_per_answer=network.answer_macs(1),
-        output=entry.output,
+        decide=decide or preset.decide.build(context),
+        budget=context.budget if not calibration else None,
+        window=context.window,
+        output=loaded.output,
+        preset=preset,
+        preset_name=named,
+        limits=limits,
     )
-    return Recogniser(network, plan, preset, labels, named, limits)
 
 
 def choose_device(device: str | None) -> torch.device:
@@ -375,6 +495,8 @@ def choose_device(device: str | None) -> torch.device:
     Raises:
         ModelError: The device is unknown or absent.
     """
+    import torch
+
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -384,6 +506,38 @@ def choose_device(device: str | None) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ModelError(f"device {device!r} cannot be used ({reason})") from None
     return place
+
+
+def _costs(executor: Executor, look: Look) -> tuple[int, int]:
+    """Multiply-adds of one frame of what the look shows, and of an answer, before anything ran."""
+    spec = executor.input("network")
+    side = getattr(look, "size", spec.size)
+    # A view has a shape without having memory.
+    frame = np.broadcast_to(np.uint8(0), (1, 1, side, side, 3))
+    views = {"rgb": View(frame, (0.0,), np.ones(1, bool))}
+    head = 0 if executor.head is None else executor.cost(executor.head, {}, None)
+    return executor.cost("network", views, None), head
+
+
+def _over_budget(session: Session, seconds: float | None) -> list[str]:
+    """A line for every unit in which the budget was not kept (with 5 % and one look of grace)."""
+    plan, cost = session.plan, session.ledger.cost()
+    lines: list[str] = []
+    if not seconds:
+        return lines
+    most = plan.budget.frames_per_second
+    if most is not None and session.looked > 1.05 * most * seconds + 1:
+        lines.append(f"over budget: {session.looked / seconds:.3g} fps, {most:g} allowed")
+    macs = plan.budget.macs_per_second
+    grace = plan.macs_per_view + plan.macs_per_answer
+    if macs is not None and cost.macs > 1.05 * macs * seconds + grace:
+        lines.append(f"over budget: {cost.macs / seconds:.3g} MACs per second, {macs:.3g} allowed")
+    limit = plan.budget.ms_per_frame
+    frames = seconds * (session.info.rate or DEFAULT_RATE)
+    spent = 1000 * (cost.seconds - cost.stage("open").seconds) / max(frames, 1)
+    if limit is not None and spent > 1.05 * limit:
+        lines.append(f"over budget: {spent:.2f} ms per frame, {limit:g} allowed")
+    return lines
 
 
 def _name(source: Any) -> str:

@@ -1,138 +1,171 @@
-"""The one loop: look, fetch, model, decide, for one source, window by window.
+"""The one loop, for one source: select, fetch, run a part, look at the evidence, stop or go on.
 
-A session is a generator that asks for network work and is sent the outcome. So one driver can
-run a single source, a batch of sources, or a stream, and the loop is written once.
+A session is a generator that asks for the model's work and is sent the outcome. So one scheduler
+can run a single source, a batch of sources, or many streams, and the loop is written once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import numpy as np
-import torch
-from torch import Tensor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from foveate.core import (
     Budget,
-    Clip,
     Decide,
     Evidence,
+    Executor,
     Look,
     MediaError,
-    ModelError,
+    NotYet,
+    PartCost,
     Sample,
     Selection,
     State,
     Stop,
     TraceStep,
+    ViewRequest,
+    Views,
     Window,
 )
-from foveate.models.spec import InputSpec
-from foveate.pipeline import views
+from foveate.pipeline.fetch import DEFAULT_RATE, Fetch, Fetched
 from foveate.pipeline.ledger import ChargedSample, Ledger
 from foveate.policy.budget import Spent, resolve
-from foveate.policy.cuts import distances, signature
 
-DEFAULT_RATE = 25.0  # frames per second of a source that does not say
-MINIMUM_SHOT = 1.0  # seconds
+if TYPE_CHECKING:
+    from foveate.pipeline.reducers import Reducer
 
+OnStep = Callable[[str, float, float | None], None]
+"""Called after each step: name of the source, seconds reached, its duration if known."""
 
-OnLook = Callable[[str, float, float | None], None]
-"""Told after each look: name of the source, seconds reached, its duration if known."""
-
-
-@dataclass(frozen=True)
-class Ask:
-    """Network work that a session needs: look at `views` (if any), then answer (if `answer`).
-
-    `exit` is the number of the exit that looking is to reach, of networks that run exit by exit.
-    """
-
-    views: Tensor | None
-    state: State | None
-    answer: bool
-    exit: int | None = None
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Reply:
-    """The outcome of an `Ask`."""
+class InferenceRequest:
+    """Work that a session needs: run a part of the model on views, from a state."""
+
+    part: str
+    views: Views
+    state: State
+
+
+@dataclass(frozen=True)
+class InferenceResponse:
+    """The outcome of an `InferenceRequest`."""
 
     state: State
-    evidence: Evidence | None
-
-
-Work = Generator[Ask | None, Reply, None]
-"""Yields what it needs of the network and is sent the outcome; None says that a step is done."""
+    evidence: Evidence
 
 
 @dataclass(frozen=True)
-class WindowScores:
-    """What a window was decided to show: scores (classes,) in 0..1, between two times.
+class StepDone:
+    """A step of a stream has its result."""
 
-    `exit` is the name of the exit that decided.
-    """
 
-    start: float
-    end: float
-    scores: np.ndarray[tuple[int], np.dtype[np.float32]]
-    exit: str | None = None
+Event = InferenceRequest | StepDone | NotYet
+Work = Generator[Event, InferenceResponse | None, T]
+"""Yields what it needs of the model and is sent the outcome; a `NotYet` says that the source has
+not come so far, and the session goes on when it is sent None."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is the same for all sources of one recogniser."""
+    """Everything that is the same for all sources of one recogniser.
 
+    Attributes:
+        executor: Runs the model.
+        look: Chooses what to look at.
+        decide: Says when enough was seen.
+        reducer: Makes a new reducer for a source.
+        budget: What may be spent.
+        window_seconds: Length of a window, where the look has none of its own.
+        cut_threshold: Histogram distance that counts as a scene cut; 1 or more: never.
+        macs_per_view: Multiply-adds of one frame, to read a budget by before anything was run.
+        macs_per_answer: Multiply-adds of one answer, likewise.
+        every_step: Whether results are wanted after every step (streams).
+        on_step: Called as work goes on.
+    """
+
+    executor: Executor
     look: Look
     decide: Decide
+    reducer: Callable[[], Reducer]
     budget: Budget
-    spec: InputSpec
-    device: torch.device
     window_seconds: float
     cut_threshold: float
-    macs_per_view: int
-    macs_per_answer: int
-    output: Literal["softmax", "sigmoid"] = "softmax"
-    every_step: bool = False  # answer after every look (streams)
-    on_look: OnLook | None = None
+    macs_per_view: int = 0
+    macs_per_answer: int = 0
+    every_step: bool = False
+    on_step: OnStep | None = None
 
 
 @dataclass
+class _Part:
+    calls: int = 0
+    macs: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class _InWindow:
+    """What is known while a window is looked at.
+
+    Attributes:
+        window: It ends earlier once a cut or the end of the source was found in it.
+        memory: Of the look.
+        evidence: Of the step before.
+        asked: Whether the look has selected anything.
+        answered: Whether the reducer has an answer for all that was seen.
+        due: Whether something was seen since the last result of a stream.
+        shown: Microseconds of the frames that were shown.
+    """
+
+    window: Window
+    memory: Any = None
+    evidence: Evidence | None = None
+    asked: bool = False
+    answered: bool = False
+    due: bool = False
+    shown: set[int] = field(default_factory=set)
+
+
 class Session:
     """One source on its way through the loop.
 
+    Args:
+        sample: The source.
+        ledger: Is charged for all that is done.
+        plan: What is the same for all sources.
+
     Attributes:
-        windows: The scores of the windows that are over.
+        reducer: What was answered so far.
         steps: The trace.
-        current: Scores (classes,) of the last answer.
-        exit: Name of the exit that gave it.
+        parts: Part of the model → calls, multiply-adds and seconds.
         end: Where the video was found to end, None if that was not seen.
-        window_start: Where the window in work begins.
-        looked: Frames that the network was shown.
+        span: Seconds that the last result of a stream is for.
+        looked: Frames that the model was shown.
+        state: Of the model.
     """
 
-    sample: Sample
-    ledger: Ledger
-    plan: Plan
-    windows: list[WindowScores] = field(default_factory=list)
-    steps: list[TraceStep] = field(default_factory=list)
-    current: np.ndarray[tuple[int], np.dtype[np.float32]] | None = None
-    exit: str | None = None
-    end: float | None = None
-    window_start: float = 0.0
-    looked: int = 0
-    _kept: dict[int, Any] = field(default_factory=dict)  # frames decoded but not yet looked at
+    def __init__(self, sample: Sample, ledger: Ledger, plan: Plan) -> None:
+        self.sample, self.ledger, self.plan = sample, ledger, plan
+        self.info = sample.info
+        self.reducer = plan.reducer()
+        self.steps: list[TraceStep] = []
+        self.parts: dict[str, _Part] = {}
+        self.end: float | None = None
+        self.span = (0.0, 0.0)
+        self.looked = 0
+        self.state: State = None
+        self._charged = ChargedSample(sample, ledger)
+        self._fetch = Fetch(self._charged, ledger, plan.cut_threshold)
+        self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._reached = 0.0  # seconds of the last frame looked at
+        self._cut = False  # whether the window before ended at a scene cut
 
-    def __post_init__(self) -> None:
-        self._charged = ChargedSample(self.sample, self.ledger)
-        self.info = self.sample.info
-        self._frame = self.info.width, self.info.height
-        self._size = views.decode_size(self._frame, self.plan.spec)
-
-    def run(self) -> Work:
-        """Ask for network work until the source is over, then close it.
+    def run(self) -> Work[None]:
+        """Ask for the model's work until the source is over, then close it.
 
         Raises:
             MediaError: Not one frame could be decoded.
@@ -140,189 +173,231 @@ class Session:
         start: float | None = 0.0
         try:
             while start is not None:
-                start = yield from self._window(start)
+                window = yield from self._next_window(start)
+                if window is None:
+                    break
+                start = yield from self._window(window)
             if not self.looked:
                 raise MediaError(f"{self.info.name}: no frame could be decoded")
         finally:
             self.sample.close()
 
+    def charge(self, part: str, macs: int, seconds: float) -> None:
+        """Charge a call of a part of the model."""
+        self.ledger.add(self.plan.executor.stage(part), macs=macs, seconds=seconds)
+        spent = self.parts.setdefault(part, _Part())
+        spent.calls += 1
+        spent.macs += macs
+        spent.seconds += seconds
+
+    def _next_window(self, start: float) -> Work[Window | None]:
+        look, seconds = self.plan.look, self.plan.window_seconds
+        found = yield from _ready(lambda: look.window(self._charged, start, seconds))
+        return found
+
     # --- one window -----------------------------------------------------------------------
 
-    def _window(self, start: float) -> Generator[Ask | None, Reply, float | None]:
+    def _window(self, window: Window) -> Work[float | None]:
         """Decide one window; returns where the next one starts, None at the end."""
-        self.window_start = start
-        plan, window = self.plan, Window(start, start + self.plan.window_seconds)
-        budget = self._resolved(window)
-        memory: Any = None
-        state: State | None = None
-        before: Any = None  # signature of the last frame, to tell a scene cut
-        reply: Reply | None = None
+        now, budget = _InWindow(window), self._resolved(window)
+        if self._cut or not self.plan.executor.persistent:
+            self._restart()
+        self._cut = False
+        self._fetch.begin()
         following: float | None = window.end
-        shown = window.end  # until when the verdict holds
-        asked = False
         while True:
-            with self.ledger.stage("policy"):
-                selection, memory = plan.look(self._charged, window, memory, budget)
-            if selection.macs:
-                self.ledger.add("policy", calls=0, macs=selection.macs)
-            if not selection.times:
-                if not asked:
-                    following = self._charged.next_time(window.end - 1e-6)
+            selection = yield from self._selected(now, window, budget)
+            if selection is None:
+                if not now.asked:
+                    following = yield from self._next_time(window.end - 1e-6)
                 break
-            asked = True
-            _check_inside(selection, window)
-            clip = self._fetch(selection)
-            if selection.restart and len(clip):  # else what was seen before still counts
-                state = before = None
-            clip, before, cut = self._until_cut(selection, clip, before, window)
+            now.asked = True
+            if selection.part is None:
+                yield from self._hold(selection, now)
+                continue
+            fetched = yield from self._fetched(selection, selection.part, now.window)
             stop = False
-            if len(clip):
-                reply = yield from self._look_at(clip, selection, state)
-                state = reply.state
-                stop = plan.decide.eager and self._stops(reply, budget)
-                if plan.every_step:
-                    yield None
-            if cut is not None:
+            if fetched.empty:
+                now.evidence = None
+            else:
+                stop = yield from self._run(selection, selection.part, fetched, now, budget)
+            if fetched.cut is not None:
                 # However sure the verdict, it is on the shot that ends here.
-                following = shown = cut
-                break
-            if stop:
+                following, self._cut = fetched.cut, True
+                now.window = Window(window.start, fetched.cut)
+            elif stop:
                 following = self._after_stop(window)
+            elif fetched.short:
+                last = max(selection.times)
+                found = yield from self._next_time(last)
+                if found is None or found > last + self._patience(selection.part):
+                    following = found
+                    shown = self._last_shown(window.start, over=found is None)
+                    now.window = Window(window.start, shown)
+            if stop or now.window.end <= window.start:  # the source was over already
                 break
-            if len(clip) < len(selection.times):
-                following = self._charged.next_time(selection.times[-1])
-                if following is None or following > selection.times[-1] + self._patience:
-                    shown = self._last_shown(start, over=following is None)
-                    break
-                following = window.end
-        if state is not None:
-            yield from self._close(window, shown, state, reply)
+        yield from self._close(now)
         return following
 
-    @property
-    def _patience(self) -> float:
-        """Seconds without a frame that still count as the same shot."""
-        return max(1.0, 2.0 / self.plan.spec.frames_per_second)
+    def _selected(self, now: _InWindow, window: Window, budget: Budget) -> Work[Selection | None]:
+        """What the look wants next; what lies behind the end that was found is left out."""
 
-    def _look_at(
-        self, clip: Clip, selection: Selection, state: State | None
-    ) -> Generator[Ask | None, Reply, Reply]:
+        def ask() -> tuple[Selection | None, Any]:
+            with self.ledger.stage("policy"):
+                return self.plan.look.next(
+                    self._charged, now.window, now.memory, now.evidence, budget
+                )
+
+        selection, now.memory = yield from _ready(ask)
+        if selection is None:
+            return None
+        _check_inside(selection, window)
+        return selection if now.window is window else _until(selection, now.window.end)
+
+    def _fetched(self, selection: Selection, part: str, window: Window) -> Work[Fetched]:
+        spec = self.plan.executor.input(part)
+        found = yield from _ready(lambda: self._fetch(selection, spec, window))
+        return found
+
+    def _run(
+        self, selection: Selection, part: str, fetched: Fetched, now: _InWindow, budget: Budget
+    ) -> Work[bool]:
+        """Run a part, and the head if somebody asks; returns whether enough was seen."""
         plan = self.plan
-        with self.ledger.stage("transform"):
-            pixels = clip.pixels
-            if selection.boxes is not None:
-                pixels = views.cut_out(clip, self._frame, plan.spec, selection)
-            x_bcthw = views.to_views(pixels, plan.spec, plan.device)
-        self.looked += len(clip)
+        if selection.restart or self._other_shape(part, fetched.views):
+            self._restart()
+        if fetched.views:
+            self._trace(selection, part, fetched.views, now)
+        before = self.state
+        evidence = yield from self._infer(part, fetched.views)
+        now.due = True
+        now.answered = self._take(evidence) or (now.answered and self.state is before)
+        closes = plan.every_step and selection.closes
+        if not now.answered and (plan.decide.eager or closes):
+            head = yield from self._answer(now)
+            evidence = evidence if head is None else replace(evidence, logits=head.logits)
+        now.evidence = evidence
+        if fetched.views and plan.on_step is not None:
+            plan.on_step(self.info.name, self._reached, self.info.duration)
+        stop = bool(plan.decide.eager and evidence.logits and self._stops(evidence, budget))
+        if closes and now.answered:
+            yield from self._step_done(now, self._reached)
+        return stop
+
+    def _infer(self, part: str, views: Views) -> Work[Evidence]:
+        response = yield InferenceRequest(part, views, self.state)
+        assert response is not None
+        self.state = response.state
+        return response.evidence
+
+    def _answer(self, now: _InWindow) -> Work[Evidence | None]:
+        """The head's answer for all that was seen; None if there is nothing to answer for."""
+        head = self.plan.executor.head
+        if head is None or self.state is None:
+            return None
+        evidence = yield from self._infer(head, {})
+        now.answered = self._take(evidence)
+        return evidence
+
+    def _take(self, evidence: Evidence) -> bool:
+        """Give the reducer what answers; returns whether it did."""
+        if not evidence.logits and not evidence.detections:
+            return False
+        self.reducer.take(evidence)
+        if evidence.logits and self.steps:
+            self._amend(exit=evidence.exit)
+        return True
+
+    def _hold(self, selection: Selection, now: _InWindow) -> Work[None]:
+        """The last answer holds at the selected times."""
+        times = selection.times
+        self.reducer.hold(times)
+        self._reached = max(times, default=self._reached)
+        self.steps.append(TraceStep(time=self._reached, frames=list(times)))
+        now.due = now.answered = True
+        now.evidence = None
+        if self.plan.every_step and selection.closes:
+            yield from self._step_done(now, self._reached)
+
+    def _stops(self, evidence: Evidence, budget: Budget) -> bool:
+        with self.ledger.stage("policy"):
+            verdict = self.plan.decide(evidence, budget)
+        self._amend(gate=verdict.gate)
+        return isinstance(verdict, Stop)
+
+    def _close(self, now: _InWindow) -> Work[None]:
+        """Keep the answer of a window that is over; ask for it if nobody has yet."""
+        window = now.window
+        if now.due and not now.answered:
+            yield from self._answer(now)
+        if not now.answered or (self.plan.every_step and not now.due):
+            return  # nothing was seen, or a stream's results have said it all
+        self.reducer.close(window.start, window.end)
+        if self.plan.every_step:
+            yield from self._step_done(now, window.end)
+
+    def _step_done(self, now: _InWindow, until: float) -> Work[None]:
+        self.span, now.due = (now.window.start, until), False
+        yield StepDone()
+
+    # --- state and trace --------------------------------------------------------------------
+
+    def _restart(self) -> None:
+        self.state = None
+        self._shapes.clear()
+
+    def _other_shape(self, part: str, views: Views) -> bool:
+        """Whether pictures have another height or width than a part has seen before."""
+        changed = False
+        for name, view in views.items():
+            shape = view.array.shape[2:4]
+            changed |= self._shapes.setdefault((part, name), shape) != shape
+            self._shapes[part, name] = shape
+        return changed
+
+    def _trace(self, selection: Selection, part: str, views: Views, now: _InWindow) -> None:
+        times = [time for name, view in views.items() if name != "sound" for time in view.times]
+        new = {round(time * 1e6) for time in times} - now.shown
+        now.shown |= new
+        self.looked += len(new)
+        if times:
+            self._reached = times[-1]
+        boxes = [
+            [round(value, 2) for value in box]
+            for name, view in views.items()
+            if selection.views[name].boxes is not None
+            for box in view.regions
+        ]
         self.steps.append(
             TraceStep(
-                time=clip.times[-1],
-                frames=list(clip.times),
-                boxes=self._looked_at(clip, selection),
-                modalities=list(selection.modalities),
+                time=self._reached,
+                frames=times,
+                boxes=boxes,
+                modalities=[*views, *selection.measured],
+                part=part,
+                proposals={
+                    name: [float(value) for value in values.ravel()]
+                    for name, values in selection.proposals.items()
+                }
+                or None,
                 gate=selection.gate,
                 fallback=selection.fallback,
             )
         )
-        reply = yield Ask(x_bcthw, state, plan.decide.eager or plan.every_step)
-        if reply.evidence is not None:
-            self._note(reply)
-        if plan.on_look is not None:
-            plan.on_look(self.info.name, clip.times[-1], self.info.duration)
-        return reply
 
-    def _note(self, reply: Reply) -> None:
-        """Keep the scores of an answer and say in the trace which exit gave it."""
-        assert reply.evidence is not None
-        logits = reply.evidence.logits[reply.evidence.exit][0].float()
-        scores = logits.sigmoid() if self.plan.output == "sigmoid" else logits.softmax(-1)
-        self.current, self.exit = scores.cpu().numpy(), reply.evidence.exit
-        if not np.isfinite(self.current).all():
-            raise ModelError("the scores of the network are not finite")
-        self.steps[-1] = self.steps[-1].model_copy(update={"exit": reply.evidence.exit})
+    def _amend(self, **changes: Any) -> None:
+        if self.steps:
+            self.steps[-1] = self.steps[-1].model_copy(update=changes)
 
-    def _stops(self, reply: Reply, budget: Budget) -> bool:
-        assert reply.evidence is not None
-        with self.ledger.stage("policy"):
-            verdict = self.plan.decide(reply.evidence, budget)
-        self.steps[-1] = self.steps[-1].model_copy(update={"gate": verdict.gate})
-        return isinstance(verdict, Stop)
+    # --- where things end -------------------------------------------------------------------
 
-    def _close(
-        self, window: Window, end: float, state: State, reply: Reply | None
-    ) -> Generator[Ask | None, Reply, None]:
-        """Keep the scores of a window that is over; ask for them if nobody has yet."""
-        if reply is None or reply.evidence is None:
-            self._note((yield Ask(None, state, answer=True)))
-        assert self.current is not None
-        self.windows.append(WindowScores(window.start, end, self.current, self.exit))
+    def _next_time(self, after: float) -> Work[float | None]:
+        found = yield from _ready(lambda: self._charged.next_time(after))
+        return found
 
-    # --- frames ---------------------------------------------------------------------------
-
-    def _looked_at(self, clip: Clip, selection: Selection) -> list[list[float]]:
-        """The box of every frame that came, for the trace."""
-        if selection.boxes is None:
-            return []
-        rows = views.matched(clip.times, selection.times)
-        return [[round(value, 2) for value in selection.boxes[row]] for row in rows]
-
-    def _fetch(self, selection: Selection) -> Clip:
-        """The frames that were selected: whole where there are boxes, else the model's view.
-
-        Of the model's view, what an earlier window left over is used first.
-        """
-        times = selection.times
-        if selection.boxes is not None or selection.size is not None:
-            self._kept.clear()
-            return views.fetch(self._charged, self.plan.spec, selection)
-        kept = [self._kept.pop(_key(t)) for t in times if _key(t) in self._kept]
-        self._kept.clear()
-        rest = times[len(kept) :]
-        if not rest:
-            clip = Clip(np.empty((0,), np.uint8), ())
-        else:
-            clip = self._charged.frames(rest, self._size)
-            clip = Clip(views.crop(clip.pixels, self.plan.spec), clip.times)
-        if not kept:
-            return clip
-        pixels = np.stack([frame for _, frame in kept])
-        if len(clip):
-            pixels = np.concatenate([pixels, clip.pixels])
-        return Clip(pixels, (*(time for time, _ in kept), *clip.times))
-
-    def _until_cut(
-        self, selection: Selection, clip: Clip, before: Any, window: Window
-    ) -> tuple[Clip, Any, float | None]:
-        """Split a clip at its first scene cut; the rest is kept for the next window.
-
-        A cut sooner than `MINIMUM_SHOT` after the window began is passed over: flashing pictures
-        must not tear a video into single frames.
-        """
-        if not selection.dense or not len(clip) or self.plan.cut_threshold >= 1:
-            return clip, None, None
-        with self.ledger.stage("cuts"):
-            signatures = signature(clip.pixels)
-            moved = distances(signatures, before)
-        # A frame later than the time at its place: some are missing before it, and those that
-        # came cannot be told to have answered which time.
-        pairs = zip(clip.times, selection.times, strict=False)
-        whole = all(shown <= time + 1e-6 for shown, time in pairs)
-        asked = selection.times if whole else clip.times
-        at = next(
-            (
-                i
-                for i, d in enumerate(moved)
-                if d > self.plan.cut_threshold and asked[i] >= window.start + MINIMUM_SHOT
-            ),
-            None,
-        )
-        if at is None:
-            return clip, signatures[-1:], None
-        # Windows chosen before the cut mean nothing behind it: there the policy chooses anew.
-        whole = whole and selection.size is None
-        for i in range(at, len(clip) if whole else at):
-            self._kept[_key(asked[i])] = (clip.times[i], clip.pixels[i])
-        return Clip(clip.pixels[:at], clip.times[:at]), None, asked[at]
+    def _patience(self, part: str) -> float:
+        """Seconds without a frame that still count as the same shot."""
+        return max(1.0, 2.0 / self.plan.executor.input(part).frames_per_second)
 
     def _after_stop(self, window: Window) -> float | None:
         """Where to go on after an early verdict.
@@ -335,42 +410,75 @@ class Session:
 
     def _last_shown(self, start: float, over: bool) -> float:
         """When the last frame before a gap or the end stops being shown, at least `start`."""
-        last = self.steps[-1].time + 1.0 / self._source_rate if self.steps else start
+        last = self._reached + 1.0 / self._source_rate if self.looked else start
         if over:
             found = self.sample.info.duration
             self.end = last = last if found is None else found
         return max(start, last)
 
-    # --- budget ---------------------------------------------------------------------------
+    # --- budget -----------------------------------------------------------------------------
 
     @property
     def _source_rate(self) -> float:
         return self.info.rate or DEFAULT_RATE
 
     def _resolved(self, window: Window) -> Budget:
-        plan = self.plan
-        if not plan.budget:
-            return plan.budget
-        seconds = sum(self.ledger.seconds(name) for name in ("network", "head", "transform"))
-        spent = Spent(
-            macs_per_view=plan.macs_per_view,
-            macs_per_answer=plan.macs_per_answer,
-            view_seconds=seconds / self.looked if self.looked else None,
-            decode_seconds=self.ledger.seconds("decode") / window.start if window.start else None,
-        )
-        return resolve(plan.budget, spent, self._source_rate, plan.window_seconds)
+        """The budget with a rate of frames that keeps it, and what the parts have cost."""
+        plan, budget = self.plan, self.plan.budget
+        if budget:
+            seconds = sum(part.seconds for part in self.parts.values())
+            seconds += self.ledger.seconds("transform")
+            decoding = self.ledger.seconds("decode")
+            spent = Spent(
+                macs_per_view=plan.macs_per_view,
+                macs_per_answer=plan.macs_per_answer,
+                view_seconds=seconds / self.looked if self.looked else None,
+                decode_seconds=decoding / window.start if window.start else None,
+            )
+            budget = resolve(budget, spent, self._source_rate, window.end - window.start)
+        costs = {
+            name: PartCost(part.macs / part.calls, 1000 * part.seconds / part.calls)
+            for name, part in self.parts.items()
+        }
+        return replace(budget, costs=costs)
+
+
+def _ready(call: Callable[[], T]) -> Work[T]:
+    """What a call gives, as soon as a live source has come so far."""
+    while True:
+        try:
+            return call()
+        except NotYet as pending:
+            yield pending
 
 
 def _check_inside(selection: Selection, window: Window) -> None:
     """A look that leaves its window would be asked for ever."""
     times = selection.times
-    if not window.start <= times[0] <= times[-1] < window.end:
+    if times and not window.start <= min(times) <= max(times) < window.end:
         raise ValueError(
-            f"a look chose {times[0]:g} to {times[-1]:g} s, outside its window "
+            f"a look chose {min(times):g} to {max(times):g} s, outside its window "
             f"{window.start:g} to {window.end:g} s"
         )
 
 
-def _key(seconds: float) -> int:
-    """Times as whole microseconds, so that equal times meet in a table."""
-    return round(seconds * 1e6)
+def _until(selection: Selection, end: float) -> Selection | None:
+    """A selection without what lies behind `end`; None if nothing is left of its views."""
+    views = {name: _cut_short(request, end) for name, request in selection.views.items()}
+    kept = {name: request for name, request in views.items() if request is not None}
+    return replace(selection, views=kept) if kept or not selection.views else None
+
+
+def _cut_short(request: ViewRequest, end: float) -> ViewRequest | None:
+    if not request.times:
+        return request
+    inside = [time < end for time in request.times]
+    if not any(inside):
+        return None
+    if all(inside) or request.rows is not None:
+        return request
+    times = tuple(t for t, kept in zip(request.times, inside, strict=True) if kept)
+    boxes = request.boxes
+    if boxes is not None:
+        boxes = tuple(box for box, kept in zip(boxes, inside, strict=True) if kept)
+    return replace(request, times=times, boxes=boxes)

@@ -1,7 +1,9 @@
 """Decides what to look at and when to stop, under one budget."""
 
-from foveate.policy.baselines import (
-    ActivationPatch,
+from foveate.policy.budget import Spent, resolve
+from foveate.policy.looks.activation import ActivationPatch
+from foveate.policy.looks.base import Context, TimedLook
+from foveate.policy.looks.baselines import (
     CentrePatch,
     MoCropPatch,
     OracleGrid,
@@ -9,10 +11,10 @@ from foveate.policy.baselines import (
     Resize,
     RwfCrop,
 )
-from foveate.policy.budget import Spent, resolve
-from foveate.policy.confidence import AtEnd, Confident
-from foveate.policy.frames import KeyframesFirst, Uniform
-from foveate.policy.patches import MotionPatch, PatchLook, PatchPlan
+from foveate.policy.looks.frames import KeyframesFirst, Uniform
+from foveate.policy.looks.groups import Groups
+from foveate.policy.looks.patches import MotionPatch, PatchLook, PatchPlan
+from foveate.policy.stopping import AtEnd, Confident
 from foveate.policy.window import top_tokens
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "AtEnd",
     "CentrePatch",
     "Confident",
+    "Context",
+    "Groups",
     "KeyframesFirst",
     "MoCropPatch",
     "MotionPatch",
@@ -30,6 +34,7 @@ __all__ = [
     "Resize",
     "RwfCrop",
     "Spent",
+    "TimedLook",
     "Uniform",
     "resolve",
     "top_tokens",

@@ -5,9 +5,26 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from pydantic import Field
+
 from foveate.core import Budget
+from foveate.core.config import Config
 
 MINIMUM_VIEWS = 1  # a window is never left without a look
+
+
+class BudgetSpec(Config):
+    """What may be spent; see `core.Budget`."""
+
+    macs_per_second: float | None = Field(None, gt=0)
+    ms_per_frame: float | None = Field(None, gt=0)
+    frames_per_second: float | None = Field(None, gt=0)
+    macs_per_answer: float | None = Field(None, gt=0)
+    ms_per_answer: float | None = Field(None, gt=0)
+
+    def value(self) -> Budget:
+        """The budget as the loop takes it."""
+        return Budget(**self.model_dump())
 
 
 @dataclass(frozen=True)

@@ -193,43 +193,6 @@ class Wise:
         return found
 
 
-def exits_taken(confidences: Tensor, threshold: float) -> Tensor:
-    """(N,) number of the first exit whose confidence (N, exits) is above it, else the last."""
-    sure = confidences > threshold
-    sure[:, -1] = True
-    return sure.int().argmax(1)
-
-
-def threshold_for(confidences: Tensor, costs: Sequence[float], budget: float) -> float:
-    """The highest threshold with which the mean cost stays within a budget.
-
-    Every sample is charged for all that ran until its exit, whether it was right or wrong.
-
-    Args:
-        confidences: (N, exits) after each exit, on a calibration split.
-        costs: Of stopping at each exit, all that ran before included; ascending.
-        budget: Mean cost of a sample.
-
-    Raises:
-        ConfigError: Even stopping always at the first exit costs more.
-    """
-    charged = torch.as_tensor(costs, dtype=torch.float64)
-    if len(charged) != confidences.shape[1] or (charged.diff() < 0).any():
-        raise ConfigError("one cost per exit, none lower than the one before")
-    if float(charged[0]) > budget:
-        raise ConfigError(
-            f"the budget of {budget:g} is less than the first exit costs ({float(charged[0]):g})"
-        )
-    # The mean cost only changes where a threshold passes some confidence.
-    known: list[float] = [-1.0, *torch.unique(confidences[:, :-1]).tolist()]
-    low, high = 0, len(known) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        cost = charged[exits_taken(confidences, known[middle])].mean()
-        low, high = (middle, high) if float(cost) <= budget else (low, middle - 1)
-    return known[low]
-
-
 def _check(logits: Tensor, labels: Tensor) -> None:
     if logits.ndim != 3 or labels.shape != logits.shape[:1] or 0 in logits.shape:
         raise ConfigError(

@@ -7,35 +7,16 @@ sample is charged for all that ran until its exit, whether its answer was right 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from foveate.core import Budget, ConfigError
+from foveate.core import ConfigError
+from foveate.policy.calibration import Operating
 
 NEVER = 1.1  # a threshold that no probability reaches: every exit runs
 NEAR = 0.01  # of accuracy that the default threshold may give up for a lower cost
 _POINTS = 40
-
-
-@dataclass(frozen=True)
-class Operating:
-    """One threshold.
-
-    Attributes:
-        threshold: Probability at which an exit decides.
-        accuracy: Of the exits taken with it.
-        macs: Mean multiply-adds of a sample.
-        seconds: Mean seconds of a sample, decoding included.
-        exits: (exits,) samples that were decided at each.
-    """
-
-    threshold: float
-    accuracy: float
-    macs: float
-    seconds: float
-    exits: tuple[int, ...]
 
 
 def operating_points(
@@ -97,23 +78,3 @@ def default_point(points: Sequence[Operating]) -> Operating:
     """The cheapest point whose accuracy is within `NEAR` of the best."""
     best = max(point.accuracy for point in points)
     return min((p for p in points if p.accuracy >= best - NEAR), key=lambda p: p.macs)
-
-
-def within(points: Sequence[Operating], budget: Budget) -> Operating:
-    """The point of the highest threshold whose mean cost is within a budget per answer.
-
-    So a larger budget never makes a cascade stop earlier.
-
-    Raises:
-        ConfigError: Even the first exit costs more; the error says how much.
-    """
-    most_macs = budget.macs_per_answer or float("inf")
-    most_seconds = (budget.ms_per_answer or float("inf")) / 1000
-    allowed = [p for p in points if p.macs <= most_macs and p.seconds <= most_seconds]
-    if not allowed:
-        first = min(points, key=lambda p: p.threshold)
-        raise ConfigError(
-            "the budget is less than the first exit costs",
-            f"it costs {first.macs / 1e9:.3g} GMAC and {first.seconds * 1000:.3g} ms an answer",
-        )
-    return max(allowed, key=lambda p: p.threshold)

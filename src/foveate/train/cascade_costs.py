@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foveate.core import FoveateError
+from foveate.core import FoveateError, InputSpec
 from foveate.models.coviar import ExitNetwork, Modality
-from foveate.models.spec import InputSpec
-from foveate.pipeline.cascade import CascadeNetwork
-from foveate.pipeline.cascade_run import CascadeRecogniser, around
-from foveate.pipeline.drive import drive
-from foveate.pipeline.groups import GroupSession
-from foveate.pipeline.presets import CalibratedSpec, GroupsSpec, Preset
+from foveate.pipeline.cascade import CascadeExecutor
+from foveate.pipeline.presets import Preset
+from foveate.pipeline.recogniser import Recogniser
+from foveate.pipeline.reducers import ClassReducer
+from foveate.policy import Confident, Groups
+from foveate.policy.calibration import CalibratedSpec
 from foveate.policy.fuse import Wise
+from foveate.policy.looks.groups import GroupsSpec
 from foveate.policy.operating import NEVER
 
 Networks = Mapping[Modality, ExitNetwork]
@@ -34,9 +35,8 @@ def cheapest_first(modalities: Sequence[Modality], seconds: Mapping[str, float])
     """Modalities by what decoding, preparing and all exits of each were measured to cost."""
 
     def whole(modality: Modality) -> float:
-        parts = (f"decode-{modality}", f"transform-{modality}")
         own = sum(value for name, value in seconds.items() if name.startswith(f"{modality}."))
-        return own + sum(seconds.get(name, 0.0) for name in parts)
+        return own + seconds.get(f"decode-{modality}", 0.0)
 
     return sorted(modalities, key=whole)
 
@@ -50,8 +50,8 @@ def costs_of(
     """Multiply-adds and seconds of stopping at each exit, all that ran before included."""
     steps, times = [], []
     for number, modality in enumerate(order):
-        reading = seconds[f"decode-{modality}"] + seconds[f"transform-{modality}"]
-        reading += seconds["open"] if number == 0 else 0.0
+        reading = seconds[f"decode-{modality}"]
+        reading += seconds["open"] + seconds["index"] if number == 0 else 0.0
         for at, exit in enumerate(networks[modality].exits):
             name = f"{modality}.{exit}"
             steps.append(float(macs[name]))
@@ -66,15 +66,23 @@ def recogniser_of(
     order: Sequence[Modality],
     threshold: float = NEVER,
     wise: Wise | None = None,
-) -> CascadeRecogniser:
+) -> Recogniser:
     """The networks at work on files, before there is a run folder."""
-    network = CascadeNetwork(cascade.networks, order, wise, size=spec.size)
-    preset = Preset(model="cascade", look=GroupsSpec(), decide=CalibratedSpec(threshold=threshold))
-    return around(network, spec, classes, preset)
+    executor = CascadeExecutor(cascade.networks, order, wise, spec=spec)
+    return Recogniser(
+        executor,
+        classes,
+        look=Groups(executor.parts, spec.clip_frames),
+        decide=Confident(threshold),
+        window=spec.clip_seconds,
+        preset=Preset(
+            model="cascade", look=GroupsSpec(), decide=CalibratedSpec(threshold=threshold)
+        ),
+    )
 
 
-def stage_seconds(recogniser: CascadeRecogniser, sources: Sequence[Any]) -> dict[str, float]:
-    """Mean seconds a window of opening, decoding, preparing, and every exit.
+def stage_seconds(recogniser: Recogniser, sources: Sequence[Any]) -> dict[str, float]:
+    """Mean seconds a window of opening, finding the groups, decoding, and every exit.
 
     Args:
         recogniser: Whose threshold is never reached, so that all stages run.
@@ -83,19 +91,20 @@ def stage_seconds(recogniser: CascadeRecogniser, sources: Sequence[Any]) -> dict
     Raises:
         FoveateError: None of them can be read.
     """
-    openers = (recogniser.opener(source) for source in sources)
     total: dict[str, float] = {}
     windows = 0
-    for session, error in drive(recogniser.cascade, openers, 1):
-        if error is not None or not isinstance(session, GroupSession):
+    for session in recogniser.sessions(sources):
+        if isinstance(session, FoveateError):
             continue
-        windows += len(session.windows)
-        spent = {
+        assert isinstance(session.reducer, ClassReducer)
+        windows += len(session.reducer.windows)
+        reading = {
             stage.name: stage.seconds
             for stage in session.ledger.cost().stages
-            if not stage.name.startswith(("network-", "policy", "head"))
+            if stage.name in ("open", "index") or stage.name.startswith("decode-")
         }
-        for name, value in {**spent, **session.exit_seconds}.items():
+        exits = {name: part.seconds for name, part in session.parts.items() if name != "head"}
+        for name, value in {**reading, **exits}.items():
             total[name] = total.get(name, 0.0) + value
     if not windows:
         raise FoveateError("not one calibration file could be recognised")

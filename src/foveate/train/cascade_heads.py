@@ -7,7 +7,7 @@ the calibration clips with the measured seconds of every stage of the cascade.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ from foveate.evaluate.results import commit, now
 from foveate.models.coviar import CompressedNet, ExitNetwork, Modality, even_stages
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, read_run, write_run
-from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeNetwork
-from foveate.pipeline.cascade_run import CascadeCard
+from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeExecutor
+from foveate.policy.calibration import Calibration
 from foveate.policy.fuse import Wise
 from foveate.policy.operating import default_point, operating_points
 from foveate.train import randomness
@@ -178,7 +178,7 @@ def finish(stages: Stages, cascade: Cascade, clip_seconds: float, digest: str) -
         stages.said("fitting the fusion", len(orders), 2)
         orders[name] = _order_card(config, order, cascade, logits, labels, macs, seconds)
     figures = _figures(stages, cascade, orders["measured"])
-    calibration = CascadeCard.model_validate(
+    calibration = Calibration.model_validate(
         {
             "orders": orders,
             "calibrated_on": len(labels),
@@ -264,11 +264,10 @@ def _measured(
 
 def _macs(cascade: Cascade, config: CompressedConfig) -> dict[str, int]:
     """Multiply-adds of every exit beyond the one before, by its name."""
-    network = CascadeNetwork(cascade.networks, list(cascade.networks), size=config.size)
-    return {
-        name: network.exit_macs(number, 1, config.segments)
-        for number, name in enumerate(network.exits)
-    }
+    spec = replace(cascade.specs["iframe"], size=config.size, resize_to=None)
+    return CascadeExecutor(cascade.networks, list(cascade.networks), spec=spec).exit_macs(
+        config.segments
+    )
 
 
 def _figures(stages: Stages, cascade: Cascade, order: Mapping[str, Any]) -> dict[str, float]:
@@ -293,7 +292,7 @@ def _run_card(
     spec: InputSpec,
     figures: dict[str, float],
     digest: str,
-    calibration: CascadeCard,
+    calibration: Calibration,
 ) -> RunCard:
     config, dataset = stages.config, stages.dataset
     own = [read_run(stages.folder / "networks" / name) for name in cascade.networks]

@@ -16,8 +16,9 @@ import torch
 from torch.nn import functional
 
 from foveate.core import FoveateError
+from foveate.core.groups import spread
 from foveate.data import DataError, Dataset, Record
-from foveate.data.compressed import KeptClip, Reading, keep, middle, spread, view
+from foveate.data.compressed import KeptClip, Reading, keep, middle, view
 from foveate.data.loader import tolerated
 from foveate.models.coviar import Modality, mirrored, normalise, square
 from foveate.models.spec import InputSpec
@@ -168,8 +169,8 @@ class CompressedBatches:
 def still(clip: KeptClip, rows: Sequence[int], spec: InputSpec) -> list[tuple[int, float]]:
     """The places that prediction looks at; clips of few groups give some of them twice."""
     count = spec.clip_frames
-    chosen = spread(len(rows), count)
-    chosen = chosen[(torch.arange(count) * len(chosen) // count).numpy()]
+    groups = spread(len(rows), count)
+    chosen = [groups[at * len(groups) // count] for at in range(count)]
     return [(int(rows[at]), middle(int(clip.lengths[rows[at]]))) for at in chosen]
 
 

@@ -18,18 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foveate.core import Budget, ConfigError, Sample, Selection, Window
+from foveate.core import Budget, ConfigError, InputSpec, Sample, ViewRequest, Window
 from foveate.data import Dataset, make_loader, samplers
 from foveate.data.prepare import Centre, Transform
 from foveate.data.record import Record
 from foveate.data.transforms import Augment
 from foveate.models.registry import ModelEntry
-from foveate.models.spec import InputSpec
 from foveate.models.weights.run import replace_file
-from foveate.pipeline import views
-from foveate.pipeline.policies import look_for
-from foveate.pipeline.presets import PatchSpec, UniformSpec
-from foveate.policy import MotionPatch, RandomPatch, RwfCrop
+from foveate.pipeline.fetch import shown
+from foveate.policy import Context, MotionPatch, RandomPatch, RwfCrop
+from foveate.policy.build import TrainedLook
 from foveate.train.batches import Batches
 from foveate.train.distributed import Team
 from foveate.train.videos import LoaderBatches, Strength, mirror_of
@@ -39,8 +37,7 @@ if TYPE_CHECKING:
 
 PLACES = 4  # of the window in a longer clip
 DRAWS = 4  # random windows of each clip where features are computed once
-VERSION = 1  # raise it when looks choose otherwise: what was kept is then chosen anew
-TrainedLook = UniformSpec | PatchSpec
+VERSION = 2  # raise it when looks choose otherwise: what was kept is then chosen anew
 
 
 @dataclass(frozen=True)
@@ -75,9 +72,9 @@ class Looked:
         random: np.random.Generator | None,
     ) -> tuple[tuple[float, ...], Pixels]:
         """The times that the look chose, and the frames (T, S, S, 3) that came of them."""
-        selections = self.selections(sample, record, start, end, random)
-        times = tuple(t for selection in selections for t in selection.times)
-        _, pixels = views.shown(sample, self.spec, selections)
+        requests = self.requests(sample, record, start, end, random)
+        times = tuple(t for request in requests for t in request.times)
+        _, pixels = shown(sample, self.spec, requests)
         count = self.spec.clip_frames
         if len(pixels) != len(times) or len(times) == count:
             return times, pixels
@@ -85,14 +82,14 @@ class Looked:
         rows = np.arange(count) * len(times) // count
         return tuple(times[row] for row in rows), pixels[rows]
 
-    def selections(
+    def requests(
         self,
         sample: Sample,
         record: Record,
         start: float,
         end: float,
         random: np.random.Generator | None,
-    ) -> tuple[Selection, ...]:
+    ) -> tuple[ViewRequest, ...]:
         """All that the look selects of one window of the clip.
 
         Args:
@@ -104,7 +101,8 @@ class Looked:
                 patches that prediction would draw.
         """
         look: Any = self._look()
-        count, rate = self.spec.clip_frames, self.look.rate or self.spec.frames_per_second
+        own: float | None = getattr(self.look, "rate", None)
+        count, rate = self.spec.clip_frames, own or self.spec.frames_per_second
         if random is None:
             times = samplers.window(start, end, count=count, rate=rate)
         else:
@@ -129,7 +127,12 @@ class Looked:
         return found
 
     def _look(self) -> Any:
-        return look_for(self.look, self.spec, self.entry)
+        entry = self.entry
+        return self.look.build(
+            Context(self.spec)
+            if entry is None
+            else Context(self.spec, entry.mixes_frames, entry.streaming, model=entry.name)
+        )
 
     def _file(self, folder: Path, record: Record, window: Window) -> Path:
         """Where the choice for a window is kept: its name holds all that the choice depends on."""
@@ -176,10 +179,9 @@ class LookedClips:
         flip: bool,
         draw: int = 0,
     ) -> None:
-        name: str = look.name
-        if name == "activation-patch":
+        if not look.trains:
             raise ConfigError(
-                f"look {name}: needs a trained network",
+                f"look {look.name}: a network cannot be trained on what it shows",
                 "train with uniform or motion-patch, and predict with it",
             )
         self._dataset, self._look, self._entry, self._kept = dataset, look, entry, kept
@@ -245,28 +247,25 @@ def transform_of(augment: Strength, size: int, classes: Sequence[str], flip: boo
     )  # fmt: skip
 
 
-def _selected(look: Any, sample: Sample, window: Window) -> tuple[Selection, ...]:
+def _selected(look: Any, sample: Sample, window: Window) -> tuple[ViewRequest, ...]:
     memory: Any = None
-    found: list[Selection] = []
+    found: list[ViewRequest] = []
     while True:
-        selection, memory = look(sample, window, memory, Budget())
-        if not selection.times:
+        selection, memory = look.next(sample, window, memory, None, Budget())
+        if selection is None:
             return tuple(found)
-        found.append(selection)
+        found.append(selection.views["rgb"])
 
 
-def _read(file: Path) -> tuple[Selection, ...] | None:
+def _read(file: Path) -> tuple[ViewRequest, ...] | None:
     """What was kept, None if nothing was or the file is damaged."""
     try:
         rows = json.loads(file.read_bytes())
         return tuple(
-            Selection(
-                **{
-                    **row,
-                    "times": tuple(row["times"]),
-                    "boxes": row["boxes"] and tuple(tuple(box) for box in row["boxes"]),
-                    "modalities": tuple(row["modalities"]),
-                }
+            ViewRequest(
+                tuple(row["times"]),
+                boxes=row["boxes"] and tuple(tuple(box) for box in row["boxes"]),
+                size=row["size"],
             )
             for row in rows
         )

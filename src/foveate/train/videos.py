@@ -11,8 +11,9 @@ from typing import Any, Literal, cast
 from foveate.core import FoveateError
 from foveate.data import Dataset, Loader, make_loader, samplers
 from foveate.data.prepare import Centre, Transform
-from foveate.data.sources import duration_of, open_clip
+from foveate.data.sources import duration_of
 from foveate.data.transforms import Augment, mirrored_by_words
+from foveate.media import open_source
 from foveate.models.spec import InputSpec
 from foveate.train.batches import Batch, Batches
 from foveate.train.distributed import Team
@@ -69,7 +70,7 @@ def median_seconds(dataset: Dataset, split: str) -> float | None:
     lengths = []
     for record in records[:: max(1, len(records) // _OPENED)]:
         try:
-            sample = open_clip(record.path)
+            sample = open_source(record.path)
             try:
                 end = duration_of(sample)
             finally:

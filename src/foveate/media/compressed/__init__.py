@@ -9,13 +9,11 @@ from foveate.media.compressed.accumulate import CellMotion, PixelMotion, residua
 from foveate.media.compressed.cache import GridFile, collect, read_grids, write_grids
 from foveate.media.compressed.reader import CompressedVideo, require_vectors
 from foveate.media.compressed.track import Picture
-from foveate.media.compressed.walk import Group
 
 __all__ = [
     "CellMotion",
     "CompressedVideo",
     "GridFile",
-    "Group",
     "Picture",
     "PixelMotion",
     "collect",

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from av.video.frame import PictureType
 
-from foveate.core import MediaError, Meter
+from foveate.core import Group, GroupPicture, MediaError, Meter
+from foveate.core.groups import no_vectors
 from foveate.media.compressed.track import Form, KeyFrames, Picture, Track
-from foveate.media.compressed.walk import Group, GroupDecoder
+from foveate.media.compressed.walk import GroupDecoder
 from foveate.media.container import VECTOR_CODECS
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.source import Source, name_of
@@ -61,6 +62,7 @@ class CompressedVideo:
         fast: bool | None = None,
     ) -> None:
         self._fast = fast
+        self._asked = 0  # pictures so far: many short questions are worth the compiled loops, too
         self.meter = meter or Meter()
         self._warn = warn or (lambda line: None)
         self.name = name_of(source)
@@ -122,6 +124,21 @@ class CompressedVideo:
         convert = KeyFrames(self._geometry, size) if keys else None
         yield from self._pictures(positions, Track(form, False, self._loops(positions)), convert)
 
+    def pictures(self, kind: str, places: Mapping[int, Sequence[int]]) -> Iterator[GroupPicture]:
+        """One modality of some groups; see `core.Sample.pictures`."""
+        if kind == "iframe":
+            for number, pixels in self.key_frames(sorted(places)):
+                yield GroupPicture(number, self.groups[number].start, pixels)
+        elif kind == "mv":
+            for picture in self.vectors(places):
+                yield GroupPicture(picture.group, picture.time, picture.motion)
+        elif kind == "residual":
+            for picture in self.residuals(places):
+                if picture.residual is not None:
+                    yield GroupPicture(picture.group, picture.time, picture.residual)
+        else:
+            raise ValueError(f"a compressed file has iframe, mv and residual, not {kind!r}")
+
     def residuals(
         self,
         positions: Mapping[int, Sequence[int]],
@@ -143,10 +160,15 @@ class CompressedVideo:
         track = Track("pixels", True, self._loops(positions))
         yield from self._pictures(positions, track, convert)
 
+    def close(self) -> None:
+        """Release the file; safe to call twice."""
+        self._decoder.close()
+
     # --- inside ---------------------------------------------------------------------------
 
     def _loops(self, positions: Mapping[int, Sequence[int]]) -> Kernels | None:
-        return kernels(self._fast, sum(max(places, default=0) for places in positions.values()))
+        self._asked += sum(max(places, default=0) for places in positions.values())
+        return kernels(self._fast, self._asked)
 
     def _pictures(
         self, positions: Mapping[int, Sequence[int]], track: Track, convert: KeyFrames | None
@@ -192,14 +214,6 @@ class CompressedVideo:
         if min(places) < 0:
             raise ValueError("positions in a group cannot be negative")
         return sorted({min(place, len(self.groups[number]) - 1) for place in places})
-
-
-def no_vectors(name: str, codec: str) -> MediaError:
-    """What is said of a file whose codec exports no vectors."""
-    return MediaError(
-        f"{name}: {codec} video gives no motion vectors",
-        f"foveate data transcode {name} OUT --gop 12 --codec h264",
-    )
 
 
 def require_vectors(source: Source, limits: Limits = DEFAULT_LIMITS) -> None:

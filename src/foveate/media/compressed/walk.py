@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
 import av.error
 import numpy as np
-import numpy.typing as npt
 
-from foveate.core import Meter
+from foveate.core import Group, Meter
 from foveate.media.container import Opened, geometry, open_video
 from foveate.media.decoder import Decoder
 from foveate.media.index import packets, place_of, seeks
@@ -30,24 +28,6 @@ from foveate.media.work import Work
 
 LONGEST = 300  # pictures of a group that are read; longer groups count as if they ended there
 _KEPT_BYTES = 16_000_000  # of packets; those of longer files are read again for every pass
-
-
-@dataclass(frozen=True)
-class Group:
-    """A group of pictures: a key picture and those up to the next one.
-
-    Attributes:
-        number: Its place in the stream.
-        start: Seconds of the key picture.
-        times: (N,) seconds of its pictures in the order of display, at most `LONGEST`.
-    """
-
-    number: int
-    start: float
-    times: npt.NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.times)
 
 
 class _Seat(NamedTuple):
@@ -86,6 +66,10 @@ class GroupDecoder:
         self._kept: list[Any] | None = []
         self._kept_bytes = 0
         self._keys: list[tuple[int, int]] = []  # display time of each key picture, where to seek
+        self._reading: Opened | None = None  # of files whose packets are too many to keep
+        self._counted = 0  # bytes that it has read and that were charged
+        self._numbered: Iterator[tuple[int, Any]] | None = None  # where reading onward stands
+        self._next: tuple[int, Any] | None = None  # a packet that was read too far
         opened = self._open()
         try:
             codec = opened.stream.codec_context
@@ -190,36 +174,50 @@ class GroupDecoder:
                 begin, end = self._starts[number : number + 2]
                 yield from ((number, packet) for packet in self._kept[begin:end])
             return
-        source, seen = None, 0
-        for opened, number, packet in self._sought(numbers):
-            if opened is not source:
-                source, seen = opened, 0
-            self._meter.bytes += opened.reader.bytes - seen
-            seen = opened.reader.bytes
-            yield number, packet
+        for begin, end in _runs(numbers):
+            # What lies between groups is not read if seeking finds them.
+            found = self._found(begin)
+            chosen = self._onward(begin) if found is None else _numbered(found, begin - 1)
+            for number, packet in chosen:
+                opened = self._reading
+                assert opened is not None
+                self._meter.bytes += opened.reader.bytes - self._counted
+                self._counted = opened.reader.bytes
+                if number > end:
+                    self._next = number, packet
+                    break
+                yield number, packet
 
-    def _sought(self, numbers: Sequence[int]) -> Iterator[tuple[Opened, int, Any]]:
-        """The same from the file; what lies between groups is not read if seeking finds them."""
-        opened = self._open()
-        try:
-            for begin, end in _runs(numbers):
-                found = self._found(opened, begin)
-                if found is None:
-                    opened.close()
-                    opened = self._open()
-                    for number, packet in _numbered(packets(opened), -1, numbers[-1]):
-                        yield opened, number, packet
-                    return
-                for number, packet in _numbered(found, begin - 1, end):
-                    yield opened, number, packet
-        finally:
-            opened.close()
+    def _onward(self, first: int) -> Iterator[tuple[int, Any]]:
+        """Packets from a group on by reading through the file, again only if it lies behind."""
+        if self._numbered is None or self._next is None or first < self._next[0]:
+            self._reopen()
+            assert self._reading is not None
+            self._numbered, self._next = _numbered(packets(self._reading), -1), None
+        following = self._numbered
+        return following if self._next is None else chain([self._next], following)
 
-    def _found(self, opened: Opened, number: int) -> Iterator[Any] | None:
+    def _reopen(self) -> None:
+        """A demuxer at the start of the file; it stays open, so that later passes need none."""
+        self.close()
+        self._reading = self._open()
+        self._counted, self._numbered = 0, None
+
+    def close(self) -> None:
+        """Release the file; safe to call twice."""
+        if self._reading is not None:
+            self._reading.close()
+        self._reading = None
+
+    def _found(self, number: int) -> Iterator[Any] | None:
         """Packets from the first one of a group; None if seeking does not find it."""
         key, place = self._keys[number]
         if not self._seeks:
             return None
+        if self._reading is None:
+            self._reopen()
+        opened, self._numbered = self._reading, None
+        assert opened is not None
         with suppress(av.error.FFmpegError):
             opened.container.seek(place, stream=opened.stream)
             following = packets(opened)
@@ -266,14 +264,12 @@ class GroupDecoder:
                 yield number, (frame.pts - origin) * self._base, frame
 
 
-def _numbered(following: Iterator[Any], number: int, last: int) -> Iterator[tuple[int, Any]]:
-    """Packets after those of group `number`, with the number of theirs, up to group `last`."""
+def _numbered(following: Iterator[Any], number: int) -> Iterator[tuple[int, Any]]:
+    """Packets after those of group `number`, with the number of theirs."""
     for packet in following:
         if packet.pts is None or packet.is_discard:
             continue
         number += packet.is_keyframe
-        if number > last:
-            return
         yield number, packet
 
 

@@ -1,7 +1,7 @@
 """From a map of motion to where to look: exact search, size, gate, track, crop, tokens."""
 
-from foveate.policy.window.crop import crop, crop_resized
+from foveate.policy.window.crop import crop, resample
 from foveate.policy.window.select import TRACKS, Rule, Windows, select
 from foveate.policy.window.tokens import top_tokens
 
-__all__ = ["TRACKS", "Rule", "Windows", "crop", "crop_resized", "select", "top_tokens"]
+__all__ = ["TRACKS", "Rule", "Windows", "crop", "resample", "select", "top_tokens"]

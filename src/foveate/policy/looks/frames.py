@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
-from foveate.core import Budget, Sample, Selection, Window
+from pydantic import Field
+
+from foveate.core import Budget, Evidence, Sample, Selection, Window
+from foveate.policy.looks.base import Context, LookSpec, TimedLook
+
+
+class UniformSpec(LookSpec):
+    """Frames at an even rate."""
+
+    trains: ClassVar[bool] = True
+
+    name: Literal["uniform"] = "uniform"
+    rate: float | None = Field(None, gt=0, le=240, description="frames/s; None: the model's own")
+    chunk: int = Field(10, ge=1, le=256, description="frames computed in one piece")
+
+    def build(self, context: Context) -> Uniform:
+        """The policy with these settings."""
+        return Uniform(self.rate or context.input.frames_per_second, self.chunk)
+
+
+class KeyframesFirstSpec(LookSpec):
+    """Key frames first, the frames between only while undecided."""
+
+    name: Literal["keyframes-first"] = "keyframes-first"
+    rate: float | None = Field(None, gt=0, le=240, description="frames/s; None: the model's own")
+    chunk: int = Field(10, ge=1, le=256, description="frames computed in one piece")
+    least: int = Field(2, ge=1, description="key frames that a first look needs")
+
+    def build(self, context: Context) -> KeyframesFirst:
+        """The policy with these settings."""
+        rate = self.rate or context.input.frames_per_second
+        return KeyframesFirst(rate, self.chunk, self.least)
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(TimedLook):
     """Frames at the model's rate, or at as much of it as the budget allows.
 
     Args:
@@ -22,17 +53,26 @@ class Uniform:
     rate: float
     chunk: int = 10
 
-    def __call__(
-        self, sample: Sample, window: Window, memory: Any, budget: Budget
-    ) -> tuple[Selection, Any]:
+    def next(
+        self,
+        sample: Sample,
+        window: Window,
+        memory: Any,
+        evidence: Evidence | None,
+        budget: Budget,
+    ) -> tuple[Selection | None, Any]:
         """The next frames of the window; the memory is how many were asked for."""
         done = memory or 0
         times = grid(window, within(self.rate, budget))[done : done + self.chunk]
-        return Selection(times=times), done + len(times)
+        return Selection.of_frames(times) if times else None, done + len(times)
+
+    def online(self) -> Self:
+        """Frame by frame."""
+        return replace(self, chunk=1)
 
 
 @dataclass(frozen=True)
-class KeyframesFirst:
+class KeyframesFirst(TimedLook):
     """Key frames of the window first; the frames between are opened only while undecided.
 
     A key frame is decoded without its neighbours, so the first look costs a fraction of a full
@@ -50,9 +90,18 @@ class KeyframesFirst:
     chunk: int = 10
     least: int = 2
 
-    def __call__(
-        self, sample: Sample, window: Window, memory: Any, budget: Budget
-    ) -> tuple[Selection, Any]:
+    def online(self) -> Uniform:
+        """Frame by frame: in a stream nothing is known of the key frames to come."""
+        return Uniform(self.rate, chunk=1)
+
+    def next(
+        self,
+        sample: Sample,
+        window: Window,
+        memory: Any,
+        evidence: Evidence | None,
+        budget: Budget,
+    ) -> tuple[Selection | None, Any]:
         """Key frames, then the grid; the memory is (grid frames, key frames) asked for."""
         length = window.end - window.start
         allowed = within(math.inf, budget) * length
@@ -60,15 +109,16 @@ class KeyframesFirst:
             keys = [t for t in sample.keyframes() if window.start <= t < window.end]
             if len(keys) >= self.least and allowed >= 1:
                 keys = thin(keys, min(allowed, max(self.least, self.rate * length / 2)))
-                return Selection(times=tuple(keys), dense=False), (0, len(keys))
+                return Selection.of_frames(keys, dense=False), (0, len(keys))
             memory = (0, 0)
         done, spent = memory
         left = (allowed - spent) / length
         if spent and left * length < 1:
-            return Selection(), memory
+            return None, memory
         times = grid(window, min(self.rate, left))[done : done + self.chunk]
         restart = done == 0 and spent > 0
-        return Selection(times=times, restart=restart), (done + len(times), spent)
+        selection = Selection.of_frames(times, restart=restart) if times else None
+        return selection, (done + len(times), spent)
 
 
 def within(rate: float, budget: Budget) -> float:

@@ -1,14 +1,15 @@
-"""Sound as pictures: log spectrograms, and mel filters after Slaney."""
+"""Sound as images: log spectrograms, and mel filters after Slaney."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
 from foveate.core import Sample
+
+Floats = npt.NDArray[np.float32]
 
 RATE = 24_000  # samples per second
 SECONDS = 1.28
@@ -18,7 +19,7 @@ _FLOOR = 1e-6
 _LINEAR_HZ, _MELS_PER_HZ, _LOG_STEP = 1000.0, 3 / 200, math.log(6.4) / 27
 
 
-def log_spectrogram(wave: Tensor) -> Tensor:
+def log_spectrogram(wave: Floats) -> Floats:
     """Logarithm of the power in time and frequency.
 
     STFT with a Hann window of 10 ms every 5 ms, centred, zeros beyond the ends; log(|X|² + 1e-6),
@@ -28,16 +29,16 @@ def log_spectrogram(wave: Tensor) -> Tensor:
         wave: (N,) float32 mono samples at `RATE`.
 
     Returns:
-        (1, 256, 1 + (N - 1) // 120) float32: frequency upward, then time; 256 columns for
+        (256, 1 + (N - 1) // 120) float32: frequency upward, then time; 256 columns for
         `SAMPLES` samples.
     """
-    return torch.log(_power(wave, _FFT, _WINDOW, _HOP) + _FLOOR).unsqueeze(0)
+    return np.asarray(np.log(_power(wave, _FFT, _WINDOW, _HOP) + np.float32(_FLOOR)), np.float32)
 
 
 def log_mel(
-    wave: Tensor, *, rate: int = 16_000, bands: int = 64, fft: int = 512, window: int = 400,
+    wave: Floats, *, rate: int = 16_000, bands: int = 64, fft: int = 512, window: int = 400,
     hop: int = 160, low: float = 125.0, high: float = 7500.0,
-) -> Tensor:  # fmt: skip
+) -> Floats:  # fmt: skip
     """Logarithm of the power in mel bands.
 
     Args:
@@ -51,10 +52,11 @@ def log_mel(
         high: Upper edge of the last band in Hz.
 
     Returns:
-        (1, bands, columns) float32.
+        (bands, columns) float32.
     """
     filters = mel_filters(rate, fft, bands, low, high)
-    return torch.log(filters @ _power(wave, fft, window, hop) + _FLOOR).unsqueeze(0)
+    power = filters @ _power(wave, fft, window, hop)
+    return np.asarray(np.log(power + np.float32(_FLOOR)), np.float32)
 
 
 def hz_to_mel(hz: float) -> float:
@@ -72,7 +74,7 @@ def mel_to_hz(mel: float) -> float:
     return _LINEAR_HZ * math.exp((mel - knee) * _LOG_STEP)
 
 
-def mel_filters(rate: int, fft: int, bands: int, low: float, high: float) -> Tensor:
+def mel_filters(rate: int, fft: int, bands: int, low: float, high: float) -> Floats:
     """Triangular filters, even on Slaney's scale, each of unit area.
 
     Args:
@@ -93,12 +95,12 @@ def mel_filters(rate: int, fft: int, bands: int, low: float, high: float) -> Ten
     left, centre, right = (edges[i : i + bands, None] for i in range(3))
     rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
     shape = np.maximum(0.0, np.minimum(rising, falling))
-    return torch.from_numpy((shape * 2.0 / (right - left)).astype(np.float32))
+    return np.asarray(shape * 2.0 / (right - left), np.float32)
 
 
 def around(
     sample: Sample, middle: float, *, start: float = 0.0, end: float, rate: int = RATE
-) -> Tensor:
+) -> Floats:
     """`SECONDS` of sound around a time.
 
     The stretch moves back inside at the borders of the clip, sound that is too short is repeated,
@@ -119,28 +121,24 @@ def around(
     """
     count = round(SECONDS * rate)
     if not sample.info.has_audio:
-        return torch.zeros(count)
+        return np.zeros(count, np.float32)
     first = max(start, min(middle - SECONDS / 2, end - SECONDS))
     found = sample.audio(first, min(end, first + SECONDS), rate)
-    wave = torch.from_numpy(np.asarray(found, np.float32))[:count]
+    wave = np.asarray(found, np.float32)[:count]
     if not len(wave):
-        return torch.zeros(count)
+        return np.zeros(count, np.float32)
     # A sample less is the rounding of times, not a short sound: it is not worth a seam.
     if count - len(wave) <= 2:
-        return torch.nn.functional.pad(wave, (0, count - len(wave)))
-    return wave.repeat(-(-count // len(wave)))[:count]
+        return np.pad(wave, (0, count - len(wave)))
+    return np.resize(wave, count)
 
 
-def _power(wave: Tensor, fft: int, window: int, hop: int) -> Tensor:
-    """(fft // 2 + 1, columns) squared magnitudes."""
-    found = torch.stft(
-        wave.float(),
-        fft,
-        hop,
-        window,
-        torch.hann_window(window),
-        center=True,
-        pad_mode="constant",
-        return_complex=True,
-    )
-    return found.real.square() + found.imag.square()
+def _power(wave: Floats, fft: int, window: int, hop: int) -> Floats:
+    """(fft // 2 + 1, columns) squared magnitudes, zeros beyond the ends of the wave."""
+    hann = np.zeros(fft, np.float32)
+    left = (fft - window) // 2
+    hann[left : left + window] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    padded = np.pad(np.asarray(wave, np.float32), fft // 2)
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, fft)[::hop]
+    found = np.fft.rfft(pieces * hann, axis=1).T
+    return np.asarray(found.real**2 + found.imag**2, np.float32)

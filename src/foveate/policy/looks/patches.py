@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, field_validator
 
-from foveate.core import Budget, Motion, Sample, Selection, Window
-from foveate.policy.frames import grid, within
+from foveate.core import Budget, ConfigError, Evidence, Motion, Sample, Selection, Window
+from foveate.policy.looks.base import Context, LookSpec, TimedLook
+from foveate.policy.looks.frames import grid, within
 from foveate.policy.motion import Seen, motion_times, saliency
 from foveate.policy.motion.combine import lasting
 from foveate.policy.motion.family import method
@@ -29,6 +31,89 @@ CUT = 0.35  # chi-square of grey histograms, in 0..1
 _ON_VECTORS = {"flow": "mv", "flow_affine": "mv_affine"}
 
 
+class PatchSpec(LookSpec):
+    """Settings that all policies have that show a window of each frame."""
+
+    trains: ClassVar[bool] = True
+
+    rate: float | None = Field(None, gt=0, le=240, description="frames/s; None: the model's own")
+    chunk: int = Field(10, ge=1, le=256, description="frames computed in one piece")
+    size: int | None = Field(
+        None, ge=16, le=1024, description="side shown to the network; None: a third of its work"
+    )
+    extent: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] | None = Field(
+        0.5, description="side of the window by the frame's shorter side; None: size / model's"
+    )
+
+    @field_validator("extent")
+    @classmethod
+    def _fixed(cls, extent: float | str | None) -> float | str | None:
+        if extent == "auto":
+            name = cls.model_fields["name"].default
+            raise ValueError(f"{name} measures no motion to size its window by; give a share")
+        return extent
+
+    def common(self, context: Context) -> dict[str, Any]:
+        """Arguments that all patch policies share."""
+        model = context.input.size
+        # A side of four sevenths is a third of the area (128 of 224); whole steps of 16 pixels.
+        third = max(16, round(model * 4 / 7 / 16) * 16)
+        return {
+            "size": self.size or third, "rate": self.rate, "frame": model, "chunk": self.chunk,
+            "extent": self.extent,
+        }  # fmt: skip
+
+
+class MotionSizedSpec(PatchSpec):
+    """Settings of policies that measure motion, and so can size the window by it."""
+
+    extent: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] | None = Field(
+        0.5,
+        description="side of the window by the frame's shorter side; auto: by the motion; "
+        "None: size / model's",
+    )
+
+    @field_validator("extent")
+    @classmethod
+    def _fixed(cls, extent: float | str | None) -> float | str | None:
+        return extent
+
+
+class MotionPatchSpec(MotionSizedSpec):
+    """A window where things move on their own."""
+
+    name: Literal["motion-patch"] = "motion-patch"
+    motion: str = Field("affine_diff", description="saliency: a key of policy.motion.METHODS")
+    track: Literal["auto", "frame", "viterbi", "tube", "ema", "one-euro"] = "auto"
+    source: Literal["auto", "vectors", "flow"] = Field("auto", description="of the motion")
+    gate: float = Field(0.1, ge=0, le=1, description="excess capture below which: whole frame")
+    sampling: Literal["uniform", "motion"] = Field(
+        "uniform", description="of the frames; motion: equal shares of it between them (MGSampler)"
+    )
+    candidates: int = Field(
+        2, ge=1, le=32, description="times more frames that sampling=motion measures"
+    )
+    lasting: float = Field(
+        0.0, ge=0, le=10, description="seconds in which what moves must stay to count in full"
+    )
+
+    def build(self, context: Context) -> PatchLook:
+        """The policy with these settings.
+
+        Raises:
+            ConfigError: The model needs frames at an even rate and motion would choose them.
+        """
+        settings = self.model_dump(exclude={"name", "rate", "chunk", "size", "extent"})
+        return MotionPatch(**self.common(context), **settings).fitted(context)
+
+
+class VectorPatchSpec(MotionPatchSpec):
+    """A window where codec motion vectors differ from the camera's motion."""
+
+    name: Literal["mv-patch"] = "mv-patch"  # type: ignore[assignment]
+    motion: str = Field("mv_affine", description="saliency: a key of policy.motion.METHODS")
+
+
 @dataclass(frozen=True)
 class PatchPlan:
     """Where to look in a stretch of video, and why.
@@ -41,7 +126,6 @@ class PatchPlan:
         maps: (T, h, w) what the windows were searched in, None for policies without.
         source: `vectors`, `flow`, `grey`, `activation`, or empty.
         reason: Why a better source was not used.
-        macs: Multiply-adds of a network that took part in choosing.
     """
 
     times: tuple[float, ...]
@@ -51,19 +135,27 @@ class PatchPlan:
     maps: Floats | None = None
     source: str = ""
     reason: str | None = None
-    macs: int = 0
 
 
 @dataclass(frozen=True)
-class _Memory:
+class Planned:
+    """What a patch policy remembers of a window.
+
+    Attributes:
+        plan: Where to look.
+        done: Frames of the plan that were asked for.
+        asked: Frames of the whole window that were asked for.
+        track: The state of an online track.
+    """
+
     plan: PatchPlan
-    done: int  # of the plan
-    asked: int = 0  # of the whole window
+    done: int
+    asked: int = 0
     track: Any = None
 
 
 @dataclass(frozen=True)
-class PatchLook:
+class PatchLook(TimedLook):
     """Base of the looks that choose a window; `plan` says where.
 
     Args:
@@ -91,9 +183,16 @@ class PatchLook:
         if isinstance(self.extent, int | float) and not 0 < self.extent <= 1:
             raise ValueError(f"extent must be in (0, 1], not {self.extent}")
 
-    def fitted(self, frame: int, rate: float, aligned: bool) -> Self:
-        """The same look for a model of that whole view and rate, where they were left open."""
-        return replace(self, frame=self.frame or frame, rate=self.rate or rate)
+    def fitted(self, context: Context) -> Self:
+        """The same policy for a model's view and rate, where they were left open."""
+        spec = context.input
+        return replace(
+            self, frame=self.frame or spec.size, rate=self.rate or spec.frames_per_second
+        )
+
+    def online(self) -> Self:
+        """Frame by frame; a window that measures nothing needs nothing of what comes."""
+        return replace(self, chunk=1)
 
     def side(self, sample: Sample) -> float:
         """Side of the window in pixels of the source."""
@@ -108,29 +207,34 @@ class PatchLook:
         """Where to look in a window of time."""
         raise NotImplementedError
 
-    def __call__(
-        self, sample: Sample, window: Window, memory: Any, budget: Budget
-    ) -> tuple[Selection, Any]:
+    def next(
+        self,
+        sample: Sample,
+        window: Window,
+        memory: Any,
+        evidence: Evidence | None,
+        budget: Budget,
+    ) -> tuple[Selection | None, Any]:
         """The next chunk of the plan; the memory holds the plan and how much of it is done."""
         if memory is None:
-            memory = _Memory(self.plan(sample, window, budget), 0)
-        selection = _selection(memory.plan, memory.done, self.chunk, self.size)
-        return selection, replace(memory, done=memory.done + len(selection.times))
+            memory = Planned(self.plan(sample, window, budget), 0)
+        return self.chunk_of(memory)
 
-
-def _selection(plan: PatchPlan, done: int, chunk: int, size: int) -> Selection:
-    part = slice(done, done + chunk)
-    gates = plan.gates[part]
-    seen = ("rgb", f"motion:{plan.source}") if plan.source else ("rgb",)
-    return Selection(
-        times=plan.times[part],
-        boxes=None if plan.boxes is None else plan.boxes[part],
-        modalities=seen,
-        fallback=any(plan.fallback[part]),
-        size=size,
-        gate=float(np.mean(gates)) if gates else None,
-        macs=plan.macs if done == 0 else 0,
-    )
+    def chunk_of(self, memory: Planned) -> tuple[Selection | None, Planned]:
+        """The next chunk of a plan, and the plan with it done."""
+        plan, part = memory.plan, slice(memory.done, memory.done + self.chunk)
+        times, gates = plan.times[part], plan.gates[part]
+        if not times:
+            return None, memory
+        selection = Selection.of_frames(
+            times,
+            None if plan.boxes is None else plan.boxes[part],
+            self.size,
+            fallback=any(plan.fallback[part]),
+            gate=float(np.mean(gates)) if gates else None,
+            measured=(f"motion:{plan.source}",) if plan.source else (),
+        )
+        return selection, replace(memory, done=memory.done + len(times))
 
 
 @dataclass(frozen=True)
@@ -174,12 +278,33 @@ class MotionPatch(PatchLook):
         if method(self.motion).need == "features":
             raise ValueError(f"{self.motion} needs a network: use ActivationPatch")
 
-    def fitted(self, frame: int, rate: float, aligned: bool) -> Self:
-        """The same look for a model; `aligned` models get one window per shot."""
-        return replace(super().fitted(frame, rate, aligned), aligned=aligned)
+    def fitted(self, context: Context) -> Self:
+        """The same policy for a model; one that mixes frames gets one window per shot.
+
+        Raises:
+            ConfigError: The model needs frames at an even rate and motion would choose them.
+        """
+        if self.sampling == "motion" and context.streaming:
+            # Streaming networks count time in frames: uneven ones would change its pace.
+            raise ConfigError(
+                f"look.sampling=motion: {context.model} takes frames at an even rate, one after "
+                "another",
+                "leave it at uniform, or take a network of whole clips",
+            )
+        return replace(super().fitted(context), aligned=context.mixes_frames)
 
     def online(self) -> Self:
-        """The same look for streams: frame by frame, smoothed online, in constant memory."""
+        """Frame by frame, smoothed online, in constant memory.
+
+        Raises:
+            ConfigError: Motion chooses among frames of a whole window.
+        """
+        if self.sampling == "motion":
+            raise ConfigError(
+                "look.sampling=motion: chooses among frames of a whole window, and a stream "
+                "has not seen them yet",
+                "leave it at uniform",
+            )
         track: Track = "ema" if self.track == "ema" else "one-euro"
         return replace(
             self, chunk=1, track=track, sampling="uniform", around=min(self.around, 1), lasting=0.0
@@ -204,20 +329,25 @@ class MotionPatch(PatchLook):
             return self._sampled(sample, window, len(times))
         return self._planned(sample, times, None)[0]
 
-    def __call__(
-        self, sample: Sample, window: Window, memory: Any, budget: Budget
-    ) -> tuple[Selection, Any]:
+    def next(
+        self,
+        sample: Sample,
+        window: Window,
+        memory: Any,
+        evidence: Evidence | None,
+        budget: Budget,
+    ) -> tuple[Selection | None, Any]:
         """The next chunk; online tracks measure no further than it."""
         if self.track not in ("ema", "one-euro"):
-            return super().__call__(sample, window, memory, budget)
+            return super().next(sample, window, memory, evidence, budget)
         asked = 0 if memory is None else memory.asked
         times = self.times(window, budget)[asked : asked + self.chunk]
         if not times:
-            return Selection(), memory
+            return None, memory
         track = None if memory is None else memory.track
         plan, track = self._planned(sample, times, track)
-        selection = _selection(plan, 0, self.chunk, self.size)
-        return selection, _Memory(PatchPlan((), None), 0, asked + len(times), track)
+        selection, _ = self.chunk_of(Planned(plan, 0))
+        return selection, Planned(PatchPlan((), None), 0, asked + len(times), track)
 
     def _sampled(self, sample: Sample, window: Window, count: int) -> PatchPlan:
         """Choose the frames by their motion, then the windows in them."""

@@ -5,18 +5,79 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
-from foveate.core import Budget, Sample, Window
+from foveate.core import Budget, ConfigError, Sample, Window
+from foveate.policy.looks.base import Context
+from foveate.policy.looks.patches import (
+    Box,
+    MotionPatch,
+    MotionSizedSpec,
+    PatchLook,
+    PatchPlan,
+    PatchSpec,
+    whole,
+)
 from foveate.policy.motion import Seen, saliency
 from foveate.policy.motion.seen import Floats
-from foveate.policy.patches import Box, MotionPatch, PatchLook, PatchPlan, whole
 from foveate.policy.window.search import best, box_sums, places_of, tapered
-from foveate.policy.window.select import Rule, select
 
 _RWF_DRAWS = 10
+
+
+class ResizeSpec(PatchSpec):
+    """The whole frame, made as small as a patch."""
+
+    name: Literal["resize"] = "resize"
+
+    def build(self, context: Context) -> Resize:
+        """The policy with these settings."""
+        return Resize(**self.common(context)).fitted(context)
+
+
+class CentrePatchSpec(PatchSpec):
+    """The middle of every frame."""
+
+    name: Literal["centre"] = "centre"
+
+    def build(self, context: Context) -> CentrePatch:
+        """The policy with these settings."""
+        return CentrePatch(**self.common(context)).fitted(context)
+
+
+class RandomPatchSpec(PatchSpec):
+    """A window anywhere, one per stretch of video."""
+
+    name: Literal["random"] = "random"
+    seed: int = Field(0, ge=0, description="of the windows")
+
+    def build(self, context: Context) -> RandomPatch:
+        """The policy with these settings."""
+        return RandomPatch(**self.common(context), seed=self.seed).fitted(context)
+
+
+class RwfCropSpec(PatchSpec):
+    """RWF-2000's crop: one window per clip from its flow."""
+
+    name: Literal["rwf-crop"] = "rwf-crop"
+    seed: int = Field(0, ge=0, description="of the draws")
+
+    def build(self, context: Context) -> RwfCrop:
+        """The policy with these settings."""
+        return RwfCrop(**self.common(context), seed=self.seed).fitted(context)
+
+
+class MoCropSpec(MotionSizedSpec):
+    """MoCrop: one window per clip from plain codec vectors."""
+
+    name: Literal["mocrop"] = "mocrop"
+
+    def build(self, context: Context) -> MoCropPatch:
+        """The policy with these settings."""
+        return MoCropPatch(**self.common(context)).fitted(context)
 
 
 @dataclass(frozen=True)
@@ -81,6 +142,14 @@ class RwfCrop(PatchLook):
     fixed: bool = False
     seed: int = 0
 
+    def online(self) -> RwfCrop:
+        """Its window needs the flow of a whole clip.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError("rwf-crop: needs the whole clip, and a stream has not seen it yet")
+
     def plan(self, sample: Sample, window: Window, budget: Budget) -> PatchPlan:
         """One window for the clip."""
         times = self.times(window, budget)
@@ -131,59 +200,16 @@ class MoCropPatch(MotionPatch):
 
 
 @dataclass(frozen=True)
-class ActivationPatch(PatchLook):
-    """Windows where a low-resolution pass of a network is active (AdaSpot, CVPR 2026).
-
-    Args:
-        features: Called with (T, h, w, 3) uint8 frames, gives the last maps (T, C, h', w'); with
-            `macs(frames, side)` it says what that costs. `foveate.load` takes the model itself.
-        glance: Side in pixels of the frames that it is shown.
-        mass: Share of the activation that the window must hold; the largest window otherwise.
-    """
-
-    features: Callable[[Any], Any] | None = None
-    glance: int = 112
-    mass: float = 0.3
-
-    def plan(self, sample: Sample, window: Window, budget: Budget) -> PatchPlan:
-        """One pass over small frames, then a window for each."""
-        if self.features is None:
-            raise ValueError("ActivationPatch needs the features of a network")
-        times, info = self.times(window, budget), sample.info
-        clip = sample.frames(times, (self.glance, self.glance))
-        if not len(clip):
-            return PatchPlan(times, (whole(sample),) * len(times), fallback=(True,) * len(times))
-        maps = saliency("act", Seen(features=self.features(clip.pixels)))
-        cost = getattr(self.features, "macs", None)
-        macs = int(cost(len(clip), self.glance)) if cost is not None else 0
-        cell = info.width / maps.shape[2], info.height / maps.shape[1]
-        shorter = min(info.width, info.height)
-        sides = sorted({self.side(sample), *(s / 224 * shorter for s in range(140, 225, 28))})
-        rule = Rule(
-            tuple(s for s in sides if s >= self.side(sample)), "frame", gate=0.0, enough=self.mass
-        )
-        chosen = select(
-            maps, rule, frame=(info.width, info.height), cell=cell, times=np.asarray(clip.times)
-        )
-        boxes = [tuple(float(v) for v in row) for row in chosen.boxes[:, 0]]
-        boxes += boxes[-1:] * (len(times) - len(boxes))
-        return PatchPlan(
-            times, tuple(boxes), tuple(map(float, chosen.gate)),  # type: ignore[arg-type]
-            tuple(map(bool, chosen.fallback)), maps, "activation", macs=macs,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
 class OracleGrid(PatchLook):
     """The best of cells x cells windows by somebody who knows the answer: an upper bound.
 
     Args:
-        score: Called with (sample, times, boxes); for each box the true class's probability there,
-            and what finding out took in multiply-adds. `foveate bench` makes one from labels.
+        score: Called with (sample, times, boxes), gives for each box the true class's probability
+            there. `foveate bench` makes one from labels.
         cells: Windows along each side of the frame.
     """
 
-    score: Callable[[Sample, tuple[float, ...], list[Box]], tuple[Any, int]] | None = None
+    score: Callable[[Sample, tuple[float, ...], list[Box]], Any] | None = None
     cells: int = 7
 
     def plan(self, sample: Sample, window: Window, budget: Budget) -> PatchPlan:
@@ -198,8 +224,8 @@ class OracleGrid(PatchLook):
             for y in steps * room[1]
             for x in steps * room[0]
         ]
-        values, macs = self.score(sample, times, boxes)
-        return PatchPlan(times, (boxes[int(np.argmax(values))],) * len(times), macs=macs)
+        values = self.score(sample, times, boxes)
+        return PatchPlan(times, (boxes[int(np.argmax(values))],) * len(times))
 
 
 def signed_density(flow_x: Floats) -> Floats:

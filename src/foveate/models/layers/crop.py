@@ -1,0 +1,45 @@
+"""Differentiable windows of frames, for policies that are trained through what they cut out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def crop_resized(x_tchw: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """Windows of any place and size, resampled: differentiable in the frames and in the boxes.
+
+    Where a window is shrunk, the frames are averaged down first, so that nothing aliases.
+
+    Args:
+        x_tchw: (T, C, H, W) float.
+        boxes: (T, 4) or (T, K, 4) `xyxy` in pixels.
+        side: Of the square answer.
+
+    Returns:
+        (T, C, side, side), or (T, K, C, side, side).
+    """
+    height, width = x_tchw.shape[-2:]
+    flat = boxes.reshape(len(x_tchw), -1, 4).to(x_tchw)
+    shrink = float((flat[..., 2:] - flat[..., :2]).detach().amax()) / side if flat.numel() else 1.0
+    if shrink > 1.5:
+        size = [max(1, round(height / shrink)), max(1, round(width / shrink))]
+        x_tchw = F.interpolate(x_tchw, size, mode="bilinear", antialias=True, align_corners=False)
+    steps = (torch.arange(side, device=x_tchw.device, dtype=x_tchw.dtype) + 0.5) / side
+    x = flat[..., :1] + (flat[..., 2:3] - flat[..., :1]) * steps
+    y = flat[..., 1:2] + (flat[..., 3:4] - flat[..., 1:2]) * steps
+    grid = torch.stack(
+        [
+            (2 * x / width - 1)[..., None, :].expand(*x.shape[:2], side, side),
+            (2 * y / height - 1)[..., None].expand(*y.shape[:2], side, side),
+        ],
+        -1,
+    )
+    count, windows = flat.shape[:2]
+    frames = x_tchw.repeat_interleave(windows, 0) if windows != 1 else x_tchw
+    cut = F.grid_sample(
+        frames, grid.reshape(count * windows, side, side, 2),
+        mode="bilinear", padding_mode="border", align_corners=False,
+    )  # fmt: skip
+    return cut.reshape(*boxes.shape[:-1], *cut.shape[1:])

@@ -1,0 +1,104 @@
+"""Methods: how the networks of a loaded model are joined, and by which policies it is run.
+
+Nothing heavy is imported before a model is put to work, so that settings can be printed at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from foveate.core import ConfigError, Executor, Look, ModelError
+from foveate.policy import Context
+
+if TYPE_CHECKING:
+    import torch
+
+    from foveate.models import LoadedModel
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to join networks.
+
+    Attributes:
+        build: Makes the executor of a loaded model for a look, on a device.
+        defaults: Fields of the preset where nothing else is said.
+    """
+
+    build: Callable[[LoadedModel, Look, Context, torch.device], Executor]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _network(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
+    """One network, step by step or clip by clip."""
+    from foveate.pipeline.executors import executor_for
+
+    glance = getattr(look, "glance", None) if "glance" in getattr(look, "parts", ()) else None
+    return executor_for(loaded.network, device, loaded.input, glance=glance)
+
+
+def _cascade(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
+    """Networks of several modalities with exits, in a calibrated order."""
+    from foveate.pipeline.cascade import CascadeExecutor
+    from foveate.policy.calibration import Calibration, OrderCard
+    from foveate.policy.fuse import Wise
+
+    assert loaded.card is not None
+    Calibration.read(loaded.card.calibration, loaded.name)
+    if not context.calibration.get("wise"):
+        raise ConfigError(
+            f"{loaded.name}: a cascade looks at groups, not as {type(look).__name__} does",
+            "leave look at its default",
+        )
+    chosen = OrderCard.model_validate(context.calibration)
+    wise = Wise.from_json(chosen.wise.model_dump())
+    networks: Any = loaded.networks
+    order: Any = chosen.order
+    return CascadeExecutor(networks, order, wise, spec=loaded.input, device=device)
+
+
+METHODS: dict[str, Method] = {
+    "network": Method(_network),
+    "cascade": Method(_cascade, {"look": {"name": "groups"}, "decide": {"name": "calibrated"}}),
+}
+
+
+def method_of(name: str, model: str) -> Method:
+    """The method that a run folder names.
+
+    Raises:
+        ModelError: It is not known here.
+    """
+    if name not in METHODS:
+        raise ModelError(
+            f"{model}: the method {name!r} is not known here",
+            "it may need a newer version of foveate",
+        )
+    return METHODS[name]
+
+
+def executor_of(
+    loaded: LoadedModel, look: Look, context: Context, device: torch.device
+) -> Executor:
+    """The executor of a loaded model.
+
+    Args:
+        loaded: Its networks and what joins them.
+        look: Whose parts it must have.
+        context: With the calibration that belongs to the look.
+        device: Where it runs.
+
+    Raises:
+        ModelError: The method is not known here.
+        ConfigError: The look asks for parts that the model does not have.
+    """
+    executor = method_of(loaded.method, loaded.name).build(loaded, look, context, device)
+    missing = [part for part in getattr(look, "parts", ()) if part not in executor.parts]
+    if missing:
+        raise ConfigError(
+            f"{loaded.name}: has no part {missing[0]!r}, which {type(look).__name__} asks for",
+            f"its parts are {', '.join(executor.parts)}",
+        )
+    return executor

@@ -1,0 +1,257 @@
+"""From the evidence of a source to its answer: one reducer per task."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from foveate.core import Detections, Evidence, ModelError, Score, Segment
+from foveate.core.result import Detection
+from foveate.policy.stopping import probabilities
+
+NONE = "none"
+Scores = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How an answer is put into words.
+
+    Attributes:
+        labels: Name of every class.
+        top_k: How many labels are given.
+        none_below: Segments that score lower are `none`.
+    """
+
+    labels: Sequence[str]
+    top_k: int = 5
+    none_below: float = 0.2
+
+
+class Reducer(Protocol):
+    """Gathers what the model says of one source."""
+
+    def take(self, evidence: Evidence) -> None:
+        """The answer for all that was seen of the window, or new detections."""
+
+    def hold(self, times: Sequence[float]) -> None:
+        """The last answer holds at these times."""
+
+    def close(self, start: float, end: float) -> None:
+        """A window is over; the last answer is its answer."""
+
+    def fields(self, naming: Naming, end: float | None) -> dict[str, Any]:
+        """Fields of the `Result` of the whole source, whose end is known or not."""
+
+    def step(self, naming: Naming, span: tuple[float, float]) -> dict[str, Any]:
+        """Fields of the `Result` of a stream's step; what is over is forgotten."""
+
+
+@dataclass(frozen=True)
+class WindowScores:
+    """What a window was decided to show: scores (classes,) in 0..1, between two times.
+
+    `exit` is the name of the exit that decided.
+    """
+
+    start: float
+    end: float
+    scores: Scores
+    exit: str | None = None
+
+
+class ClassReducer:
+    """Scores of windows to the labels and segments of a video.
+
+    Args:
+        output: Whether the classes exclude each other (`softmax`) or not (`sigmoid`).
+
+    Attributes:
+        windows: The windows that are over.
+        current: (classes,) scores of the last answer.
+        exit: Name of the exit that gave it.
+    """
+
+    def __init__(self, output: str = "softmax") -> None:
+        self.output = output
+        self.windows: list[WindowScores] = []
+        self.current: Scores | None = None
+        self.exit: str | None = None
+
+    def take(self, evidence: Evidence) -> None:
+        """The scores of the last exit."""
+        if evidence.logits:
+            self.exit = evidence.exit
+            self.current = probabilities(evidence.logits[self.exit], self.output)
+            if not np.isfinite(self.current).all():
+                raise ModelError("the scores of the network are not finite")
+
+    def hold(self, times: Sequence[float]) -> None:
+        """The scores stay as they are."""
+
+    def close(self, start: float, end: float) -> None:
+        """Keep the scores for the window."""
+        if self.current is not None:
+            self.windows.append(WindowScores(start, end, self.current, self.exit))
+
+    def fields(self, naming: Naming, end: float | None) -> dict[str, Any]:
+        """Labels, segments and how many windows each exit decided."""
+        if not self.windows:
+            return {}
+        return {
+            "labels": top(clip_scores(self.windows, end), naming.labels, naming.top_k),
+            "segments": segments(self.windows, naming.labels, naming.none_below, end),
+            "exits": exits(self.windows),
+        }
+
+    def step(self, naming: Naming, span: tuple[float, float]) -> dict[str, Any]:
+        """The scores of now; exits only of windows that are over."""
+        decided = exits(self.windows)
+        self.windows.clear()
+        if self.current is None:
+            return {}
+        now = WindowScores(*span, self.current)
+        return {
+            "labels": top(self.current, naming.labels, naming.top_k),
+            "segments": segments([now], naming.labels, naming.none_below, None),
+            "exits": decided,
+        }
+
+
+class DetectionReducer:
+    """Detections of frames, as they come.
+
+    Attributes:
+        frames: What was found, frame after frame.
+    """
+
+    def __init__(self) -> None:
+        self.frames: list[Detections] = []
+        self._last: Detections | None = None
+
+    def take(self, evidence: Evidence) -> None:
+        """The detections of further frames."""
+        self.frames += evidence.detections
+        self._last = self.frames[-1] if self.frames else self._last
+
+    def hold(self, times: Sequence[float]) -> None:
+        """The boxes of the last frame, at other times."""
+        if self._last is not None:
+            self.frames += [replace(self._last, time=time) for time in times]
+
+    def close(self, start: float, end: float) -> None:
+        """Detections belong to frames, not to windows."""
+
+    def fields(self, naming: Naming, end: float | None) -> dict[str, Any]:
+        """All detections, and the best score of each class as labels."""
+        found = [one for frame in self.frames for one in detections(frame, naming.labels)]
+        best: dict[int, float] = {}
+        for one in found:
+            best[one.index] = max(one.score, best.get(one.index, 0.0))
+        order = sorted(best, key=lambda index: -best[index])[: naming.top_k]
+        labels = [Score(label=naming.labels[i], index=i, score=best[i]) for i in order]
+        return {"task": "detect", "labels": labels, "detections": found}
+
+    def step(self, naming: Naming, span: tuple[float, float]) -> dict[str, Any]:
+        """The detections since the last step."""
+        found = self.fields(naming, None)
+        self.frames.clear()
+        return found
+
+
+def detections(frame: Detections, labels: Sequence[str]) -> list[Detection]:
+    """The boxes of a frame as plain values."""
+    tracks = [None] * len(frame.boxes) if frame.tracks is None else frame.tracks
+    return [
+        Detection(
+            time=frame.time,
+            box=[float(value) for value in box],
+            label=labels[int(index)],
+            index=int(index),
+            score=float(score),
+            track=None if track is None else int(track),
+        )
+        for box, index, score, track in zip(
+            frame.boxes, frame.labels, frame.scores, tracks, strict=True
+        )
+    ]
+
+
+def top(scores: Scores, labels: Sequence[str], count: int) -> list[Score]:
+    """The best `count` labels.
+
+    Args:
+        scores: (classes,) in 0..1.
+        labels: One per class.
+        count: How many.
+    """
+    order = np.argsort(-scores, kind="stable")[:count]
+    return [Score(label=labels[i], index=int(i), score=float(scores[i])) for i in order]
+
+
+def segments(
+    windows: Sequence[WindowScores], labels: Sequence[str], none_below: float, end: float | None
+) -> list[Segment]:
+    """Runs of windows with the same best label; `none` where the best score is too low.
+
+    Args:
+        windows: In order of time.
+        labels: One per class.
+        none_below: Scores below it give the label `none`.
+        end: The video's end; no segment reaches beyond it.
+
+    Returns:
+        Segments in order of time; the score is the mean over the windows of the run, weighted by
+        their length.
+    """
+    runs: list[list[tuple[float, float, int | None, float]]] = []
+    for window in windows:
+        best = int(window.scores.argmax())
+        score = float(window.scores[best])
+        until = window.end if end is None else max(window.start, min(window.end, end))
+        item = (window.start, until, best if score >= none_below else None, score)
+        touches = runs and runs[-1][-1][2] == item[2] and item[0] - runs[-1][-1][1] < 1e-3
+        if touches:
+            runs[-1].append(item)
+        else:
+            runs.append([item])
+    return [_segment(run, labels) for run in runs]
+
+
+def _segment(run: list[tuple[float, float, int | None, float]], labels: Sequence[str]) -> Segment:
+    index = run[0][2]
+    weights = [max(end - start, 1e-6) for start, end, _, _ in run]
+    score = sum(w * item[3] for w, item in zip(weights, run, strict=True)) / sum(weights)
+    return Segment(
+        start=run[0][0],
+        end=run[-1][1],
+        label=NONE if index is None else labels[index],
+        index=index,
+        score=score,
+    )
+
+
+def clip_scores(windows: Sequence[WindowScores], end: float | None = None) -> Scores:
+    """The clip's scores: the mean over its windows, weighted by their seconds, (classes,).
+
+    A last window of one frame, behind a clip that is a little longer than the model's, must not
+    count as much as the clip.
+
+    Args:
+        windows: In order of time.
+        end: The video's end; no window counts beyond it.
+    """
+    until = [window.end if end is None else min(window.end, end) for window in windows]
+    seconds = [max(e - window.start, 1e-6) for e, window in zip(until, windows, strict=True)]
+    mean = np.average([window.scores for window in windows], axis=0, weights=seconds)
+    return np.asarray(mean, np.float32)
+
+
+def exits(windows: Sequence[WindowScores]) -> dict[str, int]:
+    """How many windows each exit decided, in the order in which they first did."""
+    return dict(Counter(window.exit for window in windows if window.exit is not None))

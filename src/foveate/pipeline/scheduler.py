@@ -1,0 +1,226 @@
+"""Runs sessions: many sources in flight, work of one kind in one call of the model.
+
+A source that has nothing to show yet holds up nobody, and one that fails fails alone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from foveate.core import Executor, FoveateError, InternalError, NotYet
+from foveate.pipeline.session import (
+    Event,
+    InferenceRequest,
+    InferenceResponse,
+    Session,
+    StepDone,
+    Work,
+)
+
+Opener = Callable[[], Session]
+_MOST_AHEAD = 4  # times the batch that may be opened beyond the oldest source in flight
+_POLL = 0.005  # seconds between two questions to sources that have nothing to show yet
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Something that a caller waits for.
+
+    Attributes:
+        position: Of the source in the input.
+        kind: A `step` of a stream, or the `end` of a source.
+        session: Of the source; None if it could not be opened.
+        error: What ended the source, None if nothing went wrong.
+    """
+
+    position: int
+    kind: Literal["step", "end"]
+    session: Session | None
+    error: FoveateError | None = None
+
+
+@dataclass
+class _Running:
+    position: int
+    session: Session
+    work: Work[None]
+    request: InferenceRequest | None = None  # what it waits for; None: to be asked again
+    since: float = 0.0  # when it asked
+
+
+def schedule(
+    executor: Executor,
+    openers: Iterator[Opener],
+    batch: int | None,
+    *,
+    max_wait: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Outcome]:
+    """Run sources to their end.
+
+    Args:
+        executor: Runs the model.
+        openers: Open one session each, when its turn comes.
+        batch: Sources in flight together; None for all of them.
+        max_wait: Seconds for which work waits for live sources that have nothing to show yet, so
+            that their frames can share a call.
+        clock: Seconds of a clock that never steps back.
+        sleep: Waits for some seconds.
+
+    Yields:
+        Steps of streams and ends of sources, as they come.
+    """
+    running: list[_Running] = []
+    opened, exhausted = 0, False
+    try:
+        while running or not exhausted:
+            while not exhausted and _room(running, opened, batch):
+                opener = next(openers, None)
+                if opener is None:
+                    exhausted = True
+                    break
+                begun = _begin(opener, opened)
+                opened += 1
+                if isinstance(begun, Outcome):
+                    yield begun
+                else:
+                    running.append(begun)
+            progressed = False
+            for one in list(running):
+                if one.request is None:
+                    for outcome in _advance(one, None, clock):
+                        progressed = True
+                        yield outcome
+                        if outcome.kind == "end":
+                            running.remove(one)
+                    progressed = progressed or one.request is not None
+            for group in _groups(executor, running, max_wait, clock):
+                progressed = True
+                answers = execute(executor, [(one.session, one.request) for one in group])
+                for one, answer in zip(group, answers, strict=True):
+                    one.request = None
+                    for outcome in _advance(one, answer, clock):
+                        yield outcome
+                        if outcome.kind == "end":
+                            running.remove(one)
+            if running and not progressed:
+                sleep(_POLL)
+    finally:
+        for one in running:
+            one.work.close()
+
+
+def execute(
+    executor: Executor, asked: Sequence[tuple[Session, Any]]
+) -> list[InferenceResponse | Exception]:
+    """Run one part for several sessions in one call, and charge each its share.
+
+    If the call fails it is repeated source by source, so that one bad source fails alone.
+
+    Args:
+        executor: Runs it.
+        asked: Sessions with their requests, all of one batch key.
+    """
+    requests: list[InferenceRequest] = [request for _, request in asked]
+    part = requests[0].part
+    try:
+        macs = [executor.cost(part, one.views, one.state) for one in requests]
+        started = time.perf_counter()
+        states, evidence = executor.run(
+            part, [one.views for one in requests], [one.state for one in requests]
+        )
+        seconds = (time.perf_counter() - started) / len(asked)
+    except Exception as error:
+        if len(asked) == 1:
+            return [error]
+        return [answer for one in asked for answer in execute(executor, [one])]
+    for (session, _), own in zip(asked, macs, strict=True):
+        session.charge(part, own, seconds)
+    return [InferenceResponse(*pair) for pair in zip(states, evidence, strict=True)]
+
+
+def in_order(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Ends of sources in the order of the input; steps are left out."""
+    finished: dict[int, Outcome] = {}
+    given = 0
+    for outcome in outcomes:
+        if outcome.kind == "end":
+            finished[outcome.position] = outcome
+        while given in finished:
+            yield finished.pop(given)
+            given += 1
+
+
+def _room(running: Sequence[_Running], opened: int, batch: int | None) -> bool:
+    """Whether another source may be opened: a slow one must not let answers pile up behind it."""
+    if batch is None:
+        return True
+    oldest = min((one.position for one in running), default=opened)
+    return len(running) < batch and opened - oldest < _MOST_AHEAD * batch
+
+
+def _begin(opener: Opener, position: int) -> _Running | Outcome:
+    try:
+        session = opener()
+    except Exception as error:
+        return Outcome(position, "end", None, _failure(error))
+    return _Running(position, session, session.run())
+
+
+def _advance(
+    one: _Running,
+    answer: InferenceResponse | Exception | None,
+    clock: Callable[[], float],
+) -> Iterator[Outcome]:
+    """Send a session what it waited for, until it waits again."""
+    try:
+        event: Event
+        if isinstance(answer, Exception):
+            event = one.work.throw(answer)
+        elif answer is None:
+            event = next(one.work)
+        else:
+            event = one.work.send(answer)
+        while isinstance(event, StepDone):
+            yield Outcome(one.position, "step", one.session)
+            event = next(one.work)
+        if isinstance(event, NotYet):
+            return  # it is asked again in the next round
+        one.request, one.since = event, clock()
+    except StopIteration:
+        yield Outcome(one.position, "end", one.session)
+    except Exception as error:
+        yield Outcome(one.position, "end", one.session, _failure(error))
+
+
+def _groups(
+    executor: Executor, running: Sequence[_Running], max_wait: float, clock: Callable[[], float]
+) -> list[list[_Running]]:
+    """Sessions whose requests fit in one call; while others have nothing to show yet, only those
+    that have waited long enough for them."""
+    groups: dict[object, list[_Running]] = {}
+    for one in running:
+        if one.request is not None:
+            request = one.request
+            key = executor.batch_key(request.part, request.views, request.state)
+            groups.setdefault((request.part, key), []).append(one)
+    if max_wait > 0 and any(one.request is None for one in running):
+        due = clock() - max_wait
+        return [g for g in groups.values() if min(one.since for one in g) <= due]
+    return list(groups.values())
+
+
+def _failure(error: Exception) -> FoveateError:
+    """What ended a source: one of many must not end the others, whatever it met."""
+    if isinstance(error, FoveateError):
+        return error
+    if os.environ.get("FOVEATE_DEBUG"):
+        raise error
+    failure = InternalError(f"internal error: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure

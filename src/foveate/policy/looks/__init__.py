@@ -1,0 +1,1 @@
+"""Policies that choose what to look at, each with its settings; one module per kind."""
