@@ -61,10 +61,15 @@ class Fetch:
     sample: ChargedSample
     ledger: Ledger
     cut_threshold: float
+    _frame: tuple[int, int] = field(init=False)
     _before: Any = None  # signature of the last frame, to tell a scene cut
     _kept: dict[int, Any] = field(default_factory=dict)  # decoded, not yet shown: behind a cut
     _whole: dict[int, tuple[Any, Box]] = field(default_factory=dict)  # views of this window
     _whole_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        info = self.sample.info
+        self._frame = info.width, info.height
 
     def begin(self) -> None:
         """A new window: nothing is known of it."""
@@ -296,10 +301,6 @@ class Fetch:
         valid = np.full(len(rows), info.has_audio)
         middles = tuple((start + end) / 2 for start, end in request.spans)
         return View(np.stack(rows) if rows else np.empty((0,), np.float32), middles, valid)
-
-    @property
-    def _frame(self) -> tuple[int, int]:
-        return self.sample.info.width, self.sample.info.height
 
 
 def _plain(kind: Modality, request: ViewRequest) -> bool:

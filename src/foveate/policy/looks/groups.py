@@ -8,7 +8,7 @@ decoded. A cascade that begins with vectors and stops there has converted no pic
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -90,17 +90,19 @@ class Groups:
         Raises:
             MediaError: The file has no groups, or no vectors and a modality needs them.
         """
-        groups = sample.groups()
+        groups, info = sample.groups(), sample.info
         if not groups:
-            raise MediaError(f"{sample.info.name}: no key frame to begin at")
-        if not sample.info.has_vectors and any(m != "iframe" for m in map(modality_of, self.exits)):
-            raise no_vectors(sample.info.name, sample.info.codec)
+            raise MediaError(f"{info.name}: no key frame to begin at")
+        if not info.has_vectors and any(m != "iframe" for m in map(modality_of, self.exits)):
+            raise no_vectors(info.name, info.codec)
         first = bisect_left(groups, start - _NEAR, key=_start)
         if first == len(groups):
             return None
         length = 0.0 if self.each else seconds
         after = bisect_left(groups, groups[first].start + length - _NEAR, first + 1, key=_start)
-        end = self._end(sample, groups)
+        end = info.duration
+        if end is None:
+            end = float(groups[-1].times[-1]) + 1 / (info.rate or _RATE)
         if after < len(groups) and end - groups[after].start < length / 2:
             after = len(groups)
         until = groups[after].start if after < len(groups) else max(end, groups[-1].start + _NEAR)
@@ -139,13 +141,6 @@ class Groups:
         if modality == "iframe":
             return tuple(group.start for group in chosen)
         return tuple(float(group.times[len(group) // 2]) for group in chosen)
-
-    @staticmethod
-    def _end(sample: Sample, groups: Sequence[Group]) -> float:
-        info = sample.info
-        if info.duration is not None:
-            return info.duration
-        return float(groups[-1].times[-1]) + 1 / (info.rate or _RATE)
 
 
 def modality_of(exit: str) -> str:
