@@ -70,7 +70,7 @@ class CheckReport:
         out += [f"fault: {line}" for line in self.faults]
         if self.fault_count > len(self.faults):
             out.append(f"fault: and {self.fault_count - len(self.faults)} more")
-        out += [f"bad clip: {where}: {clip}: {why}" for where, clip, why in self.bad]
+        out += [f"bad clip: {_at(where, clip)}: {why}" for where, clip, why in self.bad]
         out += [f"leak: {line}" for line in self.leaks]
         return [*out, *(f"note: {line}" for line in self.notes)]
 
@@ -158,7 +158,7 @@ def _counts(dataset: Dataset | None) -> list[str]:
         f"{len(dataset.classes)} classes; clips per class ({', '.join(n or 'all' for n in names)}):"
     ]
     for label in islice(dataset.classes, CAP):
-        out.append(f"  {label}: {', '.join(str(count[label]) for count in counts)}")
+        out.append(f"  {display_name(label)}: {', '.join(str(count[label]) for count in counts)}")
     if len(dataset.classes) > CAP:
         out.append(f"  and {len(dataset.classes) - CAP} more classes")
     return out
@@ -217,11 +217,17 @@ def _notes(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[str]:
             yield f"the same content more than once: {_list(dataset, copies)}"
     for record in dataset.records:
         for line in known[record.path].warnings:
-            yield f"{record.where}: {display_name(dataset.name(record))}: {line}"
+            yield f"{_at(record.where, display_name(dataset.name(record)))}: {line}"
     counts = dataset.class_counts()
     yield from (f"class {name!r} has no clips" for name, count in counts.items() if not count)
+    yield from (f"passed over {line}" for line in dataset.passed_over)
     if dataset.left_out:
         yield f"{len(dataset.left_out)} clips of the annotation are missing and were left out"
+
+
+def _at(where: str, clip: str) -> str:
+    """Line and clip, in front of what is said of it; once, where they are the same."""
+    return clip if where in (clip, "") else f"{where}: {clip}"
 
 
 def _sides(sides: set[str | None]) -> str:
@@ -229,5 +235,6 @@ def _sides(sides: set[str | None]) -> str:
 
 
 def _list(dataset: Dataset, records: list[Record]) -> str:
-    shown = ", ".join(f"{display_name(dataset.name(r))} ({r.where})" for r in records[:4])
+    named = [(display_name(dataset.name(r)), r.where) for r in records[:4]]
+    shown = ", ".join(name if name == where else f"{name} ({where})" for name, where in named)
     return shown + (f" and {len(records) - 4} more" if len(records) > 4 else "")

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from foveate.core.config import nearest
 from foveate.data.errors import DataError, Faults
-from foveate.data.readers.request import Listing, Request
+from foveate.data.readers import text
+from foveate.data.readers.request import Listing, Request, composed
 from foveate.data.record import Dataset, Record
 from foveate.media import display_name
 
+# Between the words of a label; between digits they may matter (1-0 is no 10).
+_JOINTS = re.compile("(?<![0-9])[ _-]+|[ _-]+(?![0-9])")
 # Asked in this order: the formats that are surest of themselves first.
 FORMATS = {
     "clips": "one table with the columns path and label",
@@ -63,15 +69,30 @@ def read(
         raise DataError(f"{display_name(root)}: no such folder")
     faults = Faults(display_name(place.name or place))
     request = Request(place, root, faults, part, allow_missing)
-    listing = reader.read(request)
-    classes = _classes(listing, faults, classes)
-    records = _apart(listing, faults)
+    try:
+        listing = reader.read(request)
+    except DataError as error:
+        if not faults:
+            raise
+        # What stops the reader is one fault more: all of them are told at once.
+        file, _, what = str(error).partition(": ")
+        faults.add(file, what)
+        faults.check()
+    request.settle()
+    listing = _composed(listing, classes)
+    classes = _classes(listing, request, classes)
+    records = _apart([r for r in listing.records if r.where not in request.broken], faults)
     _check_training(records, faults)
     if not records and not faults:
         raise DataError(f"{faults.name}: no clips found", _hint(request))
     faults.check()
     return Dataset(
-        tuple(records), tuple(classes), root, listing.multilabel, tuple(request.left_out)
+        tuple(records),
+        tuple(classes),
+        root,
+        listing.multilabel,
+        tuple(request.left_out),
+        request.passed.lines(),
     )
 
 
@@ -110,17 +131,34 @@ def _hint(request: Request) -> str | None:
     return None
 
 
-def _classes(listing: Listing, faults: Faults, given: Sequence[str] | None) -> tuple[str, ...]:
+def _composed(listing: Listing, given: Sequence[str] | None) -> Listing:
+    """The listing with labels spelled as the given classes are, where Unicode's forms differ."""
+    spelled = {composed(name): name for name in given or ()}
+    if all(composed(name) == name for name in spelled.values()):
+        return listing
+    records = [
+        replace(r, labels=tuple(spelled.get(label, label) for label in r.labels))
+        for r in listing.records
+    ]
+    return replace(listing, records=records)
+
+
+def _classes(listing: Listing, request: Request, given: Sequence[str] | None) -> tuple[str, ...]:
     """The classes, and a fault for every label that is none of them."""
+    faults = request.faults
     known = tuple(given) if given is not None else listing.classes
+    _check_text(listing.records, faults)
     if known is None:
-        found = sorted({label for record in listing.records for label in record.labels})
-        if found and all(label.isdigit() for label in found):
-            found.sort(key=int)
+        if listing.named:
+            _check_numbers(listing.records, request)
+        broken = request.broken
+        found = {label for r in listing.records if r.where not in broken for label in r.labels}
         _check_spelling(listing.records, faults)
-        return tuple(found)
+        if all(text.whole(label) is not None for label in found):
+            return tuple(sorted(found, key=lambda label: (int(label), label)))
+        return tuple(sorted(found))
     names = set(known)
-    if len(names) < len(known):
+    if len(names) < len(known) and given is not None:
         twice = next(name for name in known if list(known).count(name) > 1)
         faults.add(faults.name, f"the class {twice!r} is named twice")
     for record in listing.records:
@@ -132,13 +170,41 @@ def _classes(listing: Listing, faults: Faults, given: Sequence[str] | None) -> t
     return known
 
 
+def _check_text(records: Sequence[Record], faults: Faults) -> None:
+    """Labels are words that can be written down: not empty, and valid Unicode."""
+    told: set[str] = set()
+    for record in records:
+        for label in record.labels:
+            if label in told:
+                continue
+            if not label.strip():
+                told.add(label)
+                faults.add(record.where, "the name of its class is empty")
+            elif any("\ud800" <= c <= "\udfff" for c in label):
+                told.add(label)
+                faults.add(record.where, f"the class {display_name(label)} is no valid Unicode")
+
+
+def _check_numbers(records: Sequence[Record], request: Request) -> None:
+    """One number as the label of a single clip, where all other labels are words, is a slip."""
+    counts = Counter(label for record in records for label in record.labels)
+    numbers = {label for label in counts if text.is_number(label)}
+    words = sum(count for label, count in counts.items() if label not in numbers)
+    if not numbers or words <= sum(counts[label] for label in numbers):
+        return
+    for record in records:
+        for label in record.labels:
+            if label in numbers and counts[label] == 1:
+                request.fault(record.where, f"label {label!r} is a number, the others are words")
+
+
 def _check_spelling(records: Sequence[Record], faults: Faults) -> None:
     """Labels that differ only in case, spaces or underscores are one class written twice."""
     first: dict[str, tuple[str, str]] = {}
     told = set()
     for record in records:
         for label in record.labels:
-            plain = "".join(c for c in label.casefold() if c not in " _-")
+            plain = _JOINTS.sub("", label.casefold())
             name, where = first.setdefault(plain, (label, record.where))
             if name != label and label not in told:
                 told.add(label)
@@ -147,18 +213,20 @@ def _check_spelling(records: Sequence[Record], faults: Faults) -> None:
                 )
 
 
-def _apart(listing: Listing, faults: Faults) -> list[Record]:
+def _apart(records: Sequence[Record], faults: Faults) -> list[Record]:
     """The records without duplicates; a file on two sides of a split is a fault."""
     seen: dict[tuple[str, float | None, float | None], Record] = {}
     sides: dict[str, Record] = {}
     kept: list[Record] = []
-    for record in listing.records:
+    for record in records:
         path = os.path.normpath(os.path.abspath(record.path))
         first = sides.setdefault(path, record)
         twin = seen.setdefault((path, record.start, record.end), record)
         fault = _clash(record, first, twin)
         if fault:
-            faults.add(record.where, f"{display_name(record.path.name)} {fault}")
+            name = display_name(record.path.name)
+            named = record.where.rpartition("/")[2] == name
+            faults.add(record.where, fault if named else f"{name} {fault}")
         else:
             kept.append(record)
     return kept

@@ -10,7 +10,8 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,18 @@ from foveate.media import display_name
 
 _MAX_BYTES = 512_000_000
 _DELIMITERS = (",", ";", "\t")
+# Python takes other scripts' digits, and 1_000, for numbers; tables do not mean them.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf(inity)?)")
+_WHOLE = re.compile("[0-9]{1,18}")
 
 
-def lines(path: Path, faults: Faults) -> list[tuple[int, str]]:
-    """Lines that are not blank, with their numbers from 1, spaces at the right taken off.
+def lines(path: Path, faults: Faults, blank: bool = False) -> list[tuple[int, str]]:
+    """Lines with their numbers from 1, spaces at the right taken off.
+
+    Args:
+        path: The file.
+        faults: Takes what is wrong.
+        blank: Whether to give blank lines too.
 
     Raises:
         DataError: The file cannot be read at all.
@@ -31,7 +40,8 @@ def lines(path: Path, faults: Faults) -> list[tuple[int, str]]:
     found = []
     for number, raw in enumerate(_bytes(path).splitlines(), 1):
         try:
-            text = raw.decode("utf-8").rstrip(" ")
+            # A mark in the middle stays behind where files were joined.
+            text = raw.decode("utf-8").lstrip("\ufeff").rstrip(" ")
         except UnicodeDecodeError as error:
             faults.add(
                 at(path, number),
@@ -40,7 +50,7 @@ def lines(path: Path, faults: Faults) -> list[tuple[int, str]]:
             continue
         if "\0" in text:
             faults.add(at(path, number), "holds zero bytes")
-        elif text.strip():
+        elif blank or text.strip():
             found.append((number, text))
     return found
 
@@ -89,8 +99,17 @@ class Table:
     rows: list[tuple[int, dict[str, str]]]
 
 
-def table(path: Path, faults: Faults) -> Table:
+Mend = Callable[[tuple[str, ...], list[str], str], list[str] | None]
+
+
+def table(path: Path, faults: Faults, mend: Mend | None = None) -> Table:
     """Read a CSV file with a header; rows with a wrong number of fields are faults.
+
+    Args:
+        path: The file.
+        faults: Takes what is wrong.
+        mend: Called with the columns, the pieces of a row that has too many, and the delimiter;
+            returns the fields if it knows which delimiters are part of one.
 
     Raises:
         DataError: The file cannot be read, or has no header.
@@ -107,7 +126,7 @@ def table(path: Path, faults: Faults) -> Table:
         raise DataError(f"{at(path, number)}: {error}") from None
     if len(set(columns)) < len(columns):
         raise DataError(f"{at(path, number)}: two columns have the same name")
-    return Table(path, columns, list(_rows(path, found[1:], columns, delimiter, faults)))
+    return Table(path, columns, list(_rows(path, found[1:], columns, delimiter, faults, mend)))
 
 
 def _rows(
@@ -116,6 +135,7 @@ def _rows(
     columns: tuple[str, ...],
     delimiter: str,
     faults: Faults,
+    mend: Mend | None,
 ) -> Iterator[tuple[int, dict[str, str]]]:
     for number, line in found:
         try:
@@ -123,6 +143,8 @@ def _rows(
         except ValueError as error:
             faults.add(at(path, number), str(error))
             continue
+        if len(row) > len(columns) and mend is not None and '"' not in line:
+            row = mend(columns, line.split(delimiter), delimiter) or row
         if len(row) != len(columns):
             faults.add(
                 at(path, number), f"{len(row)} fields where the header has {len(columns)} columns"
@@ -139,13 +161,26 @@ def number(text: str, what: str, least: float = 0.0) -> float | None:
     """
     if not text:
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{what} {text!r} is not a number") from None
+    if not _NUMBER.fullmatch(text.lower()):
+        raise ValueError(f"{what} {text!r} is not a number")
+    value = float(text)
     if not least <= value < float("inf"):
         raise ValueError(f"{what} {text} is not a number of at least {least:g}")
     return value
+
+
+def whole(text: str) -> int | None:
+    """The whole number that a field is; None for anything else.
+
+    Superscripts, circled numbers and the digits of other scripts are no numbers here: `int` takes
+    some of them, `str.isdigit` others.
+    """
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
+def is_number(text: str) -> bool:
+    """Whether a field is written as a number, of any sign and with any fraction."""
+    return _NUMBER.fullmatch(text.lower()) is not None
 
 
 def stretch(start: float | None, end: float | None) -> None:
@@ -226,7 +261,9 @@ def _bytes(path: Path) -> bytes:
 
 
 def _plain(data: bytes) -> bytes:
-    """The data without its byte order mark; UTF-16 is turned into UTF-8."""
+    """The data without its byte order mark; UTF-16 and UTF-32 are turned into UTF-8."""
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return data.decode("utf-32", "replace").encode("utf-8")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", "replace").encode("utf-8")
     return data.removeprefix(codecs.BOM_UTF8)
