@@ -6,7 +6,13 @@ of this house and gives it the face of the original: its input names and layouts
 whose builder carries ``@importer("its-name")``.
 """
 
-from foveate.models.weights.importers.naming import MisfitError, place, without_prefix
+from foveate.models.weights.importers.naming import (
+    MisfitError,
+    ValuesError,
+    place,
+    unwrapped,
+    without_prefix,
+)
 from foveate.models.weights.importers.registry import (
     Imported,
     checksums,
@@ -18,10 +24,12 @@ from foveate.models.weights.importers.registry import (
 __all__ = [
     "Imported",
     "MisfitError",
+    "ValuesError",
     "checksums",
     "from_arrays",
     "importer",
     "place",
     "systems",
+    "unwrapped",
     "without_prefix",
 ]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from foveate.core.errors import ModelError, WeightsError
+from foveate.core.errors import FoveateError, ModelError, WeightsError
+from foveate.models.weights.importers.naming import unwrapped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,7 +115,8 @@ def from_arrays(system: str, arrays: Arrays, **config: Any) -> Imported:
 
     Args:
         system: The project, one of ``systems()``.
-        arrays: Its parameters and buffers by their original names and in their original layout.
+        arrays: Its parameters and buffers by their original names and in their original layout;
+            what wrappers put around the names is taken off (see ``naming.unwrapped``).
         **config: Arguments with which the original built its network.
 
     Returns:
@@ -131,7 +133,13 @@ def from_arrays(system: str, arrays: Arrays, **config: Any) -> Imported:
         near = difflib.get_close_matches(system, _BUILDERS, n=1, cutoff=0.0)
         cure = f"did you mean {near[0]!r}?" if near else None
         raise WeightsError(f"there is no importer {system!r}", cure)
-    return build(arrays, **config)
+    try:
+        return build(unwrapped(arrays), **config)
+    except FoveateError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        # Builders read shapes and settings as their original has them; these are others.
+        raise WeightsError(f"arrays or settings of another form than those of {system}") from error
 
 
 def checksums(x: torch.Tensor) -> torch.Tensor:
