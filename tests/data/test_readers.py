@@ -341,3 +341,33 @@ def test_every_reader_counts_what_it_passes_over(tmp_path: Path) -> None:
         "something-something-v2-test.json",
         "1 video that no line names: videos/2.webm",
     )
+
+
+def test_tables_that_only_the_disk_can_read(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, 'a "b".mp4', '"c" d.mp4', "e;f.mp4", "g.mp4", "h, i.mp4")
+    (tmp_path / "clips.csv").write_text(
+        'path,label\na "b".mp4,x\n"c" d.mp4,x\ne;f.mp4,x\ng.mp4,x, and y\nh, i.mp4,x\n'
+    )
+    assert rows(data.read(tmp_path)) == [
+        ('a "b".mp4', ("x",), None), ('"c" d.mp4', ("x",), None), ("e;f.mp4", ("x",), None),
+        ("g.mp4", ("x, and y",), None), ("h, i.mp4", ("x",), None),
+    ]  # fmt: skip
+    (tmp_path / "train.txt").write_text('"c" d.mp4 0\n"h, i.mp4" 1\n"g.mp4",2\n')
+    assert [r.labels for r in data.read(tmp_path / "train.txt").records] == [("0",), ("1",), ("2",)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_two_bytes_a_letter_without_a_mark(tmp_path: Path, encoding: str) -> None:
+    labelled.touch(tmp_path, "a.mp4")
+    (tmp_path / "clips.csv").write_bytes("path,label\r\na.mp4,läuft\r\n".encode(encoding))
+    assert data.read(tmp_path).classes == ("läuft",)
+
+
+def test_numbers_with_zeros_in_front(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, "a.mp4", "b.mp4")
+    (tmp_path / "train.txt").write_text("a.mp4 00\nb.mp4 01\n")
+    assert data.read(tmp_path).classes == ("0", "1")
+    (tmp_path / "classes.txt").write_text("1 x\n2 y\n")
+    (tmp_path / "train.txt").write_text("a.mp4 01\nb.mp4 2\n")
+    assert data.read(tmp_path).classes == ("x", "y")
+    assert [r.labels for r in data.read(tmp_path).records] == [("x",), ("y",)]

@@ -287,3 +287,107 @@ def test_a_name_that_is_no_unicode_is_named(tmp_path: Path) -> None:
         pass
     (line,) = faults(tmp_path)
     assert line == "caf\\xe9/a.mp4: the class caf\\xe9 is no valid Unicode"
+
+
+# --- inputs made up to break the rules above ----------------------------------------------------
+
+
+def test_photos_and_animated_previews(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, "run/a.mp4", "run/b.mp4", "run/Screens/shot_3.png")
+    labelled.touch(tmp_path, "run/Screens/shot_9.png", "run/Screens/shot_10.png")  # uneven
+    labelled.touch(tmp_path, "run/day/IMG_2041.jpg", "run/day/DSC_2042.jpg")  # two names
+    labelled.pictures(tmp_path / "sit" / "clip", 4)
+    labelled.touch(tmp_path, "sit/clip/preview.gif", "sit/clip/poster.jpg")
+    labelled.touch(tmp_path, "sit/clip 2/1.gif")
+    assert paths(tmp_path) == ["run/a.mp4", "run/b.mp4", "sit/clip", "sit/clip 2/1.gif"]
+
+
+def test_a_name_without_its_ending_means_the_video(tmp_path: Path) -> None:
+    labelled.touch(
+        tmp_path, "a.gif", "a.jpg", "a.mp4", "@eaDir/deep/a.mp4", "sub/b.mp4", "sub/b.gif"
+    )
+    (tmp_path / "clips.csv").write_text("path,label\na,x\nsub/b,y\n")
+    assert paths(tmp_path) == ["a.mp4", "sub/b.mp4"]
+
+
+def test_cameras_and_archives(tmp_path: Path) -> None:
+    labelled.touch(
+        tmp_path,
+        "run/GX010001.MP4",
+        "run/GX010001.THM",
+        "run/GX010001.LRV",
+        "__MACOSX/run/._GX010001.MP4",
+        "$RECYCLE.BIN/x/old.mp4",
+        "System Volume Information/a.mp4",
+        "lost+found/a.mp4",
+        "sit/00001.MTS",
+        "sit/MOV001.TOD",
+        "sit/@SynoResource",
+    )
+    assert paths(tmp_path) == ["run/GX010001.MP4", "sit/00001.MTS", "sit/MOV001.TOD"]
+
+
+def test_a_very_deep_folder_and_a_link_in_a_circle(tmp_path: Path) -> None:
+    deep = tmp_path / "run"
+    for _ in range(150):
+        deep = deep / "d"
+    deep.mkdir(parents=True)
+    labelled.touch(tmp_path, "run/a.mp4")
+    (tmp_path / "sit").mkdir()
+    (tmp_path / "sit" / "again").symlink_to(tmp_path / "sit", True)
+    labelled.touch(tmp_path, "sit/b.mp4")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "run", True)  # a class may be a link
+    dataset = data.read(tmp_path)
+    assert dataset.classes == ("elsewhere", "run", "sit")
+    assert any("folders that cannot be read" in line for line in dataset.passed_over)
+
+
+def test_folds_of_folders(tmp_path: Path) -> None:
+    for fold in (1, 2, 10):
+        labelled.touch(tmp_path, f"Fold {fold}/a/{fold}.mp4", f"Fold {fold}/b/{fold}.mp4")
+    dataset = data.read(tmp_path)
+    assert dataset.classes == ("a", "b")
+    assert set(dataset.splits) == {"Fold 1", "Fold 2", "Fold 10"}
+    assert len(data.folds(dataset)) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("train/a/1.mp4", "public_test/a/2.mp4", "private_test/a/3.mp4"), "a split, or a class"),
+        (("2020/train/a/1.mp4", "2020/val/a/2.mp4", "2021/train/a/3.mp4", "2021/val/a/4.mp4"),
+         "name this folder itself"),
+        (("train/1.mp4", "test/2.mp4", "bus/3.mp4"), "lies in no class folder"),
+        (("train/a/1.mp4", "test/b/2.mp4"), "class 'b' of split test has no training clip"),
+        (("Run/1.mp4", "run\u200b/2.mp4"), "unknown class"),
+        (("01/1.mp4", "1/2.mp4"), "unknown class '1' (did you mean 01"),
+        ((" /1.mp4", "b/2.mp4"), "the name of its class is empty"),
+    ],
+)  # fmt: skip
+def test_folders_that_could_mean_two_things_are_faults(
+    tmp_path: Path, names: tuple[str, ...], said: str
+) -> None:
+    labelled.touch(tmp_path, *names)
+    assert any(said in line for line in faults(tmp_path)), faults(tmp_path)
+
+
+def test_odd_classes_are_noted(tmp_path: Path) -> None:
+    labelled.put(tmp_path / "run" / "1.mp4")
+    labelled.put(tmp_path / "test" / "2.mp4", labelled.video(first=40))
+    report = data.check(tmp_path, workers=0, cache=tmp_path / "probes")
+    assert "note: class 'test' has the name of a split" in report.lines()
+    shutil.rmtree(tmp_path / "test")
+    report = data.check(tmp_path, workers=0, cache=tmp_path / "probes")
+    assert "note: there is one class only" in report.lines()
+
+
+def test_groups_in_two_forms_of_unicode_are_one(tmp_path: Path) -> None:
+    labelled.put(tmp_path / "a.mp4")
+    labelled.put(tmp_path / "b.mp4", labelled.video(first=40))
+    (tmp_path / "clips.csv").write_text(
+        "path,label,split,group\na.mp4,x,train,Café\nb.mp4,x,test,Cafe\u0301\n", "utf-8"
+    )
+    report = data.check(tmp_path, workers=0, cache=tmp_path / "probes")
+    assert report.leaks == (
+        "group 'Café' in test and train: b.mp4 (clips.csv:3), a.mp4 (clips.csv:2)",
+    )

@@ -13,6 +13,8 @@ from pathlib import Path
 from foveate.data.errors import CAP, DataError
 from foveate.data.probing import Probe, ProbeCache, probes
 from foveate.data.readers.detect import read
+from foveate.data.readers.request import split_of
+from foveate.data.readers.unlabelled import LABEL
 from foveate.data.record import Dataset, Record
 from foveate.media import display_name
 
@@ -220,6 +222,11 @@ def _notes(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[str]:
             yield f"{_at(record.where, display_name(dataset.name(record)))}: {line}"
     counts = dataset.class_counts()
     yield from (f"class {name!r} has no clips" for name, count in counts.items() if not count)
+    if len(dataset.classes) == 1 and dataset.classes != (LABEL,):
+        yield "there is one class only"
+    if not dataset.splits:
+        like = [name for name in dataset.classes if split_of(name)]
+        yield from (f"class {name!r} has the name of a split" for name in like)
     yield from (f"passed over {line}" for line in dataset.passed_over)
     if dataset.left_out:
         yield f"{len(dataset.left_out)} clips of the annotation are missing and were left out"

@@ -25,7 +25,8 @@ _SYSTEM = frozenset(
     ["@eadir", "@__thumb", "@recycle", "@recently-snapshot", "@tmp", "@sharebin", "@sharesnap",
      "#recycle", "#snapshot", "~snapshot", "$recycle.bin", "recycler", "recycled",
      "system volume information", "lost+found", "network trash folder", "temporary items",
-     "__macosx", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"]
+     "thevolumesettingsfolder", "__macosx", "thumbs.db", "ehthumbs.db",
+     "ehthumbs_vista.db", "desktop.ini"]
 )  # fmt: skip
 _SYSTEM_ENDINGS = (".trickplay", "@synoeastream", "@synoresource")
 

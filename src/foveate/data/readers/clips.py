@@ -89,7 +89,8 @@ def _record(
     if path is None:
         return None
     tags = tuple((k, v) for k, v in row.items() if k not in role.values())
-    return Record(path, labels, start, end, split, values.get("group") or None, where, tags)
+    group = composed(values.get("group", "")) or None
+    return Record(path, labels, start, end, split, group, where, tags)
 
 
 def _mended(
@@ -101,10 +102,15 @@ def _mended(
         return None
     at = columns.index(name)
     more = len(pieces) - len(columns)
-    path = delimiter.join(pieces[at : at + more + 1]).strip()
-    if not request.files.has(path):
-        return None
-    return [*(p.strip() for p in pieces[:at]), path, *(p.strip() for p in pieces[at + more + 1 :])]
+    path = delimiter.join(pieces[at : at + more + 1]).strip() if more >= 0 else ""
+    spaced, pieces = pieces, [piece.strip() for piece in pieces]
+    if request.files.has(path):
+        return [*pieces[:at], path, *pieces[at + more + 1 :]]
+    if len(columns) == 2 and more > 0 and request.files.has(pieces[0 if at == 0 else -1]):
+        # The path is whole, so that the delimiters are those of the label.
+        cut = 1 if at == 0 else len(pieces) - 1
+        return [delimiter.join(spaced[:cut]).strip(), delimiter.join(spaced[cut:]).strip()]
+    return None
 
 
 def _roles(file: Path, columns: tuple[str, ...]) -> dict[str, str]:
@@ -138,7 +144,7 @@ def _split(values: dict[str, str], role: dict[str, str]) -> str | None:
     if not name:
         raise ValueError(f"no {role['split']}, although there is a column for it")
     if role["split"] == "fold":
-        return name
+        return composed(name)
     known = SPLITS.get(name.lower()) or split_of(name)
     if known is None and text.whole(name) is None:
         guess = nearest(name.lower(), SPLITS)

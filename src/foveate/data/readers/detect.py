@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from foveate.data.record import Dataset, Record
 from foveate.media import display_name
 
 # Between the words of a label; between digits they may matter (1-0 is no 10).
-_JOINTS = re.compile("(?<![0-9])[ _-]+|[ _-]+(?![0-9])")
+_JOINTS = re.compile(r"(?<![0-9])[\s_-]+|[\s_-]+(?![0-9])")
 # Asked in this order: the formats that are surest of themselves first.
 FORMATS = {
     "clips": "one table with the columns path and label",
@@ -158,9 +159,11 @@ def _classes(listing: Listing, request: Request, given: Sequence[str] | None) ->
             return tuple(sorted(found, key=lambda label: (int(label), label)))
         return tuple(sorted(found))
     names = set(known)
-    if len(names) < len(known) and given is not None:
+    if len(names) < len(known) and (given is not None or not faults):
         twice = next(name for name in known if list(known).count(name) > 1)
         faults.add(faults.name, f"the class {twice!r} is named twice")
+    if any(not name.strip() for name in known) and not faults:
+        faults.add(faults.name, "the name of a class is empty")
     for record in listing.records:
         for label in record.labels:
             if label not in names:
@@ -204,13 +207,29 @@ def _check_spelling(records: Sequence[Record], faults: Faults) -> None:
     told = set()
     for record in records:
         for label in record.labels:
-            plain = _JOINTS.sub("", label.casefold())
+            plain = _plain(label)
             name, where = first.setdefault(plain, (label, record.where))
             if name != label and label not in told:
                 told.add(label)
                 faults.add(
                     record.where, f"unknown class {label!r} (did you mean {name}, as in {where}?)"
                 )
+
+
+def _plain(label: str) -> str:
+    """What labels have in common that are one class written in two ways.
+
+    Case, spaces, underscores, marks that are not seen, wide letters, and zeros before a number.
+    Other scripts' digits stay what they are.
+    """
+    seen = (
+        c if c.isnumeric() else unicodedata.normalize("NFKC", c)
+        for c in label
+        if unicodedata.category(c) != "Cf"
+    )
+    plain = _JOINTS.sub("", "".join(seen).casefold())
+    number = text.whole(plain)
+    return plain if number is None else str(number)
 
 
 def _apart(records: Sequence[Record], faults: Faults) -> list[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from foveate.data.readers.request import Listing, Request, composed, split_of
@@ -19,6 +20,7 @@ from foveate.data.record import Record
 from foveate.media import display_name
 from foveate.media.names import is_system
 
+_FOLD = re.compile("(fold|split|cv|part)[ ._-]*[0-9]{1,3}")
 PREVIEWS: Kind = ("folder of previews", "folders of previews")
 
 
@@ -34,6 +36,8 @@ def read(request: Request) -> Listing:
     beside them is named and passed over.
     """
     top = scan(request.path, request.passed)
+    if _are_folds(top):
+        return Listing([r for fold in top.folders for r in _classes(request, fold, fold.name)])
     sides = {folder.name: side for folder in top.folders if (side := split_of(folder.name))}
     others = [f for f in top.folders if f.name not in sides and _clips_in(f)]
     if not sides or (len(set(sides.values())) < 2 and not _are_splits(request, top, sides, others)):
@@ -46,6 +50,15 @@ def read(request: Request) -> Listing:
         else:
             _beside(request, folder, ", ".join(sides))
     return Listing(records)
+
+
+def _are_folds(top: Folder) -> bool:
+    """Whether all folders are numbered folds that hold folders of the same classes."""
+    folds = top.folders
+    if len(folds) < 2 or not all(_FOLD.fullmatch(f.name.lower()) for f in folds):
+        return False
+    classes = [{sub.name for sub in fold.folders} for fold in folds]
+    return not any(f.videos or f.frames for f in folds) and bool(set.intersection(*classes))
 
 
 def _are_splits(request: Request, top: Folder, sides: dict[str, str], others: list[Folder]) -> bool:

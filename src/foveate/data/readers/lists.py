@@ -85,13 +85,13 @@ def _record(request: Request, row: str, split: str | None, where: str) -> Record
 def _parts(request: Request, row: str) -> list[str]:
     """The fields of a line: those with the longest path that exists, else by the delimiter."""
     row = row.strip()
-    if row.startswith('"'):
-        after = row[row.find('"', 1) + 1 :]
-        return text.fields(row, next((d for d in _DELIMITERS if after.startswith(d)), " "))
     found = _on_disk(request, row)
     if found is not None:
         label = _QUOTED.fullmatch(found[-1])
         return [*found[:-1], label[1].strip() if label else found[-1]]
+    if row.startswith('"'):
+        after = row[row.find('"', 1) + 1 :]
+        return text.fields(row, next((d for d in _DELIMITERS if after.startswith(d)), " "))
     for delimiter in _DELIMITERS[:-1]:
         if delimiter in row:
             return text.fields(row, delimiter)
@@ -158,6 +158,7 @@ def _named(request: Request, folder: Path, records: list[Record]) -> Listing:
             _not_a_number(request, record)
     records = [record for record in records if text.whole(record.labels[0]) is not None]
     _out_of_place(request, records)
+    records = [replace(record, labels=(str(int(record.labels[0])),)) for record in records]
     count = max((int(record.labels[0]) for record in records), default=-1) + 1
     return Listing(records, tuple(str(i) for i in range(count)) if count < 100_000 else None)
 

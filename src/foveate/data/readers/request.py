@@ -11,7 +11,7 @@ from pathlib import Path
 
 from foveate.core.config import nearest
 from foveate.data.errors import Faults
-from foveate.data.readers.tree import Kind, PassedOver, walk
+from foveate.data.readers.tree import Kind, PassedOver, animated, walk
 from foveate.data.record import Record
 from foveate.media import SUFFIXES, display_name
 from foveate.media.names import is_system, is_video
@@ -205,8 +205,10 @@ class Files:
                 names = sorted(os.listdir(folder))
             except (OSError, ValueError):
                 names = []
-            found = {composed(_stem(name)): name for name in reversed(names)}
-            found.update({_stem(name): name for name in reversed(names)})
+            # An animated preview beside a video has the same name without its ending.
+            videos = [*filter(animated, names), *(n for n in reversed(names) if not animated(n))]
+            found = {composed(_stem(name)): name for name in videos}
+            found.update({_stem(name): name for name in videos})
             found.update({composed(name): name for name in reversed(names)})
             found.update({name: name for name in names})
             self._listed[folder] = found

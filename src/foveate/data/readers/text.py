@@ -140,11 +140,15 @@ def _rows(
     for number, line in found:
         try:
             row = fields(line, delimiter)
+            fault = None
         except ValueError as error:
-            faults.add(at(path, number), str(error))
+            row, fault = [], str(error)
+        if mend is not None and (fault or (len(row) > len(columns) and '"' not in line)):
+            mended = mend(columns, line.split(delimiter), delimiter)
+            row, fault = (mended, None) if mended else (row, fault)
+        if fault:
+            faults.add(at(path, number), fault)
             continue
-        if len(row) > len(columns) and mend is not None and '"' not in line:
-            row = mend(columns, line.split(delimiter), delimiter) or row
         if len(row) != len(columns):
             faults.add(
                 at(path, number), f"{len(row)} fields where the header has {len(columns)} columns"
@@ -266,4 +270,9 @@ def _plain(data: bytes) -> bytes:
         return data.decode("utf-32", "replace").encode("utf-8")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", "replace").encode("utf-8")
+    start = data[:200]
+    for encoding, zeros, others in (("utf-16-le", start[1::2], start[::2]),
+                                    ("utf-16-be", start[::2], start[1::2])):  # fmt: skip
+        if len(start) > 3 and not any(zeros) and all(others):
+            return data.decode(encoding, "replace").encode("utf-8")
     return data.removeprefix(codecs.BOM_UTF8)

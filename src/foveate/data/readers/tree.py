@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from foveate.media import display_name
@@ -33,6 +34,7 @@ _WORD = (
     r"(?:synophoto|thumb(?:nail)?s?|posters?|previews?|covers?|(?:extra)?fan-?art|extrathumbs?|"
     r"backdrops?|screen-?shots?|story-?boards?|sprites?|art-?works?)"
 )
+_NUMBERED = re.compile(r"(.*?)([0-9]+)([^0-9]*\.\w+)")
 _ONLY_WORDS = re.compile(rf"[ ._-]*{_WORD}(?:[ ._-]*(?:{_WORD}|[smxl]{{1,3}}|[0-9]+))*[ ._-]*")
 _AROUND = re.compile(rf"^{_WORD}[0-9]*[ ._-]+|[ ._-]+(?:{_WORD}|frames?|images?|img|[0-9]+)[0-9]*$")
 
@@ -183,8 +185,13 @@ def _clips(
     folder: Folder, stems: set[str], passed: PassedOver, inner: bool = True
 ) -> list[tuple[Path, int]]:
     """Clips below a folder, each with its number of pictures (0 for a video)."""
-    own = {_stem(name) for name in folder.videos if not _animated(name)}
-    previews = [name for name in folder.videos if _animated(name) and _names_one(name, own)]
+    own = {_stem(name) for name in folder.videos if not animated(name)}
+    previews = [
+        name
+        for name in folder.videos
+        if animated(name)
+        and (_names_one(name, own) or (folder.frames and _ONLY_WORDS.fullmatch(_stem(name))))
+    ]
     found = [(folder.path / name, 0) for name in folder.videos if name not in previews]
     below = PassedOver(passed._root)
     deeper: list[tuple[Path, int]] = []
@@ -195,14 +202,15 @@ def _clips(
             deeper += _clips(sub, stems, below)
     frames = folder.frames
     most = max((count for _, count in deeper), default=0)
+    hidden = bool(found) or any(sub.has_videos for sub in folder.folders)
     if (
         inner
         and len(frames) >= 2
         and 2 * len(frames) >= most
-        and not folder.has_videos
+        and not hidden
         and not _only_previews(folder, stems)
     ):
-        for name in folder.pictures:
+        for name in [*previews, *folder.pictures]:
             if name not in frames:
                 passed.add(PICTURE, folder.path / name)
         for sub in folder.folders:
@@ -216,11 +224,21 @@ def _clips(
 
 def _only_previews(folder: Folder, stems: set[str]) -> bool:
     """Whether all numbered pictures of a folder are named after videos, or as previews."""
-    if stems and _ONLY_WORDS.fullmatch(folder.name.lower()):
+    if stems and (_ONLY_WORDS.fullmatch(folder.name.lower()) or not _in_steps(folder.frames)):
         return True
     return all(
         _ONLY_WORDS.fullmatch(_stem(name)) is not None or _names_one(name, stems)
         for name in folder.frames
+    )
+
+
+def _in_steps(names: list[str]) -> bool:
+    """Whether pictures have one name and numbers in even steps, as frames do and photos do not."""
+    found = [_NUMBERED.fullmatch(name.lower()) for name in names]
+    numbers = sorted(int(match[2][-18:]) for match in found if match)
+    return (
+        len({(match[1], match[3]) for match in found if match}) == 1
+        and len({b - a for a, b in pairwise(numbers)}) == 1
     )
 
 
@@ -236,7 +254,8 @@ def _stem(name: str) -> str:
     return stem if is_video(name) or is_image(name) or not suffix else name.lower()
 
 
-def _animated(name: str) -> bool:
+def animated(name: str) -> bool:
+    """Whether a file name has the ending of an animated picture, which may be a preview."""
     return name.lower().endswith((".gif", ".apng"))
 
 
