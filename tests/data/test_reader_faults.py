@@ -310,3 +310,10 @@ def test_no_line_names_a_path_twice(tmp_path: Path) -> None:
     for line in lines:
         for path in (str(tmp_path), "run/text.mp4", "run/fine.mp4", shared_file.name):
             assert line.count(path) <= 1, line
+
+
+def test_kinetics_wants_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "k.csv").write_text('label",youtube_id,time_start,time_end\nx,a,1,2\n')
+    assert "k.csv:1: no column label" in faults(tmp_path / "k.csv", format="kinetics")[0]
+    (tmp_path / "k.csv").write_text("Label;YouTube_ID;time_start;time_end\nx;a;1;2\n")
+    assert "no such file: a_000001_000002" in faults(tmp_path)[0]

@@ -276,8 +276,7 @@ def test_an_import_names_the_nearest_network_and_what_differs(tmp_path: Path) ->
     state["extra.weight"] = torch.zeros(2, 2)
     torch.save(state, tmp_path / "x.pth")
     said = the_line(tmp_path / "x.pth", config={"widen_factor": 1 / 16})
-    assert said.startswith("x.pth: nearest to a R")
-    assert "of autovideo, which takes" in said
+    assert said.startswith("x.pth: nearest is the R3D of autovideo, which takes 73 of the 74 ")
     assert (
         "2 names differ: missing layer3.0.bn1.running_mean (16,), unused extra.weight (2, 2)"
         in (said)
@@ -288,9 +287,26 @@ def test_an_import_names_the_nearest_network_and_what_differs(tmp_path: Path) ->
     assert "of torchvision, which takes" in said
     assert "10 names differ" in said
     assert said.endswith("and 2 more")
+    assert the_line(tmp_path / "y.pth", system="torchvision", config={"name": "r3d_18"}) == said
     torch.save({"a.weight": torch.zeros(2), "b": torch.zeros(2)}, tmp_path / "z.pth")
     said = the_line(tmp_path / "z.pth")
     assert "no importer takes these arrays (the first names: a.weight, b)" in said
+
+
+@pytest.mark.parametrize("system", ["autovideo", "mmaction"])
+def test_a_network_without_its_head_is_recognised(tmp_path: Path, system: str) -> None:
+    """Feature extractors are published without the classifier, and files get cut in pieces."""
+    state = original_tsm("blockres", 8, 4).state_dict()
+    names = {n: f"base_model.{n}" if system == "autovideo" else _mmaction_name(n) for n in state}
+    kept = {names[n]: v for n, v in state.items() if not n.startswith("fc.")}
+    torch.save(kept, tmp_path / "x.pth")
+    head = "new_fc" if system == "autovideo" else "cls_head.fc_cls"
+    said = the_line(tmp_path / "x.pth")
+    assert f"nearest is the TSM of {system}, which takes 120 of the 120 arrays" in said
+    assert f"2 names differ: missing {head}.weight (1, 512), missing {head}.bias (1,)" in said
+    one = next(name for name in kept if "layer3.1" in name)
+    torch.save({n: v for n, v in kept.items() if n != one}, tmp_path / "y.pth")
+    assert f"missing {one}" in the_line(tmp_path / "y.pth")
 
 
 def test_a_configuration_that_does_not_fit_names_its_system(tmp_path: Path) -> None:

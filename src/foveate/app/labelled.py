@@ -68,6 +68,8 @@ class DataRequest:
 def open_labelled(request: DataRequest) -> Dataset:
     """Read a data set and give every record its split: train, val or test.
 
+    What the reader passed over is said on standard error.
+
     Splits that the data names are kept. Where it names none, clips are dealt out 70, 15 and 15 in
     a hundred; where it has training clips but none for validation, some of those are taken.
     Groups, files and copies stay together. All of it depends on the split seed alone.
@@ -80,6 +82,8 @@ def open_labelled(request: DataRequest) -> Dataset:
         request.path, request.format, request.videos,
         part=request.part, allow_missing=request.allow_missing,
     )  # fmt: skip
+    for line in dataset.passed_over:
+        print(f"foveate: passed over {line}", file=sys.stderr)
     if request.fold is not None:
         dataset = _fold(dataset, request.fold)
     elif not dataset.splits:

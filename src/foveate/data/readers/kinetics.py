@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from foveate.data.errors import DataError
 from foveate.data.readers import text
 from foveate.data.readers.request import SPLITS, Listing, Request, composed, split_in, split_of
 from foveate.data.readers.tree import Kind
@@ -30,12 +31,14 @@ def claims(path: Path) -> bool:
 def read(request: Request) -> Listing:
     """Read one table, or all of a folder; a table without a split column is named by its file."""
     records: list[Record] = []
-    tables = _tables(request.path)
+    tables = [request.path] if request.path.is_file() else _tables(request.path)
     for other in sorted(request.path.glob("*.csv")) if request.path.is_dir() else ():
         if other not in tables:
             request.passed.add(OTHER_TABLES, other)
     for file in tables:
         table = text.table(file, request.faults)
+        if missing := sorted(_NEEDED.difference(table.columns)):
+            raise DataError(f"{text.at(file, 1)}: no column {', '.join(missing)}")
         for line, row in table.rows:
             where = text.at(file, line)
             record = _record(request, file, row, where)
@@ -47,9 +50,16 @@ def read(request: Request) -> Listing:
 
 def _tables(path: Path) -> list[Path]:
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
-    return [
-        file for file in files if {n.strip(' "') for n in text.head(file).split(",")} >= _NEEDED
-    ]
+    return [file for file in files if _columns(file) >= _NEEDED]
+
+
+def _columns(file: Path) -> set[str]:
+    """Names of the columns of a table; empty where it has no header that can be read."""
+    line = text.head(file)
+    try:
+        return {name.lower() for name in text.fields(line, text.delimiter_of(line))}
+    except ValueError:
+        return set()
 
 
 def _record(request: Request, file: Path, row: dict[str, str], where: str) -> Record | None:

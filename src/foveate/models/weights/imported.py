@@ -77,7 +77,9 @@ def recognise(arrays: dict[str, Any], config: dict[str, Any]) -> tuple[str, Impo
             if config and _fits(system, arrays):
                 kind = WeightsError if isinstance(error, WeightsError) else ModelError
                 raise kind(f"{system}: {error.cause}", error.cure) from None
-    nearest = max(misfits, key=lambda system: misfits[system].fitting, default=None)
+    nearest = max(
+        misfits, key=lambda s: (misfits[s].fitting, -len(misfits[s].faults)), default=None
+    )
     if nearest is None or 2 * misfits[nearest].fitting < len(arrays):
         some = ", ".join(list(arrays)[:4]) or "none"
         raise WeightsError(
@@ -130,6 +132,9 @@ def import_file(
             system, network = recognise(arrays, settings)
         else:
             network = from_arrays(system, arrays, **settings)
+    except MisfitError as error:
+        nearest = error.as_nearest(str(system), len(arrays))
+        raise WeightsError(f"{path.name}: {nearest.cause}") from None
     except FoveateError as error:
         kind = WeightsError if isinstance(error, WeightsError) else ModelError
         raise kind(f"{path.name}: {error.cause}", error.cure) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,10 +17,19 @@ from torch import nn
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.r3d import DEPTHS
 from foveate.models.registry import create
-from foveate.models.weights.importers.naming import MisfitError, place
+from foveate.models.weights.importers.naming import place, rows_of
 from foveate.models.weights.importers.registry import Imported, Outputs, checksums, importer
 
 _IN_BLOCK = re.compile(r"\.layer\d\.\d+\.net\.")  # a block that stands behind a shift
+_SHIFTED = re.compile(r"base_model\.layer\d\.\d+\.(conv1\.net|net\.conv1)\.")
+_RESNETS: dict[str, tuple[tuple[int, ...], bool]] = {
+    "resnet18": ((2, 2, 2, 2), False),
+    "resnet34": ((3, 4, 6, 3), False),
+    "resnet50": ((3, 4, 6, 3), True),
+    "resnet101": ((3, 4, 23, 3), True),
+    "resnet152": ((3, 8, 36, 3), True),
+}
+Depth = TypeVar("Depth", int, str)
 Build = Callable[[Mapping[str, Any], dict[str, Any]], Imported]
 
 
@@ -44,17 +53,20 @@ def family_of(arrays: Mapping[str, Any]) -> str:
     Raises:
         WeightsError: None of the families has such names.
     """
-    for family, mark in (
-        ("c3d", "fc8.weight"),
-        ("i3d", "conv3d_0c_1x1.conv3d.weight"),
-        ("eco", "base_model.conv1_7x7_s2.weight"),
-        ("r2plus1d", "conv1_s.weight"),
+    # Two marks each: one of them may be what is missing.
+    for family, marks in (
+        ("c3d", ("fc8.weight", "conv3b.weight")),
+        ("i3d", ("conv3d_0c_1x1.conv3d.weight", "conv3d_1a_7x7.conv3d.weight")),
+        ("eco", ("base_model.conv1_7x7_s2.weight", "base_model.conv2_3x3.weight")),
+        ("r2plus1d", ("conv1_s.weight", "layer1.0.conv1_s.weight")),
     ):
-        if mark in arrays:
+        if any(mark in arrays for mark in marks):
             return family
-    if any(f"base_model.layer1.0.{name}.weight" in arrays for name in ("conv1.net", "net.conv1")):
+    if any(_SHIFTED.match(name) for name in arrays):
         return "tsm"
-    if "base_model.conv1.weight" in arrays and "new_fc.weight" in arrays:
+    if "base_model.fc.weight" not in arrays and (
+        "base_model.conv1.weight" in arrays or "base_model.layer1.0.conv1.weight" in arrays
+    ):
         return "tsn"
     if (
         "layer1.0.conv1.weight" in arrays
@@ -67,12 +79,10 @@ def family_of(arrays: Mapping[str, Any]) -> str:
 
 def _classes(arrays: Mapping[str, Any], name: str, config: dict[str, Any]) -> int:
     """Number of classes of the head; what the configuration says must agree."""
-    if name not in arrays:
-        raise MisfitError("the checkpoint", [f"missing {name}"])
-    found = int(arrays[name].shape[0])
+    found = rows_of(arrays, name)
     for key in ("num_classes", "num_class", "n_classes"):
         said = config.pop(key, found)
-        if said != found:
+        if said != found and name in arrays:
             raise WeightsError(f"{key}={said}, but {name} has {found} rows")
     return found
 
@@ -269,10 +279,23 @@ def _depth_of(arrays: Mapping[str, Any]) -> int:
     """
     blocks = {m.groups() for m in map(re.compile(r"layer(\d)\.(\d+)\.").match, arrays) if m}
     counts = tuple(sum(stage == str(i) for stage, _ in blocks) for i in (1, 2, 3, 4))
-    for depth, known in DEPTHS.items():
-        if known == (counts, "layer1.0.conv3.weight" in arrays):
-            return depth
-    raise WeightsError(f"a 3D ResNet of unknown depth (blocks {counts})", "give model_depth=")
+    depth = _nearest(DEPTHS, counts, "layer1.0.conv3.weight" in arrays)
+    if depth is None:
+        raise WeightsError(f"a 3D ResNet of unknown depth (blocks {counts})", "give model_depth=")
+    return depth
+
+
+def _nearest(
+    known: Mapping[Depth, tuple[tuple[int, ...], bool]], counts: tuple[int, ...], bottleneck: bool
+) -> Depth | None:
+    """The depth whose blocks are those counted, or all but one or two; None for any other."""
+    off = {
+        depth: sum(abs(a - b) for a, b in zip(blocks, counts, strict=True))
+        for depth, (blocks, wide) in known.items()
+        if wide == bottleneck
+    }
+    best = min(off, key=lambda depth: off[depth], default=None)
+    return best if best is not None and off[best] <= 2 and all(counts) else None
 
 
 def _r3d_name(name: str) -> str:
@@ -365,20 +388,14 @@ def resnet_of(names: Iterable[str]) -> str:
         WeightsError: None that is known.
     """
     pattern = re.compile(r"layer(\d)\.(\d+)\.(?:net\.)?conv(\d)\.")
-    found = [match for match in map(pattern.match, names) if match]
-    blocks = {match.groups()[:2] for match in found}
+    matches = [match for match in map(pattern.match, names) if match]
+    blocks = {match.groups()[:2] for match in matches}
     counts = tuple(sum(stage == str(i) for stage, _ in blocks) for i in (1, 2, 3, 4))
-    bottleneck = any(match[3] == "3" for match in found)
-    known = {
-        ((2, 2, 2, 2), False): "resnet18",
-        ((3, 4, 6, 3), False): "resnet34",
-        ((3, 4, 6, 3), True): "resnet50",
-        ((3, 4, 23, 3), True): "resnet101",
-        ((3, 8, 36, 3), True): "resnet152",
-    }
-    if (counts, bottleneck) not in known:
+    bottleneck = any(match[3] == "3" for match in matches)
+    found = _nearest(_RESNETS, counts, bottleneck)
+    if found is None:
         raise WeightsError(f"a ResNet of unknown depth (blocks {counts})", "give base_model=")
-    return known[counts, bottleneck]
+    return found
 
 
 _FAMILIES: dict[str, Build] = {

@@ -16,7 +16,7 @@ import torch
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.registry import create
 from foveate.models.weights.importers.autovideo import resnet_of, shift_settings
-from foveate.models.weights.importers.naming import MisfitError, place
+from foveate.models.weights.importers.naming import place, rows_of
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 HEAD = "cls_head.fc_cls"
@@ -37,9 +37,10 @@ def mmaction(arrays: Mapping[str, Any], **config: Any) -> Imported:
         WeightsError: Arrays of another network.
         ModelError: A configuration that this house does not build.
     """
-    if f"{HEAD}.weight" not in arrays:
-        raise MisfitError("the checkpoint", [f"missing {HEAD}.weight"])
-    classes = int(arrays[f"{HEAD}.weight"].shape[0])
+    if not any(name.startswith(("backbone.", f"{HEAD}.")) for name in arrays):
+        some = ", ".join(list(arrays)[:4]) or "none"
+        raise WeightsError(f"arrays of no network of MMAction2 (the first names: {some})")
+    classes = rows_of(arrays, f"{HEAD}.weight")
     if config.pop("num_classes", classes) != classes:
         raise WeightsError(f"{HEAD}.weight has {classes} rows")
     shifts = shift_settings(arrays, config)

@@ -42,9 +42,10 @@ class MisfitError(WeightsError):
             system: Its name.
             count: How many arrays there are.
         """
+        differ = "1 name differs" if len(self.faults) == 1 else f"{len(self.faults)} names differ"
         return WeightsError(
-            f"nearest to a {self.network} of {system}, which takes {self.fitting} of the {count} "
-            f"arrays; {len(self.faults)} names differ: {_some(self.faults)}"
+            f"nearest is the {self.network} of {system}, which takes {self.fitting} of the {count} "
+            f"arrays; {differ}: {_some(self.faults)}"
         )
 
 
@@ -151,6 +152,12 @@ def _tensor(value: Any) -> torch.Tensor:
     if found.is_quantized:
         return found.dequantize()
     return found.to_dense() if found.layout != torch.strided else found
+
+
+def rows_of(arrays: Mapping[str, Any], head: str) -> int:
+    """Number of classes of a head; 1 without one, so that `place` lists all that differs."""
+    shape = tuple(getattr(arrays.get(head), "shape", ()))
+    return max(1, int(shape[0])) if len(shape) > 1 else 1
 
 
 def without_prefix(arrays: Mapping[str, Any], prefix: str = "module.") -> dict[str, Any]:

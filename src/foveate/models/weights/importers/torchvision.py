@@ -11,7 +11,7 @@ import torch
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.registry import create
 from foveate.models.weights.importers.files import read_torch
-from foveate.models.weights.importers.naming import MisfitError, place
+from foveate.models.weights.importers.naming import place, rows_of
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 # Where each network keeps its head.
@@ -38,9 +38,7 @@ def torchvision(arrays: Mapping[str, Any], **config: Any) -> Imported:
     if arch not in HEADS:
         raise ModelError(f"torchvision's {name!r} is not built here", f"name= {', '.join(HEADS)}")
     head = f"{HEADS[arch]}.weight"
-    if head not in arrays:
-        raise MisfitError("the checkpoint", [f"missing {head}"])
-    classes = int(arrays[head].shape[0])
+    classes = rows_of(arrays, head)
     if config.pop("num_classes", classes) != classes:
         raise WeightsError(f"{head} has {classes} rows")
     if config:
