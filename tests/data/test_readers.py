@@ -314,7 +314,7 @@ def test_every_reader_counts_what_it_passes_over(tmp_path: Path) -> None:
     (tmp_path / "t" / "clips.csv").rename(tmp_path / "t" / "train.txt")
     (tmp_path / "t" / "train.txt").write_text("a.mp4 0\nb.mp4 0\n")
     assert data.read(tmp_path / "t").passed_over == (
-        "2 lists whose names tell no split: d.txt, old.csv",
+        "2 lists whose names have no split: d.txt, old.csv",
         "1 video that no line names: c.mp4",
     )
     (tmp_path / "t" / "train.txt").unlink()

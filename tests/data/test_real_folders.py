@@ -197,7 +197,7 @@ def test_one_split_beside_others_is_a_question(tmp_path: Path) -> None:
     assert rows(dataset) == [
         ("train/a/1.mp4", ("a",), "train"), ("train/b/2.mp4", ("b",), "train"),
     ]  # fmt: skip
-    assert "0 clips in extra, which lies beside the splits train" in dataset.passed_over
+    assert "1 folder without clips beside the splits: extra" in dataset.passed_over
 
 
 def test_splits_below_the_classes(tmp_path: Path) -> None:

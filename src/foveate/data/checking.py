@@ -156,9 +156,8 @@ def _counts(dataset: Dataset | None) -> list[str]:
         return []
     names = dataset.splits or (None,)
     counts = [dataset.class_counts(split) for split in names]
-    out = [
-        f"{len(dataset.classes)} classes; clips per class ({', '.join(n or 'all' for n in names)}):"
-    ]
+    classes = "1 class" if len(dataset.classes) == 1 else f"{len(dataset.classes)} classes"
+    out = [f"{classes}; clips per class ({', '.join(n or 'all' for n in names)}):"]
     for label in islice(dataset.classes, CAP):
         out.append(f"  {display_name(label)}: {', '.join(str(count[label]) for count in counts)}")
     if len(dataset.classes) > CAP:

@@ -47,7 +47,7 @@ def class_names(path: Path, faults: Faults) -> ClassNames:
 
     Args:
         path: The file.
-        faults: Told of empty and repeated names, and of numbers with a gap, by line.
+        faults: Takes empty and repeated names, and of numbers with a gap, by line.
 
     Raises:
         DataError: The file cannot be read at all.

@@ -75,7 +75,7 @@ def read(
     except DataError as error:
         if not faults:
             raise
-        # What stops the reader is one fault more: all of them are told at once.
+        # What stops the reader is one fault more: all of them are reported at once.
         file, _, what = str(error).partition(": ")
         faults.add(file, what)
         faults.check()
@@ -175,16 +175,16 @@ def _classes(listing: Listing, request: Request, given: Sequence[str] | None) ->
 
 def _check_text(records: Sequence[Record], faults: Faults) -> None:
     """Labels are words that can be written down: not empty, and valid Unicode."""
-    told: set[str] = set()
+    reported: set[str] = set()
     for record in records:
         for label in record.labels:
-            if label in told:
+            if label in reported:
                 continue
             if not label.strip():
-                told.add(label)
+                reported.add(label)
                 faults.add(record.where, "the name of its class is empty")
             elif any("\ud800" <= c <= "\udfff" for c in label):
-                told.add(label)
+                reported.add(label)
                 faults.add(record.where, f"the class {display_name(label)} is no valid Unicode")
 
 
@@ -204,13 +204,13 @@ def _check_numbers(records: Sequence[Record], request: Request) -> None:
 def _check_spelling(records: Sequence[Record], faults: Faults) -> None:
     """Labels that differ only in case, spaces or underscores are one class written twice."""
     first: dict[str, tuple[str, str]] = {}
-    told = set()
+    reported = set()
     for record in records:
         for label in record.labels:
             plain = _plain(label)
             name, where = first.setdefault(plain, (label, record.where))
-            if name != label and label not in told:
-                told.add(label)
+            if name != label and label not in reported:
+                reported.add(label)
                 faults.add(
                     record.where, f"unknown class {label!r} (did you mean {name}, as in {where}?)"
                 )
@@ -271,11 +271,11 @@ def _check_training(records: Sequence[Record], faults: Faults) -> None:
     trained = {label for r in records if r.split == "train" for label in r.labels}
     if not trained:
         return
-    told: set[str] = set()
+    reported: set[str] = set()
     for record in records:
         for label in record.labels:
-            if record.split != "train" and record.split and label not in trained | told:
-                told.add(label)
+            if record.split != "train" and record.split and label not in trained | reported:
+                reported.add(label)
                 faults.add(
                     record.where, f"class {label!r} of split {record.split} has no training clip"
                 )

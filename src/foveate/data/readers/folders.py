@@ -21,6 +21,10 @@ from foveate.media import display_name
 from foveate.media.names import is_system
 
 _FOLD = re.compile("(fold|split|cv|part)[ ._-]*[0-9]{1,3}")
+EMPTY: Kind = (
+    "folder without clips beside the splits",
+    "folders without clips beside the splits",
+)
 PREVIEWS: Kind = ("folder of previews", "folders of previews")
 
 
@@ -81,6 +85,9 @@ def _are_splits(request: Request, top: Folder, sides: dict[str, str], others: li
 def _beside(request: Request, folder: Folder, splits: str) -> None:
     """Count the clips of a folder that is no split."""
     count = len(_clips_in(folder))
+    if not count:
+        request.passed.add(EMPTY, folder.path)
+        return
     where = f"in {_name(request, folder.path)}, which lies beside the splits {splits}"
     request.passed.add((f"clip {where}", f"clips {where}"), count=count)
 

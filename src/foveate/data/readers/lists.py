@@ -1,7 +1,7 @@
 """Lists of "path label", one clip per line, as SlowFast, TSN and MMAction write them.
 
 Between the fields stands a comma, a semicolon, a tab or a space. A path may hold any of them: the
-files on disk tell where it ends. A third field in the middle is the number of frames of a frame
+files on disk decide where it ends. A third field in the middle is the number of frames of a frame
 folder, and is checked. Where labels are numbers, their names come from a file beside the list.
 """
 
@@ -24,7 +24,7 @@ _SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
 _QUOTED = re.compile(r'"([^"]*)"')
 _DELIMITERS = ("\t", ",", ";", " ")
 _FAR = 10  # so many times beyond the classes that all have clips, a number is out of place
-OTHER_LISTS: Kind = ("list whose name tells no split", "lists whose names tell no split")
+OTHER_LISTS: Kind = ("list whose name has no split", "lists whose names have no split")
 
 
 def claims(path: Path) -> bool:

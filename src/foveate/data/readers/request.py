@@ -233,7 +233,7 @@ def split_of(name: str) -> str | None:
 
 
 def split_in(stem: str) -> str | None:
-    """The split that the name of a file tells among other words: `kinetics_train_list`."""
+    """The split that the name of a file contains among other words: `kinetics_train_list`."""
     words = re.split(r"[^a-z]+", stem.lower())
     for filler in ("list", "set", "split", "data"):
         words = [w.removesuffix(filler) if w.removesuffix(filler) in SPLITS else w for w in words]

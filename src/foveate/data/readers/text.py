@@ -202,7 +202,7 @@ class JsonFile:
 
     Args:
         path: The file.
-        faults: Told of keys that are given twice.
+        faults: Takes the keys that are given twice.
 
     Attributes:
         value: What the file holds.

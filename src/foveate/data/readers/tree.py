@@ -116,7 +116,7 @@ def scan(path: Path, passed: PassedOver, depth: int = 0) -> Folder:
 
     Args:
         path: The folder.
-        passed: Told of hidden entries, other files, links and folders that cannot be read.
+        passed: Counts hidden entries, other files, links and folders that cannot be read.
         depth: Levels above it that were listed already.
     """
     folder = Folder(path)
@@ -157,7 +157,7 @@ def clips(folder: Folder, passed: PassedOver) -> list[Path]:
 
     Args:
         folder: From `scan`.
-        passed: Told of pictures that are no frames.
+        passed: Counts pictures that are no frames.
     """
     stems = {_stem(name) for inner in folder.walk() for name in inner.videos}
     return [path for path, _ in _clips(folder, stems, passed, inner=False)]

@@ -122,7 +122,7 @@ def import_file(
 
     Raises:
         WeightsError: The file holds no network that is known here, or a name is wrong.
-        ModelError: The network is of a kind that this house runs on no video.
+        ModelError: The network is of a kind that is not run on videos.
     """
     folder = folder_of(name)
     arrays = read_arrays(path)

@@ -1,7 +1,7 @@
 """Checkpoints of AutoVideo (arXiv 2108.04212): TSN, TSM, C3D, I3D, ECO, R3D, R(2+1)D.
 
-All seven families come from one project, so the family is told by the names of the arrays. The
-same names are used by the networks that project took over: the 3D ResNets of Hara et al., ECO's
+All seven families come from one project, so the family is recognised by the names of the arrays.
+The same names are used by the networks that project took over: the 3D ResNets of Hara et al., ECO's
 PyTorch code, the TSN and TSM code with torchvision's ResNets.
 """
 
@@ -88,7 +88,7 @@ def _classes(arrays: Mapping[str, Any], name: str, config: dict[str, Any]) -> in
 
 
 def _settle(config: dict[str, Any], fixed: Mapping[str, Any], free: tuple[str, ...] = ()) -> None:
-    """Refuse settings that are unknown or that this house builds differently.
+    """Refuse settings that are unknown or that are built differently here.
 
     Args:
         config: What is left of the original's arguments.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -27,7 +28,12 @@ _OTHERS = re.compile(
     r"(^|_)(optim|sched|lr_|scaler|amp|rng|hyper|args|config|cfg|meta|callback|loop|metric|loss)"
 )
 _DEEPEST = 5
-_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+_MOST_PICKLED = 100_000_000  # bytes that are looked through for names
+# What tensors and their containers are made of.
+_HARMLESS = re.compile(
+    r"torch\._utils\.\w+|torch\.(\w+Storage|Size|device|\w*int\d+|\w*float\d+)"
+    r"|torch\.storage\.\w+|torch\.nn\.parameter\.Parameter|collections\.OrderedDict|_codecs\.encode"
+)
 _STARTS = (
     (b"version https://git-lfs", "a Git LFS pointer and not the file itself"),
     (b"\x89HDF", "an HDF5 file of Keras: save its arrays as npz"),
@@ -60,6 +66,8 @@ def read_arrays(path: Path) -> dict[str, Any]:
     except OSError as error:
         reason = (error.strerror or "no such file").lower()
         raise WeightsError(f"{path}: cannot be read ({reason})") from None
+    if path.is_dir():
+        raise WeightsError(f"{path.name}: a folder, not a file of arrays")
     if not path.is_file() or size > MOST_BYTES:
         raise WeightsError(f"{path.name}: no file, or larger than {MOST_BYTES:,} bytes")
     if path.suffix == ".safetensors":
@@ -109,41 +117,72 @@ def read_torch(source: Path | BinaryIO, name: str) -> dict[str, Any]:
     Raises:
         WeightsError: It holds more than tensors and plain values, or is no such file.
     """
-    import pickle  # for the name of its error only
     import warnings
 
     import torch
 
-    what = _what_it_is(source)
+    what = _what_it_is(source, "neither a pickle nor an archive of one")
     if what is not None:
         raise WeightsError(f"{name}: no checkpoint ({what})")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = _GLOBAL.search(str(error))
-        if named is None and "Unsupported" not in str(error) and "pickle" not in str(error):
-            raise WeightsError(f"{name}: no checkpoint (damaged or cut off)") from None
-        raise WeightsError(
-            f"{name}: holds more than tensors{f' ({named[1]})' if named else ''}, "
-            "so it is not opened",
-            "save its state_dict alone, best as safetensors, where you trust it",
-        ) from None
     except MemoryError:
         raise WeightsError(f"{name}: asks for more memory than there is") from None
     except Exception:
         # The unpickler of a damaged file fails in any way; its words mean nothing to a reader.
-        raise WeightsError(f"{name}: no checkpoint (damaged or cut off)") from None
+        odd = next((n for n in _names_in(source) if not _HARMLESS.fullmatch(n)), None)
+        if odd is None:
+            raise WeightsError(f"{name}: no checkpoint (damaged or cut off)") from None
+        raise WeightsError(
+            f"{name}: holds more than tensors ({odd}), so it is not opened",
+            "save its state_dict alone, best as safetensors, where you trust it",
+        ) from None
     return _state(found, name)
 
 
-def _what_it_is(source: Path | BinaryIO) -> str | None:
-    """What a file is that is no checkpoint, by its first bytes; None where it may be one."""
+def _names_in(source: Path | BinaryIO) -> list[str]:
+    """What the pickles of a file name, in order, as `module.name`; nothing of it is run."""
+    import pickletools
+
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return _names_in(file)
+    source.seek(0)
+    stream: IO[bytes] = source
+    found: list[str] = []
+    words = ["", ""]
+    try:
+        if source.read(2) == b"PK":
+            with zipfile.ZipFile(source) as archive:
+                inner = next(n for n in archive.namelist() if n.endswith("data.pkl"))
+                stream = io.BytesIO(archive.read(inner))
+        stream.seek(0)
+        while stream.tell() < _MOST_PICKLED:  # older files hold several, one after the other
+            for code, value, _ in pickletools.genops(stream):
+                if code.name == "GLOBAL":
+                    found.append(str(value).replace(" ", "."))
+                elif code.name == "STACK_GLOBAL":
+                    found.append(".".join(words))
+                elif isinstance(value, str):
+                    words = [words[1], value]
+    except (ValueError, EOFError, IndexError, KeyError, OSError, StopIteration, zipfile.BadZipFile):
+        pass  # cut off, or the numbers behind the last pickle
+    return found
+
+
+def _what_it_is(source: Path | BinaryIO, otherwise: str | None = None) -> str | None:
+    """What a file is that is no checkpoint, by its first bytes; None where it may be one.
+
+    Args:
+        source: The file.
+        otherwise: What to say of unknown bytes.
+    """
     if isinstance(source, Path):
         try:
             with source.open("rb") as file:
-                return _what_it_is(file)
+                return _what_it_is(file, otherwise)
         except OSError as error:
             reason = (error.strerror or "no such file").lower()
             raise WeightsError(f"{source}: cannot be read ({reason})") from None
@@ -160,9 +199,11 @@ def _what_it_is(source: Path | BinaryIO) -> str | None:
         return "a web page and not the file itself"
     if head.startswith(b"PK\x03\x04"):
         return _archive(source)
-    if not head.startswith(b"\x80") and b"\0" not in head and _is_text(head):
-        return "text"
-    return None
+    if head[4:8] == b"ftyp":
+        return "a video"
+    if head.startswith(b"\x80") or head[257:262] == b"ustar":
+        return None
+    return "text" if b"\0" not in head and _is_text(head) else otherwise
 
 
 def _archive(source: BinaryIO) -> str | None:

@@ -1,7 +1,7 @@
 """Checkpoints of MMAction2: TSN and TSM over ResNets, and C3D.
 
 Its networks wrap every convolution with its norm (``conv1.conv``, ``conv1.bn``) and keep the head
-apart (``cls_head.fc_cls``). Its I3D and R(2+1)D are other networks than those of this house
+apart (``cls_head.fc_cls``). Its I3D and R(2+1)D are other networks than those of this package
 (inflated ResNets; a pair of convolutions in the shortcut as well) and are refused by name.
 """
 
@@ -26,7 +26,7 @@ HEAD = "cls_head.fc_cls"
 def mmaction(arrays: Mapping[str, Any], **config: Any) -> Imported:
     """Build TSN, TSM or C3D; see ``from_arrays``.
 
-    The network is told by its names, its classes by its head. Inputs are ``inputs``: frames
+    The network is recognised by its names, its classes by its head. Inputs are ``inputs``: frames
     (B, T, 3, H, W) for TSN and TSM, a clip (B, 3, T, H, W) for C3D, normalised as the original's.
 
     Args:
@@ -35,7 +35,7 @@ def mmaction(arrays: Mapping[str, Any], **config: Any) -> Imported:
 
     Raises:
         WeightsError: Arrays of another network.
-        ModelError: A configuration that this house does not build.
+        ModelError: A configuration that is not built here.
     """
     if not any(name.startswith(("backbone.", f"{HEAD}.")) for name in arrays):
         some = ", ".join(list(arrays)[:4]) or "none"

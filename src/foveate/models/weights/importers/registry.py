@@ -1,4 +1,4 @@
-"""What sources there are, and the face that an imported network wears."""
+"""What sources there are, and the interface of an imported network."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _BUILDERS: dict[str, Callable[..., Imported]] = {}
 
 
 class Imported(nn.Module):
-    """A network of this house behind the face of the original it was imported from.
+    """A network of this package behind the interface of the original it was imported from.
 
     Args:
-        model: The house's own network; also what should be trained or saved.
+        model: The network of this package; also what should be trained or saved.
         run: Called with the network and the original's inputs; returns its outputs by name.
         inputs: Names of the inputs, in the original's order.
         arch: Architecture in the registry that ``model`` is.
@@ -120,12 +120,12 @@ def from_arrays(system: str, arrays: Arrays, **config: Any) -> Imported:
         **config: Arguments with which the original built its network.
 
     Returns:
-        The network in evaluation mode behind the original's face; see ``Imported``.
+        The network in evaluation mode behind the interface of the original; see ``Imported``.
 
     Raises:
         WeightsError: Unknown system; arrays of no known network; or arrays that are missing,
             left over or of the wrong shape, all of them listed by their original names.
-        ModelError: A configuration that this house does not build.
+        ModelError: A configuration that is not built here.
     """
     _discover()
     build = _BUILDERS.get(system)

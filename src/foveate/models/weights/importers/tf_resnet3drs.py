@@ -52,7 +52,7 @@ def tf_resnet3drs(arrays: Mapping[str, Any], **config: Any) -> Imported:
 
     Raises:
         WeightsError: No network of the family, or one that does not fit its own configuration.
-        ModelError: A configuration that this house does not build.
+        ModelError: A configuration that is not built here.
     """
     found = _by_layer(arrays)
     deep = "stem/conv1/kernel" in found

@@ -27,8 +27,8 @@ def torchvision(arrays: Mapping[str, Any], **config: Any) -> Imported:
 
     Args:
         arrays: By torchvision's names.
-        **config: ``name``, torchvision's name of the builder (``r3d_18``); told
-            by the arrays if it is not given.
+        **config: ``name``, torchvision's name of the builder (``r3d_18``); inferred
+            from the arrays if it is not given.
     """
     name = config.pop("name", None) or name_of(arrays)
     if name is None:
