@@ -69,6 +69,19 @@ def test_wrapped_checkpoints_are_unwrapped(tmp_path: Path, wrap: str) -> None:
         assert torch.equal(value, again[name])
 
 
+def test_an_averaged_copy_beside_the_network_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
+    state = tensors(r3d()[1])
+    torch.save({"model_ema": state, "model": state}, tmp_path / "x.pth")
+    _, card = import_file(tmp_path / "x.pth", "mine", config={"widen_factor": 1 / 16})
+    assert card.notice.endswith("model_ema, an averaged copy, is in the file too and was not used")
+    torch.save({"model_ema": state}, tmp_path / "y.pth")
+    _, card = import_file(tmp_path / "y.pth", "mine", config={"widen_factor": 1 / 16})
+    assert "averaged" not in card.notice
+
+
 def test_names_of_the_network_itself_stay() -> None:
     for names in (["net.a", "IC1.b"], ["module"], ["model.weight", "head.weight"], ["n_averaged"]):
         assert list(unwrapped(dict.fromkeys(names, 0))) == names
@@ -276,16 +289,13 @@ def test_an_import_names_the_nearest_network_and_what_differs(tmp_path: Path) ->
     state["extra.weight"] = torch.zeros(2, 2)
     torch.save(state, tmp_path / "x.pth")
     said = the_line(tmp_path / "x.pth", config={"widen_factor": 1 / 16})
-    assert said.startswith("x.pth: nearest is the R3D of autovideo, which takes 73 of the 74 ")
-    assert (
-        "2 names differ: missing layer3.0.bn1.running_mean (16,), unused extra.weight (2, 2)"
-        in (said)
-    )
+    assert said.startswith("x.pth: nearest is the R3D of autovideo, which has 73 of the 74 names; ")
+    assert "2 differ: missing layer3.0.bn1.running_mean (16,), unused extra.weight (2, 2)" in (said)
     net = torchvision.models.video.r3d_18(num_classes=3).state_dict()
     torch.save({n: v for n, v in net.items() if "layer4.1" not in n}, tmp_path / "y.pth")
     said = the_line(tmp_path / "y.pth")
-    assert "of torchvision, which takes" in said
-    assert "10 names differ" in said
+    assert "of torchvision, which has" in said
+    assert "10 differ" in said
     assert said.endswith("and 2 more")
     assert the_line(tmp_path / "y.pth", system="torchvision", config={"name": "r3d_18"}) == said
     torch.save({"a.weight": torch.zeros(2), "b": torch.zeros(2)}, tmp_path / "z.pth")
@@ -302,8 +312,8 @@ def test_a_network_without_its_head_is_recognised(tmp_path: Path, system: str) -
     torch.save(kept, tmp_path / "x.pth")
     head = "new_fc" if system == "autovideo" else "cls_head.fc_cls"
     said = the_line(tmp_path / "x.pth")
-    assert f"nearest is the TSM of {system}, which takes 120 of the 120 arrays" in said
-    assert f"2 names differ: missing {head}.weight (1, 512), missing {head}.bias (1,)" in said
+    assert f"nearest is the TSM of {system}, which has 120 of the 120 names" in said
+    assert f"2 differ: missing {head}.weight (1, 512), missing {head}.bias (1,)" in said
     one = next(name for name in kept if "layer3.1" in name)
     torch.save({n: v for n, v in kept.items() if n != one}, tmp_path / "y.pth")
     assert f"missing {one}" in the_line(tmp_path / "y.pth")

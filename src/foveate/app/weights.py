@@ -129,6 +129,7 @@ def import_one(
     )
     said = card.configuration["system"]
     print(f"{name}: {card.arch} with {len(card.classes)} classes, from {said}: {folder}")
+    print(f"  {card.notice}")
     return 0
 
 

@@ -130,7 +130,7 @@ def scan(path: Path, passed: PassedOver, depth: int = 0) -> Folder:
     for entry in entries:
         if is_system(entry.name):
             passed.add(SYSTEM, Path(entry.path))
-        elif os.path.isdir(entry.path):
+        elif _is_folder(entry):
             below.append(entry)
         elif is_video(entry.name):
             folder.videos.append(entry.name)
@@ -257,6 +257,13 @@ def _stem(name: str) -> str:
 def animated(name: str) -> bool:
     """Whether a file name has the ending of an animated picture, which may be a preview."""
     return name.lower().endswith((".gif", ".apng"))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere, or in a circle
+        return False
 
 
 def _leads_up(link: str) -> bool:

@@ -125,7 +125,8 @@ def import_file(
         ModelError: The network is of a kind that is not run on videos.
     """
     folder = folder_of(name)
-    arrays = read_arrays(path)
+    notes: list[str] = []
+    arrays = read_arrays(path, notes)
     settings = dict(config or {})
     try:
         if system is None:
@@ -163,7 +164,8 @@ def import_file(
         started_from=path.name,
         licence=licence,
         notice=f"Imported from {path.name} of {system}"
-        + (f" over {backbone}" if (backbone := split_backbone(network.arch)) else ""),
+        + (f" over {backbone}" if (backbone := split_backbone(network.arch)) else "")
+        + "".join(f"; {note}" for note in notes),
     )
     return folder, write_run(folder, model.state_dict(), card)
 

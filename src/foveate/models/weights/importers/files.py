@@ -47,11 +47,12 @@ _STARTS = (
 )
 
 
-def read_arrays(path: Path) -> dict[str, Any]:
+def read_arrays(path: Path, notes: list[str] | None = None) -> dict[str, Any]:
     """Read the named arrays of a checkpoint.
 
     Args:
         path: ``.safetensors``, ``.npz``, or a file of torch (``.pth``, ``.pt``, ``.tar``, ...).
+        notes: Takes lines about what else is in the file: averaged copies beside the network.
 
     Returns:
         Arrays or tensors by the names in the file; where a trainer wrapped the network's state
@@ -74,7 +75,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
         return _safetensors(path)
     if path.suffix == ".npz":
         return _npz(path)
-    return read_torch(path, path.name)
+    return read_torch(path, path.name, notes)
 
 
 def _safetensors(path: Path) -> dict[str, Any]:
@@ -107,12 +108,15 @@ def _npz(path: Path) -> dict[str, Any]:
     return found
 
 
-def read_torch(source: Path | BinaryIO, name: str) -> dict[str, Any]:
+def read_torch(
+    source: Path | BinaryIO, name: str, notes: list[str] | None = None
+) -> dict[str, Any]:
     """Read a file of ``torch.save`` without running anything of it.
 
     Args:
         source: Its path, or the open file.
         name: What to call it in errors.
+        notes: As for `read_arrays`.
 
     Raises:
         WeightsError: It holds more than tensors and plain values, or is no such file.
@@ -139,7 +143,11 @@ def read_torch(source: Path | BinaryIO, name: str) -> dict[str, Any]:
             f"{name}: holds more than tensors ({odd}), so it is not opened",
             "save its state_dict alone, best as safetensors, where you trust it",
         ) from None
-    return _state(found, name)
+    state = _state(found, name)
+    if notes is not None and any(isinstance(found.get(key), Mapping) for key in _WRAPPERS):
+        copies = [key for key in _AVERAGED if isinstance(found.get(key), Mapping)]
+        notes += [f"{key}, an averaged copy, is in the file too and was not used" for key in copies]
+    return state
 
 
 def _names_in(source: Path | BinaryIO) -> list[str]:

@@ -23,7 +23,7 @@ class MisfitError(WeightsError):
     Args:
         source: What to call the origin.
         faults: One entry per name; the line gives the first of them.
-        fitting: How many arrays found their place.
+        fitting: How many arrays have a name that the network has too.
         network: What they were to fill.
     """
 
@@ -42,10 +42,10 @@ class MisfitError(WeightsError):
             system: Its name.
             count: How many arrays there are.
         """
-        differ = "1 name differs" if len(self.faults) == 1 else f"{len(self.faults)} names differ"
+        differ = "1 array differs" if len(self.faults) == 1 else f"{len(self.faults)} differ"
         return WeightsError(
-            f"nearest is the {self.network} of {system}, which takes {self.fitting} of the {count} "
-            f"arrays; {differ}: {_some(self.faults)}"
+            f"nearest is the {self.network} of {system}, which has {self.fitting} of the {count} "
+            f"names; {differ}: {_some(self.faults)}"
         )
 
 
@@ -112,8 +112,7 @@ def place(
         values[name] = value
     faults += [f"unused {name} {tuple(arrays[name].shape)}" for name in arrays if name not in used]
     if faults:
-        fitting = len(used & set(arrays)) - sum(" is (" in fault for fault in faults)
-        raise MisfitError(source, faults, fitting, type(model).__name__)
+        raise MisfitError(source, faults, len(used & set(arrays)), type(model).__name__)
     wrong = [
         f"{original(name)} ({why})"
         for name, value in values.items()
