@@ -371,3 +371,20 @@ def test_numbers_with_zeros_in_front(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("a.mp4 01\nb.mp4 2\n")
     assert data.read(tmp_path).classes == ("x", "y")
     assert [r.labels for r in data.read(tmp_path).records] == [("x",), ("y",)]
+
+
+def test_columns_and_fields_without_a_name(tmp_path: Path) -> None:
+    """Spreadsheets write delimiters for cells that were touched once."""
+    labelled.touch(tmp_path, "a.mp4", "b.mp4")
+    (tmp_path / "clips.csv").write_text("path,label,,camera,\na.mp4,x,,1,,,\n,,,,\nb.mp4,y,,2,\n")
+    dataset = data.read(tmp_path)
+    assert rows(dataset) == [("a.mp4", ("x",), None), ("b.mp4", ("y",), None)]
+    assert [r.tags for r in dataset.records] == [(("camera", "1"),), (("camera", "2"),)]
+    (tmp_path / "clips.csv").write_text("path,label\na.mp4,x,,\nb.mp4,y, z,\n")
+    assert data.read(tmp_path).classes == ("x", "y, z")
+
+
+def test_a_folder_of_nothing_but_previews_says_what_it_holds(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, "one/poster.jpg", "one/.DS_Store")
+    with pytest.raises(data.DataError, match=r"passed over 1 hidden or .*; 1 picture that is no"):
+        data.read(tmp_path, "unlabelled")

@@ -129,7 +129,8 @@ def _module(name: str) -> Any:
 def _hint(request: Request) -> str | None:
     if request.left_out:
         return f"{len(request.left_out)} clips of the annotation are missing"
-    return None
+    passed = request.passed.lines()
+    return f"passed over {'; '.join(passed[:3])}" if passed else None
 
 
 def _composed(listing: Listing, given: Sequence[str] | None) -> Listing:

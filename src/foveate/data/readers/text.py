@@ -124,8 +124,10 @@ def table(path: Path, faults: Faults, mend: Mend | None = None) -> Table:
         columns = tuple(name.lower() for name in fields(first, delimiter))
     except ValueError as error:
         raise DataError(f"{at(path, number)}: {error}") from None
-    if len(set(columns)) < len(columns):
-        raise DataError(f"{at(path, number)}: two columns have the same name")
+    named = [name for name in columns if name]  # spreadsheets leave columns without a name
+    twice = next((name for name in named if named.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{at(path, number)}: two columns have the same name, {twice!r}")
     return Table(path, columns, list(_rows(path, found[1:], columns, delimiter, faults, mend)))
 
 
@@ -143,8 +145,9 @@ def _rows(
             fault = None
         except ValueError as error:
             row, fault = [], str(error)
+        _drop_empty(row, len(columns))
         if mend is not None and (fault or (len(row) > len(columns) and '"' not in line)):
-            mended = mend(columns, line.split(delimiter), delimiter)
+            mended = mend(columns, _drop_empty(line.split(delimiter), len(columns)), delimiter)
             row, fault = (mended, None) if mended else (row, fault)
         if fault:
             faults.add(at(path, number), fault)
@@ -154,7 +157,14 @@ def _rows(
                 at(path, number), f"{len(row)} fields where the header has {len(columns)} columns"
             )
         elif any(row):
-            yield number, dict(zip(columns, row, strict=True))
+            yield number, {name: field for name, field in zip(columns, row, strict=True) if name}
+
+
+def _drop_empty(row: list[str], count: int) -> list[str]:
+    """A row without the empty fields at its end that are more than there are columns."""
+    while len(row) > count and not row[-1].strip():
+        row.pop()
+    return row
 
 
 def number(text: str, what: str, least: float = 0.0) -> float | None:
