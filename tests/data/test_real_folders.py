@@ -200,6 +200,16 @@ def test_one_split_beside_others_is_a_question(tmp_path: Path) -> None:
     assert "1 folder without clips beside the splits: extra" in dataset.passed_over
 
 
+def test_a_class_called_train_may_hold_frame_folders(tmp_path: Path) -> None:
+    labelled.pictures(tmp_path / "train" / "clip 1", 3)
+    labelled.pictures(tmp_path / "bus" / "clip 1", 3)
+    assert data.read(tmp_path).classes == ("bus", "train")
+    labelled.pictures(tmp_path / "split_1" / "clip 1", 3)
+    for name in ("bus", "train"):
+        shutil.move(tmp_path / name, tmp_path / f"split_{name[0]}")
+    assert data.read(tmp_path).classes == ("split_1", "split_b", "split_t")
+
+
 def test_splits_below_the_classes(tmp_path: Path) -> None:
     labelled.touch(tmp_path, "run/train/1.mp4", "run/test/2.mp4", "sit/train/3.mp4")
     assert rows(data.read(tmp_path)) == [

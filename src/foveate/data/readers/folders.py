@@ -62,15 +62,15 @@ def _are_folds(top: Folder) -> bool:
     if len(folds) < 2 or not all(_FOLD.fullmatch(f.name.lower()) for f in folds):
         return False
     classes = [{sub.name for sub in fold.folders} for fold in folds]
-    return not any(f.videos or f.frames for f in folds) and bool(set.intersection(*classes))
+    return bool(set.intersection(*classes)) and all(_grouped(fold) for fold in folds)
 
 
 def _are_splits(request: Request, top: Folder, sides: dict[str, str], others: list[Folder]) -> bool:
     """Whether the folders of one split are that, although others may lie beside them."""
     named = [folder for folder in top.folders if folder.name in sides]
-    if any(folder.videos or folder.pictures for folder in named):
+    if not all(_grouped(folder) for folder in named):
         return len(named) == len(top.folders)  # a class may be called train
-    if others and not any(folder.videos or folder.pictures for folder in others):
+    if others and all(_grouped(folder) for folder in others):
         beside = ", ".join(_name(request, folder.path) for folder in others[:4])
         for folder in named:
             request.faults.add(

@@ -47,7 +47,7 @@ class PassedOver:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self._counts: dict[Kind, int] = defaultdict(int)
         self._names: dict[Kind, list[str]] = defaultdict(list)
 
@@ -56,7 +56,7 @@ class PassedOver:
         self._counts[kind] += count
         names = self._names[kind]
         if path is not None and len(names) < _SHOWN:
-            name = os.path.relpath(path, self._root) if isinstance(path, Path) else path
+            name = os.path.relpath(path, self.root) if isinstance(path, Path) else path
             names.append(display_name(name.replace(os.sep, "/")))
 
     def merge(self, other: PassedOver) -> None:
@@ -193,7 +193,7 @@ def _clips(
         and (_names_one(name, own) or (folder.frames and _ONLY_WORDS.fullmatch(_stem(name))))
     ]
     found = [(folder.path / name, 0) for name in folder.videos if name not in previews]
-    below = PassedOver(passed._root)
+    below = PassedOver(passed.root)
     deeper: list[tuple[Path, int]] = []
     for sub in folder.folders:
         if sub.frames and not sub.has_videos and _names_one(sub.name, own):
