@@ -184,3 +184,136 @@ def test_the_same_clip_with_two_labels(tmp_path: Path) -> None:
     labelled.touch(tmp_path, "a.mp4")
     (tmp_path / "clips.csv").write_text("path,label\na.mp4,x\n./a.mp4,y\n")
     assert faults(tmp_path) == ["clips.csv:3: a.mp4 is y here and x at clips.csv:2"]
+
+
+def test_one_pass_names_all_by_line(tmp_path: Path) -> None:
+    """Several faults of a row, of its neighbours, and of what all rows have in common."""
+    root = tmp_path / "set"
+    labelled.touch(root, *(f"{i}.mp4" for i in range(8)))
+    labelled.touch(tmp_path, "outside.mp4")
+    (root / "clips.csv").write_text(
+        "path,label,start,end,split\n"
+        "1.mp4,run,,,train\n"
+        "../outside.mp4,run,,,train\n"  # 3: leaves the folder
+        "nowhere.mp4,,x,y,trian\n"  # 4: five faults
+        "2.mp4,Run,5,2,train\n"  # 5: two
+        "3.mp4,7,,,train\n"  # 6: a number among words
+        f"{tmp_path / 'outside.mp4'},run,1,2,train\n"  # 7: leaves the folder, whole and in stretch
+        "4.mp4,jump,,,test\n"  # 8: no training clip
+        "1.mp4,run,,,train\n"  # 9: duplicate
+    )
+    found = faults(root)
+    assert [int(line.split(":")[1]) for line in found] == [3, 4, 4, 4, 4, 4, 5, 5, 6, 7, 8, 9]
+    for at, words in {
+        0: "../outside.mp4 lies outside the folder of the clips",
+        1: "no label",
+        2: "start 'x' is not a number",
+        3: "end 'y' is not a number",
+        4: "unknown split 'trian'",
+        5: "no such file: nowhere.mp4",
+        6: "ends at 2 s, not after its start at 5 s",
+        7: "unknown class 'Run' (did you mean run, as in clips.csv:2?)",
+        8: "label '7' is a number, the others are words",
+        9: "lies outside the folder of the clips",
+        10: "class 'jump' of split test has no training clip",
+        11: "1.mp4 duplicate of clips.csv:2",
+    }.items():
+        assert words in found[at], found
+
+
+def test_lists_whose_clips_all_lie_elsewhere_are_meant(tmp_path: Path) -> None:
+    labelled.touch(tmp_path / "videos", "a.mp4", "b.mp4")
+    lists = tmp_path / "annotations"
+    lists.mkdir()
+    (lists / "train.txt").write_text(f"../videos/a.mp4 0\n{tmp_path}/videos/b.mp4 1\n")
+    assert len(data.read(lists)) == 2
+    labelled.touch(lists, "c.mp4")
+    (lists / "train.txt").write_text(f"../videos/a.mp4 0\n{tmp_path}/videos/b.mp4 1\nc.mp4 0\n")
+    assert [line.partition(" ")[0] for line in faults(lists)] == ["train.txt:1:", "train.txt:2:"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (("0", "1", "-1", "1.0", "nan", "x"), (3, 4, 5, 6)),
+        (("run", "sit", "3", "run", "2.5"), (3, 5)),
+        (("0", "1", "2", "5000"), (4,)),
+        (("17", "203", "399"), ()),
+        (("0", "1", "2", "4"), ()),
+    ],
+)
+def test_labels_that_are_numbers_out_of_place(
+    tmp_path: Path, rows: tuple[str, ...], said: tuple[int, ...]
+) -> None:
+    labelled.touch(tmp_path, *(f"{i}.mp4" for i in range(len(rows))))
+    (tmp_path / "train.txt").write_text("".join(f"{i}.mp4 {x}\n" for i, x in enumerate(rows)))
+    if not said:
+        assert len(data.read(tmp_path)) == len(rows)
+        return
+    found = faults(tmp_path)
+    assert [int(line.split(":")[1]) for line in found] == list(said)
+    assert all(f"label '{rows[at - 1]}'" in line or f"label {rows[at - 1]} " in line
+               for at, line in zip(said, found, strict=True))  # fmt: skip
+
+
+def test_a_number_of_several_clips_is_a_class(tmp_path: Path) -> None:
+    """Gestures are called 1 and 2 as well as wave: only a single clip looks like a slip."""
+    labelled.touch(tmp_path, *(f"{i}.mp4" for i in range(6)))
+    labels = ("wave", "wave", "zoom", "zoom", "2", "2")
+    (tmp_path / "clips.csv").write_text(
+        "path,label\n" + "".join(f"{i}.mp4,{x}\n" for i, x in enumerate(labels))
+    )
+    assert data.read(tmp_path).classes == ("2", "wave", "zoom")
+
+
+def test_a_list_with_its_columns_swapped(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, "a.mp4")
+    (tmp_path / "train.txt").write_text("0 a.mp4\n")
+    assert faults(tmp_path) == ["train.txt:1: the label stands in front of the path"]
+
+
+def test_a_reader_that_stops_tells_what_it_found_before(tmp_path: Path) -> None:
+    something(tmp_path, template=None)
+    (tmp_path / "something-something-v2-validation.json").write_text("[\n{]")
+    found = faults(tmp_path)
+    assert len(found) == 2
+    assert found[0].endswith("clip 78687 has no template")
+    assert "v2-validation.json:2: not JSON" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("a\n\nc\n", "classes.txt:2: an empty name: every line is a class"),
+        ("a\nb\na\n", "classes.txt:3: the class 'a' is named twice (also line 1)"),
+        ("0 a\n1 b\n1 c\n", "classes.txt:3: the number 1 is also in line 2"),
+        ("0 a\n1 b\n5 c\n", "classes.txt:3: the number 5 is out of place in 3 classes"),
+        ("0 a\n1 b\n3 c\n", "classes.txt: the number 2 is missing"),
+    ],
+)
+def test_files_of_class_names(tmp_path: Path, names: str, said: str) -> None:
+    labelled.touch(tmp_path, "a.mp4")
+    (tmp_path / "train.txt").write_text("a.mp4 0\n")
+    (tmp_path / "classes.txt").write_text(names)
+    assert faults(tmp_path)[0] == said
+
+
+def test_no_line_names_a_path_twice(tmp_path: Path) -> None:
+    labelled.put(tmp_path / "run" / "text.mp4", b"just words")
+    labelled.put(tmp_path / "run" / "fine.mp4")
+    labelled.touch(tmp_path, "train/a/1.mp4")
+    shared_file = labelled.put(tmp_path / "sit" / "copy.mp4")
+    report = data.check(tmp_path, workers=0, cache=tmp_path / "probes")
+    lines = report.lines()
+    assert any(line.startswith("bad clip: run/text.mp4: ") for line in lines)
+    assert any("run/fine.mp4, sit/copy.mp4" in line for line in lines)
+    for line in lines:
+        for path in (str(tmp_path), "run/text.mp4", "run/fine.mp4", shared_file.name):
+            assert line.count(path) <= 1, line
+
+
+def test_kinetics_wants_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "k.csv").write_text('label",youtube_id,time_start,time_end\nx,a,1,2\n')
+    assert "k.csv:1: no column label" in faults(tmp_path / "k.csv", format="kinetics")[0]
+    (tmp_path / "k.csv").write_text("Label;YouTube_ID;time_start;time_end\nx;a;1;2\n")
+    assert "no such file: a_000001_000002" in faults(tmp_path)[0]

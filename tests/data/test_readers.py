@@ -252,3 +252,139 @@ def test_digest_knows_content_and_not_order_or_place(tmp_path: Path) -> None:
     assert one.digest("test") != one.digest("train")
     (tmp_path / "two" / "clips.csv").write_text(table.replace("b.mp4,y", "b.mp4,x"))
     assert data.read(tmp_path / "two", classes=("x", "y")).digest() != one.digest()
+
+
+@pytest.mark.parametrize("delimiter", [" ", ",", ";", "\t"])
+def test_the_disk_tells_where_a_path_ends(tmp_path: Path, delimiter: str) -> None:
+    names = ["a, b.mp4", "a b; c.mp4", "a\tb.mp4", "1, 2.mp4", "a.mp4", "d 3.mp4", "it's.mp4"]
+    labelled.touch(tmp_path, *names)
+    labelled.pictures(tmp_path / "clip 3, 4", 2)
+    label = "ride a horse, fast"
+    (tmp_path / "train.txt").write_text(
+        "".join(f"{name}{delimiter}{label}\n" for name in names)
+        + f"clip 3, 4{delimiter}2{delimiter}{label if delimiter != ',' else 'x'}\n"
+    )
+    dataset = data.read(tmp_path)
+    assert [dataset.name(r) for r in dataset.records] == [*names, "clip 3, 4"]
+    assert {r.labels for r in dataset.records[:-1]} == {(label,)}
+    (tmp_path / "train.txt").write_text(f"nowhere 1, 2.mp4{delimiter}0\n")
+    with pytest.raises(data.DataError, match="no such file: nowhere 1"):
+        data.read(tmp_path)
+
+
+def test_an_unquoted_path_of_a_table(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, "a, b, c.mp4", "d.mp4")
+    (tmp_path / "clips.csv").write_text("label,path,split\nx,a, b, c.mp4,train\ny,d.mp4,train\n")
+    assert rows(data.read(tmp_path)) == [
+        ("a, b, c.mp4", ("x",), "train"), ("d.mp4", ("y",), "train"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_marks_of_byte_order(tmp_path: Path, encoding: str) -> None:
+    labelled.touch(tmp_path, "ä.mp4", "b.mp4")
+    (tmp_path / "train.txt").write_text("ä.mp4 0\r\nb.mp4 1\r\n", encoding)
+    (tmp_path / "classes.txt").write_text("0 läuft\r\n1 sitzt\r\n\r\n", encoding)
+    assert rows(data.read(tmp_path)) == [
+        ("ä.mp4", ("läuft",), "train"), ("b.mp4", ("sitzt",), "train"),
+    ]  # fmt: skip
+    joined = b"\xef\xbb\xbfa.mp4,x\n" + b"\xef\xbb\xbfb.mp4,x\n"
+    (tmp_path / "train.txt").write_bytes(joined.replace(b"a.mp4", "ä.mp4".encode()))
+    assert data.read(tmp_path / "train.txt").classes == ("x",)
+
+
+def test_ucf101_with_spaces(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, "Horse Riding/v 1.avi", "Horse Riding/v 2.avi")
+    (tmp_path / "trainlist01.txt").write_text("Horse Riding/v 1.avi 1\n")
+    (tmp_path / "testlist01.txt").write_text("Horse Riding/v 2.avi\n")
+    assert rows(data.read(tmp_path)) == [
+        ("Horse Riding/v 1.avi", ("Horse Riding",), "train"),
+        ("Horse Riding/v 2.avi", ("Horse Riding",), "test"),
+    ]
+
+
+def test_every_reader_counts_what_it_passes_over(tmp_path: Path) -> None:
+    labelled.touch(tmp_path / "t", "a.mp4", "b.mp4", "c.mp4", "d.txt", ".e.mp4")
+    (tmp_path / "t" / "clips.csv").write_text("path,label\na.mp4,x\n")
+    (tmp_path / "t" / "old.csv").write_text("anything\n")
+    assert data.read(tmp_path / "t").passed_over == (
+        "1 other table beside clips.csv: old.csv",
+        "2 videos that no line names: b.mp4, c.mp4",
+    )
+    (tmp_path / "t" / "clips.csv").rename(tmp_path / "t" / "train.txt")
+    (tmp_path / "t" / "train.txt").write_text("a.mp4 0\nb.mp4 0\n")
+    assert data.read(tmp_path / "t").passed_over == (
+        "2 lists whose names have no split: d.txt, old.csv",
+        "1 video that no line names: c.mp4",
+    )
+    (tmp_path / "t" / "train.txt").unlink()
+    (tmp_path / "t" / "k.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\nx,a,0,9,train\n"
+    )
+    assert data.read(tmp_path / "t").passed_over == (
+        "1 table without the columns of Kinetics: old.csv",
+        "2 videos that no line names: b.mp4, c.mp4",
+    )
+    activitynet(tmp_path / "n", {"segment": [1, 5.5], "label": "Archery"})
+    assert data.read(tmp_path / "n").passed_over == ("1 video whose labels are withheld: hidden",)
+    labelled.touch(tmp_path / "h", "wave/a_wave_b_0.avi")
+    (tmp_path / "h" / "wave_test_split1.txt").write_text("a_wave_b_0.avi 1\nb_wave_c_0.avi 0\n")
+    (tmp_path / "h" / "wave_test_split2.txt").write_text("")
+    assert data.read(tmp_path / "h").passed_over == (
+        "1 file of another split: wave_test_split2.txt",
+        "1 clip that the split does not use: wave_test_split1.txt:2",
+    )
+    something(tmp_path / "s")
+    labelled.touch(tmp_path / "s", "videos/2.webm", "something-something-v2-test.json")
+    assert data.read(tmp_path / "s").passed_over == (
+        "1 JSON file that is neither labels nor a split with labels: "
+        "something-something-v2-test.json",
+        "1 video that no line names: videos/2.webm",
+    )
+
+
+def test_tables_that_only_the_disk_can_read(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, 'a "b".mp4', '"c" d.mp4', "e;f.mp4", "g.mp4", "h, i.mp4")
+    (tmp_path / "clips.csv").write_text(
+        'path,label\na "b".mp4,x\n"c" d.mp4,x\ne;f.mp4,x\ng.mp4,x, and y\nh, i.mp4,x\n'
+    )
+    assert rows(data.read(tmp_path)) == [
+        ('a "b".mp4', ("x",), None), ('"c" d.mp4', ("x",), None), ("e;f.mp4", ("x",), None),
+        ("g.mp4", ("x, and y",), None), ("h, i.mp4", ("x",), None),
+    ]  # fmt: skip
+    (tmp_path / "train.txt").write_text('"c" d.mp4 0\n"h, i.mp4" 1\n"g.mp4",2\n')
+    assert [r.labels for r in data.read(tmp_path / "train.txt").records] == [("0",), ("1",), ("2",)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_two_bytes_a_letter_without_a_mark(tmp_path: Path, encoding: str) -> None:
+    labelled.touch(tmp_path, "a.mp4")
+    (tmp_path / "clips.csv").write_bytes("path,label\r\na.mp4,läuft\r\n".encode(encoding))
+    assert data.read(tmp_path).classes == ("läuft",)
+
+
+def test_numbers_with_zeros_in_front(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, "a.mp4", "b.mp4")
+    (tmp_path / "train.txt").write_text("a.mp4 00\nb.mp4 01\n")
+    assert data.read(tmp_path).classes == ("0", "1")
+    (tmp_path / "classes.txt").write_text("1 x\n2 y\n")
+    (tmp_path / "train.txt").write_text("a.mp4 01\nb.mp4 2\n")
+    assert data.read(tmp_path).classes == ("x", "y")
+    assert [r.labels for r in data.read(tmp_path).records] == [("x",), ("y",)]
+
+
+def test_columns_and_fields_without_a_name(tmp_path: Path) -> None:
+    """Spreadsheets write delimiters for cells that were touched once."""
+    labelled.touch(tmp_path, "a.mp4", "b.mp4")
+    (tmp_path / "clips.csv").write_text("path,label,,camera,\na.mp4,x,,1,,,\n,,,,\nb.mp4,y,,2,\n")
+    dataset = data.read(tmp_path)
+    assert rows(dataset) == [("a.mp4", ("x",), None), ("b.mp4", ("y",), None)]
+    assert [r.tags for r in dataset.records] == [(("camera", "1"),), (("camera", "2"),)]
+    (tmp_path / "clips.csv").write_text("path,label\na.mp4,x,,\nb.mp4,y, z,\n")
+    assert data.read(tmp_path).classes == ("x", "y, z")
+
+
+def test_a_folder_of_nothing_but_previews_says_what_it_holds(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, "one/poster.jpg", "one/.DS_Store")
+    with pytest.raises(data.DataError, match=r"passed over 1 hidden or .*; 1 picture that is no"):
+        data.read(tmp_path, "unlabelled")

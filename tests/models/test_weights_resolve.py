@@ -16,6 +16,7 @@ import pytest
 
 from foveate.core.errors import WeightsError
 from foveate.models.weights import resolve, table
+from foveate.models.weights.builtin import built_in
 from foveate.models.weights.download import check_address, download
 from foveate.models.weights.table import WeightFile
 
@@ -204,6 +205,21 @@ def test_a_file_mirror(monkeypatch, tmp_path):
     (tmp_path / FILE.name).write_bytes(DATA)
     monkeypatch.setenv("FOVEATE_WEIGHTS_URL", tmp_path.as_uri())
     assert resolve.locate(FILE).read_bytes() == DATA
+
+
+def test_a_miss_of_the_table_names_the_models_that_are_here(monkeypatch, no_network):
+    entry = table.find("movinet-a0-stream-lite.k600")
+    for file in entry.files:
+        with pytest.raises(WeightsError) as caught:
+            resolve.locate(file, offline=True)
+        said = str(caught.value)
+        assert "foveate weights fetch movinet-a0-stream-lite.k600" in said
+        for name in built_in():
+            assert name in said
+        assert "\n" not in said
+    assert built_in()
+    assert len(entry.file.addresses) == 3
+    assert len(set(entry.file.addresses)) == 3
 
 
 def test_addresses_are_tried_in_order(tmp_path):

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from foveate.pipeline.network import StreamingNetwork
+from foveate.pipeline.policies import make_decide, make_look
 from nontrivial import randomise
 
 from foveate.media import DEFAULT_LIMITS
 from foveate.models import registry
-from foveate.pipeline.network import StreamingNetwork
-from foveate.pipeline.policies import make_decide, make_look
 from foveate.pipeline.presets import Preset, edit
 from foveate.pipeline.recogniser import Recogniser
 from foveate.pipeline.session import Plan

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from foveate.pipeline.answer import clip_scores
+
 from foveate.pipeline.session import WindowScores
 
 

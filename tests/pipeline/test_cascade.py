@@ -7,6 +7,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from foveate.pipeline.cascade_run import CascadeRecogniser, around
+from foveate.pipeline.groups import spans
 
 from clips import encode
 from foveate.core import ConfigError, MediaError
@@ -14,8 +16,6 @@ from foveate.media.compressed import CompressedVideo, Group
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork
 from foveate.models.spec import InputSpec
 from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeNetwork, exit_names
-from foveate.pipeline.cascade_run import CascadeRecogniser, around
-from foveate.pipeline.groups import spans
 from foveate.pipeline.presets import CalibratedSpec, GroupsSpec, Preset
 from foveate.pipeline.session import Reply
 from foveate.policy.fuse import Wise

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from foveate.pipeline.network import THIN, ClipNetwork, StreamingNetwork, network_for
+from foveate.pipeline.policies import make_decide, make_look
 from torch import nn
 
 import foveate
@@ -13,8 +15,6 @@ from foveate.core import ConfigError
 from foveate.media import DEFAULT_LIMITS, Video
 from foveate.models import count_macs, registry
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
-from foveate.pipeline.network import THIN, ClipNetwork, StreamingNetwork, network_for
-from foveate.pipeline.policies import make_decide, make_look
 from foveate.pipeline.presets import Preset, edit
 from foveate.pipeline.recogniser import Recogniser
 from foveate.pipeline.session import Plan

@@ -245,7 +245,7 @@ class KeyAndOther(Toy):
     def key(self, views, state):
         view = views["rgb"]
         y, x = (at.astype(float) for at in np.nonzero(view.array[0, 0].mean(-1) > 128))
-        left, top, right, bottom = view.regions[0]
+        left, top, right, _ = view.regions[0]
         scale = (right - left) / view.array.shape[3]
         low, high = np.array([x.min(), y.min()]), np.array([x.max() + 1, y.max() + 1])
         box = np.concatenate([low, high]) * scale + [left, top, left, top]

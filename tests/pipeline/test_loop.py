@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from foveate.pipeline.drive import drive
 
 from clips import encode, picture
 from foveate.core import Evidence, InternalError, MediaError, More, Selection, Stop
 from foveate.media import ArrayVideo, Video
-from foveate.pipeline.drive import drive
 from foveate.pipeline.ledger import Ledger
 from foveate.pipeline.session import Session
 from foveate.policy import AtEnd, Confident, Uniform

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from foveate.pipeline.drive import execute
 
 from clips import encode
-from foveate.pipeline.drive import execute
 from foveate.pipeline.session import Ask
 
 

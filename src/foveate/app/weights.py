@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from foveate.core import ConfigError
 from foveate.core.config import apply_sets
 from foveate.models.weights.builtin import WEIGHTS, built_in, imported
 from foveate.models.weights.resolve import cache_folder, find_local, locate
@@ -119,19 +118,28 @@ def import_one(
 
     Raises:
         WeightsError: The file or a name in it does not fit.
-        ConfigError: The labels cannot be read.
+        DataError: The labels cannot be read, or one of them is empty or repeated.
     """
     from foveate.models.weights.imported import import_file
 
-    named = None
-    if labels is not None:
-        try:
-            named = tuple(labels.read_text(encoding="utf-8").splitlines())
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{labels}: cannot be read ({error})") from None
+    named = None if labels is None else _class_names(labels)
     folder, card = import_file(
         file, name, system=system, config=apply_sets({}, list(sets)), labels=named, licence=licence
     )
     said = card.configuration["system"]
     print(f"{name}: {card.network.arch} with {len(card.classes)} classes, from {said}: {folder}")
+    print(f"  {card.notice}")
     return 0
+
+
+def _class_names(file: Path) -> tuple[str, ...]:
+    """The labels in a file; all that is wrong with it is printed."""
+    from foveate.app.guard import tell_faults
+    from foveate.data import DataError
+    from foveate.data.readers.classes import read_class_names
+
+    try:
+        return read_class_names(file)
+    except DataError as error:
+        tell_faults(error)
+        raise

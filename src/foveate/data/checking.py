@@ -13,6 +13,8 @@ from pathlib import Path
 from foveate.data.errors import CAP, DataError
 from foveate.data.probing import Probe, ProbeCache, probes
 from foveate.data.readers.detect import read
+from foveate.data.readers.request import split_of
+from foveate.data.readers.unlabelled import LABEL
 from foveate.data.record import Dataset, Record
 from foveate.media import display_name
 
@@ -70,7 +72,7 @@ class CheckReport:
         out += [f"fault: {line}" for line in self.faults]
         if self.fault_count > len(self.faults):
             out.append(f"fault: and {self.fault_count - len(self.faults)} more")
-        out += [f"bad clip: {where}: {clip}: {why}" for where, clip, why in self.bad]
+        out += [f"bad clip: {_at(where, clip)}: {why}" for where, clip, why in self.bad]
         out += [f"leak: {line}" for line in self.leaks]
         return [*out, *(f"note: {line}" for line in self.notes)]
 
@@ -154,11 +156,10 @@ def _counts(dataset: Dataset | None) -> list[str]:
         return []
     names = dataset.splits or (None,)
     counts = [dataset.class_counts(split) for split in names]
-    out = [
-        f"{len(dataset.classes)} classes; clips per class ({', '.join(n or 'all' for n in names)}):"
-    ]
+    classes = "1 class" if len(dataset.classes) == 1 else f"{len(dataset.classes)} classes"
+    out = [f"{classes}; clips per class ({', '.join(n or 'all' for n in names)}):"]
     for label in islice(dataset.classes, CAP):
-        out.append(f"  {label}: {', '.join(str(count[label]) for count in counts)}")
+        out.append(f"  {display_name(label)}: {', '.join(str(count[label]) for count in counts)}")
     if len(dataset.classes) > CAP:
         out.append(f"  and {len(dataset.classes) - CAP} more classes")
     return out
@@ -217,11 +218,22 @@ def _notes(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[str]:
             yield f"the same content more than once: {_list(dataset, copies)}"
     for record in dataset.records:
         for line in known[record.path].warnings:
-            yield f"{record.where}: {display_name(dataset.name(record))}: {line}"
+            yield f"{_at(record.where, display_name(dataset.name(record)))}: {line}"
     counts = dataset.class_counts()
     yield from (f"class {name!r} has no clips" for name, count in counts.items() if not count)
+    if len(dataset.classes) == 1 and dataset.classes != (LABEL,):
+        yield "there is one class only"
+    if not dataset.splits:
+        like = [name for name in dataset.classes if split_of(name)]
+        yield from (f"class {name!r} has the name of a split" for name in like)
+    yield from (f"passed over {line}" for line in dataset.passed_over)
     if dataset.left_out:
         yield f"{len(dataset.left_out)} clips of the annotation are missing and were left out"
+
+
+def _at(where: str, clip: str) -> str:
+    """Line and clip, in front of what is said of it; once, where they are the same."""
+    return clip if where in (clip, "") else f"{where}: {clip}"
 
 
 def _sides(sides: set[str | None]) -> str:
@@ -229,5 +241,6 @@ def _sides(sides: set[str | None]) -> str:
 
 
 def _list(dataset: Dataset, records: list[Record]) -> str:
-    shown = ", ".join(f"{display_name(dataset.name(r))} ({r.where})" for r in records[:4])
+    named = [(display_name(dataset.name(r)), r.where) for r in records[:4]]
+    shown = ", ".join(name if name == where else f"{name} ({where})" for name, where in named)
     return shown + (f" and {len(records) - 4} more" if len(records) > 4 else "")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 
 from foveate.core import FoveateError
 
 CAP = 50
+_LONGEST = 600  # letters of a line
 
 
 class DataError(FoveateError):
@@ -32,7 +34,7 @@ class DataError(FoveateError):
 
 
 class Faults:
-    """Collects faults; keeps the first `CAP` and counts the rest.
+    """Collects faults; keeps the first `CAP` by file and line and counts the rest.
 
     Args:
         name: What the data set is called in messages.
@@ -40,11 +42,17 @@ class Faults:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.lines: list[str] = []
         self.count = 0
+        self._files: dict[str, int] = {}
+        self._kept: list[tuple[int, int, int, str]] = []  # a heap, the last line on top
 
     def __bool__(self) -> bool:
         return self.count > 0
+
+    @property
+    def lines(self) -> list[str]:
+        """The kept faults: files in the order in which they were met, lines ascending."""
+        return [line for *_, line in sorted(self._kept, reverse=True)]
 
     def add(self, where: str, what: str) -> None:
         """Note one fault.
@@ -54,8 +62,16 @@ class Faults:
             what: One line that says what is wrong.
         """
         self.count += 1
-        if len(self.lines) < CAP:
-            self.lines.append(" ".join(f"{where}: {what}".split()))
+        file, line = place(where)
+        at = self._files.setdefault(file, len(self._files))
+        said = " ".join(f"{where}: {what}".split())
+        if len(said) > _LONGEST:
+            said = f"{said[: _LONGEST // 2]}…{said[-_LONGEST // 2 :]}"
+        entry = (-at, -line, -self.count, said)
+        if len(self._kept) < CAP:
+            heapq.heappush(self._kept, entry)
+        else:
+            heapq.heappushpop(self._kept, entry)
 
     def check(self) -> None:
         """Raise what was collected.
@@ -65,7 +81,16 @@ class Faults:
         """
         if not self.count:
             return
-        first = self.lines[0]
+        lines = self.lines
+        first = lines[0]
         if self.count > 1:
-            first = f"{self.name}: {self.count} faults, the first is {first}"
-        raise DataError(first, faults=self.lines, count=self.count)
+            first = f"{self.count} faults, the first is {first}"
+            if not lines[0].startswith(f"{self.name}:"):
+                first = f"{self.name}: {first}"
+        raise DataError(first, faults=lines, count=self.count)
+
+
+def place(where: str) -> tuple[str, int]:
+    """File and line of `clips.csv:12`; line 0 of what names none."""
+    file, _, line = where.rpartition(":")
+    return (file, int(line)) if file and line.isascii() and line.isdigit() else (where, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -74,6 +75,8 @@ Videos = str | os.PathLike[str] | DataRequest | Dataset
 def open_labelled(videos: Videos) -> Dataset:
     """Read a data set and give every record its split: train, val or test.
 
+    What the reader passed over is said on standard error.
+
     Splits that the data names are kept. Where it names none, clips are dealt out 70, 15 and 15 in
     a hundred; where it has training clips but none for validation, some of those are taken.
     Groups, files and copies stay together. All of it depends on the split seed alone.
@@ -94,6 +97,8 @@ def open_labelled(videos: Videos) -> Dataset:
             part=request.part, allow_missing=request.allow_missing,
         )  # fmt: skip
         fold, seed = request.fold, request.split_seed
+    for line in dataset.passed_over:
+        print(f"foveate: passed over {line}", file=sys.stderr)
     if fold is not None:
         dataset = _fold(dataset, fold)
     elif not dataset.splits:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from foveate.core import FoveateError
-from foveate.media import open_source
+from foveate.media import display_name, open_source
 from foveate.media.folder import picture_names
 
 VERSION = 1
@@ -84,7 +84,9 @@ def reason(path: Path, error: BaseException) -> str:
     line = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         line = f"cannot be read ({error.strerror.lower()})"
-    return line.removeprefix(f"{path}: ")
+    for name in (str(path), display_name(path)):
+        line = line.removeprefix(f"{name}: ")
+    return line
 
 
 def content(path: Path) -> str:

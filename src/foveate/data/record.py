@@ -51,6 +51,7 @@ class Dataset:
         multilabel: Whether a clip may have several classes, or none.
         left_out: Lines about clips of the annotation that are not on this machine, if the reader
             was told to go on without them.
+        passed_over: Lines about what was found and not read, with counts.
     """
 
     records: tuple[Record, ...]
@@ -58,6 +59,7 @@ class Dataset:
     root: Path
     multilabel: bool = False
     left_out: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)

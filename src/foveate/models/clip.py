@@ -54,10 +54,10 @@ class ClipModel(nn.Module):
         return self.classify(self.features(x)).mean(1)
 
 
-def check_clip(x: torch.Tensor) -> None:
-    """Refuse what is not a clip (B, 3, T >= 1, H, W)."""
-    if x.ndim != 5 or x.shape[1] != 3 or 0 in x.shape:
-        raise ModelError(f"a clip has the shape (B, 3, T, H, W), not {tuple(x.shape)}")
+def check_clip(x: torch.Tensor, channels: int = 3) -> None:
+    """Refuse what is not a clip (B, channels, T >= 1, H, W)."""
+    if x.ndim != 5 or x.shape[1] != channels or 0 in x.shape:
+        raise ModelError(f"a clip has the shape (B, {channels}, T, H, W), not {tuple(x.shape)}")
 
 
 def frames_of(x: torch.Tensor) -> torch.Tensor:

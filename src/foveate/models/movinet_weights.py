@@ -8,6 +8,10 @@ from foveate.models.spec import InputSpec
 from foveate.models.weights.table import WeightEntry, WeightFile, register_weights
 
 _TFHUB = "tensorflow/lite-model/movinet/a0/stream/kinetics-600/classification/tflite/int8/1"
+_FLUTTER = (
+    "https://raw.githubusercontent.com/tensorflow/flutter-tflite/"
+    "7045e30722790910e5735b43d3f7e18a25008e6b"
+)
 _TF_MODELS = "https://raw.githubusercontent.com/tensorflow/models"
 _K600_LABELS = "official/projects/movinet/files/kinetics_600_labels.txt"
 
@@ -30,6 +34,7 @@ register_weights(
             addresses=(
                 f"https://tfhub.dev/{_TFHUB}?lite-format=tflite",
                 f"https://storage.googleapis.com/tfhub-lite-models/{_TFHUB}.tflite",
+                f"{_FLUTTER}/example/movinet/assets/movinet_int8.tflite",
             ),
         ),
         read=_read,

@@ -2,9 +2,10 @@
 
 Source: Lin et al., "TSM: Temporal Shift Module for Efficient Video Understanding", ICCV 2019
 (arXiv 1811.08383), sections 3 and 4: one eighth of the channels from the next frame and one
-eighth from the frame before, inside the residual branch; online, only from the frame before, and
-what has to be kept is that eighth of one frame. ``tsm:BACKBONE`` and ``tsm-online:BACKBONE`` over
-any timm backbone.
+eighth from the frame before, inside the residual branch, or in front of whole blocks
+(``shift_place="block"``, the in-place shift that the paper compares with, ResNets only); online,
+only from the frame before, and what has to be kept is that eighth of one frame. ``tsm:BACKBONE``
+and ``tsm-online:BACKBONE`` over any timm backbone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from foveate.models.macs import on_meta
 from foveate.models.registry import register
 from foveate.models.streaming import State
 
+PLACES = ("blockres", "block")
 SHARE = 8  # one channel of so many goes each way
 _DEEP = 23  # blocks in a stage from which on only every second one is shifted (section 5.1)
 # Layers beside the branch, those of pooled maps, and what mixes tokens, which has no channels last
@@ -76,9 +78,15 @@ class TemporalShift(nn.Module):
     Outside of a passage it is the layer alone.
 
     Args:
-        layer: A convolution (N, C, H, W), a dense layer or an attention (N, ..., C).
+        layer: A convolution or block of a ResNet (N, C, H, W), a dense layer or an attention
+            (N, ..., C).
         name: Of its entry in the state.
+
+    Attributes:
+        share: One channel of so many goes each way.
     """
+
+    share = SHARE
 
     def __init__(self, layer: nn.Module, name: str) -> None:
         super().__init__()
@@ -106,7 +114,7 @@ class TemporalShift(nn.Module):
     @property
     def _maps(self) -> bool:
         """Whether the layer takes maps (N, C, H, W), not (N, ..., C)."""
-        return isinstance(self.layer, nn.Conv2d)
+        return isinstance(self.layer, nn.Conv2d) or _is_resnet_block(self.layer)
 
     def _frames_apart(self, x: torch.Tensor, passage: Passage) -> torch.Tensor:
         """Lay (N, ..., C) out as (B, T, pieces, ..., C).
@@ -124,8 +132,8 @@ class TemporalShift(nn.Module):
         return apart
 
     def _clip(self, full: torch.Tensor) -> torch.Tensor:
-        """One eighth from the next frame, one from the frame before; zeros beyond the ends."""
-        share = full.shape[-1] // SHARE
+        """A share from the next frame, one from the frame before; zeros beyond the ends."""
+        share = full.shape[-1] // self.share
         ahead, behind, rest = full.split([share, share, full.shape[-1] - 2 * share], -1)
         nothing = torch.zeros_like(ahead[:, :1])
         ahead = torch.cat([ahead[:, 1:], nothing], 1)
@@ -133,8 +141,8 @@ class TemporalShift(nn.Module):
         return torch.cat([ahead, behind, rest], -1).flatten(0, 2)
 
     def _online(self, full: torch.Tensor, passage: Passage) -> torch.Tensor:
-        """One eighth from the frame before, which the state holds for the first frame."""
-        share = full.shape[-1] // SHARE
+        """A share from the frame before, which the state holds for the first frame."""
+        share = full.shape[-1] // self.share
         own, rest = full.split([share, full.shape[-1] - share], -1)
         latest = own[:, -1].squeeze(1)  # a frame that is one piece is kept as its map
         if self._maps:
@@ -154,8 +162,13 @@ class TemporalShift(nn.Module):
         return torch.cat([own, rest], -1).flatten(0, 2)
 
 
-def insert_shifts(backbone: nn.Module, shift: type[TemporalShift] = TemporalShift) -> list[str]:
-    """Put a shift in front of the first layer of every residual branch.
+def insert_shifts(
+    backbone: nn.Module,
+    shift: type[TemporalShift] = TemporalShift,
+    place: str = "blockres",
+    share: int = SHARE,
+) -> list[str]:
+    """Put a shift in front of the first layer of every residual branch, or of every block.
 
     Where the branch is an attention, the attention as a whole: queries, keys and values see the
     same frames. Blocks are told by the names that timm gives their classes and by holding no other
@@ -167,25 +180,53 @@ def insert_shifts(backbone: nn.Module, shift: type[TemporalShift] = TemporalShif
     Args:
         backbone: Changed in place.
         shift: What is put there.
+        place: ``blockres`` for the branches; ``block`` for the blocks of a ResNet as a whole, all
+            of them, so that the shortcut is shifted too.
+        share: One channel of so many goes each way.
 
     Returns:
         Names of the layers that are shifted, in order.
 
     Raises:
-        ModelError: Nothing in it can be shifted.
+        ModelError: Nothing in it can be shifted, or there is no such place or share.
     """
-    names = _first_layers(backbone) or [
-        name
-        for name, layer in backbone.named_modules()
-        if isinstance(layer, nn.Conv2d) and layer.in_channels >= 16 and max(layer.kernel_size) > 1
-    ]
+    if place not in PLACES:
+        raise ModelError(f"shift_place={place!r} is unknown", f"known: {', '.join(PLACES)}")
+    if share < 2:
+        raise ModelError(f"shift_div={share!r}: two shares of the channels move, so at least 2")
+    names = (
+        _blocks_of(backbone)
+        if place == "block"
+        else _first_layers(backbone)
+        or [
+            name
+            for name, layer in backbone.named_modules()
+            if isinstance(layer, nn.Conv2d)
+            and layer.in_channels >= 16
+            and max(layer.kernel_size) > 1
+        ]
+    )
     for index, name in enumerate(names):
         parent, _, child = name.rpartition(".")
         holder = backbone.get_submodule(parent)
-        setattr(holder, child, shift(holder.get_submodule(child), f"shift{index}"))
+        made = shift(holder.get_submodule(child), f"shift{index}")
+        made.share = share
+        setattr(holder, child, made)
     if not names:
         raise ModelError("this backbone has no layer that could be shifted", "use it with tsn:")
     return names
+
+
+def _blocks_of(backbone: nn.Module) -> list[str]:
+    """Names of the residual blocks of a ResNet."""
+    names = [name for name, module in backbone.named_modules() if _is_resnet_block(module)]
+    if not names:
+        raise ModelError("shift_place='block' is for ResNets", "use shift_place='blockres'")
+    return names
+
+
+def _is_resnet_block(module: nn.Module) -> bool:
+    return type(module).__name__ in ("Bottleneck", "BasicBlock")
 
 
 def _first_layers(backbone: nn.Module) -> list[str]:
@@ -215,7 +256,7 @@ def _stage(name: str) -> str:
 
 
 def _is_resnet(blocks: dict[str, nn.Module]) -> bool:
-    return {type(block).__name__ for block in blocks.values()} <= {"Bottleneck", "BasicBlock"}
+    return all(_is_resnet_block(block) for block in blocks.values())
 
 
 def _first_layer(block: nn.Module) -> str | None:
@@ -248,6 +289,8 @@ class TSM(ClipModel):
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a feature before the classifier, in training.
         pretrained: Fill the backbone with the weights that its name stands for.
+        shift_place: ``blockres`` or ``block``; see ``insert_shifts``.
+        shift_div: One channel of so many goes each way.
     """
 
     online = False
@@ -259,10 +302,12 @@ class TSM(ClipModel):
         num_classes: int = 400,
         dropout: float = 0.5,
         pretrained: bool = False,
+        shift_place: str = "blockres",
+        shift_div: int = SHARE,
     ) -> None:
         network = backbones.build(backbone, pretrained)
         super().__init__(backbones.width_of(network), num_classes, dropout)
-        self.shifted = insert_shifts(network, self.shift)
+        self.shifted = insert_shifts(network, self.shift, shift_place, shift_div)
         self.backbone = network
         self._shapes: dict[tuple[int, int], dict[str, tuple[int, ...]]] = {}
 
@@ -379,9 +424,11 @@ def tsm(
     dropout: float = 0.5,
     backbone: str = "resnet50",
     pretrained: bool = False,
+    shift_place: str = "blockres",
+    shift_div: int = SHARE,
 ) -> TSM:
     """Build TSM over a 2D backbone."""
-    return TSM(backbone, num_classes, dropout, pretrained)
+    return TSM(backbone, num_classes, dropout, pretrained, shift_place, shift_div)
 
 
 @register(
@@ -395,6 +442,8 @@ def tsm_online(
     dropout: float = 0.5,
     backbone: str = "mobilenetv2_100",
     pretrained: bool = False,
+    shift_place: str = "blockres",
+    shift_div: int = SHARE,
 ) -> TSMOnline:
     """Build the one-way TSM over a 2D backbone, with the step form."""
-    return TSMOnline(backbone, num_classes, dropout, pretrained)
+    return TSMOnline(backbone, num_classes, dropout, pretrained, shift_place, shift_div)

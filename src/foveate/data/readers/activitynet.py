@@ -12,9 +12,11 @@ from typing import Any
 from foveate.core.config import nearest
 from foveate.data.errors import DataError
 from foveate.data.readers import text
-from foveate.data.readers.request import SPLITS, Listing, Request
+from foveate.data.readers.request import SPLITS, Listing, Request, composed
+from foveate.data.readers.tree import Kind
 from foveate.data.record import Record
 
+WITHHELD: Kind = ("video whose labels are withheld", "videos whose labels are withheld")
 _BEYOND = 1.0  # seconds by which published stretches leave their video
 
 
@@ -37,9 +39,10 @@ def read(request: Request) -> Listing:
         try:
             stretches = _stretches(name, video, classes)
         except ValueError as error:
-            request.faults.add(where, f"video {name}: {error}")
+            request.fault(where, f"video {name}: {error}")
             continue
         if not stretches:
+            request.passed.add(WITHHELD, name)
             continue
         path = request.locate(f"v_{name}", name, where=where, anywhere=True)
         if path is None:
@@ -47,6 +50,7 @@ def read(request: Request) -> Listing:
         split = SPLITS[str(video["subset"]).lower()]
         for (start, end), labels in stretches.items():
             records.append(Record(path, labels, start, end, split, name, where))
+    request.count_unnamed(records)
     return Listing(records, classes or None, multilabel=True)
 
 
@@ -74,7 +78,8 @@ def _taxonomy(nodes: Any) -> tuple[str, ...]:
         return ()
     named = [node for node in nodes if isinstance(node, dict) and "nodeName" in node]
     inner = {node.get("parentId") for node in named}
-    return tuple(sorted({str(n["nodeName"]) for n in named if n.get("nodeId") not in inner}))
+    leaves = {composed(str(n["nodeName"])) for n in named if n.get("nodeId") not in inner}
+    return tuple(sorted(leaves))
 
 
 def _stretches(
@@ -108,10 +113,12 @@ def _stretches(
 def _one(annotation: Any, duration: Any) -> tuple[str, tuple[float, float]]:
     """Label and stretch of one annotation."""
     try:
-        label = str(annotation["label"])
+        label = composed(annotation["label"].strip())
         start, end = (float(value) for value in annotation["segment"])
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise ValueError("an annotation without a label or without two numbers") from None
+    if not label:
+        raise ValueError("an annotation with an empty label")
     if not 0 <= start < end < float("inf"):
         raise ValueError(f"the stretch {start:g} to {end:g} s is none")
     if isinstance(duration, int | float) and start >= duration + _BEYOND:

@@ -1,67 +1,157 @@
-"""One folder per class, with or without train, val and test folders above them."""
+"""One folder per class, with or without folders of splits above or below them."""
 
 from __future__ import annotations
 
-import os
+import re
 from pathlib import Path
 
-from foveate.data.readers.request import SPLITS, Listing, Request, walk
+from foveate.data.readers.request import Listing, Request, composed, split_of
+from foveate.data.readers.tree import (
+    PICTURE,
+    Folder,
+    Kind,
+    PassedOver,
+    clips,
+    holds_frames,
+    is_gallery,
+    scan,
+)
 from foveate.data.record import Record
-from foveate.media import SUFFIXES, display_name
-from foveate.media.folder import is_picture
+from foveate.media import display_name
+from foveate.media.names import is_system
+
+_FOLD = re.compile("(fold|split|cv|part)[ ._-]*[0-9]{1,3}")
+EMPTY: Kind = (
+    "folder without clips beside the splits",
+    "folders without clips beside the splits",
+)
+PREVIEWS: Kind = ("folder of previews", "folders of previews")
 
 
 def claims(path: Path) -> bool:
     """Whether this could be such a folder: any folder that has folders."""
-    return path.is_dir() and bool(_folders(path))
+    return path.is_dir() and any(p.is_dir() and not is_system(p.name) for p in path.iterdir())
 
 
 def read(request: Request) -> Listing:
-    """Read the folders; a clip may lie deeper than its class folder, which names its class."""
-    top = _folders(request.path)
+    """Read the folders; a clip may lie deeper than its class folder, which names its class.
+
+    Folders named as splits are such where there are several of them or nothing else; what lies
+    beside them is named and passed over.
+    """
+    top = scan(request.path, request.passed)
+    if _are_folds(top):
+        return Listing([r for fold in top.folders for r in _classes(request, fold, fold.name)])
+    sides = {folder.name: side for folder in top.folders if (side := split_of(folder.name))}
+    others = [f for f in top.folders if f.name not in sides and _clips_in(f)]
+    if not sides or (len(set(sides.values())) < 2 and not _are_splits(request, top, sides, others)):
+        return Listing(_classes(request, top, None))
+    _strays(request, top)
     records: list[Record] = []
-    if top and all(name.lower() in SPLITS for name in top):
-        for name in top:
-            records += _classes(request, request.path / name, SPLITS[name.lower()])
-    else:
-        records = _classes(request, request.path, None)
+    for folder in top.folders:
+        if folder.name in sides:
+            records += _classes(request, folder, sides[folder.name])
+        else:
+            _beside(request, folder, ", ".join(sides))
     return Listing(records)
 
 
-def _classes(request: Request, folder: Path, split: str | None) -> list[Record]:
-    records: list[Record] = []
-    for name in _strays(folder):
-        request.faults.add(_name(request, folder / name), "lies in no class folder")
-    for label in _folders(folder):
-        place = folder / label
-        if any(is_picture(name) for name in os.listdir(place)):
+def _are_folds(top: Folder) -> bool:
+    """Whether all folders are numbered folds that hold folders of the same classes."""
+    folds = top.folders
+    if len(folds) < 2 or not all(_FOLD.fullmatch(f.name.lower()) for f in folds):
+        return False
+    classes = [{sub.name for sub in fold.folders} for fold in folds]
+    return bool(set.intersection(*classes)) and all(_grouped(fold) for fold in folds)
+
+
+def _are_splits(request: Request, top: Folder, sides: dict[str, str], others: list[Folder]) -> bool:
+    """Whether the folders of one split are that, although others may lie beside them."""
+    named = [folder for folder in top.folders if folder.name in sides]
+    if not all(_grouped(folder) for folder in named):
+        return len(named) == len(top.folders)  # a class may be called train
+    if others and all(_grouped(folder) for folder in others):
+        beside = ", ".join(_name(request, folder.path) for folder in others[:4])
+        for folder in named:
             request.faults.add(
-                _name(request, place),
-                "holds pictures: put the frames of each clip in a folder of its own",
+                _name(request, folder.path),
+                f"a split, or a class like {beside}? Both hold folders: give the folders of "
+                "classes alone, or a table of clips",
+            )
+        return True
+    return not others
+
+
+def _beside(request: Request, folder: Folder, splits: str) -> None:
+    """Count the clips of a folder that is no split."""
+    count = len(_clips_in(folder))
+    if not count:
+        request.passed.add(EMPTY, folder.path)
+        return
+    where = f"in {_name(request, folder.path)}, which lies beside the splits {splits}"
+    request.passed.add((f"clip {where}", f"clips {where}"), count=count)
+
+
+def _classes(request: Request, folder: Folder, split: str | None) -> list[Record]:
+    records: list[Record] = []
+    _strays(request, folder)
+    galleries = [f for f in folder.folders if is_gallery(f, folder.folders)]
+    for gallery in galleries:
+        request.passed.add(PREVIEWS, gallery.path)
+    wanted = [f for f in folder.folders if f not in galleries]
+    below = split is None and _splits_below(request, wanted)
+    for label in wanted:
+        where = _name(request, label.path)
+        if holds_frames(label):
+            request.faults.add(
+                where, "holds pictures: put the frames of each clip in a folder of its own"
             )
             continue
-        found = [
-            Record(path, (label,), split=split, where=_name(request, path)) for path in walk(place)
-        ]
+        found = clips(label, request.passed)
+        for path in found:
+            side = split_of(path.relative_to(label.path).parts[0]) if below else split
+            records.append(
+                Record(path, (composed(label.name),), split=side, where=_name(request, path))
+            )
         if not found:
-            request.faults.add(_name(request, place), "no clips in this class folder")
-        records += found
+            request.faults.add(where, "no clips in this class folder")
     return records
 
 
-def _folders(path: Path) -> list[str]:
-    with os.scandir(path) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+def _splits_below(request: Request, labels: list[Folder]) -> bool:
+    """Whether every class folder holds folders of splits, two at least, and nothing else.
+
+    Where those hold folders in turn, the classes lie one level deeper, which is a fault.
+    """
+    inner = [sub for label in labels for sub in label.folders]
+    sides = {split_of(sub.name) for sub in inner}
+    if len(sides) < 2 or None in sides or any(f.videos or not f.folders for f in labels):
+        return False
+    if not any(sub.videos for sub in inner) and all(_grouped(sub) for sub in inner):
+        for label in labels:
+            request.faults.add(
+                _name(request, label.path),
+                f"holds the splits {', '.join(sub.name for sub in label.folders)}: "
+                "name this folder itself as the data set",
+            )
+    return True
 
 
-def _strays(path: Path) -> list[str]:
-    """Videos beside the class folders; anything else there is nobody's business."""
-    with os.scandir(path) as entries:
-        return sorted(
-            e.name
-            for e in entries
-            if e.is_file() and Path(e.name).suffix.lower() in SUFFIXES and e.name[0] != "."
-        )
+def _grouped(folder: Folder) -> bool:
+    """Whether all clips of a folder lie in folders of it."""
+    return all(path.parent != folder.path for path in _clips_in(folder))
+
+
+def _clips_in(folder: Folder) -> list[Path]:
+    return clips(folder, PassedOver(folder.path))
+
+
+def _strays(request: Request, folder: Folder) -> None:
+    """Videos beside the class folders are faults; pictures there are passed over."""
+    for name in folder.videos:
+        request.faults.add(_name(request, folder.path / name), "lies in no class folder")
+    for name in folder.pictures:
+        request.passed.add(PICTURE, folder.path / name)
 
 
 def _name(request: Request, path: Path) -> str:

@@ -7,12 +7,15 @@ from pathlib import Path
 
 from foveate.data.errors import DataError
 from foveate.data.readers import text
-from foveate.data.readers.request import Listing, Request
+from foveate.data.readers.request import Listing, Request, composed
+from foveate.data.readers.tree import Kind
 from foveate.data.record import Record
 from foveate.media import display_name
 
-_FILE = re.compile(r"(.+)_test_split(\d)\.txt$")
+_FILE = re.compile(r"(.+)_test_split([0-9])\.txt$")
 _SIDES = {"1": "train", "2": "test", "0": None}
+OTHER_PARTS: Kind = ("file of another split", "files of other splits")
+UNUSED: Kind = ("clip that the split does not use", "clips that the split does not use")
 
 
 def claims(path: Path) -> bool:
@@ -30,10 +33,13 @@ def read(request: Request) -> Listing:
         part = int(named.group(2)) if named else part
         folder = folder.parent
     files = [
-        (found.group(1), file)
+        (composed(found.group(1)), file)
         for file in sorted(folder.iterdir())
         if (found := _FILE.match(file.name)) and int(found.group(2)) == part
     ]
+    for file in sorted(folder.iterdir()):
+        if (found := _FILE.match(file.name)) and int(found.group(2)) != part:
+            request.passed.add(OTHER_PARTS, file)
     if not files:
         raise DataError(f"{display_name(folder)}: no file CLASS_test_split{part}.txt")
     records: list[Record] = []
@@ -48,9 +54,10 @@ def read(request: Request) -> Listing:
 def _record(request: Request, row: str, label: str, where: str) -> Record | None:
     name, _, side = row.strip().rpartition(" ")
     if not name or side not in _SIDES:
-        request.faults.add(where, f"not of the form: clip.avi 1, with 0, 1 or 2 ({row.strip()!r})")
+        request.fault(where, f"not of the form: clip.avi 1, with 0, 1 or 2 ({row.strip()!r})")
         return None
     if _SIDES[side] is None:
+        request.passed.add(UNUSED, where)
         return None
     name = name.strip()
     path = request.locate(f"{label}/{name}", name, where=where, anywhere=True)

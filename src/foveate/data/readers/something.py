@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from foveate.core.config import nearest
 from foveate.data.errors import DataError
 from foveate.data.readers import text
-from foveate.data.readers.request import SPLITS, Listing, Request
+from foveate.data.readers.request import Listing, Request, composed, split_in
+from foveate.data.readers.tree import Kind
 from foveate.data.record import Record
 from foveate.media import display_name
+
+OTHER_FILES: Kind = (
+    "JSON file that is neither labels nor a split with labels",
+    "JSON files that are neither labels nor splits with labels",
+)
 
 
 def claims(path: Path) -> bool:
@@ -27,6 +32,9 @@ def read(request: Request) -> Listing:
     folder = request.path if request.path.is_dir() else request.path.parent
     files = _split_files(folder) if request.path.is_dir() else [request.path]
     source = _labels_file(folder)
+    for other in sorted(folder.glob("*.json")) if request.path.is_dir() else ():
+        if other != source and other not in files:
+            request.passed.add(OTHER_FILES, other)
     if source is None:
         raise DataError(f"{display_name(folder)}: no labels.json")
     classes = _classes(request, source)
@@ -35,11 +43,12 @@ def read(request: Request) -> Listing:
         entries = text.JsonFile(file, request.faults)
         if not isinstance(entries.value, list):
             raise DataError(f"{text.at(file, 1)}: not a list of clips")
-        split = _split_of(file)
+        split = split_in(file.stem)
         for number, entry in enumerate(entries.value, 1):
             record = _record(request, entries, number, entry, split, classes)
             if record is not None:
                 records.append(record)
+    request.count_unnamed(records)
     return Listing(records, classes)
 
 
@@ -48,14 +57,9 @@ def _labels_file(folder: Path) -> Path | None:
     return next((p for p in found if "test" not in p.stem.lower()), None)
 
 
-def _split_of(file: Path) -> str | None:
-    words = re.split(r"[^a-z]+", file.stem.lower())
-    return next((SPLITS[word] for word in words if word in SPLITS), None)
-
-
 def _split_files(folder: Path) -> list[Path]:
     """The JSON files of training and validation; the labels of the test clips are not public."""
-    return [p for p in sorted(folder.glob("*.json")) if _split_of(p) in ("train", "val")]
+    return [p for p in sorted(folder.glob("*.json")) if split_in(p.stem) in ("train", "val")]
 
 
 def _classes(request: Request, file: Path) -> tuple[str, ...]:
@@ -65,12 +69,13 @@ def _classes(request: Request, file: Path) -> tuple[str, ...]:
     places: dict[int, str] = {}
     for name, number in found.value.items():
         where = found.where(name)
-        if not str(number).isdigit():
+        at = text.whole(str(number))
+        if at is None:
             request.faults.add(where, f"the number {number!r} of {name!r} is not a number")
-        elif int(number) in places:
-            request.faults.add(where, f"{name!r} and {places[int(number)]!r} are both {number}")
+        elif at in places:
+            request.faults.add(where, f"{name!r} and {places[at]!r} are both {number}")
         else:
-            places[int(number)] = name
+            places[at] = composed(name)
     if sorted(places) != list(range(len(places))):
         request.faults.add(
             display_name(file.name), f"the numbers are not 0 to {len(places) - 1} without a gap"
@@ -96,17 +101,17 @@ def _record(
     if not isinstance(template, str):
         request.faults.add(where, f"clip {name} has no template")
         return None
-    label = template.replace("[", "").replace("]", "")
+    label = composed(template.replace("[", "").replace("]", ""))
     if label not in classes:
         guess = nearest(label, classes)
         hint = f" (did you mean {guess!r}?)" if guess else ""
-        request.faults.add(where, f"clip {name}: unknown class {label!r}{hint}")
-        return None
+        request.fault(where, f"clip {name}: unknown class {label!r}{hint}")
     wanted, given = template.count("["), entry.get("placeholders")
     if isinstance(given, list) and len(given) != wanted:
-        request.faults.add(
+        request.fault(
             where, f"clip {name}: {len(given)} placeholders where the template has {wanted}"
         )
-        return None
     path = request.locate(name, where=where, anywhere=True)
-    return None if path is None else Record(path, (label,), split=split, where=where)
+    if path is None or label not in classes:
+        return None
+    return Record(path, (label,), split=split, where=where)

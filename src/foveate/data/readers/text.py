@@ -10,7 +10,8 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,18 @@ from foveate.media import display_name
 
 _MAX_BYTES = 512_000_000
 _DELIMITERS = (",", ";", "\t")
+# Python takes other scripts' digits, and 1_000, for numbers; tables do not mean them.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf(inity)?)")
+_WHOLE = re.compile("[0-9]{1,18}")
 
 
-def lines(path: Path, faults: Faults) -> list[tuple[int, str]]:
-    """Lines that are not blank, with their numbers from 1, spaces at the right taken off.
+def lines(path: Path, faults: Faults, blank: bool = False) -> list[tuple[int, str]]:
+    """Lines with their numbers from 1, spaces at the right taken off.
+
+    Args:
+        path: The file.
+        faults: Takes what is wrong.
+        blank: Whether to give blank lines too.
 
     Raises:
         DataError: The file cannot be read at all.
@@ -31,7 +40,8 @@ def lines(path: Path, faults: Faults) -> list[tuple[int, str]]:
     found = []
     for number, raw in enumerate(_bytes(path).splitlines(), 1):
         try:
-            text = raw.decode("utf-8").rstrip(" ")
+            # A mark in the middle stays behind where files were joined.
+            text = raw.decode("utf-8").lstrip("\ufeff").rstrip(" ")
         except UnicodeDecodeError as error:
             faults.add(
                 at(path, number),
@@ -40,7 +50,7 @@ def lines(path: Path, faults: Faults) -> list[tuple[int, str]]:
             continue
         if "\0" in text:
             faults.add(at(path, number), "holds zero bytes")
-        elif text.strip():
+        elif blank or text.strip():
             found.append((number, text))
     return found
 
@@ -89,8 +99,17 @@ class Table:
     rows: list[tuple[int, dict[str, str]]]
 
 
-def table(path: Path, faults: Faults) -> Table:
+Mend = Callable[[tuple[str, ...], list[str], str], list[str] | None]
+
+
+def table(path: Path, faults: Faults, mend: Mend | None = None) -> Table:
     """Read a CSV file with a header; rows with a wrong number of fields are faults.
+
+    Args:
+        path: The file.
+        faults: Takes what is wrong.
+        mend: Called with the columns, the pieces of a row that has too many, and the delimiter;
+            returns the fields if it knows which delimiters are part of one.
 
     Raises:
         DataError: The file cannot be read, or has no header.
@@ -105,9 +124,11 @@ def table(path: Path, faults: Faults) -> Table:
         columns = tuple(name.lower() for name in fields(first, delimiter))
     except ValueError as error:
         raise DataError(f"{at(path, number)}: {error}") from None
-    if len(set(columns)) < len(columns):
-        raise DataError(f"{at(path, number)}: two columns have the same name")
-    return Table(path, columns, list(_rows(path, found[1:], columns, delimiter, faults)))
+    named = [name for name in columns if name]  # spreadsheets leave columns without a name
+    twice = next((name for name in named if named.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{at(path, number)}: two columns have the same name, {twice!r}")
+    return Table(path, columns, list(_rows(path, found[1:], columns, delimiter, faults, mend)))
 
 
 def _rows(
@@ -116,19 +137,34 @@ def _rows(
     columns: tuple[str, ...],
     delimiter: str,
     faults: Faults,
+    mend: Mend | None,
 ) -> Iterator[tuple[int, dict[str, str]]]:
     for number, line in found:
         try:
             row = fields(line, delimiter)
+            fault = None
         except ValueError as error:
-            faults.add(at(path, number), str(error))
+            row, fault = [], str(error)
+        _drop_empty(row, len(columns))
+        if mend is not None and (fault or (len(row) > len(columns) and '"' not in line)):
+            mended = mend(columns, _drop_empty(line.split(delimiter), len(columns)), delimiter)
+            row, fault = (mended, None) if mended else (row, fault)
+        if fault:
+            faults.add(at(path, number), fault)
             continue
         if len(row) != len(columns):
             faults.add(
                 at(path, number), f"{len(row)} fields where the header has {len(columns)} columns"
             )
         elif any(row):
-            yield number, dict(zip(columns, row, strict=True))
+            yield number, {name: field for name, field in zip(columns, row, strict=True) if name}
+
+
+def _drop_empty(row: list[str], count: int) -> list[str]:
+    """A row without the empty fields at its end that are more than there are columns."""
+    while len(row) > count and not row[-1].strip():
+        row.pop()
+    return row
 
 
 def number(text: str, what: str, least: float = 0.0) -> float | None:
@@ -139,13 +175,26 @@ def number(text: str, what: str, least: float = 0.0) -> float | None:
     """
     if not text:
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{what} {text!r} is not a number") from None
+    if not _NUMBER.fullmatch(text.lower()):
+        raise ValueError(f"{what} {text!r} is not a number")
+    value = float(text)
     if not least <= value < float("inf"):
         raise ValueError(f"{what} {text} is not a number of at least {least:g}")
     return value
+
+
+def whole(text: str) -> int | None:
+    """The whole number that a field is; None for anything else.
+
+    Superscripts, circled numbers and the digits of other scripts are no numbers here: `int` takes
+    some of them, `str.isdigit` others.
+    """
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
+def is_number(text: str) -> bool:
+    """Whether a field is written as a number, of any sign and with any fraction."""
+    return _NUMBER.fullmatch(text.lower()) is not None
 
 
 def stretch(start: float | None, end: float | None) -> None:
@@ -163,7 +212,7 @@ class JsonFile:
 
     Args:
         path: The file.
-        faults: Told of keys that are given twice.
+        faults: Takes the keys that are given twice.
 
     Attributes:
         value: What the file holds.
@@ -226,7 +275,14 @@ def _bytes(path: Path) -> bytes:
 
 
 def _plain(data: bytes) -> bytes:
-    """The data without its byte order mark; UTF-16 is turned into UTF-8."""
+    """The data without its byte order mark; UTF-16 and UTF-32 are turned into UTF-8."""
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return data.decode("utf-32", "replace").encode("utf-8")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", "replace").encode("utf-8")
+    start = data[:200]
+    for encoding, zeros, others in (("utf-16-le", start[1::2], start[::2]),
+                                    ("utf-16-be", start[::2], start[1::2])):  # fmt: skip
+        if len(start) > 3 and not any(zeros) and all(others):
+            return data.decode(encoding, "replace").encode("utf-8")
     return data.removeprefix(codecs.BOM_UTF8)

@@ -8,12 +8,15 @@ from pathlib import Path
 from foveate.core.config import nearest
 from foveate.data.errors import DataError
 from foveate.data.readers import text
-from foveate.data.readers.request import Listing, Request
+from foveate.data.readers.request import Listing, Request, composed
+from foveate.data.readers.tree import Kind
 from foveate.data.record import Record
 from foveate.media import display_name
+from foveate.media.names import is_video
 
-_LIST = re.compile(r"(train|test)list(\d\d)\.txt$")
-_GROUP = re.compile(r"(v_.+_g\d+)_c\d+")
+_LIST = re.compile(r"(train|test)list([0-9]{2})\.txt$")
+OTHER_PARTS: Kind = ("file of another split", "files of other splits")
+_GROUP = re.compile(r"(v_.+_g[0-9]+)_c[0-9]+")
 
 
 def claims(path: Path) -> bool:
@@ -31,6 +34,9 @@ def read(request: Request) -> Listing:
         part = int(named.group(2)) if named else part
         folder = folder.parent
     classes = _classes(request, folder)
+    for file in sorted(folder.iterdir()):
+        if (named := _LIST.match(file.name)) and int(named.group(2)) != part:
+            request.passed.add(OTHER_PARTS, file)
     records: list[Record] = []
     for split in ("train", "test"):
         file = folder / f"{split}list{part:02d}.txt"
@@ -39,9 +45,9 @@ def read(request: Request) -> Listing:
         for line, row in text.lines(file, request.faults):
             where = text.at(file, line)
             try:
-                name, label = _parse(row, classes)
+                name, label = _parse(request, row, classes)
             except ValueError as error:
-                request.faults.add(where, str(error))
+                request.fault(where, str(error))
                 continue
             path = request.locate(name, Path(name).name, where=where, anywhere=True)
             if path is not None:
@@ -55,6 +61,7 @@ def read(request: Request) -> Listing:
                         where=where,
                     )
                 )
+    request.count_unnamed(records)
     return Listing(records, tuple(classes.values()) if classes else None)
 
 
@@ -63,8 +70,8 @@ def _classes(request: Request, folder: Path) -> dict[int, str]:
     file = folder / "classInd.txt"
     found: dict[int, str] = {}
     for line, row in text.lines(file, request.faults) if file.is_file() else []:
-        at, _, name = row.strip().partition(" ")
-        if not at.isdigit() or not name or int(at) != len(found) + 1:
+        at, _, name = (composed(part) for part in row.strip().partition(" "))
+        if text.whole(at) != len(found) + 1 or not name.strip():
             request.faults.add(
                 text.at(file, line), f"not of the form: {len(found) + 1} Name ({row.strip()!r})"
             )
@@ -72,17 +79,26 @@ def _classes(request: Request, folder: Path) -> dict[int, str]:
     return found
 
 
-def _parse(row: str, classes: dict[int, str]) -> tuple[str, str]:
+def _parse(request: Request, row: str, classes: dict[int, str]) -> tuple[str, str]:
     """Path and label of a line `Class/clip.avi 1` (training) or `Class/clip.avi` (test)."""
-    name, _, at = row.strip().partition(" ")
-    label = name.replace("\\", "/").rpartition("/")[0].rpartition("/")[2]
+    name, at = _name_and_number(request, row.strip())
+    label = composed(name).replace("\\", "/").rpartition("/")[0].rpartition("/")[2]
     if not label:
         raise ValueError(f"not of the form: Class/clip.avi 1 ({row.strip()!r})")
     if classes and label not in classes.values():
         guess = nearest(label, classes.values())
         raise ValueError(f"unknown class {label!r}{f' (did you mean {guess}?)' if guess else ''}")
-    if at and not at.strip().isdigit():
+    number = text.whole(at)
+    if at and number is None:
         raise ValueError(f"the number of the class {at!r} is not a number")
-    if at and classes and classes.get(int(at)) != label:
-        raise ValueError(f"class {at} is {classes.get(int(at), 'none')}, but the folder is {label}")
+    if number is not None and classes and classes.get(number) != label:
+        raise ValueError(f"class {at} is {classes.get(number, 'none')}, but the folder is {label}")
     return name, label
+
+
+def _name_and_number(request: Request, row: str) -> tuple[str, str]:
+    """Path and number of a line; a path may hold spaces, the files on disk decide."""
+    name, _, at = row.rpartition(" ")
+    if not name or request.files.has(row) or is_video(row):
+        return row, ""
+    return name.rstrip(), at

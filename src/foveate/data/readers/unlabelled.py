@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from foveate.data.readers.request import SPLITS, Listing, Request, walk
+from foveate.data.readers.request import Listing, Request, split_of
+from foveate.data.readers.tree import clips, scan
 from foveate.data.record import Record
 from foveate.media import display_name
 
@@ -19,9 +20,9 @@ def claims(path: Path) -> bool:
 def read(request: Request) -> Listing:
     """Read every clip below the folder; folders named as splits at the top are those."""
     records = []
-    for path in walk(request.path):
+    for path in clips(scan(request.path, request.passed), request.passed):
         parts = path.relative_to(request.path).parts
-        split = SPLITS.get(parts[0].lower()) if len(parts) > 1 else None
+        split = split_of(parts[0]) if len(parts) > 1 else None
         where = display_name("/".join(parts))
         records.append(Record(path, (LABEL,), split=split, where=where))
     return Listing(records)

@@ -15,7 +15,13 @@ from foveate.models.loaded import NETWORK
 from foveate.models.registry import split_backbone
 from foveate.models.resnet3drs import DEPTHS, RATE
 from foveate.models.spec import InputSpec
-from foveate.models.weights.importers import Imported, MisfitError, from_arrays, systems
+from foveate.models.weights.importers import (
+    Imported,
+    MisfitError,
+    ValuesError,
+    from_arrays,
+    systems,
+)
 from foveate.models.weights.importers.files import read_arrays
 from foveate.models.weights.resolve import cache_folder
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
@@ -58,24 +64,40 @@ def recognise(arrays: dict[str, Any], config: dict[str, Any]) -> tuple[str, Impo
     """Find the system that understands some arrays, by trying all.
 
     Raises:
-        WeightsError: None does. Where most names fit one of them, the error lists the others.
+        WeightsError: None does. The line names the system that most arrays fit, and what differs.
+        ModelError: One does, but not with that configuration.
     """
-    errors: dict[str, FoveateError] = {}
+    misfits: dict[str, MisfitError] = {}
     for system in systems():
         try:
             return system, from_arrays(system, arrays, **config)
+        except ValuesError:
+            raise
+        except MisfitError as error:
+            misfits[system] = error
         except FoveateError as error:
-            errors[system] = error
-    # One fault alone says only that a name by which a network is known is not there.
-    misfits = [
-        error
-        for error in errors.values()
-        if isinstance(error, MisfitError) and 1 < len(error.faults) <= len(arrays)
-    ]
-    if misfits:
-        raise min(misfits, key=lambda error: len(error.faults))
-    told = "; ".join(f"{system}: {error.cause[:120]}" for system, error in errors.items())
-    raise WeightsError(f"no importer takes these arrays ({told})", "say which with --system")
+            if config and _fits(system, arrays):
+                kind = WeightsError if isinstance(error, WeightsError) else ModelError
+                raise kind(f"{system}: {error.cause}", error.cure) from None
+    nearest = max(
+        misfits, key=lambda s: (misfits[s].fitting, -len(misfits[s].faults)), default=None
+    )
+    if nearest is None or 2 * misfits[nearest].fitting < len(arrays):
+        some = ", ".join(list(arrays)[:4]) or "none"
+        raise WeightsError(
+            f"no importer takes these arrays (the first names: {some})",
+            f"there are importers for {', '.join(systems())}",
+        )
+    raise misfits[nearest].as_nearest(nearest, len(arrays))
+
+
+def _fits(system: str, arrays: dict[str, Any]) -> bool:
+    """Whether a system takes the arrays without a configuration."""
+    try:
+        from_arrays(system, arrays)
+    except FoveateError:
+        return False
+    return True
 
 
 def import_file(
@@ -102,21 +124,35 @@ def import_file(
 
     Raises:
         WeightsError: The file holds no network that is known here, or a name is wrong.
-        ModelError: The network cannot classify video by itself.
+        ModelError: The network is of a kind that is not run on videos.
     """
     folder = folder_of(name)
-    arrays = read_arrays(path)
+    notes: list[str] = []
+    arrays = read_arrays(path, notes)
     settings = dict(config or {})
-    if system is None:
-        system, network = recognise(arrays, settings)
-    else:
-        network = from_arrays(system, arrays, **settings)
+    try:
+        if system is None:
+            system, network = recognise(arrays, settings)
+        else:
+            network = from_arrays(system, arrays, **settings)
+    except MisfitError as error:
+        nearest = error.as_nearest(str(system), len(arrays))
+        raise WeightsError(f"{path.name}: {nearest.cause}") from None
+    except FoveateError as error:
+        kind = WeightsError if isinstance(error, WeightsError) else ModelError
+        raise kind(f"{path.name}: {error.cause}", error.cure) from None
     if not network.arch:
         raise ModelError(f"{system}: these networks answer for no video by themselves")
     model: Any = network.model
+    if getattr(model, "channels", 3) != 3:
+        raise ModelError(
+            f"{path.name}: this network takes optical flow, {model.channels} channels, and "
+            "recognisers are given RGB",
+            "use it from Python: foveate.models.weights.importers.from_arrays",
+        )
     count = int(model.classifier.out_features)
-    if labels is not None and len(labels) != count:
-        raise WeightsError(f"{len(labels)} labels for {count} classes")
+    if labels is not None:
+        _check_labels(labels, count)
     arch = network.arch.partition(":")[0]
     spec = _INPUTS.get(f"{system} {arch}") or _INPUTS.get(arch) or input_of(network.arch)
     card = RunCard(
@@ -129,6 +165,20 @@ def import_file(
         started_from=path.name,
         licence=licence,
         notice=f"Imported from {path.name} of {system}"
-        + (f" over {backbone}" if (backbone := split_backbone(network.arch)) else ""),
+        + (f" over {backbone}" if (backbone := split_backbone(network.arch)) else "")
+        + "".join(f"; {note}" for note in notes),
     )
     return folder, write_run(folder, {NETWORK: model}, card)
+
+
+def _check_labels(labels: tuple[str, ...], count: int) -> None:
+    """Labels are one per class, none of them empty or given twice."""
+    if len(labels) != count:
+        raise WeightsError(f"{len(labels)} labels for {count} classes")
+    for at, label in enumerate(labels):
+        if not label.strip():
+            raise WeightsError(f"label {at + 1} is empty")
+        if label in labels[:at]:
+            raise WeightsError(
+                f"label {at + 1}, {label!r}, is also label {labels.index(label) + 1}"
+            )

@@ -146,7 +146,11 @@ def _missing(file: WeightFile, why: str) -> str:
 
 
 def _advice(file: WeightFile) -> str:
-    """The one line that cures a miss."""
+    """What to do about a miss, in one line."""
+    from foveate.models.weights.builtin import built_in
+
     name = next((e.name for e in entries() if file in e.files), None)
     fetch = f", or with a network type: foveate weights fetch {name}" if name else ""
-    return f"put it in {cache_folder()} or in a folder named by FOVEATE_WEIGHTS{fetch}"
+    names = list(built_in()) if name else []
+    here = f"; models that come with the package: {', '.join(names)}" if names else ""
+    return f"put it in {cache_folder()} or in a folder named by FOVEATE_WEIGHTS{fetch}{here}"

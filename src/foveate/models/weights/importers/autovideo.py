@@ -1,7 +1,7 @@
 """Checkpoints of AutoVideo (arXiv 2108.04212): TSN, TSM, C3D, I3D, ECO, R3D, R(2+1)D.
 
-All seven families come from one project, so the family is told by the names of the arrays. The
-same names are used by the networks that project took over: the 3D ResNets of Hara et al., ECO's
+All seven families come from one project, so the family is recognised by the names of the arrays.
+The same names are used by the networks that project took over: the 3D ResNets of Hara et al., ECO's
 PyTorch code, the TSN and TSM code with torchvision's ResNets.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,9 +17,19 @@ from torch import nn
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.r3d import DEPTHS
 from foveate.models.registry import create
-from foveate.models.weights.importers.naming import MisfitError, place, without_prefix
+from foveate.models.weights.importers.naming import place, rows_of
 from foveate.models.weights.importers.registry import Imported, Outputs, checksums, importer
 
+_IN_BLOCK = re.compile(r"\.layer\d\.\d+\.net\.")  # a block that stands behind a shift
+_SHIFTED = re.compile(r"base_model\.layer\d\.\d+\.(conv1\.net|net\.conv1)\.")
+_RESNETS: dict[str, tuple[tuple[int, ...], bool]] = {
+    "resnet18": ((2, 2, 2, 2), False),
+    "resnet34": ((3, 4, 6, 3), False),
+    "resnet50": ((3, 4, 6, 3), True),
+    "resnet101": ((3, 4, 23, 3), True),
+    "resnet152": ((3, 8, 36, 3), True),
+}
+Depth = TypeVar("Depth", int, str)
 Build = Callable[[Mapping[str, Any], dict[str, Any]], Imported]
 
 
@@ -28,12 +38,11 @@ def autovideo(arrays: Mapping[str, Any], **config: Any) -> Imported:
     """Build one of the seven families; see ``from_arrays``.
 
     Args:
-        arrays: By original name; a ``module.`` that all names share is taken off.
+        arrays: By original name.
         **config: The arguments of the original's constructor. Those that change nothing at
             inference (dropout, partial BatchNorm, which weights to start from) are let pass;
             the number of classes is read from the arrays and must agree.
     """
-    arrays = without_prefix(arrays)
     family = family_of(arrays)
     return _FAMILIES[family](arrays, dict(config))
 
@@ -44,17 +53,20 @@ def family_of(arrays: Mapping[str, Any]) -> str:
     Raises:
         WeightsError: None of the families has such names.
     """
-    for family, mark in (
-        ("c3d", "fc8.weight"),
-        ("i3d", "conv3d_0c_1x1.conv3d.weight"),
-        ("eco", "base_model.conv1_7x7_s2.weight"),
-        ("r2plus1d", "conv1_s.weight"),
+    # Two marks each: one of them may be what is missing.
+    for family, marks in (
+        ("c3d", ("fc8.weight", "conv3b.weight")),
+        ("i3d", ("conv3d_0c_1x1.conv3d.weight", "conv3d_1a_7x7.conv3d.weight")),
+        ("eco", ("base_model.conv1_7x7_s2.weight", "base_model.conv2_3x3.weight")),
+        ("r2plus1d", ("conv1_s.weight", "layer1.0.conv1_s.weight")),
     ):
-        if mark in arrays:
+        if any(mark in arrays for mark in marks):
             return family
-    if "base_model.layer1.0.conv1.net.weight" in arrays:
+    if any(_SHIFTED.match(name) for name in arrays):
         return "tsm"
-    if "base_model.conv1.weight" in arrays and "new_fc.weight" in arrays:
+    if "base_model.fc.weight" not in arrays and (
+        "base_model.conv1.weight" in arrays or "base_model.layer1.0.conv1.weight" in arrays
+    ):
         return "tsn"
     if (
         "layer1.0.conv1.weight" in arrays
@@ -67,18 +79,16 @@ def family_of(arrays: Mapping[str, Any]) -> str:
 
 def _classes(arrays: Mapping[str, Any], name: str, config: dict[str, Any]) -> int:
     """Number of classes of the head; what the configuration says must agree."""
-    if name not in arrays:
-        raise MisfitError("the checkpoint", [f"missing {name}"])
-    found = int(arrays[name].shape[0])
+    found = rows_of(arrays, name)
     for key in ("num_classes", "num_class", "n_classes"):
         said = config.pop(key, found)
-        if said != found:
+        if said != found and name in arrays:
             raise WeightsError(f"{key}={said}, but {name} has {found} rows")
     return found
 
 
 def _settle(config: dict[str, Any], fixed: Mapping[str, Any], free: tuple[str, ...] = ()) -> None:
-    """Refuse settings that are unknown or that this house builds differently.
+    """Refuse settings that are unknown or that are built differently here.
 
     Args:
         config: What is left of the original's arguments.
@@ -116,7 +126,8 @@ def _c3d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
 
 def _i3d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
     classes = _classes(arrays, "conv3d_0c_1x1.conv3d.weight", config)
-    _settle(config, {"modality": "rgb"}, ("dropout_prob", "name"))
+    channels = _channels(arrays, config)
+    _settle(config, {}, ("dropout_prob", "name"))
 
     def original(name: str) -> str:
         if name.startswith("classifier."):
@@ -125,7 +136,8 @@ def _i3d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
         name = name.removeprefix("layers.").replace("branch_3.", "branch_3.1.")
         return name.replace(".conv.", ".conv3d.").replace(".bn.", ".batch3d.")
 
-    model = create("i3d", num_classes=classes)
+    settings = {} if channels == 3 else {"channels": channels}
+    model = create("i3d", num_classes=classes, **settings)
     place(model, arrays, original, _flat_classifier)
 
     def run(net: Any, clip: torch.Tensor) -> Outputs:
@@ -133,7 +145,21 @@ def _i3d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
         kept = {f"{n}_checksum": checksums(maps[n]) for n in ("mixed_3c", "mixed_4f", "mixed_5c")}
         return {"logits": net(clip), **kept}
 
-    return Imported(model, run, arch="i3d")
+    return Imported(model, run, arch="i3d", settings=settings)
+
+
+def _channels(arrays: Mapping[str, Any], config: dict[str, Any]) -> int:
+    """Input channels of I3D: 3 for RGB, 2 for flow; what the configuration says must agree."""
+    stem = arrays.get("conv3d_1a_7x7.conv3d.weight")
+    if stem is None or getattr(stem, "ndim", 0) != 5 or stem.shape[1] not in (2, 3):
+        return 3  # the misfit is listed with all others
+    found = "rgb" if stem.shape[1] == 3 else "flow"
+    said = config.pop("modality", found)
+    if said not in ("rgb", "flow"):
+        raise ModelError(f"modality={said!r} is not built here, only 'rgb' and 'flow'")
+    if said != found:
+        raise WeightsError(f"modality={said!r}, but the arrays are those of {found!r}")
+    return int(stem.shape[1])
 
 
 def _flat_classifier(name: str, value: torch.Tensor) -> torch.Tensor:
@@ -253,10 +279,23 @@ def _depth_of(arrays: Mapping[str, Any]) -> int:
     """
     blocks = {m.groups() for m in map(re.compile(r"layer(\d)\.(\d+)\.").match, arrays) if m}
     counts = tuple(sum(stage == str(i) for stage, _ in blocks) for i in (1, 2, 3, 4))
-    for depth, known in DEPTHS.items():
-        if known == (counts, "layer1.0.conv3.weight" in arrays):
-            return depth
-    raise WeightsError(f"a 3D ResNet of unknown depth (blocks {counts})", "give model_depth=")
+    depth = _nearest(DEPTHS, counts, "layer1.0.conv3.weight" in arrays)
+    if depth is None:
+        raise WeightsError(f"a 3D ResNet of unknown depth (blocks {counts})", "give model_depth=")
+    return depth
+
+
+def _nearest(
+    known: Mapping[Depth, tuple[tuple[int, ...], bool]], counts: tuple[int, ...], bottleneck: bool
+) -> Depth | None:
+    """The depth whose blocks are those counted, or all but one or two; None for any other."""
+    off = {
+        depth: sum(abs(a - b) for a, b in zip(blocks, counts, strict=True))
+        for depth, (blocks, wide) in known.items()
+        if wide == bottleneck
+    }
+    best = min(off, key=lambda depth: off[depth], default=None)
+    return best if best is not None and off[best] <= 2 and all(counts) else None
 
 
 def _r3d_name(name: str) -> str:
@@ -295,20 +334,23 @@ def _segments(arch: str) -> Build:
         backbone = config.pop("base_model", None) or resnet_of(
             name.removeprefix("base_model.") for name in arrays
         )
+        settings: dict[str, Any] = {"backbone": backbone}
+        if arch == "tsm":
+            settings |= shift_settings(arrays, config)
         _settle(
             config,
             {"modality": "RGB", "consensus_type": "avg", "is_shift": arch == "tsm",
-             "non_local": False, "shift_div": 8, "shift_place": "blockres",
-             "temporal_pool": False, "new_length": None, "before_softmax": True},
+             "non_local": False, "temporal_pool": False, "new_length": None,
+             "before_softmax": True},
             ("num_segments", "dropout", "img_feature_dim", "partial_bn", "pretrain", "crop_num",
-             "print_spec", "fc_lr5"),
+             "print_spec", "fc_lr5")
+            + (("shift_div", "shift_place") if arch == "tsn" else ()),
         )  # fmt: skip
-        settings = {"backbone": backbone}
         model: nn.Module = create(arch, num_classes=classes, **settings)
 
         def original(name: str) -> str:
             name = name.replace("classifier.", "new_fc.").replace("backbone.", "base_model.")
-            return name.replace(".layer.weight", ".net.weight").replace(".layer.bias", ".net.bias")
+            return name.replace(".layer.", ".net.")
 
         place(model, arrays, original)
 
@@ -316,9 +358,24 @@ def _segments(arch: str) -> Build:
             frame_logits = net.classify(net.features(_frames_apart(clip)))
             return {"logits": frame_logits.mean(1), "frame_logits": frame_logits}
 
-        return Imported(model, run, arch=f"{arch}:{backbone}")
+        kept = {key: value for key, value in settings.items() if key != "backbone"}
+        return Imported(model, run, arch=f"{arch}:{backbone}", settings=kept)
 
     return build
+
+
+def shift_settings(arrays: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """TSM's settings that are not the usual ones: shifted blocks, and another share.
+
+    The names of the arrays tell where the shift stands; what the configuration says must agree.
+    """
+    found = "block" if any(_IN_BLOCK.search(name) for name in arrays) else "blockres"
+    said = config.pop("shift_place", found)
+    if said != found:
+        raise WeightsError(f"shift_place={said!r}, but the arrays are those of {found!r}")
+    share = config.pop("shift_div", 8)
+    settings: dict[str, Any] = {} if found == "blockres" else {"shift_place": found}
+    return settings if share == 8 else {**settings, "shift_div": share}
 
 
 def resnet_of(names: Iterable[str]) -> str:
@@ -330,22 +387,15 @@ def resnet_of(names: Iterable[str]) -> str:
     Raises:
         WeightsError: None that is known.
     """
-    found = [
-        match for match in map(re.compile(r"layer(\d)\.(\d+)\.conv(\d)\.").match, names) if match
-    ]
-    blocks = {match.groups()[:2] for match in found}
+    pattern = re.compile(r"layer(\d)\.(\d+)\.(?:net\.)?conv(\d)\.")
+    matches = [match for match in map(pattern.match, names) if match]
+    blocks = {match.groups()[:2] for match in matches}
     counts = tuple(sum(stage == str(i) for stage, _ in blocks) for i in (1, 2, 3, 4))
-    bottleneck = any(match[3] == "3" for match in found)
-    known = {
-        ((2, 2, 2, 2), False): "resnet18",
-        ((3, 4, 6, 3), False): "resnet34",
-        ((3, 4, 6, 3), True): "resnet50",
-        ((3, 4, 23, 3), True): "resnet101",
-        ((3, 8, 36, 3), True): "resnet152",
-    }
-    if (counts, bottleneck) not in known:
+    bottleneck = any(match[3] == "3" for match in matches)
+    found = _nearest(_RESNETS, counts, bottleneck)
+    if found is None:
         raise WeightsError(f"a ResNet of unknown depth (blocks {counts})", "give base_model=")
-    return known[counts, bottleneck]
+    return found
 
 
 _FAMILIES: dict[str, Build] = {

@@ -1,6 +1,6 @@
 """Checkpoints of CoViAR (arXiv 1712.00636) and of PKD (arXiv 2407.02713).
 
-The releases keep one file per modality. Arrays of several are told apart by ``iframe.``, ``mv.``
+The releases keep one file per modality. Arrays of several are distinguished by ``iframe.``, ``mv.``
 and ``residual.`` in front of their names; those of one need no such mark, since the vector network
 has two input channels and the I-frame network no BatchNorm in front.
 """

@@ -16,7 +16,7 @@ from torch import nn
 
 from foveate.core.errors import ModelError
 from foveate.models.backbones import timm_library
-from foveate.models.weights.importers.naming import place, without_prefix
+from foveate.models.weights.importers.naming import place
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 ARCH = "efficientnet_lite0"
@@ -64,7 +64,6 @@ def efficientnet_lite(arrays: Mapping[str, Any], **config: Any) -> Imported:
     name = config.pop("name", "efficientnet-lite0")
     if name != "efficientnet-lite0" or config:
         raise ModelError(f"only efficientnet-lite0 is built here, not {name} {config or ''}")
-    arrays = without_prefix(arrays)
     classes = int(arrays["_fc.weight"].shape[0]) if "_fc.weight" in arrays else 1000
     model = timm_library().create_model(ARCH, num_classes=classes, bn_eps=EPSILON)
     names = original_names(model)

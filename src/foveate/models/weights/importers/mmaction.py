@@ -1,7 +1,7 @@
 """Checkpoints of MMAction2: TSN and TSM over ResNets, and C3D.
 
 Its networks wrap every convolution with its norm (``conv1.conv``, ``conv1.bn``) and keep the head
-apart (``cls_head.fc_cls``). Its I3D and R(2+1)D are other networks than those of this house
+apart (``cls_head.fc_cls``). Its I3D and R(2+1)D are other networks than those of this package
 (inflated ResNets; a pair of convolutions in the shortcut as well) and are refused by name.
 """
 
@@ -15,8 +15,8 @@ import torch
 
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.registry import create
-from foveate.models.weights.importers.autovideo import resnet_of
-from foveate.models.weights.importers.naming import MisfitError, place, without_prefix
+from foveate.models.weights.importers.autovideo import resnet_of, shift_settings
+from foveate.models.weights.importers.naming import place, rows_of
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 HEAD = "cls_head.fc_cls"
@@ -26,30 +26,29 @@ HEAD = "cls_head.fc_cls"
 def mmaction(arrays: Mapping[str, Any], **config: Any) -> Imported:
     """Build TSN, TSM or C3D; see ``from_arrays``.
 
-    The network is told by its names, its classes by its head. Inputs are ``inputs``: frames
+    The network is recognised by its names, its classes by its head. Inputs are ``inputs``: frames
     (B, T, 3, H, W) for TSN and TSM, a clip (B, 3, T, H, W) for C3D, normalised as the original's.
 
     Args:
-        arrays: By original name; a ``module.`` that all names share is taken off.
-        **config: ``num_classes`` and ``shift_div``, where given, must agree.
+        arrays: By original name.
+        **config: ``num_classes`` and ``shift_place``, where given, must agree; ``shift_div``.
 
     Raises:
         WeightsError: Arrays of another network.
-        ModelError: A configuration that this house does not build.
+        ModelError: A configuration that is not built here.
     """
-    arrays = without_prefix(arrays)
-    if f"{HEAD}.weight" not in arrays:
-        raise MisfitError("the checkpoint", [f"missing {HEAD}.weight"])
-    classes = int(arrays[f"{HEAD}.weight"].shape[0])
+    if not any(name.startswith(("backbone.", f"{HEAD}.")) for name in arrays):
+        some = ", ".join(list(arrays)[:4]) or "none"
+        raise WeightsError(f"arrays of no network of MMAction2 (the first names: {some})")
+    classes = rows_of(arrays, f"{HEAD}.weight")
     if config.pop("num_classes", classes) != classes:
         raise WeightsError(f"{HEAD}.weight has {classes} rows")
-    if config.pop("shift_div", 8) != 8:
-        raise ModelError("shift_div= is not built here, only 8")
+    shifts = shift_settings(arrays, config)
     if config:
         raise ModelError(f"an unknown argument {next(iter(config))!r} of the original")
     if "backbone.conv1a.conv.weight" in arrays:
         return _c3d(arrays, classes)
-    return _segments(arrays, classes)
+    return _segments(arrays, classes, shifts)
 
 
 def _c3d(arrays: Mapping[str, Any], classes: int) -> Imported:
@@ -70,19 +69,19 @@ def _c3d(arrays: Mapping[str, Any], classes: int) -> Imported:
     return Imported(model, run, ("inputs",), arch="c3d")
 
 
-def _segments(arrays: Mapping[str, Any], classes: int) -> Imported:
+def _segments(arrays: Mapping[str, Any], classes: int, shifts: dict[str, Any]) -> Imported:
     first = arrays.get("backbone.conv1.conv.weight")
     if first is None or getattr(first, "ndim", 0) != 4:
         raise WeightsError("arrays of MMAction2, but neither of TSN, TSM nor C3D")
-    arch = "tsm" if any(".conv1.conv.net." in name for name in arrays) else "tsn"
+    shifted = "shift_place" in shifts or any(".conv1.conv.net." in name for name in arrays)
+    arch, settings = ("tsm", shifts) if shifted else ("tsn", {})
     backbone = resnet_of([_plain(name) for name in arrays])
-    model = create(arch, num_classes=classes, backbone=backbone)
+    model = create(arch, num_classes=classes, backbone=backbone, **settings)
     place(model, arrays, _original)
 
     def run(net: Any, inputs: torch.Tensor) -> Outputs:
         return {"logits": net(inputs.transpose(1, 2))}
 
-    settings = {"backbone": backbone}
     return Imported(model, run, ("inputs",), arch=f"{arch}:{backbone}", settings=settings)
 
 
@@ -92,6 +91,7 @@ def _original(name: str) -> str:
     name = name.replace("downsample.0.", "downsample.conv.").replace(
         "downsample.1.", "downsample.bn."
     )
+    name = re.sub(r"\.(\d+)\.layer\.", r".\1.net.", name)
     name = re.sub(r"\bconv(\d)\.layer\.", r"conv\1.conv.net.", name)
     name = re.sub(r"\bconv(\d)\.(?!conv\.|layer\.)", r"conv\1.conv.", name)
     return re.sub(r"\bbn(\d)\.", r"conv\1.bn.", name)

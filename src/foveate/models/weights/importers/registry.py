@@ -1,4 +1,4 @@
-"""What sources there are, and the face that an imported network wears."""
+"""What sources there are, and the interface of an imported network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from foveate.core.errors import ModelError, WeightsError
+from foveate.core.errors import FoveateError, ModelError, WeightsError
+from foveate.models.weights.importers.naming import unwrapped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +29,10 @@ _BUILDERS: dict[str, Callable[..., Imported]] = {}
 
 
 class Imported(nn.Module):
-    """A network of this house behind the face of the original it was imported from.
+    """A network of this package behind the interface of the original it was imported from.
 
     Args:
-        model: The house's own network; also what should be trained or saved.
+        model: The network of this package; also what should be trained or saved.
         run: Called with the network and the original's inputs; returns its outputs by name.
         inputs: Names of the inputs, in the original's order.
         arch: Architecture in the registry that ``model`` is.
@@ -114,16 +115,17 @@ def from_arrays(system: str, arrays: Arrays, **config: Any) -> Imported:
 
     Args:
         system: The project, one of ``systems()``.
-        arrays: Its parameters and buffers by their original names and in their original layout.
+        arrays: Its parameters and buffers by their original names and in their original layout;
+            what wrappers put around the names is taken off (see ``naming.unwrapped``).
         **config: Arguments with which the original built its network.
 
     Returns:
-        The network in evaluation mode behind the original's face; see ``Imported``.
+        The network in evaluation mode behind the interface of the original; see ``Imported``.
 
     Raises:
         WeightsError: Unknown system; arrays of no known network; or arrays that are missing,
             left over or of the wrong shape, all of them listed by their original names.
-        ModelError: A configuration that this house does not build.
+        ModelError: A configuration that is not built here.
     """
     _discover()
     build = _BUILDERS.get(system)
@@ -131,7 +133,13 @@ def from_arrays(system: str, arrays: Arrays, **config: Any) -> Imported:
         near = difflib.get_close_matches(system, _BUILDERS, n=1, cutoff=0.0)
         cure = f"did you mean {near[0]!r}?" if near else None
         raise WeightsError(f"there is no importer {system!r}", cure)
-    return build(arrays, **config)
+    try:
+        return build(unwrapped(arrays), **config)
+    except FoveateError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        # Builders read shapes and settings as their original has them; these are others.
+        raise WeightsError(f"arrays or settings of another form than those of {system}") from error
 
 
 def checksums(x: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ import torch
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.registry import create
 from foveate.models.resnet3drs import DEPTHS, GROUPS
-from foveate.models.weights.importers.naming import MisfitError, place
+from foveate.models.weights.importers.naming import place
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -52,7 +52,7 @@ def tf_resnet3drs(arrays: Mapping[str, Any], **config: Any) -> Imported:
 
     Raises:
         WeightsError: No network of the family, or one that does not fit its own configuration.
-        ModelError: A configuration that this house does not build.
+        ModelError: A configuration that is not built here.
     """
     found = _by_layer(arrays)
     deep = "stem/conv1/kernel" in found
@@ -60,9 +60,8 @@ def tf_resnet3drs(arrays: Mapping[str, Any], **config: Any) -> Imported:
     depth = next((depth for depth, counts in DEPTHS.items() if counts == blocks), None)
     if depth is None:
         raise WeightsError(f"no 3D ResNet-RS has {blocks} blocks")
-    if "classifier/kernel" not in found:
-        raise MisfitError("the checkpoint", ["missing classifier/kernel"])
-    classes = int(found["classifier/kernel"].shape[-1])
+    kernel = found.get("classifier/kernel")
+    classes = 1 if kernel is None else int(kernel.shape[-1])
     settings = _settings(dict(config), depth, classes, deep)
     last = found.get("stem/conv2/kernel" if deep else "stem/conv0/kernel")
     if last is not None and last.shape[-1] != 64:

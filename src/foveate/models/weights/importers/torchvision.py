@@ -11,7 +11,7 @@ import torch
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.registry import create
 from foveate.models.weights.importers.files import read_torch
-from foveate.models.weights.importers.naming import MisfitError, place, without_prefix
+from foveate.models.weights.importers.naming import place, rows_of
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 # Where each network keeps its head.
@@ -27,17 +27,18 @@ def torchvision(arrays: Mapping[str, Any], **config: Any) -> Imported:
 
     Args:
         arrays: By torchvision's names.
-        **config: ``name``, torchvision's name of the builder (``r3d_18``).
+        **config: ``name``, torchvision's name of the builder (``r3d_18``); inferred
+            from the arrays if it is not given.
     """
-    name = config.pop("name", None)
+    name = config.pop("name", None) or name_of(arrays)
+    if name is None:
+        some = ", ".join(list(arrays)[:4]) or "none"
+        raise WeightsError(f"arrays of no network of torchvision (the first names: {some})")
     arch = str(name).replace("_", "-")
     if arch not in HEADS:
         raise ModelError(f"torchvision's {name!r} is not built here", f"name= {', '.join(HEADS)}")
-    arrays = without_prefix(arrays)
     head = f"{HEADS[arch]}.weight"
-    if head not in arrays:
-        raise MisfitError("the checkpoint", [f"missing {head}"])
-    classes = int(arrays[head].shape[0])
+    classes = rows_of(arrays, head)
     if config.pop("num_classes", classes) != classes:
         raise WeightsError(f"{head} has {classes} rows")
     if config:
@@ -49,6 +50,26 @@ def torchvision(arrays: Mapping[str, Any], **config: Any) -> Imported:
         return {"logits": net(clip)}
 
     return Imported(model, run, arch=arch)
+
+
+def name_of(arrays: Mapping[str, Any]) -> str | None:
+    """Tell a network of torchvision by its arrays; None where it is none of those built here."""
+
+    def shape(name: str) -> tuple[int, ...]:
+        return tuple(getattr(arrays.get(name), "shape", ()))
+
+    if shape("layer1.0.conv1.0.0.weight"):
+        return "r2plus1d_18"
+    if second := shape("layer2.0.conv1.0.weight"):
+        return "mc3_18" if second[2:3] == (1,) else "r3d_18"
+    if shape("features.0.0.0.weight") and shape("classifier.1.weight"):
+        return "s3d"
+    if shape("conv_proj.weight") and shape("pos_encoding.class_token"):
+        return "mvit_v2_s"
+    if patches := shape("patch_embed.proj.weight"):
+        deep = bool(shape("features.4.17.norm1.weight"))
+        return "swin3d_t" if not deep else "swin3d_s" if patches[0] == 96 else "swin3d_b"
+    return None
 
 
 def original_name(own: str, arch: str) -> str:
