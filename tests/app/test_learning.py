@@ -176,7 +176,9 @@ def test_looks_are_trained_on_used_and_compared_by_name(run, videos, tmp_path) -
     answers = run("predict", next((videos / "jump").iterdir()), "--look", "activation-patch",
                   "--set", "look.size=16", "--json", "-")  # fmt: skip
     steps = json.loads(answers.out)["trace"]["steps"]
-    assert "motion:activation" in steps[0]["modalities"]
+    assert [step["part"] for step in steps[:2]] == ["glance", "network"]
+    assert steps[0]["boxes"] == []
+    assert "motion:activation" in steps[1]["modalities"]
 
 
 def test_training_starts_from_a_run_and_goes_on_with_one(run, videos, trained, tmp_path) -> None:

@@ -1,23 +1,33 @@
-"""Every look that chooses windows: deterministic, inside, within budget, alive in dull videos."""
+"""Every look that chooses windows: deterministic, inside, within budget, alive in dull videos.
 
+With it the specifications: every look is found by its name, built, and made for streams.
+"""
+
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
 from clips import encode
-from foveate.core import Budget, Window
+from foveate.core import Budget, ConfigError, Evidence, InputSpec, More, Stop, Window
+from foveate.core.config import build
 from foveate.media import ArrayVideo, Video
 from foveate.policy import (
     ActivationPatch,
     CentrePatch,
+    Context,
+    Groups,
     MoCropPatch,
     MotionPatch,
     OracleGrid,
     RandomPatch,
     Resize,
     RwfCrop,
+    TimedLook,
 )
+from foveate.policy.build import DECISIONS
+from foveate.policy.build import LOOKS as SPECS
 from foveate.policy.motion import METHODS
 
 WINDOW = Window(0.4, 2.4)
@@ -49,12 +59,13 @@ LOOKS = {
     "rwf": RwfCrop(),
     "rwf-fixed": RwfCrop(fixed=True),
     "mocrop": MoCropPatch(),
-    "activation": ActivationPatch(features=channels, glance=72),
+    "activation": ActivationPatch(glance=72),
     "oracle": OracleGrid(
-        score=lambda sample, times, boxes: ([-abs(b[0] - 10) - abs(b[1] - 5) for b in boxes], 0)
+        score=lambda sample, times, boxes: [-abs(b[0] - 10) - abs(b[1] - 5) for b in boxes]
     ),
 }
-LOOKS = {name: look.fitted(224, 5.0, aligned=False) for name, look in LOOKS.items()}
+CONTEXT = Context(InputSpec(224, 5.0, 10), mixes_frames=False)
+LOOKS = {name: look.fitted(CONTEXT) for name, look in LOOKS.items()}
 
 
 @cache
@@ -96,13 +107,26 @@ def sources() -> dict:
     }
 
 
-def selections(look, sample, budget=None) -> list:
-    chosen, memory = [], None
+def seen_in(sample, selection) -> Evidence | None:
+    """What the model says of a step: a glance gives maps, of the frames that come."""
+    if selection.part != "glance":
+        return Evidence()
+    request = selection.views["rgb"]
+    clip = sample.frames(request.times, request.size)
+    return Evidence(features=channels(clip.pixels)) if len(clip) else None
+
+
+def selections(look, sample, budget=None, part: str = "network") -> list:
+    """The steps of a window that ask for a part of the model."""
+    chosen, memory, evidence = [], None, None
     for _ in range(200):
-        selection, memory = look(sample, WINDOW, memory, budget or Budget())
-        if not selection.times:
+        selection, memory = look.next(sample, WINDOW, memory, evidence, budget or Budget())
+        if selection is None:
             return chosen
-        chosen.append(selection)
+        assert selection.part in look.parts
+        evidence = seen_in(sample, selection)
+        if selection.part == part:
+            chosen.append(selection)
     raise AssertionError("a look that never ends")
 
 
@@ -122,13 +146,52 @@ def test_every_look_keeps_the_contract(name, source) -> None:
     assert times == sorted(times)
     assert all(WINDOW.start <= t < WINDOW.end for t in times)
     for selection in answers[0]:
-        assert selection.size == look.size
-        if selection.boxes is None:
+        (request,) = selection.views.values()
+        assert request.size == look.size
+        if request.boxes is None:
             continue
-        assert len(selection.boxes) == len(selection.times)
-        for x1, y1, x2, y2 in selection.boxes:
+        assert len(request.boxes) == len(request.times)
+        for x1, y1, x2, y2 in request.boxes:
             assert 0 <= x1 < x2 <= info.width + 1e-3
             assert 0 <= y1 < y2 <= info.height + 1e-3
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_look_that_is_asked_again_says_the_same(name) -> None:
+    """A live source may make the loop repeat a question."""
+    memory, evidence = None, None
+    with Video(moving()) as video:
+        for _ in range(3):
+            first, again = (
+                LOOKS[name].next(video, WINDOW, memory, evidence, Budget()) for _ in range(2)
+            )
+            assert first[0] == again[0]
+            if first[0] is None:
+                return
+            memory, evidence = first[1], seen_in(video, first[0])
+
+
+def test_the_glance_is_one_step_over_the_frames_of_the_window() -> None:
+    look = LOOKS["activation"]
+    for allowed, count in ((None, 10), (2.0, 4)):
+        sample, budget = still(), Budget(frames_per_second=allowed)
+        (glance,) = selections(look, sample, budget, "glance")
+        chosen = selections(look, sample, budget)
+        request = glance.views["rgb"]
+        assert request.size == (72, 72)
+        assert request.boxes is None
+        assert len(request.times) == count
+        assert request.times == tuple(t for one in chosen for t in one.times)
+        assert not glance.closes
+        assert not glance.dense
+
+
+def test_without_a_glance_the_whole_frame_is_shown_and_said() -> None:
+    look = LOOKS["activation"]
+    _, memory = look.next(still(), WINDOW, None, None, Budget())
+    selection, _ = look.next(still(), WINDOW, memory, None, Budget())
+    assert selection.fallback
+    assert set(selection.views["rgb"].boxes) == {(12.0, 0.0, 84.0, 72.0)}
 
 
 @pytest.mark.parametrize("name", LOOKS)
@@ -143,17 +206,17 @@ def test_nothing_moves_and_the_whole_frame_is_shown_and_said(name) -> None:
     for selection in selections(look, still()):
         if look.gate:
             assert selection.fallback
-            assert set(selection.boxes) == {(12.0, 0.0, 84.0, 72.0)}
+            assert set(selection.views["rgb"].boxes) == {(12.0, 0.0, 84.0, 72.0)}
             assert selection.gate == 0
 
 
 def test_the_source_of_motion_is_loud() -> None:
     look = LOOKS["motion-flow_affine"]
     with Video(moving()) as video:
-        assert selections(look, video)[0].modalities == ("rgb", "motion:vectors")
+        assert selections(look, video)[0].measured == ("motion:vectors",)
         assert video.warnings == []
     with Video(without_vectors()) as video:
-        assert selections(look, video)[0].modalities == ("rgb", "motion:flow")
+        assert selections(look, video)[0].measured == ("motion:flow",)
         assert ["optical flow instead" in w for w in video.warnings] == [True]
         plan = look.plan(video, WINDOW, Budget())
         assert "vp9" in plan.reason
@@ -186,3 +249,50 @@ def test_same_clip_in_two_codecs_gives_the_same_window_within_a_cell() -> None:
             assert plan.source == "vectors"
             boxes.append(plan.boxes[0])
     assert np.abs(np.subtract(*boxes)).max() <= 8
+
+
+# --- specifications -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_look_is_built_from_its_name_alone(name) -> None:
+    spec = build(SPECS[name], {"name": name})
+    assert spec.name == name
+    assert build(SPECS[name], spec.model_dump()) == spec
+    if name == "groups":
+        context = replace(CONTEXT, calibration={"wise": {"exits": ["mv.final", "iframe.final"]}})
+        look = spec.build(context)
+        assert look.parts == ("mv.final", "iframe.final")
+        return
+    look = spec.build(CONTEXT)
+    assert isinstance(look, TimedLook)
+    chosen = selections(look, still())
+    assert all(WINDOW.start <= t < WINDOW.end for one in chosen for t in one.times)
+    assert len([t for one in chosen for t in one.times]) == 10
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if name != "groups"])
+def test_every_look_has_a_form_for_streams_or_says_why_not(name) -> None:
+    look = SPECS[name]().build(CONTEXT)
+    if name in ("activation-patch", "rwf-crop"):
+        with pytest.raises(ConfigError, match="a stream has not seen it yet"):
+            look.online()
+        return
+    chosen = selections(look.online(), still())
+    assert [len(one.times) for one in chosen] == [1] * 10
+
+
+def test_a_group_is_a_window_in_a_stream() -> None:
+    assert Groups(("mv.final",), 3).online() == Groups(("mv.final",), 3, each=True)
+
+
+@pytest.mark.parametrize("name", ["at-end", "confident"])
+def test_every_decision_is_built_from_its_name_alone(name) -> None:
+    assert set(DECISIONS) == {"at-end", "confident", "calibrated"}
+    decide = build(DECISIONS[name], {"name": name}).build(replace(CONTEXT, output="sigmoid"))
+    assert decide.eager == (name == "confident")
+    # Where classes do not exclude each other the least certain one decides.
+    sure = decide(Evidence({"final": np.array([9.0, -9.0, 9.0])}), Budget())
+    unsure = decide(Evidence({"final": np.array([9.0, 0.1, 9.0])}), Budget())
+    assert isinstance(sure, Stop) == (name == "confident")
+    assert isinstance(unsure, More)

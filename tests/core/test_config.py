@@ -7,7 +7,8 @@ import yaml
 
 from foveate.core import ConfigError
 from foveate.core.config import apply_sets, build, read_yaml, to_yaml
-from foveate.pipeline.presets import PRESETS, PatchSpec, Preset, edit, resolve
+from foveate.pipeline.presets import PRESETS, Preset, edit, resolve
+from foveate.policy.looks.baselines import CentrePatchSpec
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
@@ -92,4 +93,4 @@ def test_unknown_model_names_the_nearest() -> None:
 @pytest.mark.parametrize("value", ["2", "wide"])
 def test_a_value_of_several_kinds_is_named_by_its_key_alone(value) -> None:
     with pytest.raises(ConfigError, match=r"^settings: extent: input should be"):
-        build(PatchSpec, apply_sets({}, [f"extent={value}"]), "settings")
+        build(CentrePatchSpec, apply_sets({}, [f"extent={value}"]), "settings")

@@ -80,7 +80,7 @@ def test_the_walk_sees_the_house() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_files_stay_readable(path: Path) -> None:
     lines = len(path.read_text("utf-8").splitlines())
-    assert lines <= (600 if room_of(path) == "models" else 400), f"{path}: {lines} lines"
+    assert lines <= 600, f"{path}: {lines} lines"
 
 
 def test_no_name_that_says_nothing() -> None:

@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from foveate.pipeline.network import StreamingNetwork
-from foveate.pipeline.policies import make_decide, make_look
 from nontrivial import randomise
 
-from foveate.media import DEFAULT_LIMITS
 from foveate.models import registry
+from foveate.pipeline.executors import StreamExecutor
 from foveate.pipeline.presets import Preset, edit
 from foveate.pipeline.recogniser import Recogniser
-from foveate.pipeline.session import Plan
+from foveate.policy import Context
 from tiny_weights import LABELS, SPEC
 
 
@@ -25,31 +23,37 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def network() -> StreamingNetwork:
+def executor() -> StreamExecutor:
     model = randomise(registry.create_tiny("movinet-a0-stream-lite"))
-    return StreamingNetwork(model, torch.device("cpu"))
+    return StreamExecutor(model, torch.device("cpu"), SPEC)
 
 
 @pytest.fixture
-def make(network) -> Callable[..., Recogniser]:
-    """`make(top_k=3, look={...})`: a recogniser with those settings; 32 px, 5 frames/s, 2 s."""
+def make(executor) -> Callable[..., Recogniser]:
+    """`make(top_k=3, look={...})`: a recogniser with those settings; 32 px, 5 frames/s, 2 s.
 
-    def build(look: Any = None, decide: Any = None, **settings: Any) -> Recogniser:
+    A look, a decision or another executor may be given as objects, too.
+    """
+
+    def build(
+        look: Any = None, decide: Any = None, executor: Any = executor, **settings: Any
+    ) -> Recogniser:
         for key, policy in (("look", look), ("decide", decide)):
             if isinstance(policy, dict):
                 settings[key] = policy
         preset = edit(Preset(), {"cut_threshold": 1.0, **settings})
-        plan = Plan(
-            look=look if callable(look) else make_look(preset, SPEC.frames_per_second),
-            decide=decide if callable(decide) else make_decide(preset),
-            budget=preset.budget.value(),
-            spec=SPEC,
-            device=torch.device("cpu"),
-            window_seconds=preset.window or SPEC.clip_seconds,
-            cut_threshold=preset.cut_threshold,
-            macs_per_view=network.observe_macs((1, 3, 1, SPEC.size, SPEC.size)),
-            macs_per_answer=network.answer_macs(1),
+        context = Context(SPEC, budget=preset.budget.value())
+        own = {
+            "look": preset.look.build(context) if look is None or isinstance(look, dict) else look,
+            "decide": decide if callable(decide) else preset.decide.build(context),
+        }
+        return Recogniser(
+            executor,
+            LABELS,
+            **own,
+            budget=context.budget,
+            window=preset.window or SPEC.clip_seconds,
+            preset=preset,
         )
-        return Recogniser(network, plan, preset, LABELS, None, DEFAULT_LIMITS)
 
     return build

@@ -7,18 +7,19 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from foveate.pipeline.cascade_run import CascadeRecogniser, around
-from foveate.pipeline.groups import spans
 
 from clips import encode
-from foveate.core import ConfigError, MediaError
-from foveate.media.compressed import CompressedVideo, Group
+from foveate.core import Budget, ConfigError, Group, InputSpec, MediaError, SampleInfo
+from foveate.media.compressed import CompressedVideo, walk
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork
-from foveate.models.spec import InputSpec
-from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeNetwork, exit_names
-from foveate.pipeline.presets import CalibratedSpec, GroupsSpec, Preset
-from foveate.pipeline.session import Reply
+from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeExecutor, exit_names
+from foveate.pipeline.presets import Preset
+from foveate.pipeline.recogniser import Recogniser
+from foveate.pipeline.session import Session
+from foveate.policy import Confident, Groups
+from foveate.policy.calibration import CalibratedSpec
 from foveate.policy.fuse import Wise
+from foveate.policy.looks.groups import GroupsSpec
 from foveate.policy.operating import NEVER
 
 CLASSES = ("a", "b", "c", "d")
@@ -44,11 +45,19 @@ def networks() -> dict:
 
 def cascade(
     threshold: float, order=CHEAP_ORDER, wise: Wise | None = None, **settings
-) -> CascadeRecogniser:
+) -> Recogniser:
     preset = Preset(
         model="c", look=GroupsSpec(), decide=CalibratedSpec(threshold=threshold), **settings
     )
-    return around(CascadeNetwork(networks(), order, wise, size=64), SPEC, CLASSES, preset)
+    executor = CascadeExecutor(networks(), order, wise, spec=SPEC)
+    return Recogniser(
+        executor,
+        CLASSES,
+        look=Groups(executor.parts, SPEC.clip_frames),
+        decide=Confident(threshold),
+        window=preset.window or SPEC.clip_seconds,
+        preset=preset,
+    )
 
 
 class Asked:
@@ -66,7 +75,7 @@ class Asked:
             monkeypatch.setattr(CompressedVideo, name, counted)
 
 
-def stages_that_ran(recogniser: CascadeRecogniser, source: bytes) -> tuple[list[str], object]:
+def stages_that_ran(recogniser: Recogniser, source: bytes) -> tuple[list[str], object]:
     """Names of the stages of the real backbones that were called, and the Result."""
     ran: list[str] = []
     hooks = [
@@ -95,7 +104,7 @@ def test_a_decision_on_vectors_builds_no_residual_and_decodes_no_key_frame(monke
     # Three groups of twelve, each decoded up to its middle and no further.
     assert result.cost.stage("decode-mv").frames == 3 * 7
     names = {stage.name for stage in result.cost.stages}
-    assert names == {"open", "decode-mv", "transform-mv", "network-mv", "head", "policy"}
+    assert names == {"open", "index", "decode-mv", "network-mv", "head", "policy"}
 
 
 @pytest.mark.parametrize("order", [CHEAP_ORDER, PUBLISHED_ORDER, ("iframe",)])
@@ -115,29 +124,22 @@ def test_without_a_decision_everything_runs_once_and_is_charged(monkeypatch, ord
 
 def logits_of(source: bytes) -> torch.Tensor:
     """(1, exits, classes) of all exits in the cheap order."""
-    recogniser = cascade(NEVER)
-    opened = recogniser.opener(source)()
-    work = opened.run()
-    ask = next(work)
-    while True:
-        state = recogniser.cascade.observe(ask.views, ask.state)
-        try:
-            ask = work.send(Reply(state, recogniser.cascade.answer(state)))
-        except StopIteration:
-            return state["logits"]
+    (session,) = cascade(NEVER).sessions([source])
+    assert isinstance(session, Session)
+    return session.state["logits"]
 
 
 def test_the_first_exit_that_is_sure_enough_decides() -> None:
     logits = logits_of(clip())
-    network = cascade(NEVER).cascade
+    executor = cascade(NEVER).executor
     whole = [
-        float(network.wise.probabilities(logits[:, : n + 1])[0].max())
-        for n in range(len(network.exits))
+        float(executor.wise.probabilities(logits[:, : n + 1])[0].max())
+        for n in range(len(executor.parts))
     ]
     threshold = sorted(whole)[len(whole) // 2] - 1e-6
     stopped = cascade(threshold).predict(clip())
     first = next(n for n, value in enumerate(whole) if value >= threshold)
-    assert stopped.exits == {network.exits[first]: 1}
+    assert stopped.exits == {executor.parts[first]: 1}
     assert stopped.trace.steps[-1].gate == pytest.approx(whole[first], abs=1e-5)
     assert 0 < stopped.cost.macs < cascade(NEVER).predict(clip()).cost.macs
 
@@ -179,13 +181,23 @@ def test_batched_sources_get_what_they_get_alone() -> None:
         assert one.cost.macs == other.cost.macs
 
 
-def test_long_files_are_decided_window_by_window_in_one_pass(monkeypatch) -> None:
+@pytest.mark.parametrize("kept", [walk._KEPT_BYTES, 0], ids=["kept", "read onward"])
+def test_long_files_are_decided_window_by_window_without_going_back(monkeypatch, kept) -> None:
+    monkeypatch.setattr(walk, "_KEPT_BYTES", kept)
     asked = Asked(monkeypatch)
     result = cascade(0.0, window=0.96).predict(clip(120))
     assert sum(result.exits.values()) == 5  # 120 pictures, two groups a window
-    assert asked.calls == ["vectors"]
+    assert asked.calls == ["vectors"] * 5
     assert result.cost.stage("decode-mv").frames == 10 * 7
     assert result.segments[-1].end == pytest.approx(4.8)
+    # Packets that were read to find the groups are not read again; else the file is read once more,
+    # in however many windows.
+    read = result.cost.stage("decode-mv").bytes
+    assert read < 3 * len(clip(120))
+    assert (read == 0) == (kept > 0)
+    windows = cascade(0.0, window=0.48).predict(clip(120))
+    assert sum(windows.exits.values()) == 10
+    assert windows.cost.stage("decode-mv").bytes == read
 
 
 def test_a_stream_answers_group_by_group() -> None:
@@ -201,20 +213,45 @@ def test_a_stream_answers_group_by_group() -> None:
     assert max(decoded) <= 8
 
 
+class OfGroups:
+    """A source of which nothing but its groups is known."""
+
+    def __init__(self, groups: list[Group], duration: float | None) -> None:
+        self.info = SampleInfo("made", 64, 64, duration, 25.0, codec="h264", has_vectors=True)
+        self._groups = groups
+
+    def groups(self) -> list[Group]:
+        return self._groups
+
+
 def group(number: int, start: float, length: int = 12) -> Group:
     return Group(number, start, start + np.arange(length) / 25)
 
 
+def spans(
+    groups: list[Group], seconds: float, end: float | None, look: Groups
+) -> list[tuple[float, float, int]]:
+    """Start, end and groups looked at of all windows of a source."""
+    sample, found, start = OfGroups(groups, end), [], 0.0
+    while (window := look.window(sample, start, seconds)) is not None:
+        selection, _ = look.next(sample, window, None, None, Budget())
+        times = selection.views["mv"].times
+        assert all(window.start <= time < window.end for time in times)
+        found.append((window.start, window.end, len(times)))
+        start = window.end
+    return found
+
+
 def test_windows_are_whole_groups_and_a_short_rest_belongs_to_the_last() -> None:
-    groups = [group(n, n * 0.48) for n in range(5)]
-    found = list(spans(groups, 1.0, 3, 2.4))
+    groups, look = [group(n, n * 0.48) for n in range(5)], Groups(("mv.final",), 3)
     # Three groups of .48 s begin within the first second; the two that are left are .96 s.
-    assert [(s.start, s.end) for s in found] == [(0.0, pytest.approx(1.44)), (1.44, 2.4)]
-    assert [len(s.groups) for s in found] == [3, 2]
-    assert len(list(spans(groups[:4], 1.0, 3, 1.92))) == 1
-    assert [len(s.groups) for s in spans(groups, 0.0, 3, 2.4)] == [1] * 5
+    assert spans(groups, 1.0, 2.4, look) == [(0.0, pytest.approx(1.44), 3), (1.44, 2.4, 2)]
+    assert len(spans(groups[:4], 1.0, 1.92, look)) == 1
+    assert [n for *_, n in spans(groups, 1.0, 2.4, look.online())] == [1] * 5
     long = [group(0, 0.0, 250), group(1, 10.0, 250)]
-    assert [(s.start, s.end) for s in spans(long, 1.0, 3, 20.0)] == [(0.0, 10.0), (10.0, 20.0)]
+    assert spans(long, 1.0, 20.0, look) == [(0.0, 10.0, 1), (10.0, 20.0, 1)]
+    # Without a length in the header the last picture says where the source ends.
+    assert spans(groups, 1.0, None, look)[-1][1] == pytest.approx(2.4)
 
 
 def test_codecs_without_vectors_are_refused_before_anything_is_decoded() -> None:
@@ -228,4 +265,4 @@ def test_codecs_without_vectors_are_refused_before_anything_is_decoded() -> None
 
 def test_settings_that_cannot_be_meant() -> None:
     with pytest.raises(ConfigError, match="no network for residual"):
-        CascadeNetwork({"mv": networks()["mv"]}, ("mv", "residual"))
+        CascadeExecutor({"mv": networks()["mv"]}, ("mv", "residual"), spec=SPEC)

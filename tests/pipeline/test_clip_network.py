@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from foveate.pipeline.network import THIN, ClipNetwork, StreamingNetwork, network_for
-from foveate.pipeline.policies import make_decide, make_look
+from executing import clip_view
 from torch import nn
 
 import foveate
 from clips import encode
 from foveate.core import ConfigError
-from foveate.media import DEFAULT_LIMITS, Video
+from foveate.media import Video
 from foveate.models import count_macs, registry
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
+from foveate.pipeline.executors import THIN, ClipExecutor, StreamExecutor, executor_for
 from foveate.pipeline.presets import Preset, edit
 from foveate.pipeline.recogniser import Recogniser
-from foveate.pipeline.session import Plan
+from foveate.policy import Context
 from tiny_weights import LABELS, SPEC
 
 CPU = torch.device("cpu")
@@ -48,20 +48,16 @@ class Calls:
 
 
 def recogniser(module: nn.Module, **settings) -> Recogniser:
-    network = network_for(module, CPU, SPEC)
     preset = edit(Preset(), {"cut_threshold": 1.0, **settings})
-    plan = Plan(
-        look=make_look(preset, SPEC.frames_per_second),
-        decide=make_decide(preset),
-        budget=preset.budget.value(),
-        spec=SPEC,
-        device=CPU,
-        window_seconds=SPEC.clip_seconds,
-        cut_threshold=preset.cut_threshold,
-        macs_per_view=network.observe_macs((1, 3, 1, SPEC.size, SPEC.size)),
-        macs_per_answer=network.answer_macs(1),
+    context = Context(SPEC)
+    return Recogniser(
+        executor_for(module, CPU, SPEC),
+        LABELS,
+        look=preset.look.build(context),
+        decide=preset.decide.build(context),
+        window=SPEC.clip_seconds,
+        preset=preset,
     )
-    return Recogniser(network, plan, preset, LABELS, None, DEFAULT_LIMITS)
 
 
 def direct(module: nn.Module, pixels: np.ndarray) -> np.ndarray:
@@ -135,36 +131,46 @@ def test_the_stream_answers_after_every_frame(module) -> None:
     assert all(result.cost.stage("network").calls == 1 for result in results)
 
 
-def numbered(count: int, first: int = 0) -> torch.Tensor:
-    """Frames (1, 3, count, 1, 1) that carry their own number."""
-    return torch.arange(first, first + count).float().expand(1, 3, count).reshape(1, 3, count, 1, 1)
+def numbered(count: int, first: int = 0) -> dict:
+    """A view of frames that carry their own number, in two digits to the base of 250."""
+    numbers = np.arange(first, first + count)
+    digits = np.stack([numbers % 250, numbers // 250, 0 * numbers], -1)
+    return clip_view(digits.astype(np.uint8)[:, None, None])
+
+
+def numbers_of(frames: torch.Tensor) -> torch.Tensor:
+    """What frames (3, n, 1, 1) carry."""
+    digits = (frames[:, :, 0, 0] * 255).round()
+    return digits[0] + 250 * digits[1]
 
 
 def test_long_windows_are_thinned_and_stay_even() -> None:
-    network = ClipNetwork(nn.Identity(), CPU, SPEC)
+    executor = ClipExecutor(nn.Identity(), CPU, SPEC)
     state = None
     for first in range(0, 1000, 50):
         before = state
-        state = network.observe(numbered(50, first), state)
+        (state,), _ = executor.run("network", [numbered(50, first)], [state])
         if before is not None:
-            assert int(before[0]["seen"]) == first  # the old state is as it was
+            assert int(before["seen"]) == first  # the old state is as it was
     assert state is not None
-    assert state[0]["frames"].shape[1] <= THIN * SPEC.clip_frames
-    chosen = network._clip(state[0])[0, :, 0, 0]
+    assert state["frames"].shape[1] <= THIN * SPEC.clip_frames
+    chosen = numbers_of(executor._clip(state))
     assert torch.allclose(chosen, torch.arange(10) * 100 + 49.5, atol=17)
 
 
-def test_states_split_and_stack() -> None:
-    network = ClipNetwork(nn.Identity(), CPU, SPEC)
-    two = network.stack([network.observe(numbered(n), None) for n in (3, 7)])
-    assert [int(one["seen"]) for one in two] == [3, 7]
-    assert [part[0]["frames"].shape[1] for part in network.split(two)] == [3, 7]
+def test_sources_in_one_call_keep_what_they_have_seen_apart() -> None:
+    executor = ClipExecutor(nn.Identity(), CPU, SPEC)
+    states, _ = executor.run("network", [numbered(3), numbered(7, 40)], [None, None])
+    states, _ = executor.run("network", [numbered(2, 3), numbered(1, 47)], states)
+    assert [int(one["seen"]) for one in states] == [5, 8]
+    found = [numbers_of(one["frames"]).tolist() for one in states]
+    assert found == [[0, 1, 2, 3, 4], [40, 41, 42, 43, 44, 45, 46, 47]]
 
 
 def test_the_form_is_chosen_by_the_module(module) -> None:
     online = registry.create_tiny("tsm-online").eval()
-    assert isinstance(network_for(online, CPU, SPEC), StreamingNetwork)
-    assert isinstance(network_for(module, CPU, SPEC), ClipNetwork)
+    assert isinstance(executor_for(online, CPU, SPEC), StreamExecutor)
+    assert isinstance(executor_for(module, CPU, SPEC), ClipExecutor)
 
 
 @pytest.fixture(params=["tsn:test_resnet", "tsm-online:test_resnet", "eco-lite"])
@@ -233,7 +239,7 @@ def boxes_of(result) -> list:
 def test_a_tube_for_networks_that_mix_frames_and_a_track_for_those_that_do_not(tmp_path) -> None:
     for name, tube in (("r3d", True), ("tsm", True), ("tsn", False)):
         given, data = patched(name, tmp_path)
-        assert given._plan.look.aligned == tube
+        assert given.plan.look.aligned == tube
         assert (len(set(boxes_of(given.predict(data)))) == 1) == tube
 
 
@@ -269,8 +275,8 @@ def test_a_users_own_module_takes_part_in_everything() -> None:
     assert len(set(boxes_of(patch))) > 1  # its frames do not meet: the window may move
     assert [r.ok for r in given.predict_many([data, data], batch=2)] == [True, True]
     glance = foveate.load(module, look={"name": "activation-patch", "size": 16}, **more)
-    assert glance.predict(data).cost.stage("policy").macs > 0
-    with pytest.raises(ConfigError, match="neither its labels nor"):
+    assert glance.predict(data).cost.stage("glance").macs > 0
+    with pytest.raises(ConfigError, match="needs `labels=` and `input=`"):
         foveate.load(module)
     Own.mixes_frames = True
     try:
@@ -281,7 +287,7 @@ def test_a_users_own_module_takes_part_in_everything() -> None:
 
 
 def test_frames_and_windows_come_from_one_computation_of_the_maps(tmp_path, monkeypatch) -> None:
-    from foveate.policy import patches
+    from foveate.policy.looks import patches
 
     computed, asked = [], []
     real, motion = patches.saliency, Video.motion

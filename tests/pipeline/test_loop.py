@@ -3,23 +3,23 @@
 import numpy as np
 import pytest
 import torch
-from foveate.pipeline.drive import drive
+from executing import frame_macs, frames_of_shape, head_macs
 
 from clips import encode, picture
-from foveate.core import Evidence, InternalError, MediaError, More, Selection, Stop
+from foveate.core import Budget, Evidence, InternalError, MediaError, More, Selection, Stop
 from foveate.media import ArrayVideo, Video
-from foveate.pipeline.ledger import Ledger
+from foveate.models import count_macs
 from foveate.pipeline.session import Session
-from foveate.policy import AtEnd, Confident, Uniform
+from foveate.policy import AtEnd, Confident, TimedLook, Uniform
 from tiny_weights import LABELS, SPEC
 
 
 class Watch:
     """Counts what really reaches the network's convolutions and its head."""
 
-    def __init__(self, network) -> None:
-        self.network, self.frames, self.answers = network, 0, 0
-        self.step, self.classify = network.module.step_features, network.module.classify
+    def __init__(self, executor) -> None:
+        self.module, self.frames, self.answers = executor.module, 0, 0
+        self.step, self.classify = self.module.step_features, self.module.classify
 
     def __enter__(self):
         def step(x, state):
@@ -30,12 +30,12 @@ class Watch:
             self.answers += 1
             return self.classify(pooled)
 
-        self.network.module.step_features = step
-        self.network.module.classify = classify
+        self.module.step_features = step
+        self.module.classify = classify
         return self
 
     def __exit__(self, *exc) -> None:
-        del self.network.module.step_features, self.network.module.classify
+        del self.module.step_features, self.module.classify
 
 
 class StopAfter:
@@ -51,19 +51,19 @@ class StopAfter:
         return Stop(1.0) if self.left <= 0 else More(0.0)
 
 
-def reference(network, pixels) -> np.ndarray:
+def reference(executor, pixels) -> np.ndarray:
     """Softmax scores of a whole clip (T, S, S, 3) by the unfused network in clip form."""
     x = torch.from_numpy(pixels).float().div(255).permute(3, 0, 1, 2)[None]
     with torch.no_grad():
-        return network.reference(x)[0].softmax(-1).numpy()
+        return executor.reference(x)[0].softmax(-1).numpy()
 
 
-def test_prediction_is_the_network_s_on_the_right_frames(make, network) -> None:
+def test_prediction_is_the_network_s_on_the_right_frames(make, executor) -> None:
     data = encode(frames=40)  # 1.6 s: one window
     result = make().predict(data)
     with Video(data) as video:
         clip = video.frames([i * 0.2 for i in range(8)], (43, 32))
-    scores = reference(network, clip.pixels[:, :, 5:37])
+    scores = reference(executor, clip.pixels[:, :, 5:37])
     assert [s.index for s in result.labels] == list(np.argsort(-scores)[:5])
     assert [s.score for s in result.labels] == pytest.approx(sorted(scores)[::-1][:5], rel=1e-4)
     assert result.labels[0].label == LABELS[result.labels[0].index]
@@ -73,12 +73,12 @@ def test_prediction_is_the_network_s_on_the_right_frames(make, network) -> None:
     assert result.trace.size == [64, 48]
 
 
-def test_windows_are_decided_apart_and_averaged(make, network) -> None:
+def test_windows_are_decided_apart_and_averaged(make, executor) -> None:
     data = encode(frames=125)  # 5 s: windows of 2, 2 and 1 seconds
     result = make(none_below=0.0).predict(data)
     with Video(data) as video:
         frames = video.frames([i * 0.2 for i in range(25)], (43, 32)).pixels[:, :, 5:37]
-    parts = [reference(network, frames[i : i + 10]) for i in (0, 10, 20)]
+    parts = [reference(executor, frames[i : i + 10]) for i in (0, 10, 20)]
     expected = np.average(parts, 0, weights=[2, 2, 1])
     assert result.labels[0].score == pytest.approx(float(expected.max()), rel=1e-4)
     assert result.segments[0].start == 0.0
@@ -89,14 +89,14 @@ def test_windows_are_decided_apart_and_averaged(make, network) -> None:
     assert result.cost.stage("head").calls == 3
 
 
-def test_ledger_counts_what_ran(make, network) -> None:
-    with Watch(network) as watch:
+def test_ledger_counts_what_ran(make, executor) -> None:
+    with Watch(executor) as watch:
         result = make().predict(encode(frames=125))
     cost = result.cost
     assert watch.frames == 25
-    per_frame = network.observe_macs((1, 3, 1, SPEC.size, SPEC.size))
+    per_frame = frame_macs(executor, SPEC.size)
     assert cost.stage("network").macs == 25 * per_frame
-    assert cost.stage("head").macs == watch.answers * network.answer_macs(1)
+    assert cost.stage("head").macs == watch.answers * head_macs(executor)
     assert cost.macs == sum(stage.macs for stage in cost.stages)
     assert cost.seconds == pytest.approx(sum(stage.seconds for stage in cost.stages))
     assert cost.frames_decoded >= 25
@@ -104,21 +104,24 @@ def test_ledger_counts_what_ran(make, network) -> None:
     assert all(stage.seconds >= 0 for stage in cost.stages)
 
 
-def test_macs_are_the_flop_counter_s(network) -> None:
-    from foveate.models.macs import count_macs
+def test_macs_are_the_flop_counter_s(executor) -> None:
+    for rows, frames, height, width in ((1, 1, 32, 32), (2, 7, 32, 32), (1, 3, 32, 43)):
+        views = frames_of_shape(rows, frames, height, width)
+        shape = (rows, 3, frames, height, width)
+        expected = count_macs(executor.reference, shape, "features")
+        assert executor.cost("network", views, None) == expected
+    three = frames_of_shape(3, 1, 32, 32)
+    whole = count_macs(executor.reference, (3, 3, 1, 32, 32), "forward")
+    state = executor.reference.initial_state(3, 32, 32)
+    assert executor.cost("head", {}, state) == whole - executor.cost("network", three, None)
 
-    for shape in ((1, 3, 1, 32, 32), (2, 3, 7, 32, 32), (1, 3, 3, 32, 43)):
-        assert network.observe_macs(shape) == count_macs(network.reference, shape, "features")
-    whole = count_macs(network.reference, (3, 3, 1, 32, 32), "forward")
-    assert network.answer_macs(3) == whole - network.observe_macs((3, 3, 1, 32, 32))
 
-
-def test_stopping_early_skips_network_head_and_decoder(make, network) -> None:
+def test_stopping_early_skips_network_head_and_decoder(make, executor) -> None:
     data = encode(frames=50, gop=50)
     full, early = make(), make(look=Uniform(5.0, chunk=2), decide=StopAfter(1))
-    with Watch(network) as all_of_it:
+    with Watch(executor) as all_of_it:
         whole = full.predict(data)
-    with Watch(network) as part:
+    with Watch(executor) as part:
         result = early.predict(data)
     assert (all_of_it.frames, part.frames, part.answers) == (10, 2, 1)
     assert result.cost.stage("network").macs * 5 == whole.cost.stage("network").macs
@@ -128,15 +131,15 @@ def test_stopping_early_skips_network_head_and_decoder(make, network) -> None:
     assert result.segments[0].end == pytest.approx(2.0)
 
 
-def test_keyframes_first_decodes_key_frames_only_when_sure(make, network) -> None:
+def test_keyframes_first_decodes_key_frames_only_when_sure(make, executor) -> None:
     data = encode(frames=50, gop=10)  # key frames every .4 s
     look = {"name": "keyframes-first"}
-    with Watch(network) as watch:
+    with Watch(executor) as watch:
         sure = make(look=look, decide={"name": "confident", "threshold": 1e-6}).predict(data)
     assert watch.frames == 5
     assert sure.cost.frames_decoded == 5
     assert sure.trace.steps[0].frames == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6])
-    with Watch(network) as watch:
+    with Watch(executor) as watch:
         unsure = make(look=look, decide={"name": "confident", "threshold": 1.0}).predict(data)
     assert watch.frames == 5 + 10
     assert unsure.cost.frames_decoded > sure.cost.frames_decoded
@@ -147,7 +150,7 @@ def test_keyframes_first_decodes_key_frames_only_when_sure(make, network) -> Non
     )
 
 
-def test_scene_cut_resets_the_state(make, network) -> None:
+def test_scene_cut_resets_the_state(make, executor) -> None:
     def draw(number, size):
         scene = picture(0, size).copy()
         return scene if number < 30 else 255 - scene // 4
@@ -159,7 +162,7 @@ def test_scene_cut_resets_the_state(make, network) -> None:
     assert [t for s in steps for t in s.frames] == pytest.approx([i * 0.2 for i in range(9)])
     with Video(data) as video:
         frames = video.frames([i * 0.2 for i in range(9)], (43, 32)).pixels[:, :, 5:37]
-    parts = [reference(network, frames[:6]), reference(network, frames[6:])]
+    parts = [reference(executor, frames[:6]), reference(executor, frames[6:])]
     expected = np.average(parts, 0, weights=[1.2, 0.6])
     assert result.labels[0].score == pytest.approx(float(expected.max()), rel=1e-4)
     # Frames of the chunk behind the cut were kept, not decoded again.
@@ -190,9 +193,8 @@ def test_a_cut_behind_missing_frames_is_where_the_frame_is(make) -> None:
 
     video = Torn(np.concatenate([dark, light]), 25.0)
     recogniser = make(cut_threshold=0.3, none_below=0.0, window=4.0)
-    session = Session(video, Ledger(), recogniser._plan)
-    ((done, error),) = drive(recogniser._network, iter([lambda: session]), 1)
-    assert error is None
+    (done,) = recogniser.sessions([video])
+    assert isinstance(done, Session)
     looked = [t for step in done.steps for t in step.frames]
     assert looked == sorted(looked)
     assert not [t for t in looked if 1.19 < t < 1.59]
@@ -211,10 +213,9 @@ def test_where_the_frames_between_are_lost_the_key_frames_verdict_stands(make) -
 
     video = OnlyKeys(np.stack([picture(n) for n in range(50)]), 25.0)
     recogniser = make(look={"name": "keyframes-first"}, decide=Confident(1.0))
-    session = Session(video, Ledger(), recogniser._plan)
-    ((done, error),) = drive(recogniser._network, iter([lambda: session]), 1)
-    assert error is None
-    assert len(done.windows) == 1
+    (done,) = recogniser.sessions([video])
+    assert isinstance(done, Session)
+    assert len(done.reducer.windows) == 1
 
 
 def test_gap_in_time_starts_a_new_window(make) -> None:
@@ -232,10 +233,10 @@ def test_none_is_the_label_below_the_threshold(make) -> None:
     assert result.labels
 
 
-def test_batch_gives_what_one_by_one_gives(make, network) -> None:
+def test_batch_gives_what_one_by_one_gives(make, executor) -> None:
     sources = [encode(frames=n, first=n) for n in (20, 60, 35)]
     one = [make().predict(data) for data in sources]
-    with Watch(network) as watch:
+    with Watch(executor) as watch:
         together = list(make().predict_many(sources, batch=3))
     assert watch.frames == 4 + 12 + 7
     for a, b in zip(one, together, strict=True):
@@ -271,9 +272,9 @@ def test_arrays_files_and_bytes_agree(make, tmp_path) -> None:
     assert in_memory.source == "<array>"
 
 
-def test_budget_in_macs_is_kept(make, network) -> None:
-    per_frame = network.observe_macs((1, 3, 1, 32, 32))
-    allowed = 2.0 * per_frame + network.answer_macs(1) / 2
+def test_budget_in_macs_is_kept(make, executor) -> None:
+    per_frame = frame_macs(executor, 32)
+    allowed = 2.0 * per_frame + head_macs(executor) / 2
     result = make(budget={"macs_per_second": allowed}).predict(encode(frames=150))
     assert result.cost.macs <= allowed * 6.0 * 1.05
     assert result.cost.macs > allowed * 6.0 * 0.5
@@ -295,26 +296,35 @@ def test_frames_that_no_window_can_do_without_are_over_budget(make) -> None:
     assert beyond.warnings == ["over budget: 1 fps, 0.1 allowed"]
 
 
-def test_a_policy_s_own_object_is_used(make) -> None:
-    class OneFrame:
-        def __call__(self, sample, window, memory, budget):
-            times = () if memory else (window.start + 0.4,)
-            return Selection(times=times, fallback=True), True
+class OneFrame(TimedLook):
+    """Looks once a window, at a time of its own."""
 
-    result = make(look=OneFrame(), decide=AtEnd()).predict(encode(frames=20))
+    def __init__(self, after: float) -> None:
+        self.after = after
+
+    def next(self, sample, window, memory, evidence, budget):
+        if memory:
+            return None, memory
+        return Selection.of_frames([window.start + self.after], fallback=True), True
+
+
+class Nowhere(TimedLook):
+    """Looks at nothing."""
+
+    def next(self, sample, window, memory, evidence, budget):
+        return None, None
+
+
+def test_a_policy_s_own_object_is_used(make) -> None:
+    result = make(look=OneFrame(0.4), decide=AtEnd()).predict(encode(frames=20))
     assert result.trace.steps[0].frames == pytest.approx([0.4])
     assert result.trace.steps[0].fallback
 
 
 def test_a_policy_that_looks_nowhere_ends_and_one_that_leaves_its_window_is_refused(make) -> None:
-    def blind(sample, window, memory, budget):
-        return Selection(), None
-
-    def astray(sample, window, memory, budget):
-        return Selection(times=(window.end + 1.0,)), None
-
+    astray = OneFrame(SPEC.clip_seconds + 1.0)
     with pytest.raises(MediaError, match="no frame"):
-        make(look=blind).predict(encode(frames=60))
+        make(look=Nowhere()).predict(encode(frames=60))
     with pytest.raises(InternalError, match="outside its window"):
         make(look=astray).predict(encode(frames=60))
     bad, good = make(look=astray).predict_many([encode(frames=60), b"text"])
@@ -322,17 +332,17 @@ def test_a_policy_that_looks_nowhere_ends_and_one_that_leaves_its_window_is_refu
 
 
 def test_evidence_names_its_exit() -> None:
-    evidence = Evidence({"a": torch.zeros(1, 2), "b": torch.ones(1, 2)})
+    evidence = Evidence({"a": np.zeros(2), "b": np.ones(2)})
     assert evidence.exit == "b"
-    assert isinstance(Confident(0.1)(evidence, None), Stop)
+    assert isinstance(Confident(0.1)(evidence, Budget()), Stop)
 
 
-def test_scores_that_are_not_finite_fail_one_source_with_one_line(make, network) -> None:
-    network.module.classify = lambda pooled: torch.full((len(pooled), len(LABELS)), torch.nan)
+def test_scores_that_are_not_finite_fail_one_source_with_one_line(make, executor) -> None:
+    executor.module.classify = lambda pooled: torch.full((len(pooled), len(LABELS)), torch.nan)
     try:
         (result,) = make().predict_many([np.zeros((30, 40, 40, 3), np.uint8)])
     finally:
-        del network.module.classify
+        del executor.module.classify
     assert not result.ok
     assert result.error.kind == "model"
     assert result.error.message == "<array>: the scores of the network are not finite"

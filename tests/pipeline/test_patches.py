@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from executing import frame_macs
 
 from clips import encode
-from foveate.core import Budget, Clip, Selection, Window
+from foveate.core import Budget, Clip, ViewRequest, Window
 from foveate.media import Video
-from foveate.pipeline import views
-from foveate.policy import CentrePatch, MotionPatch, RandomPatch, Resize
+from foveate.pipeline import fetch
+from foveate.policy import CentrePatch, Context, MotionPatch, RandomPatch, Resize
 from tiny_weights import SPEC
 
 SIZE = (128, 96)
@@ -32,32 +33,32 @@ def clip(codec: str = "libx264", frames: int = 50, **more) -> bytes:
 class Shown:
     """Keeps what really reaches the network."""
 
-    def __init__(self, network, monkeypatch) -> None:
+    def __init__(self, executor, monkeypatch) -> None:
         self.views: list[torch.Tensor] = []
-        real = network.module.step_features
+        real = executor.module.step_features
 
         def step(x, state):
             self.views.append(x.clone())
             return real(x, state)
 
-        monkeypatch.setattr(network.module, "step_features", step, raising=False)
+        monkeypatch.setattr(executor.module, "step_features", step, raising=False)
 
 
 def patch(**more) -> MotionPatch:
-    return MotionPatch(size=16, **more).fitted(SPEC.size, SPEC.frames_per_second, aligned=True)
+    return MotionPatch(size=16, **more).fitted(Context(SPEC))
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9"])
 def test_network_sees_the_mover_and_pays_for_the_window_only(
-    make, network, monkeypatch, codec
+    make, executor, monkeypatch, codec
 ) -> None:
-    shown = Shown(network, monkeypatch)
+    shown = Shown(executor, monkeypatch)
     result = make(look=patch()).predict(clip(codec))
     assert {tuple(v.shape[-2:]) for v in shown.views} == {(16, 16)}
     assert sum(v.shape[2] for v in shown.views) == 10
     stage = result.cost.stage("network")
-    assert stage.macs == 10 * network.observe_macs((1, 3, 1, 16, 16))
-    full = 10 * network.observe_macs((1, 3, 1, SPEC.size, SPEC.size))
+    assert stage.macs == 10 * frame_macs(executor, 16)
+    full = 10 * frame_macs(executor, SPEC.size)
     assert stage.macs < 0.4 * full
     boxes = [box for step in result.trace.steps for box in step.boxes]
     assert len(boxes) == 10
@@ -78,9 +79,9 @@ def test_network_sees_the_mover_and_pays_for_the_window_only(
     assert result.trace.steps[0].gate > 0.3
 
 
-def test_the_pixels_are_those_of_the_window(make, network, monkeypatch) -> None:
+def test_the_pixels_are_those_of_the_window(make, executor, monkeypatch) -> None:
     data = clip()
-    shown = Shown(network, monkeypatch)
+    shown = Shown(executor, monkeypatch)
     result = make(look=patch()).predict(data)
     box = result.trace.steps[0].boxes[0]
     with Video(data) as video:
@@ -98,13 +99,13 @@ def test_measuring_motion_does_not_decode_twice(make) -> None:
     assert result.cost.stage("decode").seconds >= 0
 
 
-def test_without_motion_the_model_s_own_view_is_shown_at_the_same_cost(make, network) -> None:
+def test_without_motion_the_model_s_own_view_is_shown_at_the_same_cost(make, executor) -> None:
     still = np.full((50, 96, 128, 3), 120, np.uint8)
     result = make(look=patch()).predict(still, fps=25.0)
     assert all(step.fallback for step in result.trace.steps)
     assert result.trace.steps[0].boxes[0] == [16.0, 0.0, 112.0, 96.0]
     assert result.trace.steps[0].gate == 0
-    assert result.cost.stage("network").macs == 10 * network.observe_macs((1, 3, 1, 16, 16))
+    assert result.cost.stage("network").macs == 10 * frame_macs(executor, 16)
 
 
 def test_scene_cut_chooses_the_window_anew(make) -> None:
@@ -138,22 +139,22 @@ def test_streams_choose_online_in_constant_memory(make) -> None:
     sizes = []
     with Video(data) as video:
         for _ in range(9):
-            _, memory = look(video, Window(0.0, 2.0), memory, Budget())
+            _, memory = look.next(video, Window(0.0, 2.0), memory, None, Budget())
             sizes.append(len(memory.plan.times) + (memory.plan.maps is not None))
     assert set(sizes) == {0}  # neither plan nor map is kept
 
 
 @pytest.mark.parametrize("name", ["resize", "centre", "random", "rwf-crop", "mocrop", "mv-patch"])
-def test_competitors_run_by_name_at_the_same_cost(make, network, name) -> None:
+def test_competitors_run_by_name_at_the_same_cost(make, executor, name) -> None:
     result = make(look={"name": name, "size": 16}).predict(clip())
-    assert result.cost.stage("network").macs == 10 * network.observe_macs((1, 3, 1, 16, 16))
+    assert result.cost.stage("network").macs == 10 * frame_macs(executor, 16)
     assert (result.trace.steps[0].boxes == []) == (name == "resize")
 
 
-def test_resize_is_the_model_s_view_made_small(make, network, monkeypatch) -> None:
-    shown = Shown(network, monkeypatch)
+def test_resize_is_the_model_s_view_made_small(make, executor, monkeypatch) -> None:
+    shown = Shown(executor, monkeypatch)
     data = clip()
-    look = Resize(size=16).fitted(SPEC.size, 5.0, aligned=True)
+    look = Resize(size=16).fitted(Context(SPEC))
     result = make(look=look).predict(data)
     with Video(data) as video:
         frames = video.frames(result.trace.steps[0].frames, (21, 16)).pixels[:, :, 2:18]
@@ -164,19 +165,20 @@ def test_resize_is_the_model_s_view_made_small(make, network, monkeypatch) -> No
 def test_random_windows_differ_by_seed_and_agree_with_themselves(make) -> None:
     boxes = []
     for seed in (0, 0, 1):
-        look = RandomPatch(size=16, seed=seed).fitted(SPEC.size, 5.0, aligned=True)
+        look = RandomPatch(size=16, seed=seed).fitted(Context(SPEC))
         boxes.append(make(look=look).predict(clip()).trace.steps[0].boxes)
     assert boxes[0] == boxes[1] != boxes[2]
-    centre = CentrePatch(size=16).fitted(SPEC.size, 5.0, aligned=True)
+    centre = CentrePatch(size=16).fitted(Context(SPEC))
     assert make(look=centre).predict(clip()).trace.steps[0].boxes[0] == [40.0, 24.0, 88.0, 72.0]
 
 
 def test_windows_of_mixed_sizes_are_resampled_to_one() -> None:
     pixels = np.zeros((2, 96, 128, 3), np.uint8)
     pixels[:, :, 64:] = 200
-    selection = Selection((0.0, 1.0), ((0.0, 0, 32, 32), (16.0, 0, 112, 96)), size=32)
-    assert views.decode_size_for(SIZE, SPEC, selection) == SIZE
-    cut = views.cut_out(Clip(pixels, (0.0, 1.0)), SIZE, SPEC, selection)
+    boxes = ((0.0, 0, 32, 32), (16.0, 0, 112, 96))
+    request = ViewRequest((0.0, 1.0), boxes=boxes, size=32)
+    assert fetch.decode_size_for(SIZE, SPEC, request) == SIZE
+    cut = fetch.cut_out(Clip(pixels, (0.0, 1.0)), SIZE, SPEC, request)
     assert cut.shape == (2, 32, 32, 3)
     assert cut[0].max() == 0
     assert cut[1, :, 2:13].max() == 0
@@ -184,6 +186,6 @@ def test_windows_of_mixed_sizes_are_resampled_to_one() -> None:
 
 
 def test_boxes_follow_frames_that_are_missing() -> None:
-    assert views.matched((0.0, 0.4), (0.0, 0.2, 0.4)) == [0, 2]
-    assert views.matched((0.0, 0.0, 0.36), (0.0, 0.02, 0.4)) == [0, 1, 2]
-    assert views.matched((), (0.0,)) == []
+    assert fetch.matched((0.0, 0.4), (0.0, 0.2, 0.4)) == [0, 2]
+    assert fetch.matched((0.0, 0.0, 0.36), (0.0, 0.02, 0.4)) == [0, 1, 2]
+    assert fetch.matched((), (0.0,)) == []

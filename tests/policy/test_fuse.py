@@ -1,4 +1,4 @@
-"""Fusion of exits: convex, never worse than one exit, calibrated, and within a budget."""
+"""Fusion of exits: convex, never worse than one exit, and calibrated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from foveate.core import ConfigError
-from foveate.policy.fuse import Wise, exits_taken, fit_temperature, fit_weights, threshold_for
+from foveate.policy.fuse import Wise, fit_temperature, fit_weights
 
 EXITS = ("r1", "r2", "i1")
 
@@ -81,27 +81,6 @@ def test_it_survives_json() -> None:
         Wise.from_json({"exits": []})
 
 
-def test_a_budget_gives_genuine_exits_and_is_kept() -> None:
-    logits, labels = exits()
-    wise = Wise.fit(EXITS, logits, labels)
-    sure, _ = wise.confidences(logits)
-    costs = torch.tensor([1.0, 3.0, 10.0])
-    spent, used = [], set()
-    for budget in (1.0, 2.0, 5.0, 8.0, 10.0):
-        taken = exits_taken(sure, threshold_for(sure, costs.tolist(), budget))
-        spent.append(float(costs[taken].mean()))
-        assert spent[-1] <= budget
-        if 2 <= budget <= 8:
-            assert spent[-1] > budget - 0.1  # no more is thrown away than one sample's step
-            used |= set(taken.tolist())
-            assert len(taken.unique()) > 1
-    assert used == {0, 1, 2}
-    assert spent[0] == 1
-    assert spent[-1] > 9
-    with pytest.raises(ConfigError, match="less than the first exit"):
-        threshold_for(sure, costs.tolist(), 0.5)
-
-
 def test_what_cannot_be_fitted_is_refused() -> None:
     logits, labels = exits(4)
     with pytest.raises(ConfigError, match="not finite"):
@@ -110,5 +89,3 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         fit_weights(logits, labels[:2])
     with pytest.raises(ConfigError, match="2 exits"):
         Wise.fit(("a", "b"), logits, labels)
-    with pytest.raises(ConfigError, match="one cost per exit"):
-        threshold_for(torch.rand(4, 3), [1.0, 2.0], 5.0)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from foveate.core import Budget, ConfigError
-from foveate.policy.operating import NEVER, decided, default_point, operating_points, within
+from foveate.policy.calibration import within
+from foveate.policy.operating import NEVER, decided, default_point, operating_points
 
 MACS, SECONDS = (1e9, 3e9, 4e9), (0.01, 0.02, 0.05)
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveate.policy.window import TRACKS, Rule, crop, crop_resized, select, top_tokens
+from foveate.models.layers.crop import crop_resized
+from foveate.policy.window import TRACKS, Rule, crop, resample, select, top_tokens
 from foveate.policy.window.search import best, box_sums, capture, centred, excess, tapered
 from foveate.policy.window.select import centre_square
 from foveate.policy.window.track import ema, one_euro, viterbi
@@ -208,6 +209,69 @@ def test_resampled_crops_agree_with_slices_average_and_pass_gradients() -> None:
     boxes.requires_grad_(True)
     crop_resized(x, boxes, 8).sum().backward()
     assert boxes.grad.abs().sum() > 0
+
+
+SIZES = [(48, 64), (37, 53), (90, 51), (33, 130)]
+
+
+def windows_in(height: int, width: int, shares: tuple[float, ...]) -> np.ndarray:
+    """(K, 4) squares of shares of the shorter side: anywhere, and in all four corners."""
+    random, found = np.random.default_rng(height), []
+    for side in (share * min(height, width) for share in shares):
+        places = [(0, 0), (1, 0), (0, 1), (1, 1), *random.random((6, 2))]
+        low = np.array(places) * (width - side, height - side)
+        found.append(np.concatenate([low, low + side], 1))
+    return np.concatenate(found)
+
+
+def both(height: int, width: int, boxes: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `resample` gives of noise, window by window, and `crop_resized`, rounded."""
+    random = np.random.default_rng(width)
+    pixels = random.integers(0, 256, (1, height, width, 3)).astype(np.uint8)
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+    plain, differentiable = [], []
+    for box in boxes:
+        plain.append(resample(pixels, box[None], side)[0])
+        cut = crop_resized(x, torch.from_numpy(box[None]), side)[0]
+        differentiable.append(cut.permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy())
+    return np.stack(plain), np.stack(differentiable)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("side", [32, 40, 64])
+def test_resampling_without_gradients_is_the_same_where_windows_grow(size, side) -> None:
+    # Up to one and a half times the answer nothing is averaged.
+    most = 1.5 * side / min(size)
+    boxes = windows_in(*size, tuple(min(1.0, share * most) for share in (0.3, 0.55, 0.8, 1.0)))
+    plain, differentiable = both(*size, boxes, side)
+    assert np.ptp(plain) > 200
+    assert np.array_equal(plain, differentiable)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("side", [6, 9, 16])
+def test_resampling_without_gradients_is_the_same_where_windows_shrink(size, side) -> None:
+    least = 1.51 * side / min(size)
+    assert least < 1
+    boxes = windows_in(*size, (least, (least + 1) / 2, 1.0))
+    plain, differentiable = both(*size, boxes, side)
+    off = np.abs(plain.astype(int) - differentiable)
+    assert off.max() <= 1
+    assert (off > 0).mean() <= 0.001
+
+
+def test_windows_of_several_frames_are_resampled_frame_by_frame() -> None:
+    random = np.random.default_rng(3)
+    pixels = random.integers(0, 256, (5, 40, 60, 3)).astype(np.uint8)
+    for share in (0.4, 1.0):
+        boxes = windows_in(40, 60, (share,))[:5]
+        x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+        cut = crop_resized(x, torch.from_numpy(boxes), 12).permute(0, 2, 3, 1).round()
+        found = resample(pixels, boxes, 12)
+        assert found.shape == (5, 12, 12, 3)
+        assert np.abs(found - cut.numpy()).max() <= 1
+        assert [np.array_equal(found[0], resample(pixels[k : k + 1], boxes[k : k + 1], 12)[0])
+                for k in range(5)] == [True, False, False, False, False]  # fmt: skip
 
 
 def test_tokens_are_where_the_window_would_be() -> None:

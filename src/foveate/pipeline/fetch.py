@@ -234,7 +234,8 @@ class Fetch:
         request: ViewRequest,
     ) -> tuple[Pixels, tuple[float, ...]]:  # fmt: skip
         """Decoded frames for times in any order; a missing one is stood in for by its neighbour."""
-        wanted = sorted(set(asked))
+        # Stacks meet at times that differ in their last digits.
+        wanted = sorted({_key(time): time for time in asked}.values())
         size = decode_size_for(self._frame, spec, request)
         clip = self.sample.frames(wanted, size, keep=request.again)
         if not len(clip):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,6 +49,7 @@ class _Running:
     session: Session
     work: Work[None]
     request: InferenceRequest | None = None  # what it waits for; None: to be asked again
+    key: Hashable = None  # requests of equal keys fit in one call
     since: float = 0.0  # when it asked
 
 
@@ -93,18 +94,18 @@ def schedule(
             progressed = False
             for one in list(running):
                 if one.request is None:
-                    for outcome in _advance(one, None, clock):
+                    for outcome in _advance(executor, one, None, clock):
                         progressed = True
                         yield outcome
                         if outcome.kind == "end":
                             running.remove(one)
                     progressed = progressed or one.request is not None
-            for group in _groups(executor, running, max_wait, clock):
+            for group in _groups(running, max_wait, clock):
                 progressed = True
                 answers = execute(executor, [(one.session, one.request) for one in group])
                 for one, answer in zip(group, answers, strict=True):
                     one.request = None
-                    for outcome in _advance(one, answer, clock):
+                    for outcome in _advance(executor, one, answer, clock):
                         yield outcome
                         if outcome.kind == "end":
                             running.remove(one)
@@ -113,6 +114,7 @@ def schedule(
     finally:
         for one in running:
             one.work.close()
+            one.session.sample.close()  # of those that were never begun, too
 
 
 def execute(
@@ -173,6 +175,7 @@ def _begin(opener: Opener, position: int) -> _Running | Outcome:
 
 
 def _advance(
+    executor: Executor,
     one: _Running,
     answer: InferenceResponse | Exception | None,
     clock: Callable[[], float],
@@ -191,28 +194,32 @@ def _advance(
             event = next(one.work)
         if isinstance(event, NotYet):
             return  # it is asked again in the next round
-        one.request, one.since = event, clock()
+        key = executor.batch_key(event.part, event.views, event.state)
+        one.request, one.key, one.since = event, (event.part, key), clock()
     except StopIteration:
         yield Outcome(one.position, "end", one.session)
     except Exception as error:
+        one.work.close()
         yield Outcome(one.position, "end", one.session, _failure(error))
 
 
 def _groups(
-    executor: Executor, running: Sequence[_Running], max_wait: float, clock: Callable[[], float]
+    running: Sequence[_Running], max_wait: float, clock: Callable[[], float]
 ) -> list[list[_Running]]:
     """Sessions whose requests fit in one call; while others have nothing to show yet, only those
-    that have waited long enough for them."""
+    that have waited long enough for them. What goes on from a state has waited before."""
     groups: dict[object, list[_Running]] = {}
     for one in running:
         if one.request is not None:
-            request = one.request
-            key = executor.batch_key(request.part, request.views, request.state)
-            groups.setdefault((request.part, key), []).append(one)
+            groups.setdefault(one.key, []).append(one)
     if max_wait > 0 and any(one.request is None for one in running):
         due = clock() - max_wait
-        return [g for g in groups.values() if min(one.since for one in g) <= due]
+        return [g for g in groups.values() if any(_due(one, due) for one in g)]
     return list(groups.values())
+
+
+def _due(one: _Running, due: float) -> bool:
+    return one.since <= due or (one.request is not None and not one.request.views)
 
 
 def _failure(error: Exception) -> FoveateError:

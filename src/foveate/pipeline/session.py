@@ -241,6 +241,8 @@ class Session:
 
     def _selected(self, now: _InWindow, window: Window, budget: Budget) -> Work[Selection | None]:
         """What the look wants next; what lies behind the end that was found is left out."""
+        if now.window.end <= now.window.start:
+            return None  # the source is over, or torn, where the window begins
 
         def ask() -> tuple[Selection | None, Any]:
             with self.ledger.stage("policy"):

@@ -50,9 +50,10 @@ def resample(pixels: Pixels, boxes: npt.NDArray[np.float64], side: int) -> Pixel
     """
     height, width = pixels.shape[1:3]
     out = np.empty((len(pixels), side, side, pixels.shape[3]), np.uint8)
-    shrink = float((boxes[:, 2:] - boxes[:, :2]).max(initial=0)) / side
+    rounded = boxes.astype(np.float32)
+    shrink = float((rounded[:, 2:] - rounded[:, :2]).max(initial=0)) / side
     one = np.float32(1)
-    for number, box in enumerate(boxes.astype(np.float32)):
+    for number, box in enumerate(rounded):
         frame = pixels[number].astype(np.float32)
         if shrink > 1.5:
             frame = _averaged(frame, max(1, round(width / shrink)), 1)

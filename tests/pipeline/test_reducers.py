@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from foveate.pipeline.answer import clip_scores
 
-from foveate.pipeline.session import WindowScores
+from foveate.pipeline.reducers import WindowScores, clip_scores
 
 
 def window(start: float, end: float, *scores: float) -> WindowScores:
