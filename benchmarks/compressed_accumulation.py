@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import record
-from compressed import GOP, SIZES, equal_pictures
+from compressed import GOP, SMALL, equal_pictures
 from foveate.media.encode import with_vectors
 from foveate.media.transcode import transcode
 
@@ -35,7 +35,7 @@ def run(data: Path, wanted: int) -> dict[str, Any]:
                 if left <= 0:
                     return figures
                 path = Path(name) / f"{Path(clip).stem}-{codec}.mp4"
-                transcode(data / clip, path, with_vectors(codec, GOP), size=SIZES[0])
+                transcode(data / clip, path, with_vectors(codec, GOP), size=SMALL)
                 compared, same = equal_pictures(path, left)
                 figures["by_file"][f"{Path(clip).name} as {codec}"] = [compared, same]
                 figures["p_pictures_compared"] += compared

@@ -1,9 +1,9 @@
 """What a cascade that stops early saves, against what the stages that it skipped cost.
 
 Every file is recognised with a threshold that lets exits decide, and with one that none reaches, in
-turns. A skipped stage (reading a modality from the file, an exit's part of a network)
-costs what it costs on average where it runs; saved is the difference of whole recognitions. Were
-exits only chosen afterwards, nothing would be saved.
+turns. A skipped stage (reading a modality from the file, an exit's part of a network with what it
+takes to prepare its input) costs what it costs on average where it runs; saved is the difference of
+whole recognitions. Were exits only chosen afterwards, nothing would be saved.
 
 Run: `OMP_NUM_THREADS=1 python -m benchmarks.compressed_exits RUN [--clips 60] [--dry]` on the run
 folder of `foveate train --recipe compressed`. All times are process CPU time of one thread.
