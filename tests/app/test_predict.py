@@ -4,11 +4,14 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from pathlib import Path
 
+import cv2
 import jsonschema
 import numpy as np
 import pytest
 
+import foveate
 from clips import encode
 from foveate.core import Result
 from foveate.media import Video
@@ -34,6 +37,47 @@ def test_json_on_stdout_is_json_only(run, clips) -> None:
     jsonschema.validate(result, Result.model_json_schema(by_alias=True, mode="serialization"))
     assert result["model"] == NAME
     assert said.err  # the table is there
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory) -> Path:
+    """A folder of numbered pictures, the frames of a video."""
+    folder = tmp_path_factory.mktemp("frames") / "walk"
+    folder.mkdir()
+    with Video(encode(frames=60)) as video:
+        pixels = video.frames([i / 25 for i in range(60)]).pixels
+    for i, frame in enumerate(pixels):
+        cv2.imwrite(str(folder / f"frame_{i + 8}.png"), frame[..., ::-1])
+    return folder
+
+
+@pytest.mark.parametrize("look", ["uniform", "motion-patch"])
+def test_a_folder_of_numbered_pictures_is_the_array_of_its_frames(run, numbered, look) -> None:
+    (said,) = lines(run("predict", numbered, "--look", look, "--json", "-").out)
+    files = sorted(numbered.iterdir(), key=lambda path: int(path.stem.partition("_")[2]))
+    frames = np.stack([cv2.imread(str(path))[..., ::-1] for path in files])
+    result = foveate.load(NAME, look=look, device="cpu").predict(frames, fps=25)
+    assert said["source"] == str(numbered)
+    assert said["duration"] == result.duration == 2.4
+    assert said["cost"]["macs"] == result.cost.macs > 0
+    assert [(s["index"], s["score"]) for s in said["labels"]] == [
+        (s.index, pytest.approx(s.score, abs=1e-6)) for s in result.labels
+    ]
+    shown = [[step["frames"], step["boxes"]] for step in said["trace"]["steps"]]
+    assert shown == [[step.frames, step.boxes] for step in result.trace.steps]
+    assert any(boxes for _, boxes in shown) == (look == "motion-patch")
+
+
+def test_a_folder_of_numbered_pictures_is_drawn_and_reported(run, numbered, tmp_path) -> None:
+    drawn, page = tmp_path / "a.mp4", tmp_path / "r.html"
+    assert not run("predict", numbered, "--video", drawn, "--report", page).err.count("not in")
+    with Video(drawn) as video:
+        assert video.info.frames == 60
+    assert page.read_text("utf-8").count("data:image/jpeg") > 1
+    why = run("explain", numbered, "--video", tmp_path / "e.mp4", "--model", NAME)
+    assert why.code == 0, why.err
+    assert f"{numbered}: " in why.out
+    assert (tmp_path / "e.mp4").stat().st_size > 1000
 
 
 def test_folder_with_bad_files_runs_on_and_says_so(run, clips, tmp_path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from foveate.core import FoveateError, Result
-from foveate.media import Limits, Video, VideoWriter
+from foveate.core import FoveateError, Result, Sample
+from foveate.media import Limits, VideoWriter, open_source
 from foveate.viz import annotate_video, letterbox
 
 MOST_ROWS = 1080  # larger sources are drawn at this height: the picture is for looking at
@@ -49,7 +50,7 @@ class Annotated:
         Raises:
             FoveateError: It cannot be read again, or the video cannot be written.
         """
-        with Video(source, limits=self._limits) as video:
+        with closing(open_source(source, limits=self._limits)) as video:
             if self._folder is not None:
                 self._begin(self._free(self._folder, source.stem), video, None)
             elif self._writer is None:
@@ -77,7 +78,7 @@ class Annotated:
             self._writer.abandon()
             self._writer = None
 
-    def _begin(self, path: Path, video: Video, size: tuple[int, int] | None) -> None:
+    def _begin(self, path: Path, video: Sample, size: tuple[int, int] | None) -> None:
         width, height = size or drawn_size(video.info.width, video.info.height)
         self._size = (max(2, width // 2 * 2), max(2, height // 2 * 2))
         self._offset = 0.0
@@ -120,7 +121,7 @@ class _Last:
         self._writer.write(letterbox(frame, self._size), self.seconds)
 
 
-def every_frame(video: Video, size: tuple[int, int]) -> Iterator[tuple[float, Any]]:
+def every_frame(video: Sample, size: tuple[int, int]) -> Iterator[tuple[float, Any]]:
     """All frames in order with their times, one in memory at a time."""
     at: float | None = 0.0
     while at is not None:
@@ -142,7 +143,7 @@ def thumbnails(source: Path, result: Result, limits: Limits, most: int = 6) -> l
         [looked[i * len(looked) // most] for i in range(most)] if len(looked) > most else looked
     )
     try:
-        with Video(source, limits=limits) as video:
+        with closing(open_source(source, limits=limits)) as video:
             width, height = video.info.width, video.info.height
             size = (max(1, round(width * 120 / height)), 120)
             clip = video.frames(chosen, size)

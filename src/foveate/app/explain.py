@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from foveate.app import options
 from foveate.app.annotated import drawn_size, every_frame
 from foveate.app.inputs import expand
 from foveate.app.output import check_writable
-from foveate.core import Budget, ConfigError, FoveateError, MediaError, Window
+from foveate.core import Budget, ConfigError, FoveateError, MediaError, Sample, Window
 from foveate.core.config import build
-from foveate.media import Limits, Video, VideoWriter
+from foveate.media import Limits, VideoWriter, open_source
 from foveate.pipeline.presets import Preset, edit, resolve
 from foveate.policy import Context
 from foveate.policy.looks.patches import PatchSpec
@@ -95,7 +96,7 @@ def patch_of(preset: Preset) -> tuple[Any, float]:
     return preset.look.build(context), preset.window or spec.clip_seconds
 
 
-def reasons(look: Any, sample: Video, seconds: float) -> Iterator[Any]:
+def reasons(look: Any, sample: Sample, seconds: float) -> Iterator[Any]:
     """Every frame that the look would look at, window of time by window of time."""
     from foveate.viz.why import Reason
 
@@ -119,7 +120,7 @@ def reasons(look: Any, sample: Video, seconds: float) -> Iterator[Any]:
 def _explain(path: Path, look: Any, seconds: float, request: Request, limits: Limits) -> Any:
     from foveate.viz.why_page import Explained
 
-    with Video(path, limits=limits) as sample:
+    with closing(open_source(path, limits=limits)) as sample:
         found = list(reasons(look, sample, seconds))
         notes = list(sample.warnings)
         size = sample.info.width, sample.info.height
@@ -158,7 +159,7 @@ def _draw(
     width, height = drawn_size(*size)
     writer: VideoWriter | None = None
     try:
-        with Video(path, limits=limits) as sample:
+        with closing(open_source(path, limits=limits)) as sample:
             rate, at = sample.info.rate or 25.0, 0
             for time, frame in every_frame(sample, (width, height)):
                 while at + 1 < len(found) and found[at + 1].time <= time + 1e-6:
@@ -186,7 +187,7 @@ def _pictures(path: Path, found: list[Any], size: tuple[int, int], limits: Limit
     small = max(1, round(size[0] * height / size[1])), height
     pictures = []
     try:
-        with Video(path, limits=limits) as sample:
+        with closing(open_source(path, limits=limits)) as sample:
             clip = sample.frames([found[n].time for n in numbers], small)
     except FoveateError:
         return []
