@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from foveate.app.labelled import DataRequest, open_labelled
+from foveate.data.labelled import DataRequest, open_labelled
 
 
 def test_what_is_passed_over_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
