@@ -12,6 +12,7 @@ CORE = {
     "torch": "torch",
     "av": "av",
     "cv2": "opencv-python-headless",
+    "PIL": "pillow",
     "numpy": "numpy",
     "pydantic": "pydantic",
     "typer": "typer",

@@ -11,8 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foveate.viz.fitting import letterbox
-    from foveate.viz.jpeg import to_jpeg
+    from foveate.viz.images import letterbox, to_jpeg
     from foveate.viz.overlay import annotate, annotate_video
     from foveate.viz.report import write_report
     from foveate.viz.terminal import print_line, print_result, print_summary
@@ -22,12 +21,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "annotate": "overlay",
     "annotate_video": "overlay",
-    "letterbox": "fitting",
+    "letterbox": "images",
     "print_line": "terminal",
     "print_result": "terminal",
     "print_summary": "terminal",
     "timeline_svg": "timeline",
-    "to_jpeg": "jpeg",
+    "to_jpeg": "images",
     "write_reasons": "why_page",
     "write_report": "report",
 }
