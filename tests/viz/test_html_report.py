@@ -16,6 +16,8 @@ from made_up import HOSTILE
 
 from foveate.core import FoveateError, Result, Score
 from foveate.viz.report import report, write_report
+from foveate.viz.why import Reason
+from foveate.viz.why_page import Explained, reasons_page
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 HOSTILE_NAME = HOSTILE.replace("\ud800", "") + '"><img src=http://x.test/a onerror=alert(1)>'
@@ -94,6 +96,25 @@ def test_everything_from_outside_is_text() -> None:
         f"data:image/jpeg;base64,{base64.b64encode(b'x').decode()}"
     ] * 6
     assert "<script>alert('x')</script>" in page.text
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", html)
+
+
+def test_a_page_of_reasons_is_inert_and_says_what_was_found() -> None:
+    reasons = [
+        Reason(0.0, None, 0.5, source="vectors"),
+        Reason(1.0, (0, 0, 9, 9), 7.0, True, source=HOSTILE_NAME),
+        Reason(2.0, None),
+    ]
+    inputs = [Explained(HOSTILE_NAME, reasons, [(reasons[1], b"x")], [HOSTILE_NAME])]
+    html = reasons_page([*inputs, Explained("empty.mp4", [], [])], HOSTILE_NAME)
+    page = Page(html)
+    assert_inert(page)
+    assert "3 frames looked at" in page.text
+    assert "fallback on 1 (33.3 %)" in page.text
+    assert "0 frames looked at; motion: not measured; fallback on 0 (0.0 %)" in page.text
+    # One bar per frame with a gate, and a mark where it fell back.
+    assert len(page.named("rect")) == 3
+    assert all(float(rect["height"] or "") <= 90 for rect in page.named("rect"))
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", html)
 
 

@@ -13,6 +13,7 @@ CORE = {
     "av": "av",
     "cv2": "opencv-python-headless",
     "PIL": "pillow",
+    "jinja2": "jinja2",
     "numpy": "numpy",
     "pydantic": "pydantic",
     "typer": "typer",
