@@ -71,8 +71,8 @@ def test_a_page_is_balanced_inert_and_says_what_was_found() -> None:
     html = report([made_up.result(), made_up.failed()], title="Holiday")
     page = Page(html)
     assert_inert(page)
-    for said in ("Holiday", "skate_park.mp4", "skateboarding", "60.0 %", "1.04 G MACs", "8.41 MB"):
-        assert said in page.text
+    for text in ("Holiday", "skate_park.mp4", "skateboarding", "60.0 %", "1.04 G MACs", "8.41 MB"):
+        assert text in page.text
     assert "broken.mov: no video stream (audio only)" in page.text
     assert "url(" not in html
     assert "@import" not in html
@@ -118,7 +118,7 @@ def test_a_page_of_reasons_is_inert_and_says_what_was_found() -> None:
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", html)
 
 
-def test_the_page_forbids_itself_network_and_scripts() -> None:
+def test_the_page_forbids_network_and_scripts() -> None:
     policies = [
         attributes["content"]
         for attributes in Page(report([])).named("meta")
@@ -129,7 +129,7 @@ def test_the_page_forbids_itself_network_and_scripts() -> None:
     assert "script-src" not in (policies[0] or "")
 
 
-def test_the_page_can_be_read_without_eyes() -> None:
+def test_the_page_is_accessible() -> None:
     page = Page(report([made_up.result()], {"skate_park.mp4": [(1.0, b"x")]}))
     names = [tag for tag, _ in page.tags]
     assert names.count("h1") == 1
@@ -214,7 +214,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert "no inputs" in (tmp_path / "kept.html").read_text(encoding="utf-8")
 
 
-def test_an_unwritable_place_is_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_one_line(tmp_path: Path) -> None:
     for path in (
         tmp_path / "no" / "folder.html",
         tmp_path,

@@ -19,12 +19,12 @@ from foveate.core import Result, Score, Segment
 from foveate.core.units import clock, percent, share
 from foveate.viz import lettering
 from foveate.viz.images import Pixels, check_frame
-from foveate.viz.moments import Box, Moments
 from foveate.viz.palette import colour_of, colours_of, rgb
+from foveate.viz.time_index import Box, TimeIndex
 
-PAPER = (14, 17, 21)
+BACKGROUND = (14, 17, 21)
 # White text on white frames keeps a contrast above 4.5 : 1 at this opacity.
-_CARD = (*PAPER, 184)
+_CARD = (*BACKGROUND, 184)
 _SOFT = (205, 211, 218)
 _TRACK = (92, 99, 108)
 WINDOW = (255, 204, 77)
@@ -52,7 +52,7 @@ def annotate(frame: Pixels, result: Result, seconds: float) -> Pixels:
     Raises:
         FoveateError: The frame is not of that shape and type.
     """
-    return _annotate(frame, result, seconds, Moments.of(result), colours_of(result.segments))
+    return _annotate(frame, result, seconds, TimeIndex.of(result), colours_of(result.segments))
 
 
 def annotate_video(
@@ -71,10 +71,10 @@ def annotate_video(
     Raises:
         FoveateError: A frame is not (H, W, 3) uint8.
     """
-    moments, colours = Moments.of(result), colours_of(result.segments)
+    index, colours = TimeIndex.of(result), colours_of(result.segments)
     written = 0
     for seconds, frame in frames:
-        writer.write(_annotate(frame, result, seconds, moments, colours), seconds)
+        writer.write(_annotate(frame, result, seconds, index, colours), seconds)
         written += 1
     return written
 
@@ -108,12 +108,12 @@ def draw_box(
     for inset in range(2 * thick):
         left, top, right, bottom = x1 + inset, y1 + inset, x2 - 1 - inset, y2 - 1 - inset
         if left <= right and top <= bottom:
-            line = colour if inset < thick else PAPER
+            line = colour if inset < thick else BACKGROUND
             cv2.rectangle(image, (left, top), (right, bottom), line)
 
 
 def _annotate(
-    frame: Pixels, result: Result, seconds: float, moments: Moments, colours: dict[str, str]
+    frame: Pixels, result: Result, seconds: float, index: TimeIndex, colours: dict[str, str]
 ) -> Pixels:
     check_frame(frame)
     image = np.array(frame, order="C")
@@ -122,9 +122,9 @@ def _annotate(
     if height < 16 or width < 16:
         return image
     size = text_size(height, width)
-    for box in moments.boxes(seconds):
+    for box in index.boxes(seconds):
         draw_box(image, box, result.trace.size if result.trace else [], max(1, round(size / 9)))
-    segment = _shown(result, moments, seconds)
+    segment = _shown(result, index, seconds)
     if segment is not None:
         _draw_segment(image, segment, rgb(colour_of(segment, colours)), size)
     # The cards at the top need this much space besides the segment at the bottom.
@@ -135,10 +135,10 @@ def _annotate(
     return image
 
 
-def _shown(result: Result, moments: Moments, seconds: float) -> Segment | None:
+def _shown(result: Result, index: TimeIndex, seconds: float) -> Segment | None:
     """The segment at that time; a Result without segments is one segment of its best label."""
     if result.segments or result.top is None:
-        return moments.segment(seconds)
+        return index.segment(seconds)
     top = result.top
     return Segment(
         start=0, end=result.duration or 0.0, label=top.label, index=top.index, score=top.score

@@ -11,13 +11,13 @@ from foveate.core import Result, Trace
 from foveate.core.result_text import tally
 from foveate.core.text import plural, shorten
 from foveate.core.units import clock, count, percent
-from foveate.viz.moments import looks_of
 from foveate.viz.pages import Thumbnails, render, write_page
+from foveate.viz.time_index import looks_of
 from foveate.viz.timeline import timeline_svg
 
 # Up to this many inputs are unfolded; more are a list to choose from.
 _FEW = 3
-# On paper nothing can be unfolded: up to this many are printed in full.
+# A printed page cannot be unfolded: up to this many inputs are printed in full.
 _PRINTED = 20
 
 

@@ -13,9 +13,9 @@ from foveate.core import Result, Segment, TraceStep
 from foveate.core.text import plural, shorten, visible
 from foveate.core.units import clock, percent, seconds, share
 from foveate.viz.columns import Bar, bars_of
-from foveate.viz.moments import looks_of, segments_of, span_of
 from foveate.viz.pages import render
 from foveate.viz.palette import colour_of, colours_of, is_none, key_of, ranking
+from foveate.viz.time_index import looks_of, segments_of, span_of
 
 _LEFT, _RIGHT = 46, 26
 _LANE = 20  # row of labels above the bars

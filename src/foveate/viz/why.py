@@ -14,8 +14,8 @@ from foveate.core import FoveateError
 from foveate.core.units import clock, percent
 from foveate.viz import lettering
 from foveate.viz.images import Pixels, check_frame
-from foveate.viz.moments import Box
-from foveate.viz.overlay import PAPER, WINDOW, draw_box, text_size
+from foveate.viz.overlay import BACKGROUND, WINDOW, draw_box, text_size
+from foveate.viz.time_index import Box
 
 _FALLBACK = (235, 110, 90)
 _TRAIL = (120, 210, 255)
@@ -72,7 +72,7 @@ def draw_reason(
         for part in (left, right):
             colour = _FALLBACK if reason.fallback else WINDOW
             draw_box(part, reason.box, size, max(1, round(letters / 6)), colour)
-    footer = Image.new("RGB", (2 * width, 2 * letters), PAPER)
+    footer = Image.new("RGB", (2 * width, 2 * letters), BACKGROUND)
     line = lettering.fit(lettering.spell(describe(reason)), letters, 2 * width - letters)
     colour = _FALLBACK if reason.fallback else _INK
     at = letters // 2, round(1.4 * letters)
