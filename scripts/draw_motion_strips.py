@@ -10,7 +10,7 @@ from foveate.data.mocap import clip_specs, render_clip
 from foveate.media import Video
 from foveate.media.encode import encode
 from foveate.policy import Context, MotionPatch
-from foveate.viz.jpeg import to_jpeg
+from foveate.viz.images import to_jpeg
 from foveate.viz.why import Reason, draw_reason, strip
 
 OUT = Path(__file__).parents[1] / "docs" / "pictures"

@@ -18,6 +18,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 # Modules that are called otherwise than their package.
 PACKAGES = {
     "cv2": "opencv-python-headless",
+    "PIL": "pillow",
     "yaml": "pyyaml",
     "xdist": "pytest-xdist",
     "sklearn": "scikit-learn",

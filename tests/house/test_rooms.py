@@ -16,6 +16,8 @@ NARROW = {"models": {"core"}, "policy": {"core", "models"}}
 FENCES = {
     "av": {"media"},
     "cv2": {"media", "viz", "data"},
+    "PIL": {"viz"},
+    "jinja2": {"viz"},
     "numba": {"media"},
     "timm": {"models", "data"},
     "torchvision": {"models", "data"},

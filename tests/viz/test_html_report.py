@@ -16,6 +16,8 @@ from made_up import HOSTILE
 
 from foveate.core import FoveateError, Result, Score
 from foveate.viz.report import report, write_report
+from foveate.viz.why import Reason
+from foveate.viz.why_page import Explained, reasons_page
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 HOSTILE_NAME = HOSTILE.replace("\ud800", "") + '"><img src=http://x.test/a onerror=alert(1)>'
@@ -69,8 +71,8 @@ def test_a_page_is_balanced_inert_and_says_what_was_found() -> None:
     html = report([made_up.result(), made_up.failed()], title="Holiday")
     page = Page(html)
     assert_inert(page)
-    for said in ("Holiday", "skate_park.mp4", "skateboarding", "60.0 %", "1.04 G MACs", "8.41 MB"):
-        assert said in page.text
+    for text in ("Holiday", "skate_park.mp4", "skateboarding", "60.0 %", "1.04 G MACs", "8.41 MB"):
+        assert text in page.text
     assert "broken.mov: no video stream (audio only)" in page.text
     assert "url(" not in html
     assert "@import" not in html
@@ -97,7 +99,26 @@ def test_everything_from_outside_is_text() -> None:
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", html)
 
 
-def test_the_page_forbids_itself_network_and_scripts() -> None:
+def test_a_page_of_reasons_is_inert_and_says_what_was_found() -> None:
+    reasons = [
+        Reason(0.0, None, 0.5, source="vectors"),
+        Reason(1.0, (0, 0, 9, 9), 7.0, True, source=HOSTILE_NAME),
+        Reason(2.0, None),
+    ]
+    inputs = [Explained(HOSTILE_NAME, reasons, [(reasons[1], b"x")], [HOSTILE_NAME])]
+    html = reasons_page([*inputs, Explained("empty.mp4", [], [])], HOSTILE_NAME)
+    page = Page(html)
+    assert_inert(page)
+    assert "3 frames looked at" in page.text
+    assert "fallback on 1 (33.3 %)" in page.text
+    assert "0 frames looked at; motion: not measured; fallback on 0 (0.0 %)" in page.text
+    # One bar per frame with a gate, and a mark where it fell back.
+    assert len(page.named("rect")) == 3
+    assert all(float(rect["height"] or "") <= 90 for rect in page.named("rect"))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", html)
+
+
+def test_the_page_forbids_network_and_scripts() -> None:
     policies = [
         attributes["content"]
         for attributes in Page(report([])).named("meta")
@@ -108,7 +129,7 @@ def test_the_page_forbids_itself_network_and_scripts() -> None:
     assert "script-src" not in (policies[0] or "")
 
 
-def test_the_page_can_be_read_without_eyes() -> None:
+def test_the_page_is_accessible() -> None:
     page = Page(report([made_up.result()], {"skate_park.mp4": [(1.0, b"x")]}))
     names = [tag for tag, _ in page.tags]
     assert names.count("h1") == 1
@@ -193,7 +214,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert "no inputs" in (tmp_path / "kept.html").read_text(encoding="utf-8")
 
 
-def test_an_unwritable_place_is_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_one_line(tmp_path: Path) -> None:
     for path in (
         tmp_path / "no" / "folder.html",
         tmp_path,

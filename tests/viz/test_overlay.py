@@ -11,7 +11,7 @@ import pytest
 from made_up import HOSTILE, segment
 
 from foveate.core import FoveateError, Result, Score, Trace, TraceStep
-from foveate.viz.jpeg import to_jpeg
+from foveate.viz.images import to_jpeg
 from foveate.viz.overlay import annotate, annotate_video
 
 SIZES = [(48, 64), (64, 48), (120, 160), (172, 172), (240, 320), (1280, 720), (2160, 3840)]

@@ -12,6 +12,8 @@ CORE = {
     "torch": "torch",
     "av": "av",
     "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "jinja2": "jinja2",
     "numpy": "numpy",
     "pydantic": "pydantic",
     "typer": "typer",

@@ -1,8 +1,8 @@
-"""Draws what it is given into frames, pages and terminals; knows nothing of models.
+"""Draws Results into frames, pages and terminals; independent of models.
 
-The functions load when they are first used, so that a caller that draws nothing pays for neither
-OpenCV nor rich. `report` itself is reached as `foveate.viz.report.report`: exporting a function
-under the name of its module would make the name mean two things.
+Names are imported on first use, so that a caller that draws nothing loads neither OpenCV nor rich.
+The function `report` is not among them, because a name cannot mean both it and its module: import
+it from `foveate.viz.report`.
 """
 
 from __future__ import annotations
@@ -11,23 +11,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foveate.viz.fitting import letterbox
-    from foveate.viz.jpeg import to_jpeg
+    from foveate.viz.images import letterbox, to_jpeg
     from foveate.viz.overlay import annotate, annotate_video
     from foveate.viz.report import write_report
     from foveate.viz.terminal import print_line, print_result, print_summary
     from foveate.viz.timeline import timeline_svg
     from foveate.viz.why_page import write_reasons
 
-_HOMES = {
+_MODULES = {
     "annotate": "overlay",
     "annotate_video": "overlay",
-    "letterbox": "fitting",
+    "letterbox": "images",
     "print_line": "terminal",
     "print_result": "terminal",
     "print_summary": "terminal",
     "timeline_svg": "timeline",
-    "to_jpeg": "jpeg",
+    "to_jpeg": "images",
     "write_reasons": "why_page",
     "write_report": "report",
 }
@@ -47,9 +46,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    """Import a public name on its first use (PEP 562)."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

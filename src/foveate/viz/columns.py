@@ -1,4 +1,4 @@
-"""Segments laid out along an axis, with no more bars than the axis has columns."""
+"""Segments as bars along an axis, with no more bars than the axis has columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from foveate.core import Segment
 
-# Up to here every segment is drawn as itself.
+# Up to this many segments, each has its own bar.
 _MOST_BARS = 400
 
 
@@ -31,7 +31,7 @@ class Bar:
 
 @dataclass
 class _Tally:
-    """What one label has of one column."""
+    """What one label has of one column: seconds covered, their scores, segments begun."""
 
     segment: Segment
     cover: float = 0.0
@@ -39,26 +39,26 @@ class _Tally:
     count: int = 0
 
 
-def bars_of(segments: Sequence[Segment], scale: float, room: int) -> list[Bar]:
+def bars_of(segments: Sequence[Segment], scale: float, width: int) -> list[Bar]:
     """Lay segments out as bars, ascending and inside the axis.
 
     Args:
         segments: By start; all times finite.
         scale: Pixels per second.
-        room: Length of the axis in pixels.
+        width: Length of the axis in pixels.
     """
     if len(segments) <= _MOST_BARS:
-        return [_bar(segment, scale, room) for segment in segments]
-    columns: list[dict[str, _Tally]] = [{} for _ in range(room)]
+        return [_bar(segment, scale, width) for segment in segments]
+    columns: list[dict[str, _Tally]] = [{} for _ in range(width)]
     for segment in segments:
         _spread(segment, scale, columns)
     return _joined(columns, scale)
 
 
-def _bar(segment: Segment, scale: float, room: int) -> Bar:
-    x1 = min(max(segment.start * scale, 0.0), room - 2.0)
-    x2 = min(segment.end * scale, float(room))
-    # A moment has no length, but it must not vanish.
+def _bar(segment: Segment, scale: float, width: int) -> Bar:
+    x1 = min(max(segment.start * scale, 0.0), width - 2.0)
+    x2 = min(segment.end * scale, float(width))
+    # A segment of zero length must stay visible.
     return Bar(x1, max(x2, x1 + 2.0), segment)
 
 
@@ -67,7 +67,7 @@ def _spread(segment: Segment, scale: float, columns: list[dict[str, _Tally]]) ->
     last = len(columns) - 1
     x1, x2 = max(0.0, segment.start * scale), max(0.0, segment.end * scale)
     first = min(int(x1), last)
-    # An end on the border of a column does not touch the next one.
+    # A segment that ends on the border of a column does not touch the next one.
     final = max(first, min(-int(-x2 // 1) - 1, last))
     for column in range(first, final + 1):
         cover = max(min(x2, column + 1.0) - max(x1, float(column)), 1e-9)
@@ -85,19 +85,16 @@ def _joined(columns: list[dict[str, _Tally]], scale: float) -> list[Bar]:
             continue
         best = max(tallies.values(), key=lambda tally: tally.cover)
         score = best.score / best.cover
-        begun = sum(tally.count for tally in tallies.values())
-        before = bars[-1] if bars else None
-        if (
-            before is not None
-            and before.x2 == column
-            and before.segment.label == best.segment.label
-            and abs(before.segment.score - score) < 0.01
-        ):
-            held = before.segment.model_copy(update={"end": (column + 1) / scale})
-            bars[-1] = Bar(before.x1, column + 1.0, held, before.count + begun)
-            continue
-        shown = best.segment.model_copy(
-            update={"start": column / scale, "end": (column + 1) / scale, "score": score}
-        )
-        bars.append(Bar(float(column), column + 1.0, shown, max(1, begun)))
+        count = sum(tally.count for tally in tallies.values())
+        end = (column + 1) / scale
+        if bars and bars[-1].x2 == column:
+            last = bars[-1]
+            shown = last.segment
+            if shown.label == best.segment.label and abs(shown.score - score) < 0.01:
+                longer = shown.model_copy(update={"end": end})
+                bars[-1] = Bar(last.x1, column + 1.0, longer, last.count + count)
+                continue
+        values = {"start": column / scale, "end": end, "score": score}
+        shown = best.segment.model_copy(update=values)
+        bars.append(Bar(float(column), column + 1.0, shown, max(1, count)))
     return bars

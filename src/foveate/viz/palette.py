@@ -1,4 +1,4 @@
-"""Which colour a label gets, the same in a frame, on a page and in a terminal."""
+"""Colours of labels, the same in frames, on pages and in terminals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from foveate.core import Segment
 from foveate.core.text import plural
 
-# Middle tones: each keeps a contrast of about 3 to both white and near-black paper.
+# Middle tones: each has a contrast of about 3 to both a white and a near-black background.
 COLOURS = (
     "#4a86cf",
     "#d07a26",
@@ -29,7 +29,7 @@ def is_none(segment: Segment) -> bool:
 
 
 def ranking(segments: Iterable[Segment]) -> list[tuple[str, float]]:
-    """Labels with the seconds that they cover, most first; `none` is not among them."""
+    """Labels with the seconds that they cover, most first, without `none`."""
     covered: dict[str, float] = defaultdict(float)
     for segment in segments:
         if not is_none(segment):
@@ -38,9 +38,9 @@ def ranking(segments: Iterable[Segment]) -> list[tuple[str, float]]:
 
 
 def colours_of(segments: Iterable[Segment]) -> dict[str, str]:
-    """Label → `#rrggbb` for the labels that cover the most time; the others share `OTHER`.
+    """Map labels to `#rrggbb`, those that cover the most time first; the others get `OTHER`.
 
-    Colours are not used twice: two labels of one colour would look like one label.
+    No colour is used twice: two labels of one colour would look like one label.
     """
     names = [label for label, _ in ranking(segments)]
     return dict(zip(names, COLOURS, strict=False))

@@ -1,8 +1,8 @@
-"""Results in a terminal, and as plain lines where there is none.
+"""Results in a terminal, and as plain lines elsewhere.
 
-Plain means: the stream is no terminal, or NO_COLOR is set, or it cannot take block characters.
-Then there are no colours, no cursor movements and no drawn lines, so that it can be searched and
-mailed. Labels and file names reach rich as `Text`, never as markup.
+Output is plain if the stream is not a terminal, if NO_COLOR is set, or if its encoding lacks block
+characters. Plain output has no colours, cursor movements or drawn lines, so that it can be
+searched. Labels and file names reach rich as `Text`, never as markup.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.padding import Padding
 from rich.segment import Segment as Piece
 from rich.segment import Segments
-from rich.table import Table
 from rich.text import Text
 
 from foveate.core import Result, Segment
@@ -22,12 +20,12 @@ from foveate.core.result_text import tally
 from foveate.core.text import plural, shorten, shorten_name, visible
 from foveate.core.units import clock, count, macs, percent, seconds, share, si, size
 from foveate.viz.columns import bars_of
-from foveate.viz.moments import looks_of, segments_of, span_of
 from foveate.viz.palette import colour_of, colours_of, is_none, key_of
+from foveate.viz.time_index import looks_of, segments_of, span_of
 
 _HEIGHTS = "▁▂▃▄▅▆▇█"
 _BAR = 24
-_MOST_SEGMENTS = 20
+_MOST_LINES = 20
 _ACCENT = "#4a86cf"
 
 
@@ -35,69 +33,68 @@ def print_result(result: Result, console: Console) -> None:
     """Print one Result: labels, timeline, cost, warnings.
 
     Args:
-        result: What was recognised, or why not.
-        console: Where to; its stream decides between the drawn and the plain form.
+        result: What was recognised, or why it failed.
+        console: Where to print; its stream decides between drawn and plain output.
     """
-    plain = is_plain(console)
-    _say(console, Text(visible(result.source), style="" if plain else "bold"))
+    _print(console, Text(visible(result.source), "bold"))
     if result.error is not None:
-        _say(console, _failure(result, plain))
+        _print(console, _failure(result))
     if result.labels:
-        _labels(result, console, plain)
+        _labels(result, console)
     if result.segments:
-        _segments(result, console, plain)
+        _segments(result, console)
     if result.detections:
         _detections(result, console)
     if result.cost.stages:
-        _cost(result, console, plain)
-    _notes(result, console, plain)
+        _cost(result, console)
+    if any("." in name for name in result.exits):
+        exits = ", ".join(f"{visible(name)} {count(n)}" for name, n in result.exits.items())
+        _print(console, f"  decided at: {exits}")
+    for warning in result.warnings:
+        _print(console, Text(f"  warning: {visible(warning)}", "yellow"))
 
 
 def print_line(result: Result, console: Console) -> None:
-    """Print one Result of many: name, best label, score, cost; a failed one says why."""
-    plain = is_plain(console)
-    if plain:
-        # No padding and no cutting: a line in a file is there to be searched and split.
-        fields = [visible(result.source), *_fields(result)]
-        _say(console, "\t".join(fields))
+    """Print one Result of many: name, best label, score, cost; or why it failed."""
+    if is_plain(console):
+        # Neither padded nor cut, so that lines in a file can be searched and split.
+        _print(console, "\t".join([visible(result.source), *_fields(result)]))
         return
-    room = max(console.width - 44, 24)
-    name = shorten_name(visible(result.source), room * 3 // 5)
-    line = Text(set_cell_size(name, room * 3 // 5))
-    if not result.ok:
-        line.append("  ")
-        line.append_text(_failure(result, plain))
-        line.truncate(console.width, overflow="ellipsis")
-        _say(console, line)
-        return
-    label, score, *cost = _fields(result)
-    line.append("  ").append(set_cell_size(shorten(label, room * 2 // 5), room * 2 // 5), "bold")
-    line.append(f" {score:>8}").append(f" {cost[0]:>13} {cost[1]:>12}", "dim")
-    _say(console, line)
+    space = max(console.width - 44, 24)
+    name = shorten_name(visible(result.source), space * 3 // 5)
+    line = Text(set_cell_size(name, space * 3 // 5)).append("  ")
+    if result.ok:
+        label, score, *cost = _fields(result)
+        line.append(set_cell_size(shorten(label, space * 2 // 5), space * 2 // 5), "bold")
+        line.append(f" {score:>8}").append(f" {cost[0]:>13} {cost[1]:>12}", "dim")
+    else:
+        line.append_text(_failure(result)).truncate(console.width, overflow="ellipsis")
+    _print(console, line)
 
 
 def print_summary(results: Sequence[Result], console: Console) -> None:
-    """Print what a run over many inputs came to, as its last line."""
-    failed = sum(not result.ok for result in results)
-    said = [plural(len(results), "input"), f"{count(failed)} failed"]
-    said.append(macs(sum(result.cost.macs for result in results)))
-    said.append(seconds(sum(result.cost.seconds for result in results)))
-    said.append(f"{plural(sum(r.cost.frames_decoded for r in results), 'frame')} decoded")
-    said.append(f"{size(sum(result.cost.bytes_read for result in results))} read")
-    line = Text(", ".join(said))
-    if not is_plain(console):
-        line.stylize("bold")
-        if failed:
-            line.highlight_words([said[1]], "red")
-    _say(console, line)
+    """Print the totals of a run over many inputs, as its last line."""
+    failed = f"{count(sum(not result.ok for result in results))} failed"
+    parts = [
+        plural(len(results), "input"),
+        failed,
+        macs(sum(result.cost.macs for result in results)),
+        seconds(sum(result.cost.seconds for result in results)),
+        f"{plural(sum(result.cost.frames_decoded for result in results), 'frame')} decoded",
+        f"{size(sum(result.cost.bytes_read for result in results))} read",
+    ]
+    line = Text(", ".join(parts), "bold")
+    if not all(result.ok for result in results):
+        line.highlight_words([failed], "red")
+    _print(console, line)
 
 
 def is_plain(console: Console) -> bool:
-    """Whether this console gets plain lines."""
+    """Whether output to this console is plain."""
     return not console.is_terminal or console.no_color or console.options.ascii_only
 
 
-def _say(console: Console, line: Text | str = "") -> None:
+def _print(console: Console, line: Text | str = "") -> None:
     """Print one line as it is; what the stream cannot encode is written as its code."""
     text = line if isinstance(line, str) else line.plain
     try:
@@ -112,7 +109,7 @@ def _say(console: Console, line: Text | str = "") -> None:
 
 
 def _fields(result: Result) -> list[str]:
-    """Label, score, MACs, time; or what failed."""
+    """Label, score, MACs, time; or the error."""
     if not result.ok:
         return ["failed", _reason(result)]
     top = result.top
@@ -123,39 +120,44 @@ def _fields(result: Result) -> list[str]:
     return [label, score, macs(result.cost.macs), seconds(result.cost.seconds)]
 
 
-def _failure(result: Result, plain: bool) -> Text:
-    return Text(f"failed: {_reason(result)}", style="" if plain else "red")
+def _failure(result: Result) -> Text:
+    return Text(f"failed: {_reason(result)}", "red")
 
 
 def _reason(result: Result) -> str:
     return visible(result.error.message) if result.error else "no reason given"
 
 
-def _labels(result: Result, console: Console, plain: bool) -> None:
-    rows = [(visible(score.label), score.score) for score in result.labels]
-    room = max(8, console.width - _BAR - 16) if not plain else 60
-    wide = max(cell_len(shorten(label, room)) for label, _ in rows)
-    for label, score in rows:
-        line = Text(f"  {set_cell_size(shorten(label, room), wide)} {percent(score):>8}")
+def _labels(result: Result, console: Console) -> None:
+    plain = is_plain(console)
+    space = 60 if plain else max(8, console.width - _BAR - 16)
+    names = [shorten(visible(score.label), space) for score in result.labels]
+    wide = max(cell_len(name) for name in names)
+    for name, score in zip(names, result.labels, strict=True):
+        line = Text(f"  {set_cell_size(name, wide)} {percent(score.score):>8}")
         if not plain:
-            full = round(share(score) * _BAR)
+            full = round(share(score.score) * _BAR)
             line.append("  ").append("━" * full, _ACCENT).append("━" * (_BAR - full), "grey37")
-        _say(console, line)
+        _print(console, line)
 
 
-def _segments(result: Result, console: Console, plain: bool) -> None:
+def _segments(result: Result, console: Console) -> None:
+    """The timeline with its key; in plain output, the segments one by one."""
     segments = segments_of(result)
-    if plain:
-        _list(segments, console)
+    if is_plain(console):
+        for segment in segments[:_MOST_LINES]:
+            label = "none" if is_none(segment) else visible(segment.label)
+            times = f"{clock(segment.start, 1)} to {clock(segment.end, 1)}"
+            _print(console, f"  {times:<20} {percent(segment.score):>8}  {label}")
+        _more(console, len(segments), "more segment")
         return
-    looks = looks_of(result)
-    span = span_of(result, segments, looks)
-    room = max(20, min(console.width - 4, 100))
+    span = span_of(result, segments, looks_of(result))
+    width = max(20, min(console.width - 4, 100))
     colours = colours_of(segments)
-    _say(console)
-    _say(console, _row(segments, colours, span, room))
+    _print(console)
+    _print(console, _row(segments, colours, span, width))
     end = clock(span, 0 if span >= 60 else 1)
-    _say(console, Text(f"  0:00{end:>{room - 4}}", "dim"))
+    _print(console, Text(f"  0:00{end:>{width - 4}}", "dim"))
     _key(segments, colours, console)
 
 
@@ -167,92 +169,52 @@ def _key(segments: Sequence[Segment], colours: dict[str, str], console: Console)
             ("■ ", colour), shorten(visible(name), 30), (f" {seconds(time)}   ", "dim")
         )
         if line.cell_len + entry.cell_len > console.width and line.cell_len > 2:
-            _say(console, line)
+            _print(console, line)
             line = Text("  ")
         line.append_text(entry)
-    _say(console, line)
+    _print(console, line)
 
 
-def _row(segments: Sequence[Segment], colours: dict[str, str], span: float, room: int) -> Text:
+def _row(segments: Sequence[Segment], colours: dict[str, str], span: float, width: int) -> Text:
     """The timeline as one row: a block per column, as high as the score of its segment."""
-    cells: list[tuple[str, str]] = [(" ", "")] * room
-    for bar in bars_of(segments, room / span if span > 0 else room, room):
+    cells: list[tuple[str, str]] = [(" ", "")] * width
+    for bar in bars_of(segments, width / span if span > 0 else width, width):
         block = _HEIGHTS[min(7, int(share(bar.segment.score) * 8))]
-        first = min(int(bar.x1), room - 1)
-        for column in range(first, max(first + 1, min(round(bar.x2), room))):
+        first = min(int(bar.x1), width - 1)
+        for column in range(first, max(first + 1, min(round(bar.x2), width))):
             cells[column] = (block, colour_of(bar.segment, colours))
     return Text("  ").append_text(Text.assemble(*cells))
 
 
-def _list(segments: Sequence[Segment], console: Console) -> None:
-    for segment in segments[:_MOST_SEGMENTS]:
-        label = "none" if is_none(segment) else visible(segment.label)
-        times = f"{clock(segment.start, 1)} to {clock(segment.end, 1)}"
-        _say(console, Text(f"  {times:<20} {percent(segment.score):>8}  {label}"))
-    if len(segments) > _MOST_SEGMENTS:
-        _say(console, Text(f"  and {plural(len(segments) - _MOST_SEGMENTS, 'more segment')}"))
-
-
 def _detections(result: Result, console: Console) -> None:
-    """One line per label: in how many boxes it was found, how many objects, the best score."""
+    """One line per label: its detections, its tracks, the best score."""
     found = tally(result.detections)
-    for label, number, tracks, best in found[:_MOST_SEGMENTS]:
-        said = plural(number, "detection")
-        if tracks:
-            said += f", {plural(tracks, 'track')}"
-        _say(console, Text(f"  {visible(label)}: {said}, best {percent(best)}"))
-    if len(found) > _MOST_SEGMENTS:
-        _say(console, Text(f"  and {plural(len(found) - _MOST_SEGMENTS, 'more label')}"))
+    for label, number, tracks, best in found[:_MOST_LINES]:
+        parts = [plural(number, "detection")] + ([plural(tracks, "track")] if tracks else [])
+        _print(console, f"  {visible(label)}: {', '.join(parts)}, best {percent(best)}")
+    _more(console, len(found), "more label")
 
 
-def _cost(result: Result, console: Console, plain: bool) -> None:
-    rows = [("stage", "calls", "MACs", "time", "frames", "read")]
-    for stage in result.cost.stages:
-        rows.append(
-            (
-                visible(stage.name),
-                count(stage.calls),
-                si(stage.macs),
-                seconds(stage.seconds),
-                count(stage.frames),
-                size(stage.bytes),
-            )
-        )
+def _more(console: Console, number: int, noun: str) -> None:
+    """Say how many of a list were not printed, if any."""
+    if number > _MOST_LINES:
+        _print(console, f"  and {plural(number - _MOST_LINES, noun)}")
+
+
+def _cost(result: Result, console: Console) -> None:
+    """The ledger as a table, with a row of totals."""
     cost = result.cost
-    calls = count(sum(stage.calls for stage in cost.stages))
-    rows.append(
-        (
-            "total",
-            calls,
-            si(cost.macs),
-            seconds(cost.seconds),
-            count(cost.frames_decoded),
-            size(cost.bytes_read),
+    numbers = [(s.name, s.calls, s.macs, s.seconds, s.frames, s.bytes) for s in cost.stages]
+    calls = sum(stage.calls for stage in cost.stages)
+    numbers.append(("total", calls, cost.macs, cost.seconds, cost.frames_decoded, cost.bytes_read))
+    rows = [("stage", "calls", "MACs", "time", "frames", "read")]
+    for name, ran, macs_, time, frames, read in numbers:
+        rows.append(
+            (visible(name), count(ran), si(macs_), seconds(time), count(frames), size(read))
         )
-    )
-    _say(console)
-    if plain:
-        _plain_table(rows, console)
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    for column, head in enumerate(rows[0]):
-        table.add_column(Text(head), justify="left" if column == 0 else "right")
-    for number, row in enumerate(rows[1:], start=2):
-        table.add_row(*(Text(cell) for cell in row), style="bold" if number == len(rows) else "")
-    console.print(Padding(table, (0, 0, 0, 2)), highlight=False)
-
-
-def _plain_table(rows: Sequence[Sequence[str]], console: Console) -> None:
-    wide = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        first = set_cell_size(row[0], wide[0])
-        rest = "".join(f"  {cell:>{w}}" for cell, w in zip(row[1:], wide[1:], strict=True))
-        _say(console, Text(f"  {first}{rest}"))
-
-
-def _notes(result: Result, console: Console, plain: bool) -> None:
-    if any("." in name for name in result.exits):
-        said = ", ".join(f"{visible(name)} {count(n)}" for name, n in result.exits.items())
-        _say(console, Text(f"  decided at: {said}"))
-    for warning in result.warnings:
-        _say(console, Text(f"  warning: {visible(warning)}", style="" if plain else "yellow"))
+    wide = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    styles = ["dim", *[""] * len(cost.stages), "bold"]
+    _print(console)
+    for row, style in zip(rows, styles, strict=True):
+        cells = [f"   {cell:>{w}}" for cell, w in zip(row[1:], wide[1:], strict=True)]
+        _print(console, Text(f"  {set_cell_size(row[0], wide[0])}{''.join(cells)}", style))

@@ -1,4 +1,4 @@
-"""The room's face: exact names, and nothing heavy before it is needed."""
+"""The public names of the package, and that nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
 
