@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -34,7 +34,7 @@ VECTOR_CODECS = frozenset(
 )  # fmt: skip
 
 BUFFER_BYTES = 65536
-_LONGEST_TICK = 10  # seconds; a coarser unit of time is damage, and would hold frames for ever
+LONGEST_TICK = 10  # seconds; a coarser unit of time is damage, and would hold frames for ever
 _MOST_FRAMES = 1000  # per second; a higher rate is a damaged or meaningless field
 
 
@@ -58,6 +58,25 @@ class Geometry:
         return (height, width) if self.rotation in (90, 270) else (width, height)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Where the display times of a stream come from.
+
+    Attributes:
+        source: `given` by the packets; `sorted`, decode times in the order that the codec says;
+            `numbered`, one tick for each frame in that order; `counted`, no packet has a time and
+            frames are numbered as they come out of the decoder.
+        base: Seconds per tick.
+        unpacks: Whether packets may hold two pictures (packed B-frames), which are taken apart.
+        warning: What to tell the user, None if all is as it should be.
+    """
+
+    source: str
+    base: Fraction
+    unpacks: bool = False
+    warning: str | None = None
+
+
 @dataclass
 class Opened:
     """An open container with its chosen picture stream (None where only sound was asked for)."""
@@ -66,6 +85,12 @@ class Opened:
     container: Any
     stream: Any
     restarts: int = 0  # how often the times were seen to start again
+    plan: Plan | None = None  # known once `packets` was called
+
+    @property
+    def base(self) -> Fraction:
+        """Seconds per tick of the display times."""
+        return Fraction(self.stream.time_base) if self.plan is None else self.plan.base
 
     def close(self) -> None:
         """Release the container, then the file; safe to call twice."""
@@ -192,24 +217,7 @@ def frame_rate(stream: Any) -> Fraction | None:
 def numbered_rate(stream: Any) -> Fraction:
     """Frames per second by which frames are numbered: the container's word if it can be meant."""
     rate = frame_rate(stream)
-    return rate if rate is not None and rate * _LONGEST_TICK >= 1 else Fraction(25)
-
-
-def times_are_missing(opened: Opened, packets: Iterable[Any]) -> bool:
-    """Whether frames must be numbered: their times are missing or cannot be right.
-
-    Args:
-        opened: The open container.
-        packets: Its first packets.
-    """
-    codec = opened.stream.codec_context
-    if opened.stream.time_base > _LONGEST_TICK:
-        return True
-    if opened.container.format.name == "avi" and codec.name in ("h264", "hevc"):
-        # AVI stores no times; where frames are reordered, those that FFmpeg makes up are wrong.
-        return bool(codec.has_b_frames)
-    times = [packet.pts is not None for packet in packets]
-    return 2 * sum(times) < len(times) or not times
+    return rate if rate is not None and rate * LONGEST_TICK >= 1 else Fraction(25)
 
 
 def _open_reason(error: av.error.FFmpegError) -> str:

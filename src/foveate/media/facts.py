@@ -10,8 +10,8 @@ import av
 import av.codec
 
 from foveate.media.container import open_video
-from foveate.media.index import packets
 from foveate.media.limits import DEFAULT_LIMITS, Limits
+from foveate.media.packets import packets
 from foveate.media.source import Source, opener
 from foveate.media.video import Video
 from foveate.media.write import ENCODERS

@@ -21,6 +21,7 @@ from foveate.media.decode import Cursor
 from foveate.media.held import HeldFrames
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.motion import check, near_fields, pair_of, vector_motion
+from foveate.media.packets import MOST_SECONDS
 from foveate.media.pairs import PairMotion, filmed_motion
 from foveate.media.source import Source, name_of, opener
 from foveate.media.vectors.reader import VectorReader
@@ -100,9 +101,9 @@ class Video:
         width, height = self._geometry.upright
         codec = stream.codec_context.name
         if self._index is None:
-            self._index = indexing.from_entries(stream, self._cursor.first)
+            self._index = self._cursor.index()
         cursor = self._cursor
-        rate = frame_rate(stream) if cursor.has_times else 1 / cursor.time_base
+        rate = 1 / cursor.time_base if cursor.numbers else frame_rate(stream)
         return SampleInfo(
             name=self.name,
             width=width,
@@ -124,8 +125,8 @@ class Video:
         if index is None:
             return ()
         if not index.exact:
-            index.keys, read = indexing.exact_keys(self._open_reader, self._limits, index)
-            index.exact = True
+            self._index, read = indexing.exact(self._open_reader, self._limits, index)
+            index = self._index
             self.meter.bytes += read
         keys = sorted({key for key in index.keys if key >= self._cursor.origin})
         return tuple(self._seconds(key) for key in keys)
@@ -325,7 +326,7 @@ class Video:
 
     def _find_index(self, scan: bool = True) -> indexing.Index | None:
         if self._index is None:
-            self._index = indexing.from_entries(self._cursor.stream, self._cursor.first)
+            self._index = self._cursor.index()
         if self._index is None and scan:
             self._index, read = indexing.scan(self._open_reader, self._limits)
             self.meter.bytes += read
@@ -352,11 +353,11 @@ class Video:
         if index is not None and index.end is not None and cursor.has_times:
             return self._seconds(index.end)
         stream = cursor.stream
-        if stream.duration and stream.duration > 0 and cursor.has_times:
+        if stream.duration and stream.duration > 0 and not cursor.numbers:
             return float(stream.duration * stream.time_base)
         claimed = stream.container.duration
         seconds = claimed / 1e6 if claimed and claimed > 0 else None
-        return seconds if seconds is not None and seconds <= indexing.MOST_SECONDS else None
+        return seconds if seconds is not None and seconds <= MOST_SECONDS else None
 
     def _tick(self, seconds: float) -> int:
         # A little of a tick forgives the rounding of times that were ticks once.
