@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from foveate.media import Video
@@ -20,3 +21,26 @@ def test_no_key_frame_is_lost(shared: Path, name: str) -> None:
             before = video.meter.packets, video.meter.frames
             assert video.frames([key]).times == (key,)
             assert (video.meter.packets - before[0], video.meter.frames - before[1]) == (1, 1)
+
+
+def test_packed_b_frames_are_all_shown(shared: Path) -> None:
+    with Video(shared / "cases" / "packed-b-frames" / "packed.avi") as video:
+        times = video.times()
+        assert times == pytest.approx([i / 25 for i in range(120)])
+        clip = video.frames(times)
+        assert clip.times == times
+        assert [_number(pixels) for pixels in clip.pixels] == list(range(120))
+
+
+def _number(pixels: np.ndarray) -> int:
+    """The number that a picture of the cases carries in 4 x 3 black or white fields."""
+    height, width = pixels.shape[:2]
+    cells = [(row, column) for row in range(3) for column in range(4)]
+    means = [
+        pixels[
+            row * height // 3 + height // 12 : (row + 1) * height // 3 - height // 12,
+            column * width // 4 + width // 16 : (column + 1) * width // 4 - width // 16,
+        ].mean()
+        for row, column in cells
+    ]
+    return sum(1 << bit for bit, mean in enumerate(means) if mean > 127)

@@ -68,12 +68,14 @@ class Plan:
             frames are numbered as they come out of the decoder.
         base: Seconds per tick.
         unpacks: Whether packets may hold two pictures (packed B-frames), which are taken apart.
+        slots: Where `sorted` finds decode times: in `dts`, or in `pts` that were written wrongly.
         warning: What to tell the user, None if all is as it should be.
     """
 
     source: str
     base: Fraction
     unpacks: bool = False
+    slots: str = "dts"
     warning: str | None = None
 
 
@@ -86,6 +88,7 @@ class Opened:
     stream: Any
     restarts: int = 0  # how often the times were seen to start again
     plan: Plan | None = None  # known once `packets` was called
+    warn: Callable[[str], None] = lambda line: None
 
     @property
     def base(self) -> Fraction:
@@ -138,15 +141,24 @@ def open_container(open_reader: Callable[[], Reader], limits: Limits) -> tuple[R
     return reader, container
 
 
-def open_video(open_reader: Callable[[], Reader], limits: Limits) -> Opened:
+def open_video(
+    open_reader: Callable[[], Reader],
+    limits: Limits,
+    warn: Callable[[str], None] = lambda line: None,
+) -> Opened:
     """Open a container and choose its first real picture stream.
+
+    Args:
+        open_reader: Opens the source from its start.
+        limits: Bounds on work.
+        warn: Takes one line about times that are missing or in disorder.
 
     Raises:
         MediaError: No picture stream, one that cannot be decoded, or a file that cannot be opened.
         LimitError: A picture larger than `limits.pixels`.
     """
     reader, container = open_container(open_reader, limits)
-    opened = Opened(reader, container, None)
+    opened = Opened(reader, container, None, warn=warn)
     try:
         opened.stream = _choose(container, reader.label)
         _check_stream(opened.stream, reader.label, limits)

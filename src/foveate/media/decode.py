@@ -67,6 +67,7 @@ class Cursor:
         self._limits = limits
         self._meter = meter
         self._find_index = find_index
+        self._warn = warn
         self._work = Work(limits, meter)
         self._make_decoder = partial(
             Decoder, limits=limits, threads=threads, meter=meter, work=self._work, warn=warn
@@ -83,8 +84,6 @@ class Cursor:
         self._work.name = self._opened.reader.label
         plan = self._opened.plan
         assert plan is not None
-        if plan.warning is not None:
-            warn(plan.warning)
         self.has_times = plan.source != "counted"
         self.numbers = plan.source in ("numbered", "counted")
         self.time_base = plan.base
@@ -113,7 +112,7 @@ class Cursor:
         if after < self.origin:
             return self.origin
         if not self.has_times:
-            return next((found[0] for found in self.at([after + 1]) if found is not None), None)
+            return next((found[0] for found in self.at([after + 1]) if found), None)
         self._targets, self._done = [], 0
         if self._ahead.forgot(after) or self._is_far(after):
             self._seek(after)
@@ -145,7 +144,7 @@ class Cursor:
     # --- position -------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._opened = open_video(self._open_reader, self._limits)
+        self._opened = open_video(self._open_reader, self._limits, self._warn)
         self.stream = self._opened.stream
         self._bytes_seen = 0
         try:
@@ -171,10 +170,9 @@ class Cursor:
 
     def _seek(self, tick: int) -> None:
         """Stand at the last key frame at or before `tick`; at one further back if that is weak."""
-        keep = self._targets, self._done
+        keep, reliable = (self._targets, self._done), None
         index = self._find_index(True) if self.has_times else None
         at = index.position(tick) if index is not None else -1
-        reliable = None
         if index is not None and at >= 0 and index.keys[at] in self._weak_keys:
             reliable = index.keys[at]
             at -= 1
@@ -186,8 +184,7 @@ class Cursor:
             self._reopen()
             if index.exact:
                 self._read_to(index.keys[at])
-        self._targets, self._done = keep
-        self._reliable = reliable
+        (self._targets, self._done), self._reliable = keep, reliable
 
     def _jump_to(self, index: Index, at: int, tick: int) -> bool:
         """Let the container seek to key frame number `at`; False if it does not get there."""
@@ -372,7 +369,9 @@ class Cursor:
 
     def _leans_back(self, packet: Any) -> bool:
         """Whether a packet is shown before the key frame at which decoding started."""
-        return self._start is not None and packet.pts is not None and packet.pts < self._start
+        # What an edit list hides does not: the next frames may lean on it.
+        pts = None if packet.is_discard else packet.pts
+        return self._start is not None and pts is not None and pts < self._start
 
     def _leave(self) -> None:
         """Get all frames out of the decoder; the next packet it takes is a key frame."""
@@ -392,6 +391,8 @@ class Cursor:
             last = self._out[-1] if self._out else self._current
             if pts is not None and (last is None or pts > last[0]):
                 self._out.append((pts, frame))
+            else:
+                self._warn("frames came out of their order and are not shown")
 
 
 def _is_start(packet: Any) -> bool:

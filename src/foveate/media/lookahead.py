@@ -59,7 +59,7 @@ class Lookahead:
         if self._keys and self._keys[0][0] == self._gone:
             self._keys.popleft()
         self._gone += 1
-        if packet.pts is not None:
+        if packet.pts is not None and not packet.is_discard:
             self.fate[packet.pts] = comes_out
             if len(self._seen) > _KEPT:
                 self._forget()

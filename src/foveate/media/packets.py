@@ -26,12 +26,15 @@ _VOP = b"\0\0\1\xb6"  # the start of an MPEG-4 picture
 # Containers whose seeks by time land at or before the key frame, and by which time they look one
 # up; and those in which it is reached by the position of its packet. In program streams it is not:
 # pictures begin in the middle of packets there, and get shifted times after a seek.
-_SEEKS_BY_DISPLAY = frozenset(["matroska,webm", "ogg", "nut", "mov,mp4,m4a,3gp,3g2,mj2"])
+_MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+_SEEKS_BY_DISPLAY = frozenset(["matroska,webm", "ogg", "nut", _MOV])
 _SEEKS_BY_DECODE = frozenset(["avi", "asf"])
 _SEEKS_BY_BYTE = frozenset(
     ["mpegts", "flv", "live_flv", "h264", "hevc", "vvc", "m4v", "mpegvideo", "h263", "ivf",
      "mjpeg", "gif", "obu", "yuv4mpegpipe", "dv"]
 )  # fmt: skip
+# Containers in which decode times are right after a seek too, whether they are sorted or not.
+_COUNTING = frozenset([_MOV, *_SEEKS_BY_DECODE])
 # Raw streams: that their frames are numbered is no news.
 _RAW = frozenset(["h264", "hevc", "vvc", "m4v", "mpegvideo", "h263", "mjpeg", "obu", "dv", "avi"])
 
@@ -67,6 +70,8 @@ def packets(opened: Opened) -> Iterator[Any]:
     if opened.plan is None:
         head = list(islice(found, HEAD))
         opened.plan = _plan(opened, head)
+        if opened.plan.warning is not None:
+            opened.warn(opened.plan.warning)
         found = chain(head, found)
     return _timed(opened, found, 0, None)
 
@@ -119,7 +124,8 @@ def seeks_by_display(opened: Opened) -> bool:
 def place_of(opened: Opened, packet: Any, number: int) -> Place:
     """The place of a key frame whose packet was just read; the `number` packets before it show."""
     name, given = opened.container.format.name, opened.plan is None or opened.plan.source == "given"
-    if opened.restarts:
+    guessed = not given and name not in _COUNTING
+    if opened.restarts or guessed:
         return Place(None, packet.pos if name in _SEEKS_BY_BYTE else None, number)
     if name in _SEEKS_BY_DISPLAY and (given or packet.dts is None):
         return Place(packet.pts, packet.pos, number)
@@ -168,24 +174,26 @@ def _plan(opened: Opened, head: list[Any]) -> Plan:
         if known or (base <= LONGEST_TICK and not missing):
             return Plan("given", base, unpacks)
         return Plan("counted", 1 / numbered_rate(stream), unpacks)
-    steps = [packet.dts for packet in head]
-    if base <= LONGEST_TICK and head and None not in steps and sorted(set(steps)) == steps:
-        warning = "display times are in disorder: decode times are used" if shuffled else None
-        return Plan("sorted", base, unpacks, warning)
+    for slots in ("pts", "dts") if shuffled else ("dts",):
+        steps = [getattr(packet, slots) for packet in head]
+        if base <= LONGEST_TICK and head and None not in steps and sorted(set(steps)) == steps:
+            warning = "display times are in disorder: decode times are used" if shuffled else None
+            return Plan("sorted", base, unpacks, slots, warning)
     rate = numbered_rate(stream)
     warning = f"frames have no times of their own: numbered at {float(rate):g} a second"
-    return Plan("numbered", 1 / rate, unpacks, None if name in _RAW else warning)
+    return Plan("numbered", 1 / rate, unpacks, warning=None if name in _RAW else warning)
 
 
 def _is_shuffled(stream: Any, head: list[Any]) -> bool:
     """Whether display times contradict the order of the pictures.
 
-    Looked at only where there is a sign: decode times that were written as display times of a
-    stream that is reordered, or times that are there twice.
+    Looked at only where there is a sign: times that are there twice, or times in the order of
+    decoding though the decoder holds pictures back.
     """
+    if not stream.codec_context.has_b_frames:
+        return False
     times = [packet.pts for packet in head if packet.pts is not None]
-    suspect = len(set(times)) < len(times) or all(p.pts == p.dts for p in head)
-    if not stream.codec_context.has_b_frames or not suspect:
+    if len(set(times)) == len(times) and sorted(times) != times:
         return False
     steps = [packet.dts for packet in head if packet.dts is not None]
     back = max((a - b for a, b in pairwise(steps)), default=0)
@@ -265,6 +273,9 @@ class _Clock:
     def __init__(self, opened: Opened, plan: Plan, true: int | None) -> None:
         self._opened = opened
         self._given = plan.source == "given"
+        self._slots = plan.slots
+        # Edit lists step back too, but FFmpeg has put their times in order.
+        self._restarts = opened.container.format.name != _MOV
         self._true = true
         self._vp8 = opened.stream.codec_context.name == "vp8"
         self._back = int(RESTART_SECONDS / opened.stream.time_base)
@@ -276,7 +287,7 @@ class _Clock:
 
     def decoded(self, packet: Any) -> int:
         """The decode time of a packet, later than that of the one before it."""
-        dts, last = self._sane(packet.dts), self._last
+        dts, last = self._sane(getattr(packet, self._slots)), self._last
         if dts is None or (last is not None and dts <= last):
             dts = 0 if last is None else last + 1
         self._last = dts
@@ -295,7 +306,10 @@ class _Clock:
         if self._true is not None and pts is not None:
             self._offset, self._true = self._true - pts, None
         if dts is not None:
-            if self._last is not None and dts < self._last - self._back and self._end is not None:
+            back = self._restarts and self._last is not None and dts < self._last - self._back
+            if back and self._end is not None:
+                if not self._opened.restarts:
+                    self._opened.warn("times start again (joined recordings): they are counted on")
                 self._offset = self._end - (dts if pts is None else pts)
                 self._opened.restarts += 1
             self._last = dts

@@ -187,6 +187,7 @@ class VectorReader:
         self._references = References(stream.codec_context.name, nal_length_bytes(stream))
         self._ended = self._drained = False
         self._key: int | None = None  # display time of the key frame at which decoding started
+        self._least = -math.inf  # display times below it lean on what was not decoded
         self._started = from_start
         self._last = None
         self._number = 0
@@ -267,8 +268,8 @@ class VectorReader:
         if not self._started:
             if not packet.is_keyframe or packet.pts is None or packet.is_discard:
                 return True
-            self._started, self._key = True, packet.pts
-        elif self._key is not None and packet.pts is not None and packet.pts < self._key:
+            self._started, self._key, self._least = True, packet.pts, packet.pts
+        elif packet.pts is not None and not packet.is_discard and packet.pts < self._least:
             return True  # leans on a group that was not decoded
         if packet.pts is not None:
             self._references.feed(packet)
