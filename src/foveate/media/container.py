@@ -86,6 +86,7 @@ class Opened:
     reader: Reader
     container: Any
     stream: Any
+    choice: str = ""  # why this stream
     restarts: int = 0  # how often the times were seen to start again
     plan: Plan | None = None  # known once `packets` was called
     warn: Callable[[str], None] = lambda line: None
@@ -146,7 +147,7 @@ def open_video(
     limits: Limits,
     warn: Callable[[str], None] = lambda line: None,
 ) -> Opened:
-    """Open a container and choose its first real picture stream.
+    """Open a container and choose its picture stream, see `choose_stream`.
 
     Args:
         open_reader: Opens the source from its start.
@@ -160,7 +161,7 @@ def open_video(
     reader, container = open_container(open_reader, limits)
     opened = Opened(reader, container, None, warn=warn)
     try:
-        opened.stream = _choose(container, reader.label)
+        opened.stream, opened.choice = _choose(container, reader.label)
         _check_stream(opened.stream, reader.label, limits)
     except BaseException:
         opened.close()
@@ -168,20 +169,53 @@ def open_video(
     return opened
 
 
-def _choose(container: Any, name: str) -> Any:
-    """The first moving picture stream that is no thumbnail of another one."""
-    stills = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
-    videos = list(container.streams.video)
-    moving = [stream for stream in videos if not stream.disposition & stills]
-    if moving:
-        several = [stream for stream in moving if stream.frames != 1] or moving
-        largest = max(_area(stream) for stream in several)
-        return next(stream for stream in several if _area(stream) * 4 >= largest)
-    if videos:
+def _choose(container: Any, name: str) -> tuple[Any, str]:
+    found = choose_stream(container)
+    if found is not None:
+        return found
+    if container.streams.video:
         raise MediaError(f"{name}: no video stream (cover art only)")
     if container.streams.audio:
         raise MediaError(f"{name}: no video stream (audio only)")
     raise MediaError(f"{name}: no video stream")
+
+
+def choose_stream(container: Any) -> tuple[Any, str] | None:
+    """The picture stream that is meant, and why that one; None if there is no moving picture.
+
+    Pictures that stand still are left out; then flags decide, then size: the first stream that has
+    at least a quarter of the pixels of the largest one.
+    """
+    flags = av.stream.Disposition
+    stills = flags.attached_pic | flags.timed_thumbnails | flags.still_image
+    videos = [stream for stream in container.streams.video if not stream.disposition & stills]
+    left = [s for s in videos if s.codec_context is not None and s.frames != 1]
+    left = left or [s for s in videos if s.codec_context is not None] or videos
+    if not left:
+        return None
+    reason = "the only moving picture" if len(left) == 1 else "the first of several alike"
+    for flag, word in ((flags.default, "default"), (flags.forced, "forced")):
+        flagged = [stream for stream in left if stream.disposition & flag]
+        if flagged and len(flagged) < len(left):
+            left, reason = flagged, f"flagged as {word}"
+    largest = max(_area(stream) for stream in left)
+    large = [stream for stream in left if _area(stream) * 4 >= largest]
+    if len(large) < len(left):
+        reason = "the first large one"
+    return large[0], reason
+
+
+def choose_sound(container: Any) -> Any:
+    """The sound track that is meant, None if there is none: flagged as default, else the first."""
+    flags = av.stream.Disposition
+    tracks = list(container.streams.audio)
+    for asked in (
+        [s for s in tracks if s.codec_context is not None and s.disposition & flags.default],
+        [s for s in tracks if s.codec_context is not None],
+    ):
+        if asked:
+            return asked[0]
+    return tracks[0] if tracks else None
 
 
 def _area(stream: Any) -> int:
@@ -216,6 +250,24 @@ def geometry(stream: Any, rotation: int) -> Geometry:
     if not Fraction(1, 8) <= shape <= 8:
         shape = Fraction(1)
     return Geometry(codec.width, codec.height, shape, rotation)
+
+
+def claimed_seconds(stream: Any, numbered: bool) -> float | None:
+    """How long a picture stream claims to be.
+
+    What a container claims for all of its streams is the length of the longest: it counts only
+    where there is one.
+
+    Args:
+        stream: The picture stream.
+        numbered: Whether its frames are numbered, so that its own times mean nothing.
+    """
+    if stream.duration and stream.duration > 0 and not numbered:
+        return float(stream.duration * stream.time_base)
+    container = stream.container
+    if not container.duration or container.duration < 0:
+        return None
+    return container.duration / 1e6 if numbered or len(container.streams) == 1 else None
 
 
 def frame_rate(stream: Any) -> Fraction | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
+
+import av.error
 
 from foveate.core import LimitError
 from foveate.media.container import BUFFER_BYTES, Opened, open_video
@@ -35,6 +38,7 @@ class Index:
         exact: Whether `keys` were read from the packets.
         frames: Number of frames.
         end: Display time at which the last frame ends, None if the container does not say.
+        restarts: How often the times started again (joined recordings).
     """
 
     keys: list[int] = field(default_factory=list)
@@ -42,6 +46,7 @@ class Index:
     exact: bool = False
     frames: int = 0
     end: int | None = None
+    restarts: int = 0
 
     def position(self, tick: int) -> int:
         """Place in `keys` of the last key frame at or before `tick`, -1 if there is none."""
@@ -136,7 +141,28 @@ def scan(open_reader: Callable[[], Reader], limits: Limits) -> tuple[Index, int]
         index.keys = [key for key, _ in found]
         index.places = [place for _, place in found]
         index.end = None if last is None else last + step
+        index.restarts = opened.restarts
         return index, opened.reader.bytes
+    finally:
+        opened.close()
+
+
+def picture_end(open_reader: Callable[[], Reader], limits: Limits) -> tuple[int | None, int]:
+    """When the last frame ends, by the packets of the last group.
+
+    Returns:
+        The display time, None if a seek does not find the group, and the bytes that were read.
+    """
+    opened = open_video(open_reader, limits)
+    try:
+        packets(opened)
+        length = (opened.container.duration or 0) + (opened.container.start_time or 0)
+        ends: list[int] = []
+        if opened.plan is not None and opened.plan.source == "given" and seeks_by_display(opened):
+            with suppress(av.error.FFmpegError, OverflowError):
+                opened.container.seek(int(length / 1_000_000 / opened.base), stream=opened.stream)
+                ends = [packet.pts + (packet.duration or 1) for packet in packets(opened)]
+        return max(ends, default=None), opened.reader.bytes
     finally:
         opened.close()
 

@@ -35,6 +35,8 @@ _SEEKS_BY_BYTE = frozenset(
 )  # fmt: skip
 # Containers in which decode times are right after a seek too, whether they are sorted or not.
 _COUNTING = frozenset([_MOV, *_SEEKS_BY_DECODE])
+# Containers that can be joined byte by byte, so that their times start again.
+RESTARTING = frozenset(["mpegts", "mpeg", "flv", "live_flv"])
 # Raw streams: that their frames are numbered is no news.
 _RAW = frozenset(["h264", "hevc", "vvc", "m4v", "mpegvideo", "h263", "mjpeg", "obu", "dv", "avi"])
 
@@ -276,6 +278,7 @@ class _Clock:
         self._slots = plan.slots
         # Edit lists step back too, but FFmpeg has put their times in order.
         self._restarts = opened.container.format.name != _MOV
+        self.offsets = [0]  # ticks by which times were moved, one more for each restart
         self._true = true
         self._vp8 = opened.stream.codec_context.name == "vp8"
         self._back = int(RESTART_SECONDS / opened.stream.time_base)
@@ -312,6 +315,7 @@ class _Clock:
                     self._opened.warn("times start again (joined recordings): they are counted on")
                 self._offset = self._end - (dts if pts is None else pts)
                 self._opened.restarts += 1
+                self.offsets.append(self._offset)
             self._last = dts
         if pts is not None and self._offset:
             pts = self._sane(pts + self._offset)
@@ -334,3 +338,24 @@ class _Clock:
 def _shown(packet: Any) -> bool:
     """Whether a VP8 packet is a picture to show: bit 4 of its first byte (RFC 6386, 9.1)."""
     return bool(memoryview(packet)[0] & 0x10)
+
+
+class Restarts:
+    """Follows the times of picture packets, to move those of the sound as theirs are moved.
+
+    Args:
+        opened: The container; it stands at its start.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self._base = float(opened.base)
+        self._clock = _Clock(opened, Plan("given", opened.base), None)
+
+    def follow(self, packet: Any) -> None:
+        """The next picture packet."""
+        self._clock.adjust(packet)
+
+    @property
+    def offsets(self) -> list[float]:
+        """Seconds by which times are moved: zero, and one more value for each restart."""
+        return [offset * self._base for offset in self._clock.offsets]

@@ -14,14 +14,14 @@ import numpy as np
 
 from foveate.core import Clip, LimitError, MediaError, Meter, Motion, SampleInfo
 from foveate.media import index as indexing
-from foveate.media.audio import decode_audio
-from foveate.media.container import VECTOR_CODECS, frame_rate, geometry
+from foveate.media.audio import SoundSpan, decode_audio
+from foveate.media.container import VECTOR_CODECS, claimed_seconds, frame_rate, geometry
 from foveate.media.convert import Converter, clockwise
 from foveate.media.decode import Cursor
 from foveate.media.held import HeldFrames
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.motion import check, near_fields, pair_of, vector_motion
-from foveate.media.packets import MOST_SECONDS
+from foveate.media.packets import MOST_SECONDS, RESTARTING
 from foveate.media.pairs import PairMotion, filmed_motion
 from foveate.media.source import Source, name_of, opener
 from foveate.media.vectors.reader import VectorReader
@@ -61,6 +61,7 @@ class Video:
         self._index: indexing.Index | None = None
         self._last_info: SampleInfo | None = None
         self._times: tuple[float, ...] | None = None
+        self._end: int | None = None  # of the picture, where it had to be looked for
         self._make_cursor = partial(
             Cursor, self._open_reader, limits, threads, self.meter, self._find_index, self._warn
         )
@@ -79,7 +80,7 @@ class Video:
     def close(self) -> None:
         """Release decoder and file; safe to call twice."""
         if self._last_info is None:
-            self._last_info = self.info
+            self._last_info = self._describe(self._known_duration())
         self._cache.clear()
         self._held.clear()
         if self._vectors is not None:
@@ -94,9 +95,10 @@ class Video:
 
     @property
     def info(self) -> SampleInfo:
-        """Size, length and rate as far as they are known without a full pass."""
-        if self._last_info is not None:
-            return self._last_info
+        """Size, length of the picture and rate as far as known without a full pass."""
+        return self._last_info or self._describe(self._duration())
+
+    def _describe(self, duration: float | None) -> SampleInfo:
         stream = self._cursor.stream
         width, height = self._geometry.upright
         codec = stream.codec_context.name
@@ -108,7 +110,7 @@ class Video:
             name=self.name,
             width=width,
             height=height,
-            duration=self._duration(),
+            duration=duration,
             rate=float(rate) if rate else None,
             frames=self._index.frames if self._index else (stream.frames or None),
             codec=codec,
@@ -271,10 +273,12 @@ class Video:
         Raises:
             MediaError: There is no sound track, or none that can be decoded.
         """
-        origin = float(self._cursor.origin * self._cursor.time_base)
-        if not self._cursor.has_times:
-            origin = 0.0
-        samples, read = decode_audio(self._open_reader, self._limits, origin, start, end, rate)
+        cursor = self._cursor
+        origin = 0.0 if cursor.numbers else float(cursor.origin * cursor.time_base)
+        joins = start > 0 and cursor.stream.container.format.name in RESTARTING
+        seeks = not (joins and self.packet_index().restarts)  # else times may be there twice
+        span = SoundSpan(origin, start, end, seeks)
+        samples, read = decode_audio(self._open_reader, self._limits, span, rate)
         self.meter.bytes += read
         return samples
 
@@ -347,17 +351,26 @@ class Video:
         return clockwise(first.rotation)
 
     def _duration(self) -> float | None:
+        """Seconds of the picture; its last packets are looked at where nothing else tells."""
+        known = self._known_duration()
+        if known is not None or len(self._cursor.stream.container.streams) == 1:
+            return known
+        # What the container says is the length of its longest stream.
+        end, read = indexing.picture_end(self._open_reader, self._limits)
+        self.meter.bytes += read
+        self._end = self.packet_index().end if end is None else end
+        return self._known_duration()
+
+    def _known_duration(self) -> float | None:
         index, cursor = self._index, self._cursor
         if cursor.end is not None:
             return self._seconds(cursor.end)
         if index is not None and index.end is not None and cursor.has_times:
             return self._seconds(index.end)
-        stream = cursor.stream
-        if stream.duration and stream.duration > 0 and not cursor.numbers:
-            return float(stream.duration * stream.time_base)
-        claimed = stream.container.duration
-        seconds = claimed / 1e6 if claimed and claimed > 0 else None
-        return seconds if seconds is not None and seconds <= MOST_SECONDS else None
+        if self._end is not None:
+            return self._seconds(self._end)
+        seconds = claimed_seconds(cursor.stream, cursor.numbers)
+        return None if seconds is None or seconds > MOST_SECONDS else seconds
 
     def _tick(self, seconds: float) -> int:
         # A little of a tick forgives the rounding of times that were ticks once.
