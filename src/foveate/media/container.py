@@ -40,21 +40,28 @@ _MOST_FRAMES = 1000  # per second; a higher rate is a damaged or meaningless fie
 
 @dataclass(frozen=True)
 class Geometry:
-    """From coded pixels to upright square ones: size, pixel shape and rotation."""
+    """From coded pixels to upright square ones: size, pixel shape, mirroring and rotation."""
 
     width: int
     height: int
     shape: Fraction
     rotation: int  # clockwise degrees that make the picture upright
+    mirrored: bool = False  # whether left and right change places before it is turned
 
     @property
-    def upright(self) -> tuple[int, int]:
-        """`(width, height)` in square pixels after rotation."""
+    def square(self) -> tuple[int, int]:
+        """`(width, height)` in square pixels, not yet turned."""
         width, height = self.width, self.height
         if self.shape > 1:
             width = max(1, round(width * self.shape))
         elif self.shape < 1:
             height = max(1, round(height / self.shape))
+        return width, height
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """`(width, height)` in square pixels after rotation."""
+        width, height = self.square
         return (height, width) if self.rotation in (90, 270) else (width, height)
 
 
@@ -238,18 +245,28 @@ def _check_stream(stream: Any, name: str, limits: Limits) -> None:
         raise MediaError(f"{name}: no frame could be decoded (damaged, encrypted or zero frames)")
 
 
-def geometry(stream: Any, rotation: int) -> Geometry:
-    """Size, pixel shape and rotation of a picture stream; an absurd pixel shape counts as square.
+def geometry(stream: Any, rotation: int, mirrored: bool = False) -> Geometry:
+    """Size, pixel shape and orientation of a picture stream.
 
     Args:
         stream: The picture stream.
         rotation: Clockwise degrees that make the picture upright.
+        mirrored: Whether it is mirrored before.
     """
     codec = stream.codec_context
-    shape = stream.sample_aspect_ratio or codec.sample_aspect_ratio or Fraction(1)
-    if not Fraction(1, 8) <= shape <= 8:
-        shape = Fraction(1)
-    return Geometry(codec.width, codec.height, shape, rotation)
+    shape = pixel_shape(stream.sample_aspect_ratio or codec.sample_aspect_ratio)
+    return Geometry(codec.width, codec.height, shape, rotation, mirrored)
+
+
+def coded_shape(stream: Any) -> Fraction | None:
+    """Width of a pixel by its height as the codec says where it stands; None if it does not."""
+    ratio = stream.codec_context.sample_aspect_ratio
+    return Fraction(ratio) if ratio else None
+
+
+def pixel_shape(ratio: Fraction | None) -> Fraction:
+    """Width of a pixel by its height; what is not known or absurd counts as square."""
+    return ratio if ratio and Fraction(1, 8) <= ratio <= 8 else Fraction(1)
 
 
 def claimed_seconds(stream: Any, numbered: bool) -> float | None:

@@ -41,6 +41,7 @@ class Facts:
         width: Upright width in square pixels.
         height: Upright height in square pixels.
         rotation: Clockwise degrees applied to make frames upright.
+        mirrored: Whether left and right change places before frames are turned.
         rate: Mean frames per second, None if unknown.
         variable_rate: Whether the intervals between frames differ.
         duration: Seconds, None if unknown.
@@ -58,6 +59,7 @@ class Facts:
     width: int
     height: int
     rotation: int
+    mirrored: bool
     rate: float | None
     variable_rate: bool
     duration: float | None
@@ -78,6 +80,7 @@ def facts(source: Source, limits: Limits = DEFAULT_LIMITS) -> Facts:
         index = video.packet_index()
         info = video.info
         times = video.keyframes()
+        mirrored = video.geometry.mirrored
     opened = open_video(opener(source, limits), limits)
     try:
         shown = sorted(p.pts for p in packets(opened) if p.pts is not None and not p.is_discard)
@@ -91,6 +94,7 @@ def facts(source: Source, limits: Limits = DEFAULT_LIMITS) -> Facts:
             width=info.width,
             height=info.height,
             rotation=info.rotation,
+            mirrored=mirrored,
             rate=info.rate,
             variable_rate=_varies(shown),
             duration=info.duration,

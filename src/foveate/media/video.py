@@ -15,15 +15,22 @@ import numpy as np
 from foveate.core import Clip, LimitError, MediaError, Meter, Motion, SampleInfo
 from foveate.media import index as indexing
 from foveate.media.audio import SoundSpan, decode_audio
-from foveate.media.container import VECTOR_CODECS, claimed_seconds, frame_rate, geometry
-from foveate.media.convert import Converter, clockwise
+from foveate.media.container import (
+    VECTOR_CODECS,
+    claimed_seconds,
+    coded_shape,
+    frame_rate,
+    geometry,
+)
+from foveate.media.convert import Converter, orientation
 from foveate.media.decode import Cursor
 from foveate.media.held import HeldFrames
 from foveate.media.limits import DEFAULT_LIMITS, Limits
-from foveate.media.motion import check, near_fields, pair_of, vector_motion
+from foveate.media.motion import check, near_fields, vector_motion
 from foveate.media.packets import MOST_SECONDS, RESTARTING
 from foveate.media.pairs import PairMotion, filmed_motion
 from foveate.media.source import Source, name_of, opener
+from foveate.media.vectors.grid import VectorField
 from foveate.media.vectors.reader import VectorReader
 
 if TYPE_CHECKING:
@@ -39,6 +46,7 @@ class Video:
     Attributes:
         meter: Frames decoded, packets fed and bytes read so far.
         warnings: Damage met so far, each said once.
+        geometry: Size, pixel shape and orientation of the coded picture.
     """
 
     def __init__(self, source: Source, *, limits: Limits = DEFAULT_LIMITS, threads: int = 1):
@@ -67,11 +75,11 @@ class Video:
         )
         self._cursor = self._make_cursor()
         try:
-            self._geometry = geometry(self._cursor.stream, self._rotation())
+            self.geometry = geometry(self._cursor.stream, *self._orientation())
         except BaseException:
             self._cursor.close()
             raise
-        self._convert = Converter(self._geometry)
+        self._convert = Converter(self.geometry, coded_shape(self._cursor.stream))
         self._cache: dict[tuple[int, tuple[int, int] | None], Any] = {}
         self._held = HeldFrames()
         self._vectors: VectorReader | None = None
@@ -100,7 +108,7 @@ class Video:
 
     def _describe(self, duration: float | None) -> SampleInfo:
         stream = self._cursor.stream
-        width, height = self._geometry.upright
+        width, height = self.geometry.upright
         codec = stream.codec_context.name
         if self._index is None:
             self._index = self._cursor.index()
@@ -114,7 +122,7 @@ class Video:
             rate=float(rate) if rate else None,
             frames=self._index.frames if self._index else (stream.frames or None),
             codec=codec,
-            rotation=self._geometry.rotation,
+            rotation=self.geometry.rotation,
             has_audio=bool(stream.container.streams.audio),
             has_vectors=codec in VECTOR_CODECS,
         )
@@ -148,7 +156,7 @@ class Video:
             ValueError: The times are not ascending or not finite, or the size is not positive.
             LimitError: The clip would exceed `limits.clip_bytes`.
         """
-        width, height = size or self._geometry.upright
+        width, height = size or self.geometry.upright
         if any(b < a for a, b in pairwise(times)) or not all(map(math.isfinite, times)):
             raise ValueError("times must be ascending and finite")
         if width <= 0 or height <= 0:
@@ -247,7 +255,7 @@ class Video:
         if not rate > 0 or not math.isfinite(start + end):
             raise ValueError("rate must be positive, start and end finite")
         count = max(0, math.ceil((end - start) * rate - 1e-6))
-        width, height = size or self._geometry.upright
+        width, height = size or self.geometry.upright
         self._check_bytes(count * width * height * 3)
         return self.frames([start + i / rate for i in range(count)], size)
 
@@ -297,7 +305,7 @@ class Video:
     def _pair_motion(self, times: Sequence[float], flow: bool, reason: str | None) -> Motion:
         """Flow, or grey pictures alone, between each frame and the one shown after it."""
         rate = self.info.rate or 25.0
-        pairs = PairMotion(self._geometry.upright, len(times), self.meter, flow)
+        pairs = PairMotion(self.geometry.upright, len(times), self.meter, flow)
         filmed_motion(self._cursor, self._pixels, self._held.keep, pairs, self._tick, times, rate)
         return pairs.motion(reason)
 
@@ -315,18 +323,12 @@ class Video:
             )
             reader.check()
             self._vectors = reader
-        rate = self.info.rate or 25.0
-        flows: list[list[Any]] = []
-        greys: list[list[Any]] = []
-        near = near_fields(self._vectors, times, around, rate)
-        for asked, fields in zip(times, near, strict=True):
-            chosen, pair = pair_of(fields, around)
-            flows.append([None if field is None else field.flow() for field in chosen])
-            greys.append(pair)
-            middle = fields[around]
-            if middle is not None:
-                self._held.keep(self._tick(asked), (self._tick(middle.time), middle.frame))
-        return vector_motion(flows, greys, self._geometry)
+        near = near_fields(self._vectors, times, around, self.info.rate or 25.0)
+
+        def keep(asked: float, shown: VectorField) -> None:
+            self._held.keep(self._tick(asked), (self._tick(shown.time), shown.frame))
+
+        return vector_motion(near, times, around, self._convert, keep)
 
     def _find_index(self, scan: bool = True) -> indexing.Index | None:
         if self._index is None:
@@ -340,15 +342,16 @@ class Video:
         """Convert a frame once even if several times show it."""
         key = (tick, size)
         if key not in self._cache:
-            self._cache = {key: self._convert(frame, size)}
+            self._cache = {key: self._convert(frame, size, coded_shape(self._cursor.stream))}
+            if self._convert.changed:
+                self._warn("the picture changes its size or shape midway: it is fitted in")
         return self._cache[key]
 
-    def _rotation(self) -> int:
-        """Clockwise degrees from the display matrix, read from the first decoded frame."""
-        first = self._cursor.find_first()
-        if first is None:
+    def _orientation(self) -> tuple[int, bool]:
+        """Rotation and mirroring of the display matrix, read from the first decoded frame."""
+        if (first := self._cursor.find_first()) is None:
             raise MediaError(f"{self.name}: no frame could be decoded")
-        return clockwise(first.rotation)
+        return orientation(first)
 
     def _duration(self) -> float | None:
         """Seconds of the picture; its last packets are looked at where nothing else tells."""
