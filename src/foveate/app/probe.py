@@ -42,6 +42,8 @@ def table(found: Facts) -> str:
     rows = [
         ("container", f"{found.container}, {size(found.bytes)}"),
         ("codec", f"{found.codec} ({found.pixel_format})"),
+        ("stream", f"{found.stream} of {found.streams}, {found.choice}"),
+        ("colour", found.colour),
         ("size", f"{found.width}x{found.height} upright, square pixels"),
         ("rotation", turned + (", mirrored before" if found.mirrored else "")),
         ("rate", rate + (", variable" if found.variable_rate else "")),

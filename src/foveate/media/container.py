@@ -10,9 +10,10 @@ from typing import Any
 import av
 import av.error
 
-from foveate.core import LimitError, MediaError
+from foveate.core import MediaError
 from foveate.media import preflight
 from foveate.media.limits import Limits
+from foveate.media.oversize import refused_size, too_large
 from foveate.media.source import Reader
 
 # Containers that hold their own frames. Playlists, scripts, capture devices and single pictures
@@ -120,7 +121,35 @@ def open_container(open_reader: Callable[[], Reader], limits: Limits) -> tuple[R
 
     Raises:
         MediaError: With the reason, if this is not a container that may be opened.
+        LimitError: It could not be opened because its pictures are larger than `limits.pixels`.
     """
+    try:
+        return _open_container(open_reader, limits)
+    except MediaError as error:
+        check_size(open_reader, limits, error)
+        raise
+
+
+def check_size(open_reader: Callable[[], Reader], limits: Limits, error: MediaError) -> None:
+    """Say the true reason where something was refused because its pictures are too large.
+
+    Raises:
+        LimitError: They are.
+    """
+    if not isinstance(error, FormatError):
+        return
+    size = refused_size(lambda: _open_container(open_reader, limits), limits)
+    if size is not None and size[0] * size[1] > limits.pixels:
+        reader = open_reader()
+        reader.close()
+        raise too_large(reader.label, size, limits) from None
+
+
+class FormatError(MediaError):
+    """FFmpeg could not open or decode it, whatever the reason."""
+
+
+def _open_container(open_reader: Callable[[], Reader], limits: Limits) -> tuple[Reader, Any]:
     reader = open_reader()
     try:
         formats = MOV if preflight.check(reader, limits) else FORMATS
@@ -142,7 +171,7 @@ def open_container(open_reader: Callable[[], Reader], limits: Limits) -> tuple[R
     except av.error.FFmpegError as error:
         reader.close()
         reader.check()
-        raise MediaError(f"{reader.label}: {_open_reason(error)}") from None
+        raise FormatError(f"{reader.label}: {_open_reason(error)}") from None
     except BaseException:
         reader.close()
         raise
@@ -170,8 +199,10 @@ def open_video(
     try:
         opened.stream, opened.choice = _choose(container, reader.label)
         _check_stream(opened.stream, reader.label, limits)
-    except BaseException:
+    except BaseException as error:
         opened.close()
+        if isinstance(error, MediaError):
+            check_size(open_reader, limits, error)
         raise
     return opened
 
@@ -236,13 +267,9 @@ def _check_stream(stream: Any, name: str, limits: Limits) -> None:
         raise MediaError(f"{name}: unknown codec, nothing here can decode it")
     # A stored "frames" claim is checked too: it costs nothing and says early what is wrong.
     if codec.width * codec.height > limits.pixels:
-        raise LimitError(
-            f"{name}: pictures of {codec.width}x{codec.height} pixels, "
-            f"the limit is {limits.pixels} pixels",
-            "raise limits.pixels if you trust the file",
-        )
+        raise too_large(name, (codec.width, codec.height), limits)
     if not stream.time_base or codec.width <= 0 or codec.height <= 0 or codec.pix_fmt is None:
-        raise MediaError(f"{name}: no frame could be decoded (damaged, encrypted or zero frames)")
+        raise FormatError(f"{name}: no frame could be decoded (damaged, encrypted or zero frames)")
 
 
 def geometry(stream: Any, rotation: int, mirrored: bool = False) -> Geometry:

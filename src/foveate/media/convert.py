@@ -21,6 +21,40 @@ _QUARTERS = {90: 3, 180: 2, 270: 1}  # clockwise degrees -> np.rot90 turns (coun
 Box = tuple[int, int, int, int]  # left, top, width, height
 
 
+# Colour matrices by their numbers in ITU-T H.273.
+_NAMES = {0: "RGB", 1: "BT.709", 4: "FCC", 5: "BT.601", 6: "BT.601", 7: "SMPTE 240M", 9: "BT.2020"}
+_CONSTANT_LUMINANCE = 10  # BT.2020 too, in a form that swscale does not know
+_UNTAGGED = 2
+HIGH = 720  # lines from which untagged pictures are high definition
+
+
+def colour_matrix(tag: int, height: int) -> int:
+    """The matrix by which a picture becomes RGB.
+
+    Tags win. Untagged pictures are taken as players take them: as BT.709 from 720 lines on, as
+    BT.601 below. The same holds for tags that FFmpeg's scaler cannot follow.
+
+    Args:
+        tag: The tag of the picture, by its number in ITU-T H.273.
+        height: Lines of the coded picture.
+    """
+    if tag in _NAMES:
+        return tag
+    if tag == _CONSTANT_LUMINANCE:
+        return 9
+    return 1 if height >= HIGH else _UNTAGGED
+
+
+def colour_name(tag: int, height: int) -> str:
+    """What a picture is taken as, and why; for `probe`."""
+    matrix = colour_matrix(tag, height)
+    name = _NAMES.get(matrix, "BT.601")
+    if matrix == tag and tag != _UNTAGGED:
+        return name
+    said = "untagged" if tag == _UNTAGGED else f"tagged as matrix {tag}"
+    return f"{name} ({said}, {height} lines)"
+
+
 class Converter:
     """Scales and converts with one cached scaler; one per open video.
 
@@ -82,6 +116,9 @@ class Converter:
         )
 
     def _scaled(self, frame: Any, width: int, height: int) -> Pixels:
+        matrix = colour_matrix(frame.colorspace, frame.height)
+        if matrix != frame.colorspace and not frame.format.is_rgb:
+            frame.colorspace = matrix
         shrinks = width * height < frame.width * frame.height
         rgb = self._scaler.reformat(
             frame,

@@ -17,6 +17,8 @@ from foveate.media import index as indexing
 from foveate.media.audio import SoundSpan, decode_audio
 from foveate.media.container import (
     VECTOR_CODECS,
+    FormatError,
+    check_size,
     claimed_seconds,
     coded_shape,
     frame_rate,
@@ -350,7 +352,9 @@ class Video:
     def _orientation(self) -> tuple[int, bool]:
         """Rotation and mirroring of the display matrix, read from the first decoded frame."""
         if (first := self._cursor.find_first()) is None:
-            raise MediaError(f"{self.name}: no frame could be decoded")
+            error = FormatError(f"{self.name}: no frame could be decoded")
+            check_size(self._open_reader, self._limits, error)
+            raise error
         return orientation(first)
 
     def _duration(self) -> float | None:
