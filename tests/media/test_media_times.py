@@ -177,6 +177,19 @@ def test_two_frames_at_one_time() -> None:
     sought(data, times, numbers)
 
 
+@pytest.mark.parametrize("bframes", [0, 2])
+def test_frames_closer_than_a_tick(bframes: int) -> None:
+    """Matroska counts milliseconds: three frames share each."""
+    data = encode(
+        "matroska", frames=120, gop=20, bframes=bframes, times=[i / 3000 for i in range(120)]
+    )
+    with Video(data) as video:
+        times, numbers = shown(video)
+        assert bool(video.warnings) == bool(bframes)
+    assert numbers == list(range(120))
+    sought(data, times, numbers)
+
+
 @pytest.mark.parametrize(
     ("codec", "profile"),
     [("libx264", "yuv420p"), ("libx264", "yuv444p"), ("libx265", "yuv420p"), ("mpeg4", "yuv420p")],

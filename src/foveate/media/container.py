@@ -285,12 +285,6 @@ def geometry(stream: Any, rotation: int, mirrored: bool = False) -> Geometry:
     return Geometry(codec.width, codec.height, shape, rotation, mirrored)
 
 
-def coded_shape(stream: Any) -> Fraction | None:
-    """Width of a pixel by its height as the codec says where it stands; None if it does not."""
-    ratio = stream.codec_context.sample_aspect_ratio
-    return Fraction(ratio) if ratio else None
-
-
 def pixel_shape(ratio: Fraction | None) -> Fraction:
     """Width of a pixel by its height; what is not known or absurd counts as square."""
     return ratio if ratio and Fraction(1, 8) <= ratio <= 8 else Fraction(1)

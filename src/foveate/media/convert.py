@@ -108,7 +108,8 @@ class Converter:
         """The geometry of a frame: the stream's own object where nothing has changed."""
         first = self.geometry
         same = frame.width == first.width and frame.height == first.height
-        if same and (coded_shape == self._coded_shape or not coded_shape):
+        seen = self._coded_shape
+        if same and (coded_shape is seen or not coded_shape or coded_shape == seen):
             return first
         self.changed = True
         return replace(
@@ -116,8 +117,9 @@ class Converter:
         )
 
     def _scaled(self, frame: Any, width: int, height: int) -> Pixels:
-        matrix = colour_matrix(frame.colorspace, frame.height)
-        if matrix != frame.colorspace and not frame.format.is_rgb:
+        tag = frame.colorspace
+        matrix = colour_matrix(tag, frame.height)
+        if matrix != tag and not frame.format.is_rgb:
             frame.colorspace = matrix
         shrinks = width * height < frame.width * frame.height
         rgb = self._scaler.reformat(

@@ -45,7 +45,7 @@ class Cursor:
         warn: Takes one line about damage.
 
     Attributes:
-        stream: The picture stream; another object after the source was opened again.
+        stream, decoder: Of the picture; other objects after the source was opened again.
         has_times: False for sources whose frames can only be counted as they are decoded.
         numbers: Whether a tick is the number of a frame, not a time of the container's.
         time_base: Seconds per tick.
@@ -94,7 +94,7 @@ class Cursor:
     def close(self) -> None:
         """Release the decoder and the file; safe to call twice."""
         self._opened.close()
-        self._decoder.close()
+        self.decoder.close()
         self.stream = None
         self._ahead = Lookahead(iter(()), 1, False)
         self._out.clear()
@@ -148,7 +148,7 @@ class Cursor:
         self.stream = self._opened.stream
         self._bytes_seen = 0
         try:
-            self._decoder = self._make_decoder(self._opened)
+            self.decoder = self._make_decoder(self._opened)
             self._restart(packets(self._opened), from_start=True)
         except BaseException:
             self._opened.close()
@@ -364,7 +364,7 @@ class Cursor:
         needed = self._is_needed(packet.pts)
         self._ahead.pop(comes_out=needed is not False)
         self._fed += 1
-        self._collect(self._decoder.feed(packet, needed is not False))
+        self._collect(self.decoder.feed(packet, needed is not False))
         return True
 
     def _leans_back(self, packet: Any) -> bool:
@@ -377,7 +377,7 @@ class Cursor:
         """Get all frames out of the decoder; the next packet it takes is a key frame."""
         if self._synced:
             self._synced = False
-            self._collect(self._decoder.drain())
+            self._collect(self.decoder.drain())
             if self._unproved and self._start is not None:
                 self._weak_keys.add(self._start)
 

@@ -178,7 +178,7 @@ def exact(open_reader: Callable[[], Reader], limits: Limits, index: Index) -> tu
         times: list[int] = []
         if len(index.keys) * BUFFER_BYTES <= opened.reader.size():
             for key, place in zip(index.keys, index.places, strict=True):
-                found = packets_from(opened, key, place, place)
+                found = packets_from(opened, key, place, place, exact=False)
                 first = None if found is None else next(found, None)
                 if first is None:
                     break
@@ -201,7 +201,8 @@ def start_at(opened: Opened, index: Index, at: int) -> Iterator[Any] | None:
     """
     place = index.places[at]
     for start in range(at, max(-1, at - _STEPS), -1):
-        found = packets_from(opened, index.keys[at], place, index.places[start])
+        from_there = index.places[start]
+        found = packets_from(opened, index.keys[at], place, from_there, exact=index.exact)
         if found is None:
             continue
         if not index.exact or place.byte is not None:

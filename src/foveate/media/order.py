@@ -46,10 +46,12 @@ def ranker(stream: Any) -> Ranker | None:
 def in_order(packets: Iterator[Any], rank: Ranker, slot_of: Callable[[Any], int]) -> Iterator[Any]:
     """Give packets their display times: the picture shown k-th gets the k-th slot.
 
+    Equal slots are moved apart by a tick.
+
     Args:
         packets: In decode order, from the start or from a key frame.
         rank: Reads the order; where it fails, pictures count as shown when they are decoded.
-        slot_of: The slot of a packet in decode order, ascending.
+        slot_of: The slot of a packet.
 
     Yields:
         The packets in the same order; those that are never shown without a display time.
@@ -57,12 +59,16 @@ def in_order(packets: Iterator[Any], rank: Ranker, slot_of: Callable[[Any], int]
     waiting: deque[tuple[int, Any]] = deque()
     times: dict[int, int | None] = {}
     heap: list[tuple[Rank, int]] = []
-    slots: deque[int] = deque()
+    slots: list[int] = []
     last = (-1, 0)
+    shown: int | None = None
 
     def settle(before: Rank | None) -> None:
+        nonlocal shown
         while heap and (before is None or heap[0][0] < before or len(heap) > DEPTH):
-            times[heapq.heappop(heap)[1]] = slots.popleft()
+            slot = heapq.heappop(slots)
+            shown = slot if shown is None else max(slot, shown + 1)
+            times[heapq.heappop(heap)[1]] = shown
 
     for serial, packet in enumerate(packets):
         try:
@@ -74,7 +80,7 @@ def in_order(packets: Iterator[Any], rank: Ranker, slot_of: Callable[[Any], int]
             times[serial] = None
         else:
             last = place
-            slots.append(slot_of(packet))
+            heapq.heappush(slots, slot_of(packet))
             heapq.heappush(heap, (place, serial))
             settle((place[0], -(1 << 62)))
         while waiting and waiting[0][0] in times:

@@ -78,14 +78,17 @@ def packets(opened: Opened) -> Iterator[Any]:
     return _timed(opened, found, 0, None)
 
 
-def packets_from(opened: Opened, key: int, place: Place, start: Place) -> Iterator[Any] | None:
+def packets_from(
+    opened: Opened, key: int, place: Place, start: Place, *, exact: bool
+) -> Iterator[Any] | None:
     """Packets from a key frame on.
 
     Args:
         opened: The container.
-        key: Display time of the key frame, an estimate where `place` has a tick.
+        key: Display time of the key frame.
         place: Its place.
         start: Where to seek to: the same, or the place of an earlier key frame.
+        exact: Whether `key` is known, so that the packets are timed by it; else it is an estimate.
 
     Returns:
         The packets, the first one that of the key frame; None if the container does not get there.
@@ -109,9 +112,7 @@ def packets_from(opened: Opened, key: int, place: Place, start: Place) -> Iterat
             return None  # landed behind it
     else:
         return None
-    # Only seeks by time keep the count of the container's clock.
-    true = None if start.tick is not None else key
-    timed = _timed(opened, chain([packet], found), place.number, true)
+    timed = _timed(opened, chain([packet], found), place.number, key if exact else None)
     first = next(timed, None)
     if first is None or not first.is_keyframe or first.pts is None:
         return None
@@ -169,9 +170,19 @@ def _plan(opened: Opened, head: list[Any]) -> Plan:
     # AVI stores no display times; where frames are reordered, those that FFmpeg makes up are wrong.
     made_up = name == "avi" and delayed and codec.name in ("h264", "hevc")
     known = base <= LONGEST_TICK and not (missing or made_up or unpacks)
-    shuffled = known and _is_shuffled(stream, head)
-    if known and not shuffled:
-        return Plan("given", base)
+    shuffled = False
+    if known:
+        times = [packet.pts for packet in head if packet.pts is not None]
+        twice, rising = len(set(times)) < len(times), sorted(times) == times
+        # Looked at only where there is a sign: times that are there twice, or times in the order
+        # of decoding though the decoder holds pictures back.
+        suspect = delayed and (twice or rising) and not _restarts(stream, head)
+        rank = ranker(stream) if suspect and _ranks(stream, head, False) else None
+        shuffled = rank is not None and not is_ordered(head, rank)
+        if rank is not None and twice and not shuffled:
+            return Plan("sorted", base, slots="pts", warning="several frames have the same time")
+        if not shuffled:
+            return Plan("given", base)
     if delayed and not _ranks(stream, head, unpacks):
         if known or (base <= LONGEST_TICK and not missing):
             return Plan("given", base, unpacks)
@@ -186,22 +197,11 @@ def _plan(opened: Opened, head: list[Any]) -> Plan:
     return Plan("numbered", 1 / rate, unpacks, warning=None if name in _RAW else warning)
 
 
-def _is_shuffled(stream: Any, head: list[Any]) -> bool:
-    """Whether display times contradict the order of the pictures.
-
-    Looked at only where there is a sign: times that are there twice, or times in the order of
-    decoding though the decoder holds pictures back.
-    """
-    if not stream.codec_context.has_b_frames:
-        return False
-    times = [packet.pts for packet in head if packet.pts is not None]
-    if len(set(times)) == len(times) and sorted(times) != times:
-        return False
+def _restarts(stream: Any, head: list[Any]) -> bool:
+    """Whether decode times start again."""
     steps = [packet.dts for packet in head if packet.dts is not None]
     back = max((a - b for a, b in pairwise(steps)), default=0)
-    rank = ranker(stream)
-    restarts = back * stream.time_base > RESTART_SECONDS
-    return rank is not None and not restarts and not is_ordered(head, rank)
+    return bool(back * stream.time_base > RESTART_SECONDS)
 
 
 def _ranks(stream: Any, head: list[Any], unpacks: bool) -> bool:
@@ -253,7 +253,7 @@ def _timed(opened: Opened, found: Iterator[Any], number: int, true: int | None) 
         rank = ranker(stream) if stream.codec_context.has_b_frames else None
 
         def slot_of(packet: Any) -> int:
-            return next(numbers) if plan.source == "numbered" else clock.decoded(packet)
+            return next(numbers) if plan.source == "numbered" else clock.slot(packet)
 
         found = _straight(found, slot_of) if rank is None else in_order(found, rank, slot_of)
     for packet in found:
@@ -280,21 +280,23 @@ class _Clock:
         self._restarts = opened.container.format.name != _MOV
         self.offsets = [0]  # ticks by which times were moved, one more for each restart
         self._true = true
+        self._delayed = bool(opened.stream.codec_context.has_b_frames)
         self._vp8 = opened.stream.codec_context.name == "vp8"
         self._back = int(RESTART_SECONDS / opened.stream.time_base)
         self._most = min(_MOST_TICKS, int(MOST_SECONDS / opened.stream.time_base))
         self._offset = 0
         self._last: int | None = None
         self._end: int | None = None
+        self._highest: int | None = None
         self._recent: deque[int] = deque(maxlen=_RECENT)
 
-    def decoded(self, packet: Any) -> int:
-        """The decode time of a packet, later than that of the one before it."""
-        dts, last = self._sane(getattr(packet, self._slots)), self._last
-        if dts is None or (last is not None and dts <= last):
-            dts = 0 if last is None else last + 1
-        self._last = dts
-        return dts
+    def slot(self, packet: Any) -> int:
+        """The time of a packet that `sorted` goes by."""
+        tick, last = self._sane(getattr(packet, self._slots)), self._last
+        if tick is None or (last is not None and tick <= last and self._slots == "dts"):
+            tick = 0 if last is None else last + 1
+        self._last = tick
+        return tick
 
     def adjust(self, packet: Any) -> None:
         if self._vp8 and not _shown(packet):
@@ -321,14 +323,23 @@ class _Clock:
             pts = self._sane(pts + self._offset)
         if pts is None:
             pts = self._end  # a time that is missing or absurd: right after what came before
-        if pts is not None and not packet.is_discard:
+        if pts is None or packet.is_discard:
+            packet.pts = pts
+            return
+        # Most times are later than all before them.
+        if self._highest is not None and pts <= self._highest:
+            if not self._delayed:
+                pts = self._highest + 1  # frames are shown as they are decoded
             while pts in self._recent:
                 pts += 1
-        packet.pts = pts
-        if pts is not None:
-            self._recent.append(pts)
-            end = pts + (packet.duration or 1)
-            self._end = end if self._end is None else max(self._end, end)
+        if self._highest is None or pts > self._highest:
+            self._highest = pts
+        if pts != packet.pts:
+            packet.pts = pts
+        self._recent.append(pts)
+        end = pts + (packet.duration or 1)
+        if self._end is None or end > self._end:
+            self._end = end
 
     def _sane(self, tick: int | None) -> int | None:
         """A time, None where damage made it larger than anything can be."""

@@ -20,7 +20,6 @@ from foveate.media.container import (
     FormatError,
     check_size,
     claimed_seconds,
-    coded_shape,
     frame_rate,
     geometry,
 )
@@ -81,7 +80,7 @@ class Video:
         except BaseException:
             self._cursor.close()
             raise
-        self._convert = Converter(self.geometry, coded_shape(self._cursor.stream))
+        self._convert = Converter(self.geometry, self._cursor.decoder.pixel_shape)
         self._cache: dict[tuple[int, tuple[int, int] | None], Any] = {}
         self._held = HeldFrames()
         self._vectors: VectorReader | None = None
@@ -344,7 +343,7 @@ class Video:
         """Convert a frame once even if several times show it."""
         key = (tick, size)
         if key not in self._cache:
-            self._cache = {key: self._convert(frame, size, coded_shape(self._cursor.stream))}
+            self._cache = {key: self._convert(frame, size, self._cursor.decoder.pixel_shape)}
             if self._convert.changed:
                 self._warn("the picture changes its size or shape midway: it is fitted in")
         return self._cache[key]
