@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from kinds import clip
@@ -13,6 +15,7 @@ from test_vectors import pan
 from clips import encode, number_of, picture
 from foveate.media import Video
 from foveate.media.facts import facts
+from foveate.media.folder import FrameFolder
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
@@ -164,6 +167,18 @@ def test_proportions_stay_where_the_geometry_changes(name: str, codec: str) -> N
         assert any("midway" in line for line in video.warnings)
         square = video.frames([37 / 25 + 0.001], (size[0], 2 * size[1])).pixels[0]
         assert roundness(square) == pytest.approx(0.5, abs=0.1)
+
+
+def test_pictures_of_a_folder_keep_their_proportions(tmp_path: Path) -> None:
+    for number, size in enumerate([(64, 48), (64, 48), (96, 48), (48, 96)]):
+        pixels = np.ascontiguousarray(disc(number, size))
+        cv2.imwrite(str(tmp_path / f"{number:03d}.png"), pixels)
+    with FrameFolder(tmp_path) as folder:
+        clip = folder.frames([n / 25 for n in range(4)])
+        assert clip.pixels.shape == (4, 48, 64, 3)
+        for pixels in clip.pixels:
+            assert roundness(pixels) == pytest.approx(1, abs=0.12)
+        assert any("differ in size" in line for line in folder.warnings)
 
 
 def test_motion_stays_true_where_the_size_changes() -> None:
