@@ -116,13 +116,13 @@ def test_edit_lists(name: str, bframes: int) -> None:
 
 
 def joined(container: str) -> bytes:
-    codec = "mpeg2video" if container == "mpeg" else "libx264"
+    codec = {"mpeg": "mpeg2video", "m4v": "mpeg4"}.get(container, "libx264")
     first = encode(container, codec, 50, gop=10, bframes=2)
     second = encode(container, codec, 50, gop=10, bframes=2, first=50)
     return first + second[13 if container == "flv" else 0 :]  # FLV has one header
 
 
-@pytest.mark.parametrize("container", ["mpegts", "mpeg", "flv", "h264"])
+@pytest.mark.parametrize("container", ["mpegts", "mpeg", "flv", "h264", "m4v"])
 def test_joined_recordings_go_on(container: str) -> None:
     data = joined(container)
     with Video(data) as video:
@@ -130,7 +130,7 @@ def test_joined_recordings_go_on(container: str) -> None:
         assert numbers == list(range(100))
         assert np.allclose(times, [i / 25 for i in range(100)], atol=0.021)
         assert len(video.keyframes()) >= 10
-        if container != "h264":
+        if container not in ("h264", "m4v"):
             assert any("start again" in line for line in video.warnings)
     sought(data, times, numbers)
 
@@ -166,6 +166,19 @@ def test_decode_times_in_place_of_display_times(container: str) -> None:
         assert len(numbers) >= 98  # an edit list of MP4 hides what lies before zero
         assert any("disorder" in line for line in video.warnings)
         assert np.allclose(np.diff(times)[2:], 0.04, atol=2e-3)
+    sought(data, times, numbers)
+
+
+def uneven(number: int, packet: Any) -> None:
+    packet.pts += (0, 700, 0, 900)[number % 4] * packet.duration // TICK
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
+def test_times_that_step_back_without_b_frames(container: str) -> None:
+    data = restamped(container, uneven)
+    with Video(data) as video:
+        times, numbers = shown(video)
+    assert numbers == list(range(100))
     sought(data, times, numbers)
 
 

@@ -107,6 +107,23 @@ def is_ordered(packets: list[Any], rank: Ranker) -> bool:
     return shown == sorted(shown)
 
 
+def is_plain(packets: list[Any], rank: Ranker | None) -> bool:
+    """Whether the codec says that pictures are shown as they are decoded; False if it cannot say.
+
+    Ends at the first picture that is shown before the one decoded before it.
+    """
+    last: Rank | None = None
+    for packet in packets:
+        try:
+            place = None if rank is None else rank(packet)
+        except (UnorderedError, IndexError):
+            return False
+        if place is None or (last is not None and place < last):
+            return False
+        last = place
+    return last is not None
+
+
 class _ByType:
     """MPEG-1, 2 and 4: a B picture is shown before the reference that was decoded last."""
 

@@ -13,7 +13,7 @@ import av.error
 from av.bitstream import BitStreamFilterContext
 
 from foveate.media.container import LONGEST_TICK, Opened, Plan, numbered_rate
-from foveate.media.order import UnorderedError, in_order, is_ordered, ranker
+from foveate.media.order import UnorderedError, in_order, is_ordered, is_plain, ranker
 
 HEAD = 32  # packets that are looked at to tell where display times come from
 RESTART_SECONDS = 0.2  # decode times that fall back further than this start a new count
@@ -31,7 +31,7 @@ _SEEKS_BY_DISPLAY = frozenset(["matroska,webm", "ogg", "nut", _MOV])
 _SEEKS_BY_DECODE = frozenset(["avi", "asf"])
 _SEEKS_BY_BYTE = frozenset(
     ["mpegts", "flv", "live_flv", "h264", "hevc", "vvc", "m4v", "mpegvideo", "h263", "ivf",
-     "mjpeg", "gif", "obu", "yuv4mpegpipe", "dv"]
+     "mjpeg", "obu", "yuv4mpegpipe", "dv"]
 )  # fmt: skip
 # Containers in which decode times are right after a seek too, whether they are sorted or not.
 _COUNTING = frozenset([_MOV, *_SEEKS_BY_DECODE])
@@ -106,13 +106,14 @@ def packets_from(
         return None
     found = _demuxed(opened)
     for packet in found:
-        if packet.pos == place.byte if place.byte is not None else packet.is_keyframe:
+        if packet.is_keyframe and place.byte in (None, packet.pos):
             break
         if packet.is_keyframe and place.byte is not None and (packet.pos or 0) > place.byte:
             return None  # landed behind it
     else:
         return None
-    timed = _timed(opened, chain([packet], found), place.number, key if exact else None)
+    true = key if exact and place.byte is not None else None
+    timed = _timed(opened, chain([packet], found), place.number, true)
     first = next(timed, None)
     if first is None or not first.is_keyframe or first.pts is None:
         return None
@@ -133,7 +134,8 @@ def place_of(opened: Opened, packet: Any, number: int) -> Place:
     if name in _SEEKS_BY_DISPLAY and (given or packet.dts is None):
         return Place(packet.pts, packet.pos, number)
     if name in _SEEKS_BY_DISPLAY | _SEEKS_BY_DECODE:
-        return Place(packet.pts if packet.dts is None else packet.dts, packet.pos, number)
+        byte = packet.pos if name != "asf" else None  # many frames lie at one position there
+        return Place(packet.pts if packet.dts is None else packet.dts, byte, number)
     return Place(None, packet.pos if name in _SEEKS_BY_BYTE else None, number)
 
 
@@ -167,8 +169,10 @@ def _plan(opened: Opened, head: list[Any]) -> Plan:
         (name == "avi" and delayed) or any(_holds_two(packet) for packet in head)
     )
     missing = 2 * sum(packet.pts is not None for packet in head) < len(head) or not head
-    # AVI stores no display times; where frames are reordered, those that FFmpeg makes up are wrong.
-    made_up = name == "avi" and delayed and codec.name in ("h264", "hevc")
+    # AVI stores no display times, raw streams none at all; where frames are reordered, those that
+    # FFmpeg makes up are wrong, or start again where streams are joined.
+    raw = name in ("m4v", "mpegvideo")
+    made_up = delayed and (raw or (name == "avi" and codec.name in ("h264", "hevc")))
     known = base <= LONGEST_TICK and not (missing or made_up or unpacks)
     shuffled = False
     if known:
@@ -179,6 +183,7 @@ def _plan(opened: Opened, head: list[Any]) -> Plan:
         suspect = delayed and (twice or rising) and not _restarts(stream, head)
         rank = ranker(stream) if suspect and _ranks(stream, head, False) else None
         shuffled = rank is not None and not is_ordered(head, rank)
+        shuffled |= delayed and not rising and is_plain(head, ranker(stream))
         if rank is not None and twice and not shuffled:
             return Plan("sorted", base, slots="pts", warning="several frames have the same time")
         if not shuffled:
@@ -189,7 +194,8 @@ def _plan(opened: Opened, head: list[Any]) -> Plan:
         return Plan("counted", 1 / numbered_rate(stream), unpacks)
     for slots in ("pts", "dts") if shuffled else ("dts",):
         steps = [getattr(packet, slots) for packet in head]
-        if base <= LONGEST_TICK and head and None not in steps and sorted(set(steps)) == steps:
+        usable = base <= LONGEST_TICK and head and not raw
+        if usable and None not in steps and sorted(set(steps)) == steps:
             warning = "display times are in disorder: decode times are used" if shuffled else None
             return Plan("sorted", base, unpacks, slots, warning)
     rate = numbered_rate(stream)
@@ -280,6 +286,7 @@ class _Clock:
         self._restarts = opened.container.format.name != _MOV
         self.offsets = [0]  # ticks by which times were moved, one more for each restart
         self._true = true
+        self._counts_anew = opened.container.format.name in _RAW
         self._delayed = bool(opened.stream.codec_context.has_b_frames)
         self._vp8 = opened.stream.codec_context.name == "vp8"
         self._back = int(RESTART_SECONDS / opened.stream.time_base)
@@ -309,7 +316,12 @@ class _Clock:
         if pts is None:
             pts = dts
         if self._true is not None and pts is not None:
-            self._offset, self._true = self._true - pts, None
+            # Where a seek kept the clock, only the key frame itself may have been moved.
+            if self._counts_anew or abs(self._true - pts) > self._back:
+                self._offset = self._true - pts
+            else:
+                pts = self._true
+            self._true = None
         if dts is not None:
             back = self._restarts and self._last is not None and dts < self._last - self._back
             if back and self._end is not None:
