@@ -153,3 +153,17 @@ def test_damage_is_told_and_frame_folders_are_opened(tmp_path: Path, cache: Path
     known = {path.name: found for path, found in report.probes.items()}
     assert known["sound.mp4"].has_audio
     assert (known["clip"].frames, known["clip"].codec) == (3, "png")
+
+
+@pytest.mark.parametrize("container", ["matroska", "mpegts"])
+def test_sound_after_the_picture_makes_no_clip_longer(
+    tmp_path: Path, cache: Path, container: str
+) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    sound = clips.encode(container, frames=50, tone=(440.0, 0.0, 12.0))
+    (root / "long.mkv").write_bytes(sound)
+    (root / "clips.csv").write_text("path,label,start,end\nlong.mkv,a,6,8\n", "utf-8")
+    text = "\n".join(data.check(root, workers=0, cache=cache).lines())
+    assert "starts at 6 s, the video lasts 2 s" in text
+    assert probe(root / "long.mkv").duration == pytest.approx(2.0, abs=0.02)

@@ -38,11 +38,14 @@ def table(found: Facts) -> str:
     often = (
         f", one every {duration / found.keyframes:.2f} s" if duration and found.keyframes else ""
     )
+    turned = f"{found.rotation} degrees clockwise" if found.rotation else "none"
     rows = [
         ("container", f"{found.container}, {size(found.bytes)}"),
         ("codec", f"{found.codec} ({found.pixel_format})"),
+        ("stream", f"{found.stream} of {found.streams}, {found.choice}"),
+        ("colour", found.colour),
         ("size", f"{found.width}x{found.height} upright, square pixels"),
-        ("rotation", f"{found.rotation} degrees clockwise" if found.rotation else "none"),
+        ("rotation", turned + (", mirrored before" if found.mirrored else "")),
         ("rate", rate + (", variable" if found.variable_rate else "")),
         ("duration", f"{clock(duration, 2)} ({duration:.2f} s)" if duration else "unknown"),
         ("frames", str(found.frames)),

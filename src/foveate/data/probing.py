@@ -20,7 +20,7 @@ from foveate.core import FoveateError
 from foveate.media import display_name, open_source
 from foveate.media.folder import picture_names
 
-VERSION = 1
+VERSION = 2  # 2: the length is that of the picture
 _HEAD = 65536  # bytes at each end of a file that stand for its content
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import av
 import av.error
 
-from foveate.core import LimitError, MediaError
+from foveate.core import MediaError
 from foveate.media import preflight
 from foveate.media.limits import Limits
+from foveate.media.oversize import refused_size, too_large
 from foveate.media.source import Reader
 
 # Containers that hold their own frames. Playlists, scripts, capture devices and single pictures
@@ -34,28 +35,56 @@ VECTOR_CODECS = frozenset(
 )  # fmt: skip
 
 BUFFER_BYTES = 65536
-_LONGEST_TICK = 10  # seconds; a coarser unit of time is damage, and would hold frames for ever
+LONGEST_TICK = 10  # seconds; a coarser unit of time is damage, and would hold frames for ever
 _MOST_FRAMES = 1000  # per second; a higher rate is a damaged or meaningless field
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """From coded pixels to upright square ones: size, pixel shape and rotation."""
+    """From coded pixels to upright square ones: size, pixel shape, mirroring and rotation."""
 
     width: int
     height: int
     shape: Fraction
     rotation: int  # clockwise degrees that make the picture upright
+    mirrored: bool = False  # whether left and right change places before it is turned
 
     @property
-    def upright(self) -> tuple[int, int]:
-        """`(width, height)` in square pixels after rotation."""
+    def square(self) -> tuple[int, int]:
+        """`(width, height)` in square pixels, not yet turned."""
         width, height = self.width, self.height
         if self.shape > 1:
             width = max(1, round(width * self.shape))
         elif self.shape < 1:
             height = max(1, round(height / self.shape))
+        return width, height
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """`(width, height)` in square pixels after rotation."""
+        width, height = self.square
         return (height, width) if self.rotation in (90, 270) else (width, height)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the display times of a stream come from.
+
+    Attributes:
+        source: `given` by the packets; `sorted`, decode times in the order that the codec says;
+            `numbered`, one tick for each frame in that order; `counted`, no packet has a time and
+            frames are numbered as they come out of the decoder.
+        base: Seconds per tick.
+        unpacks: Whether packets may hold two pictures (packed B-frames), which are taken apart.
+        slots: Where `sorted` finds decode times: in `dts`, or in `pts` that were written wrongly.
+        warning: What to tell the user, None if all is as it should be.
+    """
+
+    source: str
+    base: Fraction
+    unpacks: bool = False
+    slots: str = "dts"
+    warning: str | None = None
 
 
 @dataclass
@@ -65,7 +94,15 @@ class Opened:
     reader: Reader
     container: Any
     stream: Any
+    choice: str = ""  # why this stream
     restarts: int = 0  # how often the times were seen to start again
+    plan: Plan | None = None  # known once `packets` was called
+    warn: Callable[[str], None] = lambda line: None
+
+    @property
+    def base(self) -> Fraction:
+        """Seconds per tick of the display times."""
+        return Fraction(self.stream.time_base) if self.plan is None else self.plan.base
 
     def close(self) -> None:
         """Release the container, then the file; safe to call twice."""
@@ -84,7 +121,35 @@ def open_container(open_reader: Callable[[], Reader], limits: Limits) -> tuple[R
 
     Raises:
         MediaError: With the reason, if this is not a container that may be opened.
+        LimitError: It could not be opened because its pictures are larger than `limits.pixels`.
     """
+    try:
+        return _open_container(open_reader, limits)
+    except MediaError as error:
+        check_size(open_reader, limits, error)
+        raise
+
+
+def check_size(open_reader: Callable[[], Reader], limits: Limits, error: MediaError) -> None:
+    """Say the true reason where something was refused because its pictures are too large.
+
+    Raises:
+        LimitError: They are.
+    """
+    if not isinstance(error, FormatError):
+        return
+    size = refused_size(lambda: _open_container(open_reader, limits), limits)
+    if size is not None and size[0] * size[1] > limits.pixels:
+        reader = open_reader()
+        reader.close()
+        raise too_large(reader.label, size, limits) from None
+
+
+class FormatError(MediaError):
+    """FFmpeg could not open or decode it, whatever the reason."""
+
+
+def _open_container(open_reader: Callable[[], Reader], limits: Limits) -> tuple[Reader, Any]:
     reader = open_reader()
     try:
         formats = MOV if preflight.check(reader, limits) else FORMATS
@@ -106,45 +171,89 @@ def open_container(open_reader: Callable[[], Reader], limits: Limits) -> tuple[R
     except av.error.FFmpegError as error:
         reader.close()
         reader.check()
-        raise MediaError(f"{reader.label}: {_open_reason(error)}") from None
+        raise FormatError(f"{reader.label}: {_open_reason(error)}") from None
     except BaseException:
         reader.close()
         raise
     return reader, container
 
 
-def open_video(open_reader: Callable[[], Reader], limits: Limits) -> Opened:
-    """Open a container and choose its first real picture stream.
+def open_video(
+    open_reader: Callable[[], Reader],
+    limits: Limits,
+    warn: Callable[[str], None] = lambda line: None,
+) -> Opened:
+    """Open a container and choose its picture stream, see `choose_stream`.
+
+    Args:
+        open_reader: Opens the source from its start.
+        limits: Bounds on work.
+        warn: Takes one line about times that are missing or in disorder.
 
     Raises:
         MediaError: No picture stream, one that cannot be decoded, or a file that cannot be opened.
         LimitError: A picture larger than `limits.pixels`.
     """
     reader, container = open_container(open_reader, limits)
-    opened = Opened(reader, container, None)
+    opened = Opened(reader, container, None, warn=warn)
     try:
-        opened.stream = _choose(container, reader.label)
+        opened.stream, opened.choice = _choose(container, reader.label)
         _check_stream(opened.stream, reader.label, limits)
-    except BaseException:
+    except BaseException as error:
         opened.close()
+        if isinstance(error, MediaError):
+            check_size(open_reader, limits, error)
         raise
     return opened
 
 
-def _choose(container: Any, name: str) -> Any:
-    """The first moving picture stream that is no thumbnail of another one."""
-    stills = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
-    videos = list(container.streams.video)
-    moving = [stream for stream in videos if not stream.disposition & stills]
-    if moving:
-        several = [stream for stream in moving if stream.frames != 1] or moving
-        largest = max(_area(stream) for stream in several)
-        return next(stream for stream in several if _area(stream) * 4 >= largest)
-    if videos:
+def _choose(container: Any, name: str) -> tuple[Any, str]:
+    found = choose_stream(container)
+    if found is not None:
+        return found
+    if container.streams.video:
         raise MediaError(f"{name}: no video stream (cover art only)")
     if container.streams.audio:
         raise MediaError(f"{name}: no video stream (audio only)")
     raise MediaError(f"{name}: no video stream")
+
+
+def choose_stream(container: Any) -> tuple[Any, str] | None:
+    """The picture stream that is meant, and why that one; None if there is no moving picture.
+
+    Pictures that stand still are left out; then flags decide, then size: the first stream that has
+    at least a quarter of the pixels of the largest one.
+    """
+    flags = av.stream.Disposition
+    stills = flags.attached_pic | flags.timed_thumbnails | flags.still_image
+    videos = [stream for stream in container.streams.video if not stream.disposition & stills]
+    left = [s for s in videos if s.codec_context is not None and s.frames != 1]
+    left = left or [s for s in videos if s.codec_context is not None] or videos
+    if not left:
+        return None
+    reason = "the only moving picture" if len(left) == 1 else "the first of several alike"
+    for flag, word in ((flags.default, "default"), (flags.forced, "forced")):
+        flagged = [stream for stream in left if stream.disposition & flag]
+        if flagged and len(flagged) < len(left):
+            left, reason = flagged, f"flagged as {word}"
+    largest = max(_area(stream) for stream in left)
+    large = [stream for stream in left if _area(stream) * 4 >= largest]
+    if len(large) < len(left):
+        reason = "the first large one"
+    return large[0], reason
+
+
+def choose_sound(container: Any) -> Any:
+    """The sound track that is meant, None if there is none: flagged as default, else the first."""
+    flags = av.stream.Disposition
+    tracks = list(container.streams.audio)
+    for asked in (
+        [s for s in tracks if s.codec_context is not None and s.disposition & flags.default],
+        [s for s in tracks if s.codec_context is not None],
+    ):
+        if asked:
+            return asked[0]
+    return tracks[0] if tracks else None
 
 
 def _area(stream: Any) -> int:
@@ -158,27 +267,45 @@ def _check_stream(stream: Any, name: str, limits: Limits) -> None:
         raise MediaError(f"{name}: unknown codec, nothing here can decode it")
     # A stored "frames" claim is checked too: it costs nothing and says early what is wrong.
     if codec.width * codec.height > limits.pixels:
-        raise LimitError(
-            f"{name}: pictures of {codec.width}x{codec.height} pixels, "
-            f"the limit is {limits.pixels} pixels",
-            "raise limits.pixels if you trust the file",
-        )
+        raise too_large(name, (codec.width, codec.height), limits)
     if not stream.time_base or codec.width <= 0 or codec.height <= 0 or codec.pix_fmt is None:
-        raise MediaError(f"{name}: no frame could be decoded (damaged, encrypted or zero frames)")
+        raise FormatError(f"{name}: no frame could be decoded (damaged, encrypted or zero frames)")
 
 
-def geometry(stream: Any, rotation: int) -> Geometry:
-    """Size, pixel shape and rotation of a picture stream; an absurd pixel shape counts as square.
+def geometry(stream: Any, rotation: int, mirrored: bool = False) -> Geometry:
+    """Size, pixel shape and orientation of a picture stream.
 
     Args:
         stream: The picture stream.
         rotation: Clockwise degrees that make the picture upright.
+        mirrored: Whether it is mirrored before.
     """
     codec = stream.codec_context
-    shape = stream.sample_aspect_ratio or codec.sample_aspect_ratio or Fraction(1)
-    if not Fraction(1, 8) <= shape <= 8:
-        shape = Fraction(1)
-    return Geometry(codec.width, codec.height, shape, rotation)
+    shape = pixel_shape(stream.sample_aspect_ratio or codec.sample_aspect_ratio)
+    return Geometry(codec.width, codec.height, shape, rotation, mirrored)
+
+
+def pixel_shape(ratio: Fraction | None) -> Fraction:
+    """Width of a pixel by its height; what is not known or absurd counts as square."""
+    return ratio if ratio and Fraction(1, 8) <= ratio <= 8 else Fraction(1)
+
+
+def claimed_seconds(stream: Any, numbered: bool) -> float | None:
+    """How long a picture stream claims to be.
+
+    What a container claims for all of its streams is the length of the longest: it counts only
+    where there is one.
+
+    Args:
+        stream: The picture stream.
+        numbered: Whether its frames are numbered, so that its own times mean nothing.
+    """
+    if stream.duration and stream.duration > 0 and not numbered:
+        return float(stream.duration * stream.time_base)
+    container = stream.container
+    if not container.duration or container.duration < 0:
+        return None
+    return container.duration / 1e6 if numbered or len(container.streams) == 1 else None
 
 
 def frame_rate(stream: Any) -> Fraction | None:
@@ -192,24 +319,7 @@ def frame_rate(stream: Any) -> Fraction | None:
 def numbered_rate(stream: Any) -> Fraction:
     """Frames per second by which frames are numbered: the container's word if it can be meant."""
     rate = frame_rate(stream)
-    return rate if rate is not None and rate * _LONGEST_TICK >= 1 else Fraction(25)
-
-
-def times_are_missing(opened: Opened, packets: Iterable[Any]) -> bool:
-    """Whether frames must be numbered: their times are missing or cannot be right.
-
-    Args:
-        opened: The open container.
-        packets: Its first packets.
-    """
-    codec = opened.stream.codec_context
-    if opened.stream.time_base > _LONGEST_TICK:
-        return True
-    if opened.container.format.name == "avi" and codec.name in ("h264", "hevc"):
-        # AVI stores no times; where frames are reordered, those that FFmpeg makes up are wrong.
-        return bool(codec.has_b_frames)
-    times = [packet.pts is not None for packet in packets]
-    return 2 * sum(times) < len(times) or not times
+    return rate if rate is not None and rate * LONGEST_TICK >= 1 else Fraction(25)
 
 
 def _open_reason(error: av.error.FFmpegError) -> str:

@@ -13,18 +13,17 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
 from functools import partial
+from itertools import chain
 from typing import Any
 
-import av.error
-
 from foveate.core import Meter
-from foveate.media.container import numbered_rate, open_video, times_are_missing
+from foveate.media.container import open_video
 from foveate.media.decoder import Decoder
-from foveate.media.index import Index, packets
+from foveate.media.index import Index, from_entries, start_at
 from foveate.media.limits import Limits
 from foveate.media.lookahead import Lookahead
+from foveate.media.packets import packets
 from foveate.media.source import Reader
 from foveate.media.work import Work
 
@@ -46,8 +45,9 @@ class Cursor:
         warn: Takes one line about damage.
 
     Attributes:
-        stream: The picture stream; another object after the source was opened again.
-        has_times: False for sources without times (raw streams): their frames are numbered.
+        stream, decoder: Of the picture; other objects after the source was opened again.
+        has_times: False for sources whose frames can only be counted as they are decoded.
+        numbers: Whether a tick is the number of a frame, not a time of the container's.
         time_base: Seconds per tick.
         first: Tick of the first packet.
         origin: Tick of the first frame; the same until `find_first` finds a later one.
@@ -67,6 +67,7 @@ class Cursor:
         self._limits = limits
         self._meter = meter
         self._find_index = find_index
+        self._warn = warn
         self._work = Work(limits, meter)
         self._make_decoder = partial(
             Decoder, limits=limits, threads=threads, meter=meter, work=self._work, warn=warn
@@ -81,19 +82,19 @@ class Cursor:
         self._done = 0
         self._open()
         self._work.name = self._opened.reader.label
-        ahead = self._ahead.queue
-        self.has_times = not times_are_missing(self._opened, ahead)
-        self.time_base = Fraction(self._opened.stream.time_base)
-        if not self.has_times:
-            self.time_base = 1 / numbered_rate(self.stream)
-        shown = [p.pts for p in ahead if p.pts is not None and not p.is_discard]
+        plan = self._opened.plan
+        assert plan is not None
+        self.has_times = plan.source != "counted"
+        self.numbers = plan.source in ("numbered", "counted")
+        self.time_base = plan.base
+        shown = [p.pts for p in self._ahead.queue if p.pts is not None and not p.is_discard]
         self.first = self.origin = min(shown, default=0) if self.has_times else 0
         self._jump = int(JUMP_SECONDS / self.time_base)
 
     def close(self) -> None:
         """Release the decoder and the file; safe to call twice."""
         self._opened.close()
-        self._decoder.close()
+        self.decoder.close()
         self.stream = None
         self._ahead = Lookahead(iter(()), 1, False)
         self._out.clear()
@@ -111,10 +112,9 @@ class Cursor:
         if after < self.origin:
             return self.origin
         if not self.has_times:
-            found = next(self.at([after + 1]), None)
-            return None if found is None else found[0]
+            return next((found[0] for found in self.at([after + 1]) if found), None)
         self._targets, self._done = [], 0
-        if self._out_of_reach(after):
+        if self._ahead.forgot(after) or self._is_far(after):
             self._seek(after)
         while True:
             self._fill()
@@ -123,6 +123,10 @@ class Cursor:
                 return tick
             self._leave()
             self._ahead.pop(comes_out=False)
+
+    def index(self) -> Index | None:
+        """The index that the container carries, None if it must be made."""
+        return from_entries(self._opened, self.first)
 
     def find_first(self) -> Any:
         """The first frame that can be decoded, None if there is none; its tick becomes `origin`."""
@@ -140,20 +144,20 @@ class Cursor:
     # --- position -------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._opened = open_video(self._open_reader, self._limits)
+        self._opened = open_video(self._open_reader, self._limits, self._warn)
         self.stream = self._opened.stream
         self._bytes_seen = 0
         try:
-            self._decoder = self._make_decoder(self._opened)
-            self._restart(from_start=True)
+            self.decoder = self._make_decoder(self._opened)
+            self._restart(packets(self._opened), from_start=True)
         except BaseException:
             self._opened.close()
             raise
 
-    def _restart(self, from_start: bool = False) -> None:
-        """Forget all packets and frames: the container stands somewhere else."""
-        hold = int(HOLD_SECONDS / self.stream.time_base)
-        self._ahead = Lookahead(packets(self._opened), max(1, hold), from_start)
+    def _restart(self, found: Iterator[Any], from_start: bool = False) -> None:
+        """Forget all packets and frames: go on with these packets."""
+        hold = int(HOLD_SECONDS / self._opened.base)
+        self._ahead = Lookahead(found, max(1, hold), from_start)
         self._out.clear()
         self._current = None
         self._synced = from_start  # whether the decoder can take any packet, not only a key frame
@@ -166,51 +170,44 @@ class Cursor:
 
     def _seek(self, tick: int) -> None:
         """Stand at the last key frame at or before `tick`; at one further back if that is weak."""
-        keep = self._targets, self._done
+        keep, reliable = (self._targets, self._done), None
         index = self._find_index(True) if self.has_times else None
         at = index.position(tick) if index is not None else -1
-        reliable = None
         if index is not None and at >= 0 and index.keys[at] in self._weak_keys:
             reliable = index.keys[at]
             at -= 1
         if index is None or at < 0:
             self._reopen()
-        elif not index.seekable:
+        elif not index.places[at].known:
             self._read_to(index.keys[at])
         elif not self._jump_to(index, at, tick):
             self._reopen()
-        self._targets, self._done = keep
-        self._reliable = reliable
+            if index.exact:
+                self._read_to(index.keys[at])
+        (self._targets, self._done), self._reliable = keep, reliable
 
     def _jump_to(self, index: Index, at: int, tick: int) -> bool:
         """Let the container seek to key frame number `at`; False if it does not get there."""
         # Where key times are estimates, the key found may be shown after `tick`: then one back.
         for place in range(at, max(-1, at - 3), -1):
-            try:
-                self._opened.container.seek(index.places[place], stream=self.stream)
-            except av.error.FFmpegError:
+            found = start_at(self._opened, index, place)
+            first = None if found is None else next(found, None)
+            if found is None or first is None:
                 return False
-            self._restart()
-            key = self._ahead.first_key()
-            if key is not None and key <= tick:
-                index.correct(place, key)
+            if first.pts <= tick:
+                index.correct(place, first.pts)
+                self._restart(chain([first], found))
                 return True
         return False
 
     def _read_to(self, key: int) -> None:
         """Reach a key frame by reading packets, from the start if it was passed."""
-        last = self._ahead.last
-        if not self._ahead.holds_key(key) and (last is None or key <= last):
+        if not self._ahead.holds_key(key) and key <= (self._ahead.last or key):
             self._reopen()
         self._leave()
-        while self._ahead.queue and not self._ahead.holds_key(key):
-            self._ahead.pop(comes_out=False)
-            self._fill()
-        for _ in range(self._ahead.before_key(key)):
-            self._ahead.pop(comes_out=False)
+        self._ahead.drop_to(key)
 
     def _reopen(self) -> None:
-        """Back to the very first packet."""
         self.close()
         self._open()
 
@@ -276,7 +273,7 @@ class Cursor:
         certain, wanted = self._ahead.shown_at(tick)
         if certain and wanted is None:
             return False
-        if certain and wanted is not None and wanted in self._ahead.fate:
+        if certain and wanted in self._ahead.fate:
             return not self._is_current(wanted) and not self._ahead.fate[wanted]
         if not self._synced:
             key = self._ahead.first_key()
@@ -333,6 +330,8 @@ class Cursor:
     def _skip_groups(self) -> bool:
         """Leave out packets up to a later key frame if nothing is asked for before it."""
         pending = self._pending() if self._targets and self.has_times else None
+        if pending is not None:
+            self._ahead.read_on(pending, self._jump)
         count = self._ahead.before_key(pending, self._weak_keys) if pending is not None else 0
         if count and self._synced:
             self._leave()  # what comes out now is looked at before anything is dropped
@@ -365,18 +364,20 @@ class Cursor:
         needed = self._is_needed(packet.pts)
         self._ahead.pop(comes_out=needed is not False)
         self._fed += 1
-        self._collect(self._decoder.feed(packet, needed is not False))
+        self._collect(self.decoder.feed(packet, needed is not False))
         return True
 
     def _leans_back(self, packet: Any) -> bool:
         """Whether a packet is shown before the key frame at which decoding started."""
-        return self._start is not None and packet.pts is not None and packet.pts < self._start
+        # What an edit list hides does not: the next frames may lean on it.
+        pts = None if packet.is_discard else packet.pts
+        return self._start is not None and pts is not None and pts < self._start
 
     def _leave(self) -> None:
         """Get all frames out of the decoder; the next packet it takes is a key frame."""
         if self._synced:
             self._synced = False
-            self._collect(self._decoder.drain())
+            self._collect(self.decoder.drain())
             if self._unproved and self._start is not None:
                 self._weak_keys.add(self._start)
 
@@ -390,6 +391,8 @@ class Cursor:
             last = self._out[-1] if self._out else self._current
             if pts is not None and (last is None or pts > last[0]):
                 self._out.append((pts, frame))
+            else:
+                self._warn("frames came out of their order and are not shown")
 
 
 def _is_start(packet: Any) -> bool:

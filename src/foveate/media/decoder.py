@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import av.error
@@ -29,6 +30,9 @@ class Decoder:
         warn: Takes one line about damage.
         vectors: Export motion vectors as side data of the frames.
         quality: With `vectors`: which frames must look right, see `rows.export`.
+
+    Attributes:
+        pixel_shape: Width of a pixel by its height as the last key frame says; None if it does not.
 
     Raises:
         MediaError: The decoder cannot be started.
@@ -60,6 +64,7 @@ class Decoder:
                 f"{opened.reader.label}: its {codec.name} decoder cannot be started ({error})"
             ) from None
         self._codec = codec
+        self.pixel_shape: Fraction | None = codec.sample_aspect_ratio
         self._watched = work.watches(_picture_bytes(codec))
         self._skips = False
         self._meter = meter
@@ -77,7 +82,10 @@ class Decoder:
             self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
             self._skips = not wanted
         self._meter.packets += 1
-        return self._decode(packet)
+        frames = self._decode(packet)
+        if packet.is_keyframe:
+            self.pixel_shape = self._codec.sample_aspect_ratio
+        return frames
 
     def drain(self) -> list[Any]:
         """All frames still inside; afterwards it can only start at a key frame."""

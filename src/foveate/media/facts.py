@@ -9,9 +9,10 @@ from typing import Any
 import av
 import av.codec
 
-from foveate.media.container import open_video
-from foveate.media.index import packets
+from foveate.media.container import choose_sound, open_video
+from foveate.media.convert import colour_name
 from foveate.media.limits import DEFAULT_LIMITS, Limits
+from foveate.media.packets import packets
 from foveate.media.source import Source, opener
 from foveate.media.video import Video
 from foveate.media.write import ENCODERS
@@ -41,12 +42,17 @@ class Facts:
         width: Upright width in square pixels.
         height: Upright height in square pixels.
         rotation: Clockwise degrees applied to make frames upright.
+        mirrored: Whether left and right change places before frames are turned.
         rate: Mean frames per second, None if unknown.
         variable_rate: Whether the intervals between frames differ.
         duration: Seconds, None if unknown.
         frames: Frames in the file.
         keyframes: Key frames among them.
-        sound: The first sound track, None if there is none.
+        sound: The sound track, None if there is none.
+        stream: Number of the picture stream among all streams.
+        streams: How many streams there are.
+        choice: Why this picture stream.
+        colour: The matrix by which pictures become RGB, and why where they are not tagged.
         motion_vectors: Whether the decoder can export motion vectors for this codec.
     """
 
@@ -58,12 +64,17 @@ class Facts:
     width: int
     height: int
     rotation: int
+    mirrored: bool
     rate: float | None
     variable_rate: bool
     duration: float | None
     frames: int
     keyframes: int
     sound: Sound | None
+    stream: int
+    streams: int
+    choice: str
+    colour: str
     motion_vectors: bool
 
 
@@ -78,25 +89,33 @@ def facts(source: Source, limits: Limits = DEFAULT_LIMITS) -> Facts:
         index = video.packet_index()
         info = video.info
         times = video.keyframes()
+        mirrored = video.geometry.mirrored
     opened = open_video(opener(source, limits), limits)
     try:
         shown = sorted(p.pts for p in packets(opened) if p.pts is not None and not p.is_discard)
-        audio = opened.container.streams.audio
+        audio = choose_sound(opened.container)
+        codec = opened.stream.codec_context
+        rgb = codec.format is not None and codec.format.is_rgb
         return Facts(
             source=info.name,
             container=opened.container.format.name,
             bytes=opened.reader.size(),
             codec=info.codec,
-            pixel_format=opened.stream.codec_context.pix_fmt,
+            pixel_format=codec.pix_fmt,
             width=info.width,
             height=info.height,
             rotation=info.rotation,
+            mirrored=mirrored,
             rate=info.rate,
             variable_rate=_varies(shown),
             duration=info.duration,
             frames=index.frames,
             keyframes=len(times),
-            sound=_sound(audio[0]) if audio else None,
+            sound=_sound(audio) if audio is not None else None,
+            stream=opened.stream.index,
+            streams=len(opened.container.streams),
+            choice=opened.choice,
+            colour="RGB" if rgb else colour_name(codec.colorspace, codec.height),
             motion_vectors=info.has_vectors,
         )
     finally:

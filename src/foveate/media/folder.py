@@ -7,6 +7,7 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -24,6 +25,8 @@ from foveate.core import (
     Motion,
     SampleInfo,
 )
+from foveate.media.container import Geometry
+from foveate.media.convert import fitted
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.pairs import numbered_motion
 from foveate.media.source import display_name
@@ -55,7 +58,8 @@ class FrameFolder:
 
     The pictures are shown one after the other in the order of their numbers, whatever number the
     first one has and whatever step there is between them. A picture that cannot be decoded shows
-    nothing and is warned about. All are given in the size of the first one unless asked otherwise.
+    nothing and is warned about. All are given in the size of the first one unless asked otherwise;
+    those of another shape are fitted in, black beside them.
 
     Args:
         folder: The folder.
@@ -217,12 +221,21 @@ class FrameFolder:
             return None
         self.meter.frames += 1
         height, width = picture.shape[:2]
+        left, top, across, down = 0, 0, *size
         if (width, height) != self._size:
-            self._warn("the pictures differ in size")
-        if (width, height) != size:
-            shrinks = size[0] * size[1] < width * height
+            self._warn("the pictures differ in size: they are fitted into the first one's")
+            now, first = (
+                Geometry(of[0], of[1], Fraction(1), 0) for of in ((width, height), self._size)
+            )
+            left, top, across, down = fitted(now, first, size)
+        if (width, height) != (across, down):
+            shrinks = across * down < width * height
             mode = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-            picture = cv2.resize(picture, size, interpolation=mode)
+            picture = cv2.resize(picture, (across, down), interpolation=mode)
+        if (across, down) != size:
+            whole = np.zeros((size[1], size[0], 3), np.uint8)
+            whole[top : top + down, left : left + across] = picture
+            picture = whole
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
     def _warn(self, line: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Container, Iterator
 from typing import Any
 
 LOOKAHEAD = 32  # packets
+FURTHEST = 8 * LOOKAHEAD  # packets that are read to find a key frame before they are decoded
 REORDER = 16  # frames by which any codec moves a frame in display order
 _KEPT = 4 * LOOKAHEAD  # display times that are remembered
 
@@ -37,9 +38,9 @@ class Lookahead:
         self.queue: deque[Any] = deque()
         self.fate: dict[int, bool] = {}
 
-    def fill(self) -> None:
+    def fill(self, most: int = LOOKAHEAD) -> None:
         """Read packets until the queue is full or the source ends."""
-        while not self._ended and len(self.queue) < LOOKAHEAD:
+        while not self._ended and len(self.queue) < most:
             packet = next(self._packets, None)
             if packet is None:
                 self._ended = True
@@ -58,11 +59,27 @@ class Lookahead:
         if self._keys and self._keys[0][0] == self._gone:
             self._keys.popleft()
         self._gone += 1
-        if packet.pts is not None:
+        if packet.pts is not None and not packet.is_discard:
             self.fate[packet.pts] = comes_out
             if len(self._seen) > _KEPT:
                 self._forget()
         return packet
+
+    def read_on(self, tick: int, furthest: int) -> None:
+        """Read packets up to a time less than `furthest` ticks ahead: a key may come before it."""
+        last, size = self.last, -1
+        while last is not None and last < tick <= last + furthest and len(self.queue) > size:
+            size = len(self.queue)
+            self.fill(min(size + LOOKAHEAD, FURTHEST))
+            last = self.last
+
+    def drop_to(self, key: int) -> None:
+        """Drop packets up to the key frame of that time."""
+        while self.queue and not self.holds_key(key):
+            self.pop(comes_out=False)
+            self.fill()
+        for _ in range(self.before_key(key)):
+            self.pop(comes_out=False)
 
     @property
     def last(self) -> int | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from foveate.core import Motion
 from foveate.media.container import Geometry
+from foveate.media.convert import Converter, fitted, upright
 from foveate.media.vectors.grid import CELL, VectorField
 from foveate.media.vectors.reader import VectorReader
 
@@ -105,14 +107,20 @@ def _around(buffer: list[_Near], shown: int, around: int) -> list[VectorField | 
     return [have.get(number) for number in range(shown - around, shown + around + 1)]
 
 
-def pair_of(
-    fields: list[VectorField | None], around: int
+def _pair_of(
+    fields: list[VectorField | None], around: int, convert: Converter
 ) -> tuple[list[VectorField | None], list[Grey | None]]:
     """The fields to measure by and the two grey pictures that differ by their motion.
 
     The picture shown and the one before it; where those are the same (a frame that is shown twice)
     and the next one is not, the next one and its fields.
+
+    Args:
+        fields: Of the picture shown and its neighbours, with their frames.
+        around: Neighbours on each side.
+        convert: Knows the geometry of the stream as it began.
     """
+    luma = partial(_fitted_luma, convert=convert)
     middle = fields[around]
     before = fields[around - 1] if around else None
     after = fields[around + 1] if around else None
@@ -133,14 +141,36 @@ def same(first: Grey | None, second: Grey | None) -> bool:
     return bool(cv2.absdiff(first, second).max(initial=0) <= SAME)
 
 
-def vector_motion(near: list[list[Any]], greys: list[list[Grey | None]], shape: Geometry) -> Motion:
-    """Put the fields of T times into one upright grid.
+def vector_motion(
+    near: Iterable[list[VectorField | None]],
+    times: Sequence[float],
+    around: int,
+    convert: Converter,
+    keep: Callable[[float, VectorField], None],
+) -> Motion:
+    """Put the fields around T times into one upright grid.
 
     Args:
-        near: T lists of K flows `(flow, valid)` or None.
-        greys: T pairs of grey pictures on the same grid, the one before and the one shown.
-        shape: Size, pixel shape and rotation of the coded picture.
+        near: For each time the fields of the picture shown then and of its neighbours.
+        times: Seconds.
+        around: Neighbours on each side.
+        convert: Knows size, pixel shape and orientation of the coded picture.
+        keep: Told of the time that was asked for and the field of the picture shown then.
     """
+    flows: list[list[Any]] = []
+    greys: list[list[Grey | None]] = []
+    for asked, fields in zip(times, near, strict=True):
+        chosen, pair = _pair_of(fields, around, convert)
+        flows.append([None if one is None else _fitted_flow(one, convert) for one in chosen])
+        greys.append(pair)
+        middle = fields[around]
+        if middle is not None:
+            keep(asked, middle)
+    return _gridded(flows, greys, convert.geometry)
+
+
+def _gridded(near: list[list[Any]], greys: list[list[Grey | None]], shape: Geometry) -> Motion:
+    """T lists of K flows `(flow, valid)` or None, and T pairs of grey pictures, on one grid."""
     rows, columns = -(-shape.height // CELL), -(-shape.width // CELL)
     count, depth = len(near), len(near[0]) if near else 1
     field = np.zeros((count, depth, rows, columns, 2), np.float32)
@@ -150,16 +180,14 @@ def vector_motion(near: list[list[Any]], greys: list[list[Grey | None]], shape: 
     turns = shape.rotation // 90
     for k in range(count):
         for j, one in enumerate(near[k]):
-            # A picture whose size changed in the middle of the stream has another grid.
-            if one is not None and one[0].shape[0] >= rows and one[0].shape[1] >= columns:
+            if one is not None:
                 field[k, j], valid[k, j] = one[0][:rows, :columns], one[1][:rows, :columns]
         for j, picture in enumerate(greys[k]):
             if picture is not None:
                 grey[k, j] = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
         if greys[k][0] is None:
             grey[k, 0] = grey[k, 1]
-        upright = np.ascontiguousarray(np.rot90(grey[k, 1], -turns))
-        thumbs[k] = cv2.resize(upright, THUMB, interpolation=cv2.INTER_AREA)
+        thumbs[k] = cv2.resize(upright(grey[k, 1], shape), THUMB, interpolation=cv2.INTER_AREA)
     fold = max(1, min(rows, columns) // MOST_CELLS)
     if fold > 1:
         field, valid = _folded(field, valid, fold)
@@ -172,12 +200,51 @@ def vector_motion(near: list[list[Any]], greys: list[list[Grey | None]], shape: 
     stretch = np.array([wide / shape.width, high / shape.height], np.float32)
     field *= stretch
     cell = CELL * fold * float(stretch[0]), CELL * fold * float(stretch[1])
+    if shape.mirrored:
+        field, valid, grey = field[:, :, :, ::-1] * (-1, 1), valid[..., ::-1], grey[..., ::-1]
     for _ in range(turns):
         # A quarter turn clockwise carries (x, y) to (-y, x).
         field = np.rot90(np.stack([-field[..., 1], field[..., 0]], -1), -1, (2, 3))
         valid, grey = np.rot90(valid, -1, (2, 3)), np.rot90(grey, -1, (2, 3))
         cell = cell[1], cell[0]
-    return Motion("vectors", cell, thumbs, np.ascontiguousarray(field), valid, grey)
+    return Motion("vectors", cell, thumbs, np.ascontiguousarray(field, np.float32), valid, grey)
+
+
+def _fitted_flow(
+    field: VectorField, convert: Converter
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """The motion of a picture; where its geometry has changed, where and as large as it is shown.
+
+    Returns:
+        (Hc, Wc, 2) pixels of the coded picture as the stream began, and (Hc, Wc) where it is known.
+    """
+    flow, valid = field.flow()
+    now, first = convert.now(field.frame), convert.geometry
+    if now is first:
+        return flow, valid
+    left, top, width, height = fitted(now, first, (first.width, first.height))
+    x = np.arange(-(-first.width // CELL)) * CELL + CELL / 2 - left
+    y = np.arange(-(-first.height // CELL)) * CELL + CELL / 2 - top
+    inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None]
+    columns = (np.clip(x, 0, width - 1) * now.width / width).astype(int) // CELL
+    rows = (np.clip(y, 0, height - 1) * now.height / height).astype(int) // CELL
+    here = np.ix_(rows, columns)
+    scale = np.array([width / now.width, height / now.height], np.float32)
+    known = valid[here] & inside
+    return np.where(known[..., None], flow[here] * scale, 0).astype(np.float32), known
+
+
+def _fitted_luma(frame: Any, convert: Converter) -> Grey:
+    """The brightness of a picture, (h / 8, w / 8) uint8 of the picture as the stream began."""
+    picture, now, first = _luma(frame), convert.now(frame), convert.geometry
+    if now is first:
+        return picture
+    size = max(1, -(-first.width // CELL)), max(1, -(-first.height // CELL))
+    left, top, width, height = fitted(now, first, size)
+    out = np.zeros(size[::-1], np.uint8)
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    out[top : top + height, left : left + width] = small
+    return out
 
 
 def _folded(
@@ -197,7 +264,7 @@ def _folded(
     return total, count > 0
 
 
-def luma(frame: Any) -> Grey:
+def _luma(frame: Any) -> Grey:
     """The brightness of a decoded picture at an eighth of its size, (h / 8, w / 8) uint8."""
     size = max(1, -(-frame.width // CELL)), max(1, -(-frame.height // CELL))
     plane = frame.planes[0]

@@ -23,15 +23,24 @@ from foveate.core import (
     SampleInfo,
 )
 from foveate.media import index as indexing
-from foveate.media.audio import decode_audio
-from foveate.media.container import VECTOR_CODECS, frame_rate, geometry
-from foveate.media.convert import Converter, clockwise
+from foveate.media.audio import SoundSpan, decode_audio
+from foveate.media.container import (
+    VECTOR_CODECS,
+    FormatError,
+    check_size,
+    claimed_seconds,
+    frame_rate,
+    geometry,
+)
+from foveate.media.convert import Converter, orientation
 from foveate.media.decode import Cursor
 from foveate.media.held import HeldFrames
 from foveate.media.limits import DEFAULT_LIMITS, Limits
-from foveate.media.motion import check, near_fields, pair_of, vector_motion
+from foveate.media.motion import check, near_fields, vector_motion
+from foveate.media.packets import MOST_SECONDS, RESTARTING
 from foveate.media.pairs import PairMotion, filmed_motion
 from foveate.media.source import Source, name_of, opener
+from foveate.media.vectors.grid import VectorField
 from foveate.media.vectors.reader import VectorReader
 
 if TYPE_CHECKING:
@@ -47,6 +56,7 @@ class Video:
     Attributes:
         meter: Frames decoded, packets fed and bytes read so far.
         warnings: Damage met so far, each said once.
+        geometry: Size, pixel shape and orientation of the coded picture.
     """
 
     def __init__(self, source: Source, *, limits: Limits = DEFAULT_LIMITS, threads: int = 1):
@@ -70,16 +80,17 @@ class Video:
         self._index: indexing.Index | None = None
         self._last_info: SampleInfo | None = None
         self._times: tuple[float, ...] | None = None
+        self._end: int | None = None  # of the picture, where it had to be looked for
         self._make_cursor = partial(
             Cursor, self._open_reader, limits, threads, self.meter, self._find_index, self._warn
         )
         self._cursor = self._make_cursor()
         try:
-            self._geometry = geometry(self._cursor.stream, self._rotation())
+            self.geometry = geometry(self._cursor.stream, *self._orientation())
         except BaseException:
             self._cursor.close()
             raise
-        self._convert = Converter(self._geometry)
+        self._convert = Converter(self.geometry, self._cursor.decoder.pixel_shape)
         self._cache: dict[tuple[int, tuple[int, int] | None], Any] = {}
         self._held = HeldFrames()
         self._vectors: VectorReader | None = None
@@ -89,7 +100,7 @@ class Video:
     def close(self) -> None:
         """Release decoder and file; safe to call twice."""
         if self._last_info is None:
-            self._last_info = self.info
+            self._last_info = self._describe(self._known_duration())
         self._cache.clear()
         self._held.clear()
         if self._vectors is not None:
@@ -106,25 +117,26 @@ class Video:
 
     @property
     def info(self) -> SampleInfo:
-        """Size, length and rate as far as they are known without a full pass."""
-        if self._last_info is not None:
-            return self._last_info
+        """Size, length of the picture and rate as far as known without a full pass."""
+        return self._last_info or self._describe(self._duration())
+
+    def _describe(self, duration: float | None) -> SampleInfo:
         stream = self._cursor.stream
-        width, height = self._geometry.upright
+        width, height = self.geometry.upright
         codec = stream.codec_context.name
         if self._index is None:
-            self._index = indexing.from_entries(stream, self._cursor.first)
+            self._index = self._cursor.index()
         cursor = self._cursor
-        rate = frame_rate(stream) if cursor.has_times else 1 / cursor.time_base
+        rate = 1 / cursor.time_base if cursor.numbers else frame_rate(stream)
         return SampleInfo(
             name=self.name,
             width=width,
             height=height,
-            duration=self._duration(),
+            duration=duration,
             rate=float(rate) if rate else None,
             frames=self._index.frames if self._index else (stream.frames or None),
             codec=codec,
-            rotation=self._geometry.rotation,
+            rotation=self.geometry.rotation,
             has_audio=bool(stream.container.streams.audio),
             has_vectors=codec in VECTOR_CODECS,
         )
@@ -137,8 +149,8 @@ class Video:
         if index is None:
             return ()
         if not index.exact:
-            index.keys, read = indexing.exact_keys(self._open_reader, self._limits, index)
-            index.exact = True
+            self._index, read = indexing.exact(self._open_reader, self._limits, index)
+            index = self._index
             self.meter.bytes += read
         keys = sorted({key for key in index.keys if key >= self._cursor.origin})
         return tuple(self._seconds(key) for key in keys)
@@ -161,7 +173,7 @@ class Video:
             ValueError: The times are not ascending or not finite, or the size is not positive.
             LimitError: The clip would exceed `limits.clip_bytes`.
         """
-        width, height = size or self._geometry.upright
+        width, height = size or self.geometry.upright
         if any(b < a for a, b in pairwise(times)) or not all(map(math.isfinite, times)):
             raise ValueError("times must be ascending and finite")
         if width <= 0 or height <= 0:
@@ -264,7 +276,7 @@ class Video:
         if not rate > 0 or not math.isfinite(start + end):
             raise ValueError("rate must be positive, start and end finite")
         count = max(0, math.ceil((end - start) * rate - 1e-6))
-        width, height = size or self._geometry.upright
+        width, height = size or self.geometry.upright
         self._check_bytes(count * width * height * 3)
         return self.frames([start + i / rate for i in range(count)], size)
 
@@ -313,10 +325,12 @@ class Video:
         Raises:
             MediaError: There is no sound track, or none that can be decoded.
         """
-        origin = float(self._cursor.origin * self._cursor.time_base)
-        if not self._cursor.has_times:
-            origin = 0.0
-        samples, read = decode_audio(self._open_reader, self._limits, origin, start, end, rate)
+        cursor = self._cursor
+        origin = 0.0 if cursor.numbers else float(cursor.origin * cursor.time_base)
+        joins = start > 0 and cursor.stream.container.format.name in RESTARTING
+        seeks = not (joins and self.packet_index().restarts)  # else times may be there twice
+        span = SoundSpan(origin, start, end, seeks)
+        samples, read = decode_audio(self._open_reader, self._limits, span, rate)
         self.meter.bytes += read
         return samples
 
@@ -335,7 +349,7 @@ class Video:
     def _pair_motion(self, times: Sequence[float], flow: bool, reason: str | None) -> Motion:
         """Flow, or grey pictures alone, between each frame and the one shown after it."""
         rate = self.info.rate or 25.0
-        pairs = PairMotion(self._geometry.upright, len(times), self.meter, flow)
+        pairs = PairMotion(self.geometry.upright, len(times), self.meter, flow)
         filmed_motion(self._cursor, self._pixels, self._held.keep, pairs, self._tick, times, rate)
         return pairs.motion(reason)
 
@@ -353,22 +367,16 @@ class Video:
             )
             reader.check()
             self._vectors = reader
-        rate = self.info.rate or 25.0
-        flows: list[list[Any]] = []
-        greys: list[list[Any]] = []
-        near = near_fields(self._vectors, times, around, rate)
-        for asked, fields in zip(times, near, strict=True):
-            chosen, pair = pair_of(fields, around)
-            flows.append([None if field is None else field.flow() for field in chosen])
-            greys.append(pair)
-            middle = fields[around]
-            if middle is not None:
-                self._held.keep(self._tick(asked), (self._tick(middle.time), middle.frame))
-        return vector_motion(flows, greys, self._geometry)
+        near = near_fields(self._vectors, times, around, self.info.rate or 25.0)
+
+        def keep(asked: float, shown: VectorField) -> None:
+            self._held.keep(self._tick(asked), (self._tick(shown.time), shown.frame))
+
+        return vector_motion(near, times, around, self._convert, keep)
 
     def _find_index(self, scan: bool = True) -> indexing.Index | None:
         if self._index is None:
-            self._index = indexing.from_entries(self._cursor.stream, self._cursor.first)
+            self._index = self._cursor.index()
         if self._index is None and scan:
             self._index, read = indexing.scan(self._open_reader, self._limits)
             self.meter.bytes += read
@@ -378,28 +386,40 @@ class Video:
         """Convert a frame once even if several times show it."""
         key = (tick, size)
         if key not in self._cache:
-            self._cache = {key: self._convert(frame, size)}
+            self._cache = {key: self._convert(frame, size, self._cursor.decoder.pixel_shape)}
+            if self._convert.changed:
+                self._warn("the picture changes its size or shape midway: it is fitted in")
         return self._cache[key]
 
-    def _rotation(self) -> int:
-        """Clockwise degrees from the display matrix, read from the first decoded frame."""
-        first = self._cursor.find_first()
-        if first is None:
-            raise MediaError(f"{self.name}: no frame could be decoded")
-        return clockwise(first.rotation)
+    def _orientation(self) -> tuple[int, bool]:
+        """Rotation and mirroring of the display matrix, read from the first decoded frame."""
+        if (first := self._cursor.find_first()) is None:
+            error = FormatError(f"{self.name}: no frame could be decoded")
+            check_size(self._open_reader, self._limits, error)
+            raise error
+        return orientation(first)
 
     def _duration(self) -> float | None:
+        """Seconds of the picture; its last packets are looked at where nothing else tells."""
+        known = self._known_duration()
+        if known is not None or len(self._cursor.stream.container.streams) == 1:
+            return known
+        # What the container says is the length of its longest stream.
+        end, read = indexing.picture_end(self._open_reader, self._limits)
+        self.meter.bytes += read
+        self._end = self.packet_index().end if end is None else end
+        return self._known_duration()
+
+    def _known_duration(self) -> float | None:
         index, cursor = self._index, self._cursor
         if cursor.end is not None:
             return self._seconds(cursor.end)
         if index is not None and index.end is not None and cursor.has_times:
             return self._seconds(index.end)
-        stream = cursor.stream
-        if stream.duration and stream.duration > 0 and cursor.has_times:
-            return float(stream.duration * stream.time_base)
-        claimed = stream.container.duration
-        seconds = claimed / 1e6 if claimed and claimed > 0 else None
-        return seconds if seconds is not None and seconds <= indexing.MOST_SECONDS else None
+        if self._end is not None:
+            return self._seconds(self._end)
+        seconds = claimed_seconds(cursor.stream, cursor.numbers)
+        return None if seconds is None or seconds > MOST_SECONDS else seconds
 
     def _tick(self, seconds: float) -> int:
         # A little of a tick forgives the rounding of times that were ticks once.

@@ -12,7 +12,7 @@ from av.video.reformatter import VideoReformatter
 from foveate.core import Meter
 from foveate.media.compressed.accumulate import CellMotion, PixelMotion, Signed, residual
 from foveate.media.container import Geometry
-from foveate.media.convert import Converter, clockwise
+from foveate.media.convert import Converter, orientation
 from foveate.media.vectors.grid import CELL, PAST, Floats, Mask, paint
 from foveate.media.vectors.kernels import Kernels
 from foveate.media.vectors.rows import rows_of
@@ -65,7 +65,9 @@ class KeyFrames:
     def __call__(self, frame: Any) -> Pixels:
         """One frame as (H, W, 3) uint8 RGB; how the stream is turned is read off the first one."""
         if self._convert is None:
-            self._convert = Converter(replace(self._geometry, rotation=clockwise(frame.rotation)))
+            rotation, mirrored = orientation(frame)
+            turned = replace(self._geometry, rotation=rotation, mirrored=mirrored)
+            self._convert = Converter(turned)
         return self._convert(frame, self.size)
 
 

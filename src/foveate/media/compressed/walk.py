@@ -8,19 +8,18 @@ pictures that it needs. Opening an H.264 file takes as long as decoding a dozen 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
-import av.error
 import numpy as np
 
 from foveate.core import Group, Meter
 from foveate.media.container import Opened, geometry, open_video
 from foveate.media.decoder import Decoder
-from foveate.media.index import packets, place_of, seeks
+from foveate.media.index import Index, start_at
 from foveate.media.limits import Limits
+from foveate.media.packets import packets, place_of
 from foveate.media.source import Source, name_of, opener
 from foveate.media.vectors.gops import read_table
 from foveate.media.vectors.rows import Quality
@@ -65,7 +64,7 @@ class GroupDecoder:
         self._idle: dict[tuple[bool, Quality], _Seat] = {}
         self._kept: list[Any] | None = []
         self._kept_bytes = 0
-        self._keys: list[tuple[int, int]] = []  # display time of each key picture, where to seek
+        self._index = Index(exact=True)
         self._reading: Opened | None = None  # of files whose packets are too many to keep
         self._counted = 0  # bytes that it has read and that were charged
         self._numbered: Iterator[tuple[int, Any]] | None = None  # where reading onward stands
@@ -76,11 +75,10 @@ class GroupDecoder:
             self.codec = str(codec.codec.canonical_name)  # `av1`, whichever decoder is built in
             self.width, self.height = int(codec.width), int(codec.height)
             self.geometry = geometry(opened.stream, 0)
-            self._base = float(opened.stream.time_base)
             self._table = read_table(
                 opened, limits, name_of(source), lambda packet: self._keep(opened, packet)
             )
-            self._seeks = seeks(opened)
+            self._base = float(opened.base)
         except BaseException:
             opened.close()
             raise
@@ -152,7 +150,9 @@ class GroupDecoder:
         if packet.pts is None or packet.is_discard:
             return
         if packet.is_keyframe:
-            self._keys.append((packet.pts, place_of(opened, packet)))
+            self._index.keys.append(packet.pts)
+            self._index.places.append(place_of(opened, packet, self._index.frames))
+        self._index.frames += 1
         if self._kept is None:
             return
         self._kept.append(packet)
@@ -211,20 +211,11 @@ class GroupDecoder:
 
     def _found(self, number: int) -> Iterator[Any] | None:
         """Packets from the first one of a group; None if seeking does not find it."""
-        key, place = self._keys[number]
-        if not self._seeks:
-            return None
         if self._reading is None:
             self._reopen()
-        opened, self._numbered = self._reading, None
-        assert opened is not None
-        with suppress(av.error.FFmpegError):
-            opened.container.seek(place, stream=opened.stream)
-            following = packets(opened)
-            for packet in following:
-                if packet.is_keyframe and packet.pts is not None and not packet.is_discard:
-                    return chain([packet], following) if packet.pts == key else None
-        return None
+        self._numbered = None
+        assert self._reading is not None
+        return start_at(self._reading, self._index, number)
 
     def _decoded(
         self, seat: _Seat, furthest: Mapping[int, int]

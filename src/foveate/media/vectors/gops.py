@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from foveate.core import LimitError, MediaError
 from foveate.media.container import Opened, open_video
-from foveate.media.index import packets
 from foveate.media.limits import DEFAULT_LIMITS, Limits
+from foveate.media.packets import packets
 from foveate.media.source import Source, name_of, opener
 
 _REFERENCES = 16  # the most that any codec with vectors keeps
@@ -90,7 +90,7 @@ def read_table(
         found.append((packet.pts, packet.is_keyframe, packet.size))
     if not found:
         raise MediaError(f"{name}: its packets carry no times")
-    base = float(opened.stream.time_base)
+    base = float(opened.base)
     ticks = np.array([pts for pts, _, _ in found], np.int64)
     order = np.argsort(ticks, kind="stable")
     keys = np.array([key for _, key, _ in found], bool)[order]

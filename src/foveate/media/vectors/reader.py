@@ -6,18 +6,18 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from fractions import Fraction
+from itertools import chain
 from typing import Any, Self
 
-import av.error
 from av.video.frame import PictureType
 
 from foveate.core import MediaError, Meter
 from foveate.media import index as indexing
-from foveate.media.container import VECTOR_CODECS, frame_rate, open_video, times_are_missing
+from foveate.media.container import VECTOR_CODECS, open_video
 from foveate.media.decoder import Decoder
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.lookahead import LOOKAHEAD
+from foveate.media.packets import packets
 from foveate.media.source import Reader, Source, name_of, opener
 from foveate.media.vectors.gops import References, nal_length_bytes
 from foveate.media.vectors.grid import VectorField, paint
@@ -75,11 +75,10 @@ class VectorReader:
         self._open()
         self.name = self._opened.reader.label
         self._work.name = self.name
-        stream = self._opened.stream
-        self.has_times = not times_are_missing(self._opened, self._ahead)
-        self._base = Fraction(stream.time_base)
-        if not self.has_times:
-            self._base = 1 / (frame_rate(stream) or Fraction(25))
+        plan = self._opened.plan
+        assert plan is not None
+        self.has_times = plan.source != "counted"
+        self._base = plan.base
         shown = [p.pts for p in self._ahead if p.pts is not None and not p.is_discard]
         self._origin = min(shown, default=0) if self.has_times else 0
 
@@ -175,19 +174,20 @@ class VectorReader:
                 opened, self._limits, self._threads, self.meter, self._work, self._warn,
                 vectors=True, quality="full" if self._pixels else "none",
             )  # fmt: skip
-            self._restart(from_start=True)
+            self._restart(packets(opened), from_start=True)
         except BaseException:
             opened.close()
             raise
 
-    def _restart(self, from_start: bool = False) -> None:
+    def _restart(self, found: Iterator[Any], from_start: bool = False) -> None:
         stream = self._opened.stream
-        self._packets = indexing.packets(self._opened)
+        self._packets = found
         self._ahead: deque[Any] = deque()
         self._out: deque[tuple[int, Any]] = deque()
         self._references = References(stream.codec_context.name, nal_length_bytes(stream))
         self._ended = self._drained = False
         self._key: int | None = None  # display time of the key frame at which decoding started
+        self._least = -math.inf  # display times below it lean on what was not decoded
         self._started = from_start
         self._last = None
         self._number = 0
@@ -227,16 +227,15 @@ class VectorReader:
         """Stand at the last key frame at or before `tick`, or at the very start."""
         index = self._find_index(True)
         at = index.position(tick) if index is not None and self.has_times else -1
-        if index is not None and index.seekable:
+        if index is not None:
             for place in range(at, max(-1, at - 3), -1):
-                try:
-                    self._decoder.drain()
-                    self._opened.container.seek(index.places[place], stream=self._opened.stream)
-                except av.error.FFmpegError:
+                self._decoder.drain()
+                found = indexing.start_at(self._opened, index, place)
+                first = None if found is None else next(found, None)
+                if found is None or first is None:
                     break
-                self._restart()
-                keys = [p.pts for p in self._ahead if p.is_keyframe and p.pts is not None]
-                if keys and keys[0] <= tick:
+                if first.pts <= tick:
+                    self._restart(chain([first], found))
                     return
         self.close()
         self._open()
@@ -269,8 +268,8 @@ class VectorReader:
         if not self._started:
             if not packet.is_keyframe or packet.pts is None or packet.is_discard:
                 return True
-            self._started, self._key = True, packet.pts
-        elif self._key is not None and packet.pts is not None and packet.pts < self._key:
+            self._started, self._key, self._least = True, packet.pts, packet.pts
+        elif packet.pts is not None and not packet.is_discard and packet.pts < self._least:
             return True  # leans on a group that was not decoded
         if packet.pts is not None:
             self._references.feed(packet)
