@@ -93,7 +93,7 @@ def test_from_folder_to_answers(run, videos, trained, tmp_path) -> None:
     assert (found["n"], found["failed"], len(found["predictions"])) == (4, 0, 4)
     assert found["predictions"][0]["macs"] > 0
     text = page.read_text()
-    assert "Figures with their intervals" in text
+    assert "Metrics with their intervals" in text
     wrong = [p for p in found["predictions"] if p["top"][0][0] not in p["truth"]]
     assert text.count("data:image/jpeg") == 3 * len(wrong)
     said = run("evaluate", videos, "--model", trained, "--against", figures)

@@ -66,8 +66,10 @@ class GroupDecoder:
         self._kept_bytes = 0
         self._index = Index(exact=True)
         self._reading: Opened | None = None  # of files whose packets are too many to keep
+        self._seeks = True  # whether seeking has found every group so far
         self._counted = 0  # bytes that it has read and that were charged
         self._numbered: Iterator[tuple[int, Any]] | None = None  # where reading onward stands
+        self._reached = -1  # the group of the last packet that was read
         self._next: tuple[int, Any] | None = None  # a packet that was read too far
         opened = self._open()
         try:
@@ -176,26 +178,30 @@ class GroupDecoder:
             return
         for begin, end in _runs(numbers):
             # What lies between groups is not read if seeking finds them.
-            found = self._found(begin)
+            found = self._found(begin) if self._seeks else None
+            self._seeks = found is not None
             chosen = self._onward(begin) if found is None else _numbered(found, begin - 1)
             for number, packet in chosen:
                 opened = self._reading
                 assert opened is not None
                 self._meter.bytes += opened.reader.bytes - self._counted
                 self._counted = opened.reader.bytes
+                self._reached = number
                 if number > end:
                     self._next = number, packet
                     break
-                yield number, packet
+                if number >= begin:
+                    yield number, packet
 
     def _onward(self, first: int) -> Iterator[tuple[int, Any]]:
         """Packets from a group on by reading through the file, again only if it lies behind."""
-        if self._numbered is None or self._next is None or first < self._next[0]:
+        waiting, self._next = self._next, None
+        reached = self._reached if waiting is None else waiting[0] - 1
+        if self._numbered is None or first <= reached:
             self._reopen()
             assert self._reading is not None
-            self._numbered, self._next = _numbered(packets(self._reading), -1), None
-        following = self._numbered
-        return following if self._next is None else chain([self._next], following)
+            self._numbered, waiting = _numbered(packets(self._reading), -1), None
+        return self._numbered if waiting is None else chain([waiting], self._numbered)
 
     def _reopen(self) -> None:
         """A demuxer at the start of the file; it stays open, so that later passes need none."""
