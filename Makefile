@@ -1,4 +1,4 @@
-# Everything from a clean clone: `make demo`, `make test`.
+# Everything from a clean clone: `make demo`, `make test`, `make check`, `make docs`, `make release`.
 # Inputs: CLIP (what to recognise), MODEL (what recognises it), FOVEATE_WEIGHTS (folders with
 # published weights),
 # PYTHON (the interpreter that makes the environment), PYTEST (more options for pytest).
@@ -14,7 +14,7 @@ PYTEST ?=
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs release clean
 
 demo: $(VENV)/.installed
 	@mkdir -p $(OUT)
@@ -26,12 +26,23 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 $(PYTEST)
 
 check: $(VENV)/.installed-dev
-	$(BIN)/ruff check src tests benchmarks scripts
-	$(BIN)/ruff format --check src tests benchmarks scripts
+	$(BIN)/ruff check src tests benchmarks scripts examples
+	$(BIN)/ruff format --check src tests benchmarks scripts examples
 	$(BIN)/mypy
 
+# The site is in site/; `python -m http.server -d site` serves it, with search.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Builds wheel and source archive into dist/, checks them, installs each into a new environment and
+# recognises the bundled clip there. It downloads all dependencies; PIP_INDEX_URL and the like apply.
+release: $(VENV)/.installed-dev check
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python scripts/check_release.py dist --fresh
+
 clean:
-	rm -rf $(VENV) $(OUT) build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+	rm -rf $(VENV) $(OUT) build dist site .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
 
 # The environment is made anew when the dependencies change. The command is installed from here,
 # so what it runs is this working tree.
@@ -43,4 +54,8 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs,train,zoo]'
 	@touch $@

@@ -1,7 +1,7 @@
-"""The zoo table: every recogniser of the shelf, what it takes, costs and keeps; docs/zoo.md.
+"""The table of models (docs/reference/models.md): input, parameters, multiply-adds, time, state.
 
     python -m benchmarks.zoo                 # measures (some minutes) and writes both files
-    python -m benchmarks.zoo --render        # writes docs/zoo.md again from the stored figures
+    python -m benchmarks.zoo --render        # writes the page again from the stored figures
 
 Parameters and multiply-adds are counted on the meta device, so they are those of this code.
 Milliseconds are process CPU time of one view at batch 1 on one thread: the least of some rounds,
@@ -27,7 +27,7 @@ from foveate.models.macs import macs_of
 from foveate.models.resnet3drs import DEPTHS
 from foveate.models.weights.table import entries, input_of
 
-DOCS = Path(__file__).parents[1] / "docs" / "zoo.md"
+DOCS = Path(__file__).parents[1] / "docs" / "reference" / "models.md"
 YARDSTICK = "r3d-18"
 MOST_TIMED = 150e9  # multiply-adds; larger networks are counted, not run
 
@@ -166,20 +166,19 @@ def measure(
 def markdown(figures: dict[str, Any], about: dict[str, Any]) -> str:
     """The page, from stored figures."""
     lines = [
-        "# The shelf",
+        "# Models and what they cost",
         "",
         "Written by `python -m benchmarks.zoo`; figures in `benchmarks/results/zoo.json`.",
         f"Machine: {about['hardware']['processor']}, one thread; "
         f"torch {about['hardware']['torch']}; commit {about['commit'][:7]}, "
         f"{about['date'][:10]}. {about['protocol']}",
         "",
-        "Names are `ARCH[.TAG][:BACKBONE[.TIMMTAG]]`: `tsn`, `tsm`, `tsm-online` and `inflated` "
-        "go over any 2D network of timm; a few are listed. MACs are multiply-adds of one view "
-        "with 400 classes. The weights named here are known to the program; none of the video "
-        "weights but MoViNet's were at hand when this was measured, so every figure is of cost, "
-        "none of accuracy. Rows that were added or changed later were measured by themselves "
-        "(`--only`), each beside its own rounds of r3d-18. `coviar` is one of its three networks "
-        "(docs/compressed.md).",
+        "Names are `ARCH[.TAG][:BACKBONE[.TIMMTAG]]`. `tsn`, `tsm`, `tsm-online` and `inflated` "
+        "accept any 2D backbone of timm; a few are listed. MACs are multiply-adds of one view "
+        "with 400 classes. All figures are costs, not accuracies: of the video weights only those "
+        "of MoViNet were available when this was measured. Rows that were added or changed later "
+        "were measured alone (`--only`), each interleaved with its own rounds of r3d-18. `coviar` "
+        "is one of the three networks of the [compressed-domain cascade](../how-to/compressed.md).",
         "",
         "| name | view | parameters | MACs | ms per view | × r3d-18 | state | known weights |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
@@ -194,9 +193,9 @@ def markdown(figures: dict[str, Any], about: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "A dash under ms: counted on the meta device only, too large to be timed here. A dash "
-        "under state: the network takes clips whole. `mobilenet_*` backbones have their norms "
-        "folded away and stay frozen.",
+        "A dash under ms: counted on the meta device only, because the network is too large to be "
+        "timed on this machine. A dash under state: the network takes whole clips. `mobilenet_*` "
+        "backbones have their normalisation folded into the convolutions and stay frozen.",
         "",
     ]
     return "\n".join(lines)
@@ -204,10 +203,10 @@ def markdown(figures: dict[str, Any], about: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and write, or write the page again."""
-    parser = argparse.ArgumentParser(description="The zoo table")
+    parser = argparse.ArgumentParser(description="The table of models")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="names; the others keep their stored figures")
-    parser.add_argument("--render", action="store_true", help="only write docs/zoo.md again")
+    parser.add_argument("--render", action="store_true", help="only write the page again")
     options = parser.parse_args(arguments)
     stored = RESULTS / "zoo.json"
     if not options.render:

@@ -1,4 +1,4 @@
-"""Draw the strips of `docs/motion.md`: one rendered clip for each camera regime."""
+"""Draw the strips of `docs/research/motion-patches.md`: a rendered clip per camera regime."""
 
 from __future__ import annotations
 

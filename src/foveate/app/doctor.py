@@ -36,6 +36,7 @@ EXTRAS = {
         "tests and checks",
         ("pytest", "xdist", "hypothesis", "jsonschema", "sklearn", "ruff", "mypy"),
     ),
+    "docs": ("the documentation site", ("mkdocs", "material", "mkdocstrings")),
     "parity": ("numbers of the int8 engine", ("ai_edge_litert",)),
 }
 

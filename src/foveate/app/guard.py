@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from foveate.data import DataError
 
-# Exit codes of the command grammar in docs/design.md.
+# Exit codes of the command grammar in docs/architecture/design.md.
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 

@@ -1,6 +1,6 @@
 """The answer: what was seen, when, what it cost and where the program looked.
 
-`Result` is schema 2 of `docs/design.md`; its JSON Schema is committed as `docs/result.schema.json`.
+`Result` has schema 2 (`docs/reference/results.md`); `docs/result.schema.json` is generated from it.
 All fields are plain values, so a Result can be written, sent and read back without the library.
 JSON has no NaN and no infinity, so no field takes one.
 """

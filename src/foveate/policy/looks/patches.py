@@ -164,7 +164,8 @@ class PatchLook(TimedLook):
         frame: Side of the model's whole view. 224 if None; set by `foveate.load`.
         chunk: Frames asked for at a time.
         extent: Side of the window as a share of the frame's shorter side; None for `size / frame`,
-            the scale of the whole view. `docs/motion-accuracy.md` has the default measured.
+            the scale of the whole view. The default is measured in
+            `docs/research/motion-accuracy.md`.
     """
 
     size: int = 128
@@ -244,8 +245,9 @@ class MotionPatch(PatchLook):
     Args:
         motion: A key of `policy.motion.METHODS`. The default takes the camera's motion from the
             field and looks for change in the pictures; `flow_affine` looks in the field itself,
-            which is noise where surfaces have no texture (`docs/motion.md` has both measured). On
-            codec vectors `flow` and `flow_affine` stand for `mv` and `mv_affine`.
+            which is noise where surfaces have no texture (both are measured in
+            `docs/research/motion-patches.md`). On codec vectors `flow` and `flow_affine` stand for
+            `mv` and `mv_affine`.
         track: `auto` is `tube` for models that mix features of the same place over time (TSM, 3D
             and streaming networks), whom a jumping window would feed false motion, and `viterbi`
             for all others; else see `policy.window.Rule`. `ema` and `one-euro` work online.

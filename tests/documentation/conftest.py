@@ -1,0 +1,57 @@
+"""A folder to try documentation and examples in: the bundled clip, and labelled clips."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from foveate.data.mocap import FPS, clip_specs, render_clip
+from foveate.media.encode import encode
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ("getup_faceup", "spinkick", "walk")
+PER_CLASS = 8
+SIZE = (160, 120)
+FRAMES = 40
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory) -> Path:
+    """A folder per class with rendered clips of 1.6 seconds."""
+    folder = tmp_path_factory.mktemp("labelled") / "videos"
+    for label in CLASSES:
+        (folder / label).mkdir(parents=True)
+    specs = [s for s in clip_specs(PER_CLASS * 15, 5, size=SIZE) if s.label in CLASSES]
+    for spec in specs:
+        frames = list(render_clip(spec).frames())[:FRAMES]
+        encode(folder / spec.label / f"{spec.index}.mp4", frames, FPS)
+    return folder
+
+
+@pytest.fixture
+def run_python(labelled, tmp_path):
+    """`run_python(script, *arguments)` in a folder with `clip.mp4` and `videos/`; its output."""
+    shutil.copyfile(ROOT / "examples" / "demo" / "cartwheel.mp4", tmp_path / "clip.mp4")
+    shutil.copytree(labelled, tmp_path / "videos")
+    environment = {
+        **os.environ,
+        "FOVEATE_OFFLINE": "1",
+        "FOVEATE_CACHE": str(tmp_path / "cache"),
+        "FOVEATE_WEIGHTS": "",
+        "OMP_NUM_THREADS": "1",
+    }
+
+    def call(*words: str | Path) -> str:
+        done = subprocess.run(
+            [sys.executable, *map(str, words)], cwd=tmp_path, env=environment, timeout=280,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return call

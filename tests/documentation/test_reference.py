@@ -1,0 +1,39 @@
+"""The generated reference pages name every command, option, policy and recipe."""
+
+from __future__ import annotations
+
+import re
+
+from scripts import reference
+
+from foveate.policy.build import DECISIONS, LOOKS
+from foveate.train.api import RECIPES
+
+
+def test_the_command_page_has_every_command_and_option() -> None:
+    page = reference.command()
+    headings = re.findall(r"^## `foveate (.+)`$", page, re.M)
+    assert {"predict", "train", "data check", "weights import"} <= set(headings)
+    predict = page.partition("## `foveate predict`")[2].partition("\n## ")[0]
+    assert "| `--look` | `STR` |" in predict
+    assert "| `--report` | `PATH` |" in predict
+    assert "| `--threads` | `INT` | `1` |" in predict
+    assert "--help" not in page
+
+
+def test_the_settings_page_has_every_policy_and_recipe_with_its_bounds() -> None:
+    page = reference.settings()
+    headings = re.findall(r"^### `(.+)`$", page, re.M)
+    assert headings == ["budget", *LOOKS, *DECISIONS, *RECIPES]
+    patch = page.partition("### `motion-patch`")[2].partition("\n### ")[0]
+    assert "| `gate` | float, ≥ 0, ≤ 1 | `0.1` |" in patch
+    distill = page.partition("### `distill`")[2].partition("\n### ")[0]
+    assert "| `teacher` | str |" in distill
+    assert "`label_smoothing`" in distill.partition("As in `supervised`:")[2]
+
+
+def test_tables_have_as_many_cells_as_columns() -> None:
+    for page in (reference.command(), reference.settings()):
+        rows = [line for line in page.splitlines() if line.startswith("|")]
+        assert rows
+        assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {6}
