@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from benchmarks import record
+from foveate.pipeline.cascade_run import load_cascade
 from torch import Tensor
 
 from foveate.core.config import build
@@ -34,13 +35,14 @@ from foveate.evaluate.bootstrap import compare, interval
 from foveate.evaluate.metrics import mean
 from foveate.models.coviar import FUSION, CompressedNet, ExitNetwork, even_stages, normalise, square
 from foveate.models.weights.run import load_run
-from foveate.pipeline.cascade_run import load_cascade
 from foveate.pipeline.recogniser import load
 from foveate.policy.fuse import Wise
-from foveate.train import randomness
-from foveate.train.cascade_heads import Stages, cached, views_of
-from foveate.train.checkpoint import Checkpoints
-from foveate.train.compressed import (
+from foveate.train.kit import randomness
+from foveate.train.kit.checkpoint import Checkpoints
+from foveate.train.recipes.compressed.clips import CompressedBatches, keep_all
+from foveate.train.recipes.compressed.heads import Stages, cached, views_of
+from foveate.train.recipes.compressed.pkd import exit_logits, recipe, train_heads
+from foveate.train.recipes.compressed.recipe import (
     CALIBRATION,
     TEACHING,
     CompressedConfig,
@@ -48,9 +50,7 @@ from foveate.train.compressed import (
     read_parts,
     trained_networks,
 )
-from foveate.train.compressed_clips import CompressedBatches, keep_all
-from foveate.train.pkd import exit_logits, recipe, train_heads
-from foveate.train.session import read_training
+from foveate.train.run_state import read_training
 
 WAYS = ("ce", "kd", "anti", "pkd")
 ORDER = ("residual", "mv", "iframe")  # of the published prefixes

@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks import record
+from foveate.pipeline.cascade_run import CascadeRecogniser, load_cascade
+from foveate.pipeline.groups import GroupSession
 
 from foveate.data import DataRequest, open_labelled
 from foveate.evaluate.bootstrap import interval
 from foveate.pipeline import drive as driving
 from foveate.pipeline import ledger
-from foveate.pipeline.cascade_run import CascadeRecogniser, load_cascade
-from foveate.pipeline.groups import GroupSession
 from foveate.pipeline.recogniser import load
 from foveate.policy.operating import NEVER
-from foveate.train.session import read_training
+from foveate.train.run_state import read_training
 
 GOAL = 0.9
 ROUNDS = 5

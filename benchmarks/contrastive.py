@@ -30,11 +30,11 @@ from benchmarks.shelf import scores_of
 from foveate.evaluate import metrics
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.models.weights.run import load_run
-from foveate.train.batches import TensorBatches
-from foveate.train.contrastive import ContrastiveConfig
-from foveate.train.contrastive import fit as pretrain
-from foveate.train.supervised import SupervisedConfig
-from foveate.train.supervised import fit as probe
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.recipes.contrastive import ContrastiveConfig
+from foveate.train.recipes.contrastive import fit as pretrain
+from foveate.train.recipes.supervised import SupervisedConfig
+from foveate.train.recipes.supervised import fit as probe
 
 SPEEDS = (-2, -1, 0, 1, 2)  # pixels a frame
 FRAMES, SIZE, RATE = 8, 24, 8.0

@@ -29,8 +29,8 @@ from foveate.evaluate.results import write_result
 from foveate.evaluate.run import evaluate
 from foveate.media import Video
 from foveate.pipeline.recogniser import load
-from foveate.train.memory import keep_freed_memory
-from foveate.train.supervised import SupervisedConfig, fit
+from foveate.train.kit.memory import keep_freed_memory
+from foveate.train.recipes.supervised import SupervisedConfig, fit
 
 RECIPE = Path(__file__).parent / "recipes" / "fights.yaml"
 PROBE = {"freeze": "backbone", "epochs": 100, "lr": 1e-3}

@@ -19,8 +19,8 @@ from benchmarks.fights import PROBE, config_of
 
 from foveate.data import Dataset, folds, read
 from foveate.models.weights.builtin import run_folder
-from foveate.train.memory import keep_freed_memory
-from foveate.train.supervised import fit
+from foveate.train.kit.memory import keep_freed_memory
+from foveate.train.recipes.supervised import fit
 
 
 def train_folds(dataset: Dataset, out: Path, seed: int, changes: dict[str, Any]) -> None:

@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from benchmarks import record
 from benchmarks.motion_accuracy import Clips
+from foveate.pipeline.network import network_for
+from foveate.pipeline.policies import fit_look
 
 import foveate
 from foveate.core import Budget, Clip, Selection, Window
@@ -31,10 +33,8 @@ from foveate.core.config import apply_sets
 from foveate.data import Dataset, folds, read
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.pipeline import views
-from foveate.pipeline.network import network_for
-from foveate.pipeline.policies import fit_look
 from foveate.train.features import Head
-from foveate.train.start import start_from
+from foveate.train.initial_model import start_from
 
 looks = foveate.looks
 CPU = torch.device("cpu")

@@ -32,8 +32,8 @@ from foveate.data import Dataset
 from foveate.data.transforms import Augment
 from foveate.evaluate.results import write_result
 from foveate.models.weights import run as run_folder
-from foveate.train.checkpoint import Checkpoints
-from foveate.train.supervised import fit
+from foveate.train.kit.checkpoint import Checkpoints
+from foveate.train.recipes.supervised import fit
 from train import tiny_motion
 
 PHASES = ("half", "written", "synced", "renamed")
@@ -93,7 +93,7 @@ def killer(save: int, phase: str) -> Callable[[], None]:
     real = run_folder.replace_file
 
     def arm() -> None:
-        from foveate.train import checkpoint
+        from foveate.train.kit import checkpoint
 
         checkpoint.replace_file = write
 

@@ -41,10 +41,10 @@ from foveate.models import registry
 from foveate.models.macs import macs_of
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import load_run
-from foveate.train.batches import TensorBatches
-from foveate.train.distributed import Team
-from foveate.train.memory import keep_freed_memory
-from foveate.train.supervised import SupervisedConfig, fit
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.kit.distributed import Team
+from foveate.train.kit.memory import keep_freed_memory
+from foveate.train.recipes.supervised import SupervisedConfig, fit
 from foveate.train.videos import clips_of
 
 LITE0 = "efficientnet_lite0.imagenet_lite0"

@@ -27,10 +27,10 @@ import torch
 from benchmarks.record import write
 
 from foveate.core.config import build, read_yaml
-from foveate.train.batches import TensorBatches
-from foveate.train.memory import keep_freed_memory
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.kit.memory import keep_freed_memory
 from foveate.train.presets import find
-from foveate.train.supervised import SupervisedConfig, fit
+from foveate.train.recipes.supervised import SupervisedConfig, fit
 
 DEPTH, CLASSES = 101, 400
 GOAL = 8e9  # bytes

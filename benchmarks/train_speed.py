@@ -24,8 +24,8 @@ import torch
 from foveate.data import Dataset, read
 from foveate.evaluate.results import write_result
 from foveate.models import load
-from foveate.train.memory import keep_freed_memory
-from foveate.train.supervised import SupervisedConfig, fit
+from foveate.train.kit.memory import keep_freed_memory
+from foveate.train.recipes.supervised import SupervisedConfig, fit
 
 STEPS, CLIPS, FRAMES, SIZE = 3, 8, 10, 172
 TRAINED = 200  # clips of the fine-tune of a user

@@ -13,7 +13,7 @@ from foveate.core.errors import ConfigError, ModelError, WeightsError
 from foveate.models import registry
 from foveate.models.spec import InputSpec
 from foveate.models.weights.table import entries, find, register_weights
-from foveate.train.start import start_from
+from foveate.train.initial_model import start_from
 
 
 def test_families_are_discovered():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks import compressed_accuracy
+from foveate.pipeline.cascade_run import load_cascade
 from typer.testing import CliRunner
 
 import flowing
@@ -28,9 +29,8 @@ from foveate.media.compressed import CompressedVideo
 from foveate.media.encode import Encoding
 from foveate.models.coviar import normalise
 from foveate.models.weights.run import read_run
-from foveate.pipeline.cascade_run import load_cascade
-from foveate.train import compressed
-from foveate.train.compressed import CompressedConfig, fit
+from foveate.train.recipes.compressed import recipe as compressed
+from foveate.train.recipes.compressed.recipe import CompressedConfig, fit
 
 SETTINGS = {
     "iframe": "test_resnet", "mv": "test_resnet", "residual": "test_resnet", "size": 32,

@@ -15,9 +15,9 @@ from foveate.data.samplers import pair
 from foveate.data.transforms import Augment, EachView
 from foveate.models import registry
 from foveate.models.weights.run import read_run
-from foveate.train import contrastive
-from foveate.train.batches import TensorBatches
-from foveate.train.contrastive import ContrastiveConfig, info_nce
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.recipes import contrastive
+from foveate.train.recipes.contrastive import ContrastiveConfig, info_nce
 from train import tiny_motion
 
 

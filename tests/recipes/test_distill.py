@@ -11,11 +11,11 @@ import torch
 from foveate.core import ConfigError
 from foveate.models.movinet import MoViNetLite
 from foveate.models.weights.run import read_run
-from foveate.train import distill
-from foveate.train.batches import TensorBatches
-from foveate.train.distill import DistillConfig, Teacher
-from foveate.train.session import RunSummary
-from foveate.train.supervised import fit as fit_supervised
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.recipes import distill
+from foveate.train.recipes.distill import DistillConfig, Teacher
+from foveate.train.recipes.supervised import fit as fit_supervised
+from foveate.train.run_state import RunSummary
 from train import tiny_motion
 from train.tiny_motion import config
 
@@ -128,9 +128,9 @@ def test_a_clip_the_teacher_could_not_read_has_its_label(tmp_path: Path, teacher
 
 
 def _bench(settings: DistillConfig, folder: Path) -> Any:
-    from foveate.train.distributed import Team
+    from foveate.train.initial_model import start_from
+    from foveate.train.kit.distributed import Team
     from foveate.train.recipe import Bench
-    from foveate.train.start import start_from
 
     torch.manual_seed(3)
     start = start_from(

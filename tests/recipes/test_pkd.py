@@ -10,8 +10,15 @@ import torch
 from foveate.core import ConfigError
 from foveate.models.coviar import CompressedNet, ExitNetwork
 from foveate.policy.fuse import Wise
-from foveate.train import pkd
-from foveate.train.pkd import HeadRecipe, Teacher, cache_exits, exit_logits, recipe, train_heads
+from foveate.train.recipes.compressed import pkd
+from foveate.train.recipes.compressed.pkd import (
+    HeadRecipe,
+    Teacher,
+    cache_exits,
+    exit_logits,
+    recipe,
+    train_heads,
+)
 
 CLASSES = 3
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from foveate.models.weights.run import read_run
-from foveate.train.batches import TensorBatches
-from foveate.train.session import RunSummary
-from foveate.train.supervised import fit
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.recipes.supervised import fit
+from foveate.train.run_state import RunSummary
 from train import tiny_motion
 from train.tiny_motion import config
 

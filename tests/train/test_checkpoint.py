@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from foveate.core import FoveateError, WeightsError
-from foveate.train.checkpoint import Checkpoints, pack_optimizer, unpack_optimizer
+from foveate.train.kit.checkpoint import Checkpoints, pack_optimizer, unpack_optimizer
 
 
 def tensors(step: int) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import distributed as dist
 
 from foveate.models.weights.run import load_run
-from foveate.train.distributed import Team
+from foveate.train.kit.distributed import Team
 from train import tiny_motion, two_processes
 
 pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")

@@ -11,7 +11,7 @@ from torch import nn
 
 from foveate.core import ConfigError, FoveateError
 from foveate.train import features
-from foveate.train.batches import TensorBatches
+from foveate.train.kit.batches import TensorBatches
 from train import tiny_motion
 
 X, Y = tiny_motion.movies(10, seed=5)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from foveate.core import FoveateError, MissingExtra
-from foveate.train.log import COLUMNS, Log
+from foveate.train.kit.log import COLUMNS, Log
 
 
 def step(log: Log, number: int) -> None:

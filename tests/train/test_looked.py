@@ -19,10 +19,10 @@ from foveate.data.sources import open_clip
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import read_run
 from foveate.pipeline.presets import PatchSpec, UniformSpec, resolve
-from foveate.train.distributed import Team
-from foveate.train.looked import PLACES, Looked, LookedClips, transform_of
-from foveate.train.state import Moment
-from foveate.train.supervised import SupervisedConfig, fit
+from foveate.train.kit.distributed import Team
+from foveate.train.kit.state import Moment
+from foveate.train.policy_clips import PLACES, Looked, LookedClips, transform_of
+from foveate.train.recipes.supervised import SupervisedConfig, fit
 from train import tiny_motion
 
 SPEC = InputSpec(size=32, frames_per_second=5.0, clip_frames=6)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from foveate.core import ConfigError
-from foveate.train.losses import multilabel_loss, soft_cross_entropy
+from foveate.train.kit.losses import multilabel_loss, soft_cross_entropy
 
 LOGITS = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.tensor([0, 3, 1, 1, 2])

@@ -12,9 +12,9 @@ from foveate.core.config import build, read_yaml
 from foveate.data.transforms import Augment
 from foveate.models.registry import create_tiny
 from foveate.models.spec import InputSpec
-from foveate.train.ema import EMA
+from foveate.train.kit.ema import EMA
 from foveate.train.presets import find, names
-from foveate.train.supervised import SupervisedConfig
+from foveate.train.recipes.supervised import SupervisedConfig
 from foveate.train.videos import transform_of
 
 

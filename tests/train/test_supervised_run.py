@@ -14,11 +14,11 @@ import torch
 from foveate.core import ConfigError, FoveateError, WeightsError
 from foveate.data import DataError, Dataset
 from foveate.models.weights.run import load_run, read_run
-from foveate.train import session
-from foveate.train.batches import TensorBatches
-from foveate.train.session import RunSummary
-from foveate.train.state import Moment
-from foveate.train.supervised import SupervisedConfig, fit
+from foveate.train import run_state as session
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.kit.state import Moment
+from foveate.train.recipes.supervised import SupervisedConfig, fit
+from foveate.train.run_state import RunSummary
 from train import tiny_motion
 from train.tiny_motion import config
 
@@ -78,7 +78,7 @@ def test_a_run_leaves_a_model_with_its_card(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_says_what_it_belongs_to(tmp_path: Path) -> None:
-    from foveate.train.checkpoint import Checkpoints
+    from foveate.train.kit.checkpoint import Checkpoints
 
     go(tmp_path / "run")
     saved = Checkpoints(tmp_path / "run" / "checkpoints").latest()
@@ -271,7 +271,7 @@ def test_a_frozen_network_sees_every_clip_once(
 
 def test_only_the_head_learns(tmp_path: Path) -> None:
     go(tmp_path / "run", freeze="backbone", epochs=2)
-    from foveate.train import randomness
+    from foveate.train.kit import randomness
 
     model = load_run(tmp_path / "run").network.state_dict()
     with randomness.preserved():

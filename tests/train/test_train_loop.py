@@ -13,15 +13,15 @@ import pytest
 import torch
 from torch import nn
 
-from foveate.train.batches import TensorBatches
-from foveate.train.checkpoint import Checkpoints
-from foveate.train.ema import EMA
-from foveate.train.log import Log
-from foveate.train.loop import train
-from foveate.train.losses import soft_cross_entropy
-from foveate.train.optim import make_optimizer
-from foveate.train.schedule import make_schedule
-from foveate.train.state import Moment, Run, Settings, TrainError, resume_from
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.kit.checkpoint import Checkpoints
+from foveate.train.kit.ema import EMA
+from foveate.train.kit.log import Log
+from foveate.train.kit.loop import train
+from foveate.train.kit.losses import soft_cross_entropy
+from foveate.train.kit.optim import make_optimizer
+from foveate.train.kit.schedule import make_schedule
+from foveate.train.kit.state import Moment, Run, Settings, TrainError, resume_from
 from train import tiny_motion
 
 X = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))

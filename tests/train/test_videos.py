@@ -15,9 +15,9 @@ from foveate.data.prepare import Centre
 from foveate.data.transforms import Augment
 from foveate.models.spec import InputSpec
 from foveate.train import videos
-from foveate.train.distributed import Team
-from foveate.train.start import start_from, trainable
-from foveate.train.supervised import fit
+from foveate.train.initial_model import start_from, trainable
+from foveate.train.kit.distributed import Team
+from foveate.train.recipes.supervised import fit
 from train import tiny_motion
 
 SPEC = InputSpec(16, 5.0, 6)

@@ -12,8 +12,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from foveate.train.session import RunSummary
-from foveate.train.supervised import fit
+from foveate.train.recipes.supervised import fit
+from foveate.train.run_state import RunSummary
 from train import tiny_motion
 
 # 22 clips in batches of 7: the last step of an epoch has one clip, for one of the processes.

@@ -67,7 +67,7 @@ def run(request: Request) -> int:
 
 def _resume(request: Request, folder: Path) -> int:
     """Go on with a run as it was begun; only settings that change no number may differ."""
-    from foveate.train.session import read_training
+    from foveate.train.run_state import read_training
 
     training = read_training(folder)
     recipe = recipe_module(training.recipe)
@@ -87,7 +87,7 @@ def _fit(
 ) -> int:
     import torch
 
-    from foveate.train.memory import keep_freed_memory
+    from foveate.train.kit.memory import keep_freed_memory
 
     # The processes that torchrun starts say things once.
     leads = os.environ.get("RANK", "0") == "0"

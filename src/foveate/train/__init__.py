@@ -15,22 +15,22 @@ from foveate.core.callable_package import CallablePackage
 
 if TYPE_CHECKING:
     from foveate.train.api import train
-    from foveate.train.batches import Batch, Batches, TensorBatches
-    from foveate.train.checkpoint import Checkpoints
-    from foveate.train.session import RunSummary
-    from foveate.train.state import Moment, TrainError
-    from foveate.train.supervised import SupervisedConfig, fit
+    from foveate.train.kit.batches import Batch, Batches, TensorBatches
+    from foveate.train.kit.checkpoint import Checkpoints
+    from foveate.train.kit.state import Moment, TrainError
+    from foveate.train.recipes.supervised import SupervisedConfig, fit
+    from foveate.train.run_state import RunSummary
 
 _HOMES = {
-    "Batch": "batches",
-    "Batches": "batches",
-    "Checkpoints": "checkpoint",
-    "Moment": "state",
-    "RunSummary": "session",
-    "SupervisedConfig": "supervised",
-    "TensorBatches": "batches",
-    "TrainError": "state",
-    "fit": "supervised",
+    "Batch": "kit.batches",
+    "Batches": "kit.batches",
+    "Checkpoints": "kit.checkpoint",
+    "Moment": "kit.state",
+    "RunSummary": "run_state",
+    "SupervisedConfig": "recipes.supervised",
+    "TensorBatches": "kit.batches",
+    "TrainError": "kit.state",
+    "fit": "recipes.supervised",
     "train": "api",
 }
 

@@ -15,10 +15,10 @@ from foveate.data import Dataset, open_labelled
 from foveate.data.labelled import DataRequest, Videos, request_for
 
 if TYPE_CHECKING:
-    from foveate.train.session import RunSummary
-    from foveate.train.state import Moment
+    from foveate.train.kit.state import Moment
+    from foveate.train.run_state import RunSummary
 
-# Recipe → the class of its settings; the module in `foveate.train` has its name.
+# Recipe → the class of its settings; the module in `foveate.train.recipes` has its name.
 RECIPES = {
     "supervised": "SupervisedConfig",
     "distill": "DistillConfig",
@@ -77,7 +77,7 @@ def train(
     given = {key: value for key, value in given.items() if value is not None} | settings
     folder = Path(out)
     if resume:
-        from foveate.train.session import read_training
+        from foveate.train.run_state import read_training
 
         training = read_training(folder)
         module = recipe_module(training.recipe)
@@ -122,12 +122,13 @@ def recipe_module(name: str) -> Any:
         guess = nearest(name, RECIPES)
         hint = f"did you mean {guess}?" if guess else f"there are: {', '.join(RECIPES)}"
         raise ConfigError(f"recipe {name}: not known", hint)
-    return import_module(f"foveate.train.{name}")
+    folder = ".recipe" if name == "compressed" else ""
+    return import_module(f"foveate.train.recipes.{name}{folder}")
 
 
 def settings_class(module: Any) -> Any:
     """The configuration of a recipe, from its module."""
-    return getattr(module, RECIPES[module.__name__.rpartition(".")[2]])
+    return getattr(module, RECIPES[module.RECIPE.name])
 
 
 def config_file(name: str | os.PathLike[str]) -> Path:

@@ -14,7 +14,7 @@ from torch import nn
 
 from foveate.core import ConfigError, FoveateError
 from foveate.models.weights.run import replace_file
-from foveate.train.batches import Batches
+from foveate.train.kit.batches import Batches
 
 _HEAD = ("classifier", "dropout")
 VERSION = 1  # raise it when features would come out differently: kept ones are made anew

@@ -18,17 +18,17 @@ from foveate.data.mixing import cutmix, mixup
 from foveate.data.prepare import to_float
 from foveate.evaluate import metrics
 from foveate.models.spec import InputSpec
-from foveate.train.batches import Batch, Batches, TensorBatches
-from foveate.train.distributed import Team
 from foveate.train.features import FeatureSet, Head, draw_view, kept_features, key_of, several
-from foveate.train.loop import Objective, Validate
-from foveate.train.losses import multilabel_loss, soft_cross_entropy
-from foveate.train.start import Start
-from foveate.train.state import Moment
+from foveate.train.initial_model import Start
+from foveate.train.kit.batches import Batch, Batches, TensorBatches
+from foveate.train.kit.distributed import Team
+from foveate.train.kit.loop import Objective, Validate
+from foveate.train.kit.losses import multilabel_loss, soft_cross_entropy
+from foveate.train.kit.state import Moment
 from foveate.train.videos import Source, mirror_of
 
 if TYPE_CHECKING:
-    from foveate.train.supervised import SupervisedConfig
+    from foveate.train.recipes.supervised import SupervisedConfig
 
 Progress = Callable[[Moment], None]
 

@@ -22,19 +22,20 @@ from foveate.evaluate.results import commit, now
 from foveate.models.loaded import NETWORK
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
-from foveate.train import randomness, session
-from foveate.train.checkpoint import Checkpoints
-from foveate.train.distributed import Team, team
-from foveate.train.ema import EMA, put
+from foveate.train import run_state as session
+from foveate.train.initial_model import Start, start_from, trainable
 from foveate.train.job import Job, Progress, explained
-from foveate.train.log import Log
-from foveate.train.loop import train
-from foveate.train.optim import decay_groups, make_optimizer
-from foveate.train.progress import TerminalProgress
-from foveate.train.schedule import make_schedule
-from foveate.train.session import RunSummary
-from foveate.train.start import Start, start_from, trainable
-from foveate.train.state import Run, Settings, part, resume_from
+from foveate.train.kit import randomness
+from foveate.train.kit.checkpoint import Checkpoints
+from foveate.train.kit.distributed import Team, team
+from foveate.train.kit.ema import EMA, put
+from foveate.train.kit.log import Log
+from foveate.train.kit.loop import train
+from foveate.train.kit.optim import decay_groups, make_optimizer
+from foveate.train.kit.progress import TerminalProgress
+from foveate.train.kit.schedule import make_schedule
+from foveate.train.kit.state import Run, Settings, part, resume_from
+from foveate.train.run_state import RunSummary
 from foveate.train.videos import Source, fitting_frames
 
 

@@ -15,8 +15,8 @@ from foveate.data.sources import duration_of
 from foveate.data.transforms import Augment, mirrored_by_words
 from foveate.media import open_source
 from foveate.models.spec import InputSpec
-from foveate.train.batches import Batch, Batches
-from foveate.train.distributed import Team
+from foveate.train.kit.batches import Batch, Batches
+from foveate.train.kit.distributed import Team
 
 Strength = Literal["none", "light", "strong", "full"]
 

@@ -33,16 +33,17 @@ from foveate.models.coviar import SETS, CompressedNet, Modality, Style
 from foveate.models.spec import InputSpec
 from foveate.models.weights.builtin import CARD
 from foveate.models.weights.run import load_run
-from foveate.train import randomness, session
-from foveate.train.cascade_heads import Stages, Trained, exits_of, finish
-from foveate.train.compressed_clips import CompressedBatches, KeptSet, keep_all
-from foveate.train.distributed import Team
+from foveate.train import run_state as session
 from foveate.train.job import Job, Progress, job_of
-from foveate.train.progress import TerminalProgress
+from foveate.train.kit import randomness
+from foveate.train.kit.distributed import Team
+from foveate.train.kit.progress import TerminalProgress
+from foveate.train.kit.state import Moment
 from foveate.train.recipe import Bench, Recipe, carry_out
-from foveate.train.session import RunSummary
-from foveate.train.state import Moment
-from foveate.train.supervised import SupervisedConfig, source_of
+from foveate.train.recipes.compressed.clips import CompressedBatches, KeptSet, keep_all
+from foveate.train.recipes.compressed.heads import Stages, Trained, exits_of, finish
+from foveate.train.recipes.supervised import SupervisedConfig, source_of
+from foveate.train.run_state import RunSummary
 from foveate.train.videos import median_seconds
 
 TEACHING: tuple[Modality, ...] = ("mv", "residual", "iframe")  # the order of distillation

@@ -28,8 +28,8 @@ from foveate.models.weights.run import replace_file
 from foveate.pipeline.fetch import shown
 from foveate.policy import Context, MotionPatch, RandomPatch, RwfCrop
 from foveate.policy.build import TrainedLook
-from foveate.train.batches import Batches
-from foveate.train.distributed import Team
+from foveate.train.kit.batches import Batches
+from foveate.train.kit.distributed import Team
 from foveate.train.videos import LoaderBatches, Strength, mirror_of
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from foveate.models.weights import table
 from foveate.models.weights.builtin import run_folder
 from foveate.models.weights.load import load
 from foveate.models.weights.run import load_run
-from foveate.train.ema import put
 from foveate.train.features import is_head
+from foveate.train.kit.ema import put
 
 
 @dataclass(frozen=True)

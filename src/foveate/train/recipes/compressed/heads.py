@@ -23,22 +23,22 @@ from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeExecutor
 from foveate.policy.calibration import Calibration
 from foveate.policy.fuse import Wise
 from foveate.policy.operating import default_point, operating_points
-from foveate.train import randomness
-from foveate.train.cascade_costs import (
+from foveate.train.job import Progress
+from foveate.train.kit import randomness
+from foveate.train.kit.checkpoint import Checkpoints, Tensors
+from foveate.train.kit.state import Moment, part
+from foveate.train.recipes.compressed.clips import CompressedBatches, KeptSet
+from foveate.train.recipes.compressed.costs import (
     Cascade,
     cheapest_first,
     costs_of,
     recogniser_of,
     stage_seconds,
 )
-from foveate.train.checkpoint import Checkpoints, Tensors
-from foveate.train.compressed_clips import CompressedBatches, KeptSet
-from foveate.train.job import Progress
-from foveate.train.pkd import ExitCache, cache_exits, recipe, train_heads
-from foveate.train.state import Moment, part
+from foveate.train.recipes.compressed.pkd import ExitCache, cache_exits, recipe, train_heads
 
 if TYPE_CHECKING:
-    from foveate.train.compressed import CompressedConfig
+    from foveate.train.recipes.compressed.recipe import CompressedConfig
 
 Trained = tuple[CompressedNet, InputSpec, str]
 """A network, how its input is prepared, and its backbone's name."""

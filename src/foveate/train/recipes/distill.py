@@ -22,15 +22,15 @@ from foveate.core import ConfigError
 from foveate.data import Dataset
 from foveate.data.mixing import soft
 from foveate.models.weights.load import load
-from foveate.train.batches import Batch
 from foveate.train.features import FeatureSet, kept_features, key_of
 from foveate.train.job import Job, Progress, explained, job_of, mixes_of, prepare_of
-from foveate.train.loop import Objective
-from foveate.train.losses import multilabel_loss, soft_cross_entropy
+from foveate.train.kit.batches import Batch
+from foveate.train.kit.loop import Objective
+from foveate.train.kit.losses import multilabel_loss, soft_cross_entropy
+from foveate.train.kit.state import Moment
 from foveate.train.recipe import Bench, Recipe, carry_out
-from foveate.train.session import RunSummary
-from foveate.train.state import Moment
-from foveate.train.supervised import SupervisedConfig, protocol_of, source_of, through
+from foveate.train.recipes.supervised import SupervisedConfig, protocol_of, source_of, through
+from foveate.train.run_state import RunSummary
 from foveate.train.videos import Source, mirror_of
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypedDict
 
 import torch
 
-from foveate.train.randomness import generator
+from foveate.train.kit.randomness import generator
 
 
 class Batch(TypedDict):

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from foveate.core.units import percent, seconds
-from foveate.train.state import Moment
+from foveate.train.kit.state import Moment
 
 
 class TerminalProgress:

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from foveate.train import randomness
-from foveate.train.batches import Batch, Batches
-from foveate.train.interrupt import Interruption
-from foveate.train.state import Moment, Run, TrainError, save
+from foveate.train.kit import randomness
+from foveate.train.kit.batches import Batch, Batches
+from foveate.train.kit.interrupt import Interruption
+from foveate.train.kit.state import Moment, Run, TrainError, save
 
 Objective = Callable[[nn.Module, Batch, torch.Generator], torch.Tensor]
 """Losses (B,) of a batch; the generator is the step's own."""

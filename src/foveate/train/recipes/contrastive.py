@@ -26,13 +26,13 @@ from foveate.data.transforms import Augment, EachView
 from foveate.evaluate import metrics
 from foveate.models.layers.again import again
 from foveate.models.spec import InputSpec
-from foveate.train.batches import Batch, Batches
-from foveate.train.distributed import Team
 from foveate.train.features import is_head
 from foveate.train.job import Job, Progress, explained, prepare_of
-from foveate.train.loop import Objective, Validate
+from foveate.train.kit.batches import Batch, Batches
+from foveate.train.kit.distributed import Team
+from foveate.train.kit.loop import Objective, Validate
 from foveate.train.recipe import Bench, Recipe, TrainingConfig, carry_out
-from foveate.train.session import RunSummary
+from foveate.train.run_state import RunSummary
 from foveate.train.videos import LoaderBatches, Source
 
 UNLABELLED = True  # labels are not used, so a plain folder of videos will do

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from foveate.core import FoveateError
-from foveate.train import randomness
-from foveate.train.checkpoint import Checkpoints, Saved, pack_optimizer, unpack_optimizer
-from foveate.train.distributed import Team
-from foveate.train.ema import EMA, put
-from foveate.train.log import Log
-from foveate.train.schedule import Schedule
+from foveate.train.kit import randomness
+from foveate.train.kit.checkpoint import Checkpoints, Saved, pack_optimizer, unpack_optimizer
+from foveate.train.kit.distributed import Team
+from foveate.train.kit.ema import EMA, put
+from foveate.train.kit.log import Log
+from foveate.train.kit.schedule import Schedule
 
 
 class TrainError(FoveateError):

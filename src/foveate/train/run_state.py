@@ -15,8 +15,8 @@ from foveate.core import ConfigError, FoveateError
 from foveate.evaluate.results import commit, hardware, now
 from foveate.models.weights.builtin import CARD
 from foveate.models.weights.run import RunCard, read_run, replace_file
-from foveate.train.checkpoint import Checkpoints, Saved
-from foveate.train.state import Run
+from foveate.train.kit.checkpoint import Checkpoints, Saved
+from foveate.train.kit.state import Run
 
 TRAINING = "training.json"
 _MAX_BYTES = 10_000_000

@@ -22,8 +22,8 @@ from foveate.data.compressed import KeptClip, Reading, keep, middle, view
 from foveate.data.loader import tolerated
 from foveate.models.coviar import Modality, mirrored, normalise, square
 from foveate.models.spec import InputSpec
-from foveate.train.batches import Batch
-from foveate.train.randomness import generator
+from foveate.train.kit.batches import Batch
+from foveate.train.kit.randomness import generator
 from foveate.train.videos import mirror_of
 
 LEAST = 0.7  # side of a training square, by the shorter side of the picture

@@ -18,9 +18,9 @@ from foveate.models.spec import InputSpec
 from foveate.models.weights.builtin import declared
 from foveate.policy.build import TrainedLook
 from foveate.train.job import Job, Progress, job_of
-from foveate.train.looked import LookedClips
+from foveate.train.policy_clips import LookedClips
 from foveate.train.recipe import Bench, Recipe, TrainingConfig, carry_out
-from foveate.train.session import RunSummary
+from foveate.train.run_state import RunSummary
 from foveate.train.videos import Source, Strength, clips_of
 
 

@@ -1,0 +1,1 @@
+"""Parts that every recipe trains with: loop, optimisers, checkpoints, logs, processes."""

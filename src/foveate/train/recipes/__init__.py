@@ -1,0 +1,1 @@
+"""The recipes, one module or package for each training method."""
