@@ -17,7 +17,7 @@ from foveate.data.prepare import Centre, to_float
 from foveate.data.transforms import Augment
 from foveate.media import Video
 from foveate.models.spec import InputSpec
-from foveate.pipeline import views
+from foveate.pipeline import executors, fetch
 
 EIGHT = partial(samplers.window, count=8, rate=25.0)
 
@@ -166,7 +166,7 @@ def test_evaluation_feeds_what_prediction_feeds(video: Path) -> None:
     item = ClipDataset(one(video), EIGHT, Centre.of(spec))[0]
     ours = to_float(item["x"][None], spec.mean, spec.std)
     source = Video(video)
-    clip = source.frames(EIGHT(0.0, 1.0), views.decode_size((64, 48), spec))
+    clip = source.frames(EIGHT(0.0, 1.0), fetch.decode_size((64, 48), spec))
     source.close()
-    theirs = views.to_views(views.crop(clip.pixels, spec), spec, torch.device("cpu"))
+    theirs = executors.to_tensor(fetch.crop(clip.pixels, spec)[None], spec, torch.device("cpu"))
     assert torch.equal(ours, theirs)

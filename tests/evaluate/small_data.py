@@ -10,11 +10,10 @@ import torch
 from nontrivial import randomise
 
 from foveate.models import registry
-from foveate.pipeline.network import StreamingNetwork
-from foveate.pipeline.policies import make_decide, make_look
+from foveate.pipeline.executors import StreamExecutor
 from foveate.pipeline.presets import Preset, edit
 from foveate.pipeline.recogniser import Recogniser
-from foveate.pipeline.session import Plan
+from foveate.policy import Context
 from tiny_weights import LABELS, SPEC
 
 
@@ -47,20 +46,17 @@ class Dataset:
 def recogniser(seed: int = 0, **settings: Any) -> Recogniser:
     """The tiny network with random weights: 32 px, 5 frames/s, windows of 2 s."""
     model = randomise(registry.create_tiny("movinet-a0-stream-lite"), seed)
-    network = StreamingNetwork(model, torch.device("cpu"))
-    preset = edit(Preset(), {"cut_threshold": 1.0, **settings})
-    plan = Plan(
-        look=make_look(preset, SPEC.frames_per_second),
-        decide=make_decide(preset),
+    preset = edit(Preset(), {"cut_threshold": 1.0, **settings}, "a test")
+    context = Context(SPEC, streaming=True)
+    return Recogniser(
+        StreamExecutor(model, torch.device("cpu"), SPEC),
+        LABELS,
+        look=preset.look.build(context),
+        decide=preset.decide.build(context),
         budget=preset.budget.value(),
-        spec=SPEC,
-        device=torch.device("cpu"),
-        window_seconds=SPEC.clip_seconds,
-        cut_threshold=1.0,
-        macs_per_view=network.observe_macs((1, 3, 1, SPEC.size, SPEC.size)),
-        macs_per_answer=network.answer_macs(1),
+        window=SPEC.clip_seconds,
+        preset=preset,
     )
-    return Recogniser(network, plan, preset, LABELS)
 
 
 def clip(seed: int, frames: int = 50) -> np.ndarray:

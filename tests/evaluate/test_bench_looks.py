@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from small_data import Dataset, Record, dataset, recogniser
 
-from foveate.core import ConfigError, Selection
+from foveate.core import ConfigError, Selection, ViewRequest, Window
 from foveate.evaluate.bench import bench
 from foveate.evaluate.oracle import OracleRecogniser, Tried
 from foveate.media import ArrayVideo
-from foveate.pipeline import views
+from foveate.pipeline import fetch
+from foveate.pipeline.ledger import ChargedSample, Ledger
 from tiny_weights import LABELS, SPEC
 
 
@@ -69,13 +70,15 @@ def test_the_oracle_takes_the_window_that_the_network_likes_best_and_says_what_i
         chosen = {tuple(box) for step in result.trace.steps for box in step.boxes}
         assert len(chosen) == 1
         column = LABELS.index(record.labels[0])
-        tried = Tried(plain._network, SPEC, plain._plan.device, column, 16)
+        ledger = Ledger()
+        tried = Tried(plain.executor, ledger, column, 16)
         times = tuple(np.arange(10) / 5)
         side = oracle._grid.side(ArrayVideo(record.path, 25.0))
         room = np.linspace(0, 1, 3) * (40 - side)
         boxes = [(x, y, x + side, y + side) for y in room for x in room]
-        likely, macs = tried(ArrayVideo(record.path, 25.0), times, boxes)
+        likely = tried(ArrayVideo(record.path, 25.0), times, boxes)
         assert chosen.pop() == pytest.approx(boxes[int(np.argmax(likely))], abs=0.01)
+        macs = ledger.cost().stage("policy").macs
         score = next(s.score for s in result.labels if s.index == column)
         assert score == pytest.approx(max(likely), abs=1e-5)
         assert result.cost.stage("policy").macs == macs
@@ -85,12 +88,16 @@ def test_the_oracle_takes_the_window_that_the_network_likes_best_and_says_what_i
 def test_windows_tried_together_are_those_of_the_loop() -> None:
     video = ArrayVideo(np.random.default_rng(0).integers(0, 256, (50, 40, 60, 3), np.uint8), 25.0)
     box = (7.0, 3.0, 27.0, 23.0)
-    one = Selection((0.0, 0.2), (box, box), size=16)
-    clip = views.fetch(video, SPEC, one)
-    cut = views.cut_out(clip, (60, 40), SPEC, one)
-    times, pixels = views.shown(video, SPEC, [one, Selection((0.4,), (box,), size=16)])
+    one = ViewRequest((0.0, 0.2), boxes=(box, box), size=16)
+    ledger = Ledger()
+    loop = fetch.Fetch(ChargedSample(video, ledger), ledger, cut_threshold=1.0)
+    view = loop(Selection({"rgb": one}), SPEC, Window(0.0, 2.0)).views["rgb"]
+    requests = [one, ViewRequest((0.4,), boxes=(box,), size=16)]
+    times, pixels = fetch.shown(video, SPEC, requests)
     assert times == (0.0, 0.2, 0.4)
-    assert np.array_equal(pixels[:2], cut)
+    assert np.array_equal(pixels[:2], view.array[0])
+    clip = video.frames(one.times, fetch.decode_size_for((60, 40), SPEC, one))
+    assert np.array_equal(fetch.cut_out(clip, (60, 40), SPEC, one), view.array[0])
 
 
 def test_the_oracle_refuses_what_it_cannot_know() -> None:
