@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ import clips
 import foveate
 from foveate.core import ConfigError
 from foveate.data import Dataset, read
-from foveate.data.sources import open_clip
+from foveate.media import open_source
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import read_run
-from foveate.pipeline.presets import PatchSpec, UniformSpec, resolve
+from foveate.pipeline.presets import resolve
+from foveate.policy.build import LOOKS
+from foveate.policy.looks.patches import MotionPatchSpec
 from foveate.train.kit.distributed import Team
-from foveate.train.kit.state import Moment
 from foveate.train.policy_clips import PLACES, Looked, LookedClips, transform_of
+from foveate.train.kit.state import Moment
 from foveate.train.recipes.supervised import SupervisedConfig, fit
 from train import tiny_motion
 
@@ -74,8 +77,12 @@ def go(data: Dataset, folder: Path, resume: bool = False, progress: Any = None, 
 
 def source(data: Dataset, look: Any = PATCH, kept: Path | None = None, **more: Any) -> LookedClips:
     settings = {"batch": 3, "seed": 0, "workers": 0, "augment": "none", "flip": False, **more}
-    spec = UniformSpec() if look == "uniform" else PatchSpec(**look)
-    return LookedClips(data, spec, None, kept, **settings)
+    return LookedClips(data, spec_of(look), None, kept, **settings)
+
+
+def spec_of(look: Any) -> Any:
+    """The specification of settings with a name."""
+    return LOOKS[look["name"]](**look)
 
 
 def clips_in(batches: Any, epoch: int = 0) -> dict[int, torch.Tensor]:
@@ -100,16 +107,15 @@ def test_training_shows_what_prediction_shows(
     recogniser = foveate.load(str(tmp_path / "run"), cut_threshold=1.0)
     assert recogniser.preset.look.name == name
     seen: list[torch.Tensor] = []
-    module = recogniser._network.module
+    module = recogniser.executor.module
     step = module.step_features
     monkeypatch.setattr(
         module, "step_features", lambda x, state: (seen.append(x.clone()), step(x, state))[1],
         raising=False,
     )  # fmt: skip
     spec = replace(SPEC, clip_frames=6)
-    chosen: Any = UniformSpec() if name == "uniform" else PatchSpec(**look)
     trained = clips_in(LookedClips(
-        data, chosen, None, None, batch=1, seed=0, workers=0, augment="none", flip=False
+        data, spec_of(look), None, None, batch=1, seed=0, workers=0, augment="none", flip=False
     )("val", False, spec, ALONE))  # fmt: skip
     side = 32 if name == "uniform" else 16
     for index, record in enumerate(data.subset("val").records):
@@ -129,7 +135,7 @@ def test_the_run_keeps_its_look_and_another_may_be_asked_for(data: Dataset, tmp_
     assert card.input.size == 32
     assert "motion-patch" in card.protocol
     _, preset = resolve(str(tmp_path / "run"))
-    assert preset.look == PatchSpec(**PATCH)  # type: ignore[arg-type]
+    assert preset.look == MotionPatchSpec(**PATCH)  # type: ignore[arg-type]
     clip = data.subset("val").records[0].path
     boxes = foveate.load(str(tmp_path / "run")).predict(clip).trace.steps[0].boxes
     assert len(boxes) == 6
@@ -185,13 +191,13 @@ def test_longer_clips_are_seen_from_a_few_places_in_training(
     data: Dataset,
 ) -> None:
     record = data.subset("train").records[0]
-    looked = Looked(PatchSpec(**PATCH), SPEC)  # type: ignore[arg-type]
+    looked = Looked(spec_of(PATCH), SPEC)
     random = np.random.default_rng(0)
-    with open_clip(record.path) as sample:  # type: ignore[attr-defined]
+    with closing(open_source(record.path)) as sample:
         starts = {
-            looked.selections(sample, record, 0.0, 1.6, random)[0].times[0] for _ in range(20)
+            looked.requests(sample, record, 0.0, 1.6, random)[0].times[0] for _ in range(20)
         }
-        chosen = looked.selections(sample, record, 0.0, 1.6, None)
+        chosen = looked.requests(sample, record, 0.0, 1.6, None)
     assert len(starts) == PLACES
     times = [t for one in chosen for t in one.times]
     assert len(times) == 6
@@ -199,12 +205,12 @@ def test_longer_clips_are_seen_from_a_few_places_in_training(
     assert times[0] == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("look", ["motion-patch", "random"])
+@pytest.mark.parametrize("look", [PATCH, {"name": "random", "size": 16}], ids=["motion", "random"])
 @pytest.mark.parametrize("step", [1, 3])
 def test_an_interrupted_run_ends_with_the_same_bits(
-    data: Dataset, tmp_path: Path, look: str, step: int
+    data: Dataset, tmp_path: Path, look: dict[str, Any], step: int
 ) -> None:
-    settings = {"look": {**PATCH, "name": look}, "augment": "light", "mixup": 0.2}
+    settings = {"look": look, "augment": "light", "mixup": 0.2}
 
     def stop(now: Moment) -> None:
         if now.step == step and now.figures is None:
