@@ -28,7 +28,8 @@ from foveate.evaluate.run import evaluate
 from foveate.media.compressed import CompressedVideo
 from foveate.media.encode import Encoding
 from foveate.models.coviar import normalise
-from foveate.models.weights.run import read_run
+from foveate.models.weights.run import load_run, read_run
+from foveate.policy.calibration import Calibration
 from foveate.train.recipes.compressed import recipe as compressed
 from foveate.train.recipes.compressed.recipe import CompressedConfig, fit
 
@@ -60,20 +61,24 @@ def run(videos, cache, tmp_path_factory) -> Path:
     return folder
 
 
+def calibration_of(run: Path) -> Calibration:
+    return Calibration.read(read_run(run).calibration, run.name)
+
+
 def test_the_cascade_of_a_run_recognises_and_says_where(run, videos) -> None:
     recogniser = load(str(run))
     dataset = open_labelled(DataRequest(videos))
     found = evaluate(recogniser, dataset, None, repeats=20)
     assert found.figure("top1").value > 0.8
     assert sum(found.exits().values()) == found.n
-    assert set(found.exits()) <= set(recogniser.cascade.exits)
+    assert set(found.exits()) <= set(recogniser.executor.parts)
     result = recogniser.predict(next((videos / "up").iterdir()))
     assert result.trace.steps[-1].exit == next(iter(result.exits))
-    assert result.cost.stage(f"decode-{recogniser.cascade.order[0]}").frames > 0
+    assert result.cost.stage(f"decode-{recogniser.executor.order[0]}").frames > 0
 
 
 def test_budgets_and_orders_are_read_off_the_calibration(run, videos) -> None:
-    _, card, _ = load_cascade(run)
+    card = calibration_of(run)
     published = card.orders["published"]
     assert published.order == ["residual", "mv", "iframe"]
     macs = [point.macs for point in published.table]
@@ -84,7 +89,7 @@ def test_budgets_and_orders_are_read_off_the_calibration(run, videos) -> None:
     whole = load(str(run), look=look, budget=Budget(macs_per_answer=macs[-1] * 1.01))
     first = load(str(run), look=look, budget=Budget(macs_per_answer=macs[0]))
     assert whole.predict(clip).exits == {"iframe.final": 1}
-    assert first.predict(clip).exits == {published.wise["exits"][0]: 1}
+    assert first.predict(clip).exits == {published.wise.exits[0]: 1}
     with pytest.raises(ConfigError, match="less than the first exit costs"):
         load(str(run), budget=Budget(macs_per_answer=1.0))
     with pytest.raises(ConfigError, match="say 5GMAC"):
@@ -92,8 +97,7 @@ def test_budgets_and_orders_are_read_off_the_calibration(run, videos) -> None:
     # Whatever was measured, the cheapest modality comes first.
     seconds = card.stage_seconds
     costs = [
-        seconds[f"decode-{m}"] + seconds[f"transform-{m}"]
-        + sum(v for name, v in seconds.items() if name.startswith(f"{m}."))
+        seconds[f"decode-{m}"] + sum(v for name, v in seconds.items() if name.startswith(f"{m}."))
         for m in card.orders["measured"].order
     ]  # fmt: skip
     assert costs == sorted(costs)
@@ -127,7 +131,7 @@ def test_the_calibration_clips_are_none_that_a_network_learned_from(run, videos)
     assert not train & calibration
     test = {r.path for r in dataset.subset("test").records}
     assert not (train | calibration) & test
-    _, card, _ = load_cascade(run)
+    card = calibration_of(run)
     assert card.calibrated_on == len(calibration)
     networks = json.loads((run / "networks" / "mv" / "run.json").read_text())
     assert networks["digests"]["train"] == dealt.digest("train")
@@ -208,8 +212,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_the_same(run, videos, cache, tmp
         fit(config.model_copy(update={"exits": 1}), dataset, folder, resume=True)
     assert fit(config, dataset, folder, resume=True).outcome == "finished"
     assert (folder / "networks" / "mv" / "run.json").stat().st_mtime_ns == finished
-    same, _, _ = load_cascade(folder)
-    whole, _, _ = load_cascade(run)
+    same, whole = load_run(folder).networks, load_run(run).networks
     for modality, network in whole.items():
         for name, value in network.state_dict().items():
             assert torch.equal(value, same[modality].state_dict()[name]), (modality, name)
@@ -236,6 +239,7 @@ def test_a_folder_that_was_tampered_with_is_refused(run, tmp_path) -> None:
     text = (broken / "run.json").read_text()
     for old, new, said in (
         ('"default": ', '"default": 9', "run.json: calibration.orders.measured.default: "),
+        ('"wise": {', '"wise": {}, "w": {', "run.json: calibration.orders.measured.wise.exits: "),
         ('"modality": "mv"', '"modality": "iframe"', "model.safetensors does not fit: "),
         ('"mv": {\n   "arch"', '"vectors": {\n   "arch"', "model.safetensors does not fit: "),
         ('"arch": "coviar-exits"', '"arch": "tsm"', "run.json: networks.mv: tsm has no setting"),

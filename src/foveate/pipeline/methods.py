@@ -42,12 +42,11 @@ def _network(loaded: LoadedModel, look: Look, context: Context, device: torch.de
 def _cascade(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
     """Networks of several modalities with exits, in a calibrated order."""
     from foveate.pipeline.cascade import CascadeExecutor
-    from foveate.policy.calibration import Calibration, OrderCard
+    from foveate.policy.calibration import OrderCard
     from foveate.policy.fuse import Wise
+    from foveate.policy.looks.groups import Groups
 
-    assert loaded.card is not None
-    Calibration.read(loaded.card.calibration, loaded.name)
-    if not context.calibration.get("wise"):
+    if not isinstance(look, Groups):
         raise ConfigError(
             f"{loaded.name}: a cascade looks at groups, not as {type(look).__name__} does",
             "leave look at its default",

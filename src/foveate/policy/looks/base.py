@@ -55,6 +55,7 @@ class LookSpec(Config):
 
         Raises:
             ConfigError: These settings need a calibration that the model does not have.
+            WeightsError: The calibration is damaged.
         """
         return calibration
 

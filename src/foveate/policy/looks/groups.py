@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field
@@ -26,6 +27,7 @@ from foveate.core import (
     Window,
 )
 from foveate.core.groups import no_vectors, spread, worth_reading
+from foveate.policy.calibration import Calibration
 from foveate.policy.looks.base import Context, LookSpec
 
 _NEAR = 1e-6  # seconds
@@ -49,17 +51,17 @@ class GroupsSpec(LookSpec):
 
         Raises:
             ConfigError: The model is no cascade, or was not calibrated for this order.
+            WeightsError: The calibration is damaged.
         """
-        orders = calibration.get("orders", {})
-        if not orders:
+        if not calibration.get("orders"):
             raise ConfigError(
                 f"{model}: is no cascade, it cannot look at groups",
                 "train one: foveate train DATA --recipe compressed",
             )
+        orders = Calibration.read(calibration, f"{Path(model).name}/run.json").orders
         if self.order not in orders:
             raise ConfigError(f"{model}: was not calibrated for the order {self.order!r}")
-        found: Mapping[str, Any] = orders[self.order]
-        return found
+        return orders[self.order].model_dump(mode="json")
 
 
 @dataclass(frozen=True)
