@@ -34,8 +34,9 @@ from foveate.data.compressed import Reading
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.evaluate.metrics import mean
 from foveate.models.coviar import FUSION, CompressedNet, ExitNetwork, even_stages, normalise, square
-from foveate.models.weights.run import load_run
+from foveate.models.weights.run import load_run, read_run
 from foveate.pipeline.recogniser import load
+from foveate.policy.calibration import Calibration
 from foveate.policy.fuse import Wise
 from foveate.train.kit import randomness
 from foveate.train.kit.checkpoint import Checkpoints
@@ -283,7 +284,7 @@ def curve(run: Opened) -> dict[str, Any]:
     clips = [record for _, record in run.parts.kept["test"].clips]
     labels = run.parts.kept["test"].labels.tolist()
     classes = list(run.parts.dataset.classes)
-    _, card, _ = load_cascade(run.folder)
+    card = Calibration.read(read_run(run.folder).calibration, run.folder.name)
     points: dict[str, Any] = {}
 
     def timed(name: str, answer: Callable[[Path], tuple[int, Any]]) -> None:

@@ -1,7 +1,7 @@
 """What a cascade that stops early saves, against what the stages that it skipped cost.
 
 Every file is recognised with a threshold that lets exits decide, and with one that none reaches, in
-turns. A skipped stage (reading a modality from the file, preparing it, an exit's part of a network)
+turns. A skipped stage (reading a modality from the file, an exit's part of a network)
 costs what it costs on average where it runs; saved is the difference of whole recognitions. Were
 exits only chosen afterwards, nothing would be saved.
 
@@ -24,11 +24,14 @@ from benchmarks import record
 from foveate.pipeline.cascade_run import CascadeRecogniser, load_cascade
 from foveate.pipeline.groups import GroupSession
 
+from foveate.core import FoveateError
 from foveate.data import DataRequest, open_labelled
 from foveate.evaluate.bootstrap import interval
-from foveate.pipeline import drive as driving
-from foveate.pipeline import ledger
-from foveate.pipeline.recogniser import load
+from foveate.models.weights.run import read_run
+from foveate.pipeline import ledger, scheduler
+from foveate.pipeline.recogniser import Recogniser, load
+from foveate.pipeline.reducers import ClassReducer
+from foveate.policy.calibration import Calibration
 from foveate.policy.operating import NEVER
 from foveate.train.run_state import read_training
 
@@ -40,36 +43,36 @@ _OVERHEAD = ("network-", "policy", "head")  # counted by exit, or no stage that 
 def by_cpu_time() -> None:
     """Let the ledger count the CPU time of this process: others share the machine."""
     clock = SimpleNamespace(perf_counter=time.process_time)
-    ledger.time = driving.time = clock  # type: ignore[attr-defined]
+    ledger.time = scheduler.time = clock  # type: ignore[attr-defined]
 
 
-def recognised(recogniser: CascadeRecogniser, path: Path) -> tuple[float, dict[str, float], str]:
+def recognised(recogniser: Recogniser, path: Path) -> tuple[float, dict[str, float], str]:
     """Seconds of the whole recognition, of its stages, and the exit that decided."""
     began = time.process_time()
-    session, error = next(driving.drive(recogniser.cascade, iter([recogniser.opener(path)]), 1))
+    session = next(recogniser.sessions([path]))
     spent = time.process_time() - began
-    if error is not None or not isinstance(session, GroupSession):
-        raise SystemExit(f"{path.name}: {error}")
+    if isinstance(session, FoveateError):
+        raise SystemExit(str(session))
+    assert isinstance(session.reducer, ClassReducer)
     stages = {
         stage.name: stage.seconds
         for stage in session.ledger.cost().stages
         if not stage.name.startswith(_OVERHEAD)
     }
-    return spent, {**stages, **session.exit_seconds}, str(session.windows[-1].exit)
+    exits = {name: part.seconds for name, part in session.parts.items() if name != "head"}
+    return spent, {**stages, **exits}, str(session.reducer.windows[-1].exit)
 
 
 def measure(folder: Path, order: str, thresholds: Sequence[float], paths: Sequence[Path]) -> Any:
     """For each threshold what was saved, what was skipped, and their ratio."""
 
-    def made(threshold: float) -> CascadeRecogniser:
-        found = load(
+    def made(threshold: float) -> Recogniser:
+        return load(
             str(folder),
             look={"name": "groups", "order": order},
             decide={"name": "calibrated", "threshold": threshold},
             window=3600.0,  # one window a file, so that files are comparable
         )
-        assert isinstance(found, CascadeRecogniser)
-        return found
 
     whole, eager = made(NEVER), {threshold: made(threshold) for threshold in thresholds}
     for recogniser in (whole, *eager.values()):
@@ -138,7 +141,7 @@ def main() -> None:
     dataset = open_labelled(DataRequest.of(read_training(options.run).origin)).subset("test")
     records = dataset.records[:: max(1, len(dataset) // options.clips)][: options.clips]
     paths = [r.path for r in records]
-    _, card, _ = load_cascade(options.run)
+    card = Calibration.read(read_run(options.run).calibration, options.run.name)
     figures: dict[str, Any] = {"goal": GOAL}
     for order, chosen in card.orders.items():
         middle = chosen.table[len(chosen.table) // 2].threshold

@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from foveate.core import Budget, Window
+from foveate.core import Budget, InputSpec, Window
 from foveate.data.mocap import clip_specs, render_clip
 from foveate.media import Video
 from foveate.media.encode import encode
-from foveate.policy import MotionPatch
+from foveate.policy import Context, MotionPatch
 from foveate.viz.jpeg import to_jpeg
 from foveate.viz.why import Reason, draw_reason, strip
 
@@ -23,7 +23,8 @@ def draw(spec, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.mp4"
         encode(clip, render_clip(spec).frames(), 25)
-        look = MotionPatch(track="viterbi").fitted(224, 5.0, aligned=False)
+        context = Context(InputSpec(224, 5.0, 8), mixes_frames=False)
+        look = MotionPatch(track="viterbi").fitted(context)
         with Video(clip) as video:
             plan = look.plan(video, Window(0.0, spec.frames / 25), Budget())
             shown = video.frames(plan.times)

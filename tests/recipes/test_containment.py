@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from benchmarks.motion_scenes import CAMERAS, SIZE, Scene, contains, encoded, scene
 
-from foveate.core import Budget, Window
+from foveate.core import Budget, InputSpec, Window
 from foveate.media import ArrayVideo, Video
-from foveate.policy import MotionPatch, RandomPatch
+from foveate.policy import Context, MotionPatch, RandomPatch
 
 FRAMES = 64
 
@@ -22,7 +22,7 @@ def filmed(request) -> tuple[str, Scene, dict[str, bytes]]:
 
 def held(look, data: bytes | np.ndarray, clip: Scene, counted: np.ndarray | None = None) -> float:
     """Share of frames, of those that count, whose window holds the disc."""
-    fitted = look.fitted(SIZE[1], 12.5, aligned=False)
+    fitted = look.fitted(Context(InputSpec(SIZE[1], 12.5, 8), mixes_frames=False))
     raw = isinstance(data, np.ndarray)
     with closing(ArrayVideo(data, 25.0) if raw else Video(data)) as video:
         plan = fitted.plan(video, Window(0.16, 2.4), Budget())
