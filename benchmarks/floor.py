@@ -29,7 +29,7 @@ import torch
 import foveate
 import record
 from foveate.media import Video
-from foveate.pipeline.views import decode_size
+from foveate.pipeline.fetch import decode_size
 from scenes import write_scene
 from step_time import interleave, measure, published_file
 

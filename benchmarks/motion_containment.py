@@ -20,9 +20,9 @@ import record
 from foveate.data.mocap import clip_specs, render_clip
 from foveate.media import Video
 from foveate.media.encode import encode
+from foveate.policy.looks.patches import cuts_between, draws_root, held
 from foveate.policy.motion import METHODS, Seen, saliency
 from foveate.policy.motion.combine import lasting
-from foveate.policy.patches import cuts_between, draws_root, held
 from foveate.policy.window.select import Rule, select
 from foveate.policy.window.track import shots
 from motion_scenes import CAMERAS, ENCODINGS, SIZE, contains, encoded, scene

@@ -21,8 +21,8 @@ from foveate.media.motion import luma, vector_motion
 from foveate.media.vectors.grid import paint
 from foveate.media.vectors.reader import VectorReader
 from foveate.media.vectors.rows import rows_of
+from foveate.policy.looks.patches import cuts_between
 from foveate.policy.motion import METHODS, Seen, saliency
-from foveate.policy.patches import cuts_between
 from foveate.policy.window import crop
 from foveate.policy.window.select import Rule, select
 from motion_scenes import encoded, scene

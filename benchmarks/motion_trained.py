@@ -28,11 +28,13 @@ from foveate.pipeline.network import network_for
 from foveate.pipeline.policies import fit_look
 
 import foveate
-from foveate.core import Budget, Clip, Selection, Window
+from foveate.core import Budget, Clip, View, ViewRequest, Window
 from foveate.core.config import apply_sets
 from foveate.data import Dataset, folds, read
 from foveate.evaluate.bootstrap import compare, interval
-from foveate.pipeline import views
+from foveate.models import is_streaming, mixes_frames
+from foveate.pipeline import fetch
+from foveate.pipeline.executors import executor_for
 from foveate.train.features import Head
 from foveate.train.initial_model import start_from
 
@@ -75,7 +77,9 @@ class Extractor:
     ) -> None:
         start = start_from(model, classes, {}, size=view)
         self.spec = spec = start.input
-        self.network = network_for(start.model.eval(), CPU, spec)
+        network = start.model.eval()
+        self.executor = executor_for(network, CPU, spec)
+        context = looks.Context(spec, mixes_frames(network), is_streaming(network), model=model)
         # Random windows cover as much as the motion patch's.
         same = {k: v for k, v in patch.items() if k == "extent" and v != "auto"}
         many = [looks.RandomPatch(size=size, seed=s, **same) for s in range(2 * draws)]
@@ -84,7 +88,7 @@ class Extractor:
             "motion-patch": [looks.MotionPatch(**{"size": size, **patch})],
         }  # fmt: skip
         self.looks = {
-            name: [x if x is None else fit_look(x, spec, start.model) for x in group]
+            name: [x if x is None else x.fitted(context) for x in group]
             for name, group in table.items()
         }
         self.seconds = dict.fromkeys(table, 0.0)
@@ -109,28 +113,27 @@ class Extractor:
 
     def _shown(self, video: Any, window: Window, look: Any) -> tuple[torch.Tensor, int]:
         source, spec = (video.info.width, video.info.height), self.spec
-        even = looks.Uniform(spec.frames_per_second, chunk=10_000)
         if look is None:
-            selection = even(video, window, None, Budget())[0]
-            size = views.decode_size(source, spec)
+            even = looks.Uniform(spec.frames_per_second, chunk=10_000)
+            selection, _ = even.next(video, window, None, None, Budget())
+            request = selection.views["rgb"]
         else:
             plan = look.plan(video, window, Budget())
-            selection = Selection(times=plan.times, boxes=plan.boxes, size=look.size)
-            size = views.decode_size_for(source, spec, selection)
-        key = selection.times, size
+            request = ViewRequest(plan.times, boxes=plan.boxes, size=look.size)
+        key = request.times, fetch.decode_size_for(source, spec, request)
         if key not in self._decoded:
             self._decoded[key] = video.frames(*key)
         clip = self._decoded[key]
-        if selection.boxes is not None:
-            pixels = views.cut_out(clip, source, spec, selection)
+        if request.boxes is not None:
+            pixels = fetch.cut_out(clip, source, spec, request)
         else:
-            shown = spec if look is None else replace(spec, size=look.size)
-            pixels = views.crop(clip.pixels, shown)
-        x_bcthw = views.to_views(pixels, spec, CPU)
-        state = self.network.observe(x_bcthw, None)
-        evidence = self.network.answer(state)
-        macs = self.network.observe_macs(tuple(x_bcthw.shape)) + self.network.answer_macs(1, state)
-        return evidence.features[0].clone(), macs
+            pixels = fetch.crop(clip.pixels, spec, request.size)
+        views = {"rgb": View(pixels[None], clip.times, np.ones(1, bool))}
+        states, _ = self.executor.run("network", [views], [None])
+        _, found = self.executor.run("head", [{}], states)
+        macs = self.executor.cost("network", views, None)
+        macs += self.executor.cost("head", {}, states[0])
+        return torch.from_numpy(found[0].features[0]), macs
 
 
 def extract(extractor: Extractor, clips: Sequence[Any]) -> dict[str, list[Features]]:

@@ -122,7 +122,7 @@ def test_features_of_a_look_are_those_of_the_pipeline(folder) -> None:
         result = foveate.load(str(folder / "run"), look=look, window=10.0).predict(folder / "6.mp4")
         _, macs = windows[0][name][0]
         assert macs == pytest.approx(result.cost.macs, rel=0.01)
-    head = motion_trained.Head(extractor.network.module)
+    head = motion_trained.Head(extractor.executor.reference)
     result = foveate.load(str(folder / "run")).predict(encode(frames=50, size=(96, 64), first=42))
     with torch.no_grad():
         scores = head(windows[0]["full"][0][0][None]).softmax(-1)[0]

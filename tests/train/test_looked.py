@@ -194,9 +194,7 @@ def test_longer_clips_are_seen_from_a_few_places_in_training(
     looked = Looked(spec_of(PATCH), SPEC)
     random = np.random.default_rng(0)
     with closing(open_source(record.path)) as sample:
-        starts = {
-            looked.requests(sample, record, 0.0, 1.6, random)[0].times[0] for _ in range(20)
-        }
+        starts = {looked.requests(sample, record, 0.0, 1.6, random)[0].times[0] for _ in range(20)}
         chosen = looked.requests(sample, record, 0.0, 1.6, None)
     assert len(starts) == PLACES
     times = [t for one in chosen for t in one.times]
