@@ -25,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from benchmarks import record
-from foveate.pipeline.cascade_run import load_cascade
 from torch import Tensor
 
 from foveate.core.config import build

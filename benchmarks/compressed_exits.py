@@ -21,8 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks import record
-from foveate.pipeline.cascade_run import CascadeRecogniser, load_cascade
-from foveate.pipeline.groups import GroupSession
 
 from foveate.core import FoveateError
 from foveate.data import DataRequest, open_labelled

@@ -24,8 +24,6 @@ import numpy as np
 import torch
 from benchmarks import record
 from benchmarks.motion_accuracy import Clips
-from foveate.pipeline.network import network_for
-from foveate.pipeline.policies import fit_look
 
 import foveate
 from foveate.core import Budget, Clip, View, ViewRequest, Window

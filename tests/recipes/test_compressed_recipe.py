@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from benchmarks import compressed_accuracy
-from foveate.pipeline.cascade_run import load_cascade
 from typer.testing import CliRunner
 
 import flowing

@@ -23,8 +23,8 @@ from foveate.pipeline.presets import resolve
 from foveate.policy.build import LOOKS
 from foveate.policy.looks.patches import MotionPatchSpec
 from foveate.train.kit.distributed import Team
-from foveate.train.policy_clips import PLACES, Looked, LookedClips, transform_of
 from foveate.train.kit.state import Moment
+from foveate.train.policy_clips import PLACES, Looked, LookedClips, transform_of
 from foveate.train.recipes.supervised import SupervisedConfig, fit
 from train import tiny_motion
 
