@@ -33,7 +33,8 @@ from foveate.data.transforms import Augment
 from foveate.evaluate.results import write_result
 from foveate.models.weights import run as run_folder
 from foveate.train.kit.checkpoint import Checkpoints
-from foveate.train.recipes.supervised import fit
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import supervised
 from train import tiny_motion
 
 PHASES = ("half", "written", "synced", "renamed")
@@ -50,7 +51,7 @@ def main_of_child(
     if before is not None:
         before()
     config = tiny_motion.config(save_every=2, augment="light", workers=workers)
-    fit(config, data, folder, resume=(folder / "training.json").is_file())
+    run_recipe(supervised.RECIPE, config, data, folder, resume=(folder / "training.json").is_file())
 
 
 def child(

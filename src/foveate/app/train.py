@@ -15,7 +15,7 @@ from foveate.core import ConfigError
 from foveate.core.config import apply_sets, build, read_yaml, to_yaml
 from foveate.data import DataError, DataRequest, Dataset
 from foveate.evaluate.api import unlabelled
-from foveate.train.api import config_file, open_for, recipe_module, settings_class
+from foveate.train.api import config_file, find_recipe, open_for
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ def run(request: Request) -> int:
         values["model"] = request.model
     if request.look is not None:
         values["look"] = {"name": look_named(request.look, LOOKS_OF_TRAINING)}
-    recipe = recipe_module(request.recipe)
-    if request.look is not None and "look" not in settings_class(recipe).model_fields:
+    recipe = find_recipe(request.recipe)
+    if request.look is not None and "look" not in recipe.config.model_fields:
         raise ConfigError(
             f"--look {request.look}: the recipe {request.recipe} sees whole clips",
             "train with --recipe supervised or distill",
         )
-    settings = build(settings_class(recipe), apply_sets(values, request.sets), "settings")
+    settings = build(recipe.config, apply_sets(values, request.sets), "settings")
     if request.print_config:
         print(to_yaml(settings), end="")
         return 0
@@ -70,9 +70,9 @@ def _resume(request: Request, folder: Path) -> int:
     from foveate.train.run_state import read_training
 
     training = read_training(folder)
-    recipe = recipe_module(training.recipe)
+    recipe = find_recipe(training.recipe)
     values = apply_sets(dict(training.configuration), request.sets)
-    settings = build(settings_class(recipe), values, "settings")
+    settings = build(recipe.config, values, "settings")
     data = request.data or DataRequest.of(training.origin)
     return _fit(request, recipe, settings, data, folder, resume=True)
 
@@ -88,6 +88,7 @@ def _fit(
     import torch
 
     from foveate.train.kit.memory import keep_freed_memory
+    from foveate.train.recipe import run_recipe
 
     # The processes that torchrun starts say things once.
     leads = os.environ.get("RANK", "0") == "0"
@@ -105,8 +106,8 @@ def _fit(
             _check(dataset)
     torch.set_num_threads(request.threads)
     keep_freed_memory()
-    summary = recipe.fit(
-        settings, dataset, out, resume,
+    summary = run_recipe(
+        recipe, settings, dataset, out, resume,
         origin=origin, device=request.device, offline=request.offline,
     )  # fmt: skip
     return _tell(summary, leads)

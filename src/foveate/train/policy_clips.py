@@ -1,17 +1,15 @@
-"""Training clips cut by a look: what the network learns from is what it will be shown.
+"""Training clips as a look shows them: the network is trained on what it will be shown.
 
-The look's own choice and the loop's own cutting are used, so there is one way from a clip to a
-patch. Choosing is dear where motion is measured, so what was chosen is kept in the run folder and
-read in the epochs after. A clip that is longer than the window is looked at from one of a few
-places for the same reason.
+Selection and cropping are those of prediction. Selection is expensive if motion is measured, so
+selections are stored in the run folder and read in later epochs. For the same reason, windows of
+a clip that is longer than the window start at one of a few positions.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,37 +17,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foveate.core import Budget, ConfigError, InputSpec, Sample, ViewRequest, Window
-from foveate.data import Dataset, make_loader, samplers
+from foveate.data import samplers
 from foveate.data.prepare import Centre, Transform
 from foveate.data.record import Record
-from foveate.data.transforms import Augment
 from foveate.models.registry import ModelEntry
 from foveate.models.weights.run import replace_file
 from foveate.pipeline.fetch import shown
 from foveate.policy import Context, MotionPatch, RandomPatch, RwfCrop
 from foveate.policy.build import TrainedLook
-from foveate.train.kit.batches import Batches
-from foveate.train.kit.distributed import Team
-from foveate.train.videos import LoaderBatches, Strength, mirror_of
+from foveate.train.videos import VideoClips, transform_of
 
 if TYPE_CHECKING:
     from foveate.core.loop import Pixels
 
-PLACES = 4  # of the window in a longer clip
-DRAWS = 4  # random windows of each clip where features are computed once
-VERSION = 2  # raise it when looks choose otherwise: what was kept is then chosen anew
+POSITIONS = 4  # of the window in a longer clip
+DRAWS = 4  # random windows of each clip when features are computed once
+VERSION = 2  # raise it when looks select differently: stored selections are then not used
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What a look shows of a clip; takes the place of a sampler (`data.dataset.Shows`).
+class PolicySampler:
+    """What a look shows of a clip; replaces a sampler in `data.dataset`.
 
     Args:
         look: Its specification.
-        spec: What the network expects of its whole view.
-        entry: Of the network in the registry: whether it mixes frames, for one.
-        kept: Folder of what was chosen before; None keeps nothing.
-        draw: Of random windows outside training; each gives other ones.
+        spec: Input of the network for the full frame.
+        entry: Of the network in the registry, for example whether it mixes frames.
+        kept: Folder of earlier selections; None stores none.
+        draw: Number of a draw of random windows outside training; each gives different ones.
     """
 
     look: TrainedLook
@@ -71,14 +66,14 @@ class Looked:
         end: float,
         random: np.random.Generator | None,
     ) -> tuple[tuple[float, ...], Pixels]:
-        """The times that the look chose, and the frames (T, S, S, 3) that came of them."""
+        """The times that the look selects, and their frames (T, S, S, 3)."""
         requests = self.requests(sample, record, start, end, random)
         times = tuple(t for request in requests for t in request.times)
         _, pixels = shown(sample, self.spec, requests)
         count = self.spec.clip_frames
         if len(pixels) != len(times) or len(times) == count:
             return times, pixels
-        # Sampling by motion passes over frames that are black: then some are given twice.
+        # Sampling by motion skips black frames; others are then repeated.
         rows = np.arange(count) * len(times) // count
         return tuple(times[row] for row in rows), pixels[rows]
 
@@ -90,29 +85,29 @@ class Looked:
         end: float,
         random: np.random.Generator | None,
     ) -> tuple[ViewRequest, ...]:
-        """All that the look selects of one window of the clip.
+        """Everything that the look selects of one window of the clip.
 
         Args:
             sample: The clip's source.
-            record: Whose file and times tell whether it was looked at before.
+            record: Its file and times identify stored selections.
             start: Seconds at which the clip begins.
             end: Seconds at which it ends.
-            random: Chooses the window's place and random patches; None for the middle, and the
-                patches that prediction would draw.
+            random: Draws the window's position and random patches; None for the middle, and the
+                patches of prediction.
         """
         look: Any = self._look()
-        own: float | None = getattr(self.look, "rate", None)
-        count, rate = self.spec.clip_frames, own or self.spec.frames_per_second
+        own_rate: float | None = getattr(self.look, "rate", None)
+        count, rate = self.spec.clip_frames, own_rate or self.spec.frames_per_second
         if random is None:
             times = samplers.window(start, end, count=count, rate=rate)
         else:
-            places = samplers.windows(start, end, count=count, rate=rate, views=PLACES)
-            times = places[int(random.integers(PLACES))]
+            windows = samplers.windows(start, end, count=count, rate=rate, views=POSITIONS)
+            times = windows[int(random.integers(POSITIONS))]
         if isinstance(look, RandomPatch) and random is not None:
             look = replace(look, seed=int(random.integers(2**31)))
         elif isinstance(look, RandomPatch):
             look = replace(look, seed=look.seed + self.draw)
-        # A clip shorter than the window is seen whole at a higher rate, as without a look.
+        # A clip shorter than the window is shown entirely, at a higher rate, as without a look.
         step = min(1 / rate, (end - start) / count)
         window = Window(times[0], times[0] + count * step)
         choose = partial(_selected, replace(look, rate=1 / step), sample, window)
@@ -135,7 +130,7 @@ class Looked:
         )
 
     def _file(self, folder: Path, record: Record, window: Window) -> Path:
-        """Where the choice for a window is kept: its name holds all that the choice depends on."""
+        """The file of a selection; its name is a digest of all that the selection depends on."""
         status = record.path.stat()
         key = [
             VERSION, self.look.model_dump(mode="json"), asdict(self.spec),
@@ -146,105 +141,50 @@ class Looked:
         return folder / digest[:2] / f"{digest[2:34]}.json"
 
 
-class LookedClips:
-    """Batches of clips as a look shows them; a `videos.Source`.
+@dataclass(frozen=True)
+class PolicyClips(VideoClips):
+    """Clips as a look shows them; a `videos.Source`.
+
+    Augmentation cuts nothing out of them, because the look decides what is shown.
 
     Args:
-        dataset: From `foveate.data.read`, with its splits.
         look: Its specification.
         entry: Of the network in the registry.
-        kept: Folder of what was chosen before.
-        batch: Clips per step over all processes.
-        seed: Of order, places, random windows and transforms.
-        workers: Loading processes.
-        augment: As for `videos.clips_of`, without crops: what is cut out is for the look to say.
-        flip: Mirror half of the clips.
-        draw: See `Looked`.
+        kept: Folder of earlier selections.
+        draw: See `PolicySampler`.
 
     Raises:
         ConfigError: A look that needs a trained network.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        look: TrainedLook,
-        entry: ModelEntry | None,
-        kept: Path | None,
-        *,
-        batch: int,
-        seed: int,
-        workers: int,
-        augment: Strength,
-        flip: bool,
-        draw: int = 0,
-    ) -> None:
-        if not look.trains:
+    look: TrainedLook = field(kw_only=True)
+    entry: ModelEntry | None = field(kw_only=True, default=None)
+    kept: Path | None = field(kw_only=True, default=None)
+    draw: int = field(kw_only=True, default=0)
+
+    def __post_init__(self) -> None:
+        """Refuse a look that cannot be trained on."""
+        if not self.look.trains:
             raise ConfigError(
-                f"look {look.name}: a network cannot be trained on what it shows",
+                f"look {self.look.name}: a network cannot be trained on what it shows",
                 "train with uniform or motion-patch, and predict with it",
             )
-        self._dataset, self._look, self._entry, self._kept = dataset, look, entry, kept
-        self._settings: dict[str, Any] = {
-            "batch": batch, "seed": seed, "workers": workers, "augment": augment, "flip": flip,
-        }  # fmt: skip
-        self._draw = draw
 
-    @property
-    def draws(self) -> int:
-        """How many different patches of a clip are worth keeping features of."""
-        return DRAWS if self._look.name == "random" else 1
+    def draws(self) -> list[PolicyClips]:
+        """Sources of which features are worth storing: several if the patches are random."""
+        count = DRAWS if self.look.name == "random" else 1
+        return [replace(self, draw=draw) for draw in range(count)]
 
-    def drawn(self, number: int) -> LookedClips:
-        """The same clips with other random windows; 0 are those of prediction."""
-        return LookedClips(
-            self._dataset, self._look, self._entry, self._kept, draw=number, **self._settings
-        )
+    def selector(self, spec: InputSpec) -> PolicySampler:
+        """What the look selects."""
+        return PolicySampler(self.look, spec, self.entry, self.kept, self.draw)
 
-    def __call__(self, split: str, training: bool, spec: InputSpec, team: Team) -> Batches | None:
-        """See `videos.Source`."""
-        if not len(self._dataset.subset(split)):
-            return None
-        shows = Looked(self._look, spec, self._entry, self._kept, self._draw)
-        settings = self._settings
-        transform: Transform = Centre(shows.size)
-        if training:
-            transform = transform_of(
-                settings["augment"], shows.size, self._dataset.classes, settings["flip"]
-            )
-        loader = make_loader(
-            self._dataset,
-            split,
-            partial(samplers.window, count=spec.clip_frames, rate=spec.frames_per_second),
-            transform,
-            batch=max(settings["batch"], team.world),
-            train=training,
-            seed=settings["seed"],
-            workers=settings["workers"],
-            rank=team.rank if training else 0,
-            world=team.world if training else 1,
-            shows=shows,
-        )
-        return LoaderBatches(loader)
-
-
-def transform_of(augment: Strength, size: int, classes: Sequence[str], flip: bool) -> Transform:
-    """The training transform of patches: mirror images and colours, no crops.
-
-    Raises:
-        MissingExtra: torchvision is not installed (`none` does without it).
-    """
-    if augment == "none":
-        return Centre(size)
-    colours: dict[str, dict[str, Any]] = {
-        "light": {},
-        "strong": {"colour": 0.3, "operations": 1, "magnitude": 7},
-        "full": {"operations": 2},
-    }
-    return Augment(
-        size, (1.0, 1.0), decode=1.0, ratio=(1.0, 1.0), flip=0.5 if flip else 0.0,
-        mirror=mirror_of(classes), **colours[augment],
-    )  # fmt: skip
+    def transform(self, spec: InputSpec, training: bool) -> Transform:
+        """Mirror images and colours, no crops."""
+        size = self.selector(spec).size
+        if not training or self.augment == "none":
+            return Centre(size)
+        return transform_of(self.augment, size, self.dataset.classes, self.flip, crop=False)
 
 
 def _selected(look: Any, sample: Sample, window: Window) -> tuple[ViewRequest, ...]:
@@ -258,7 +198,7 @@ def _selected(look: Any, sample: Sample, window: Window) -> tuple[ViewRequest, .
 
 
 def _read(file: Path) -> tuple[ViewRequest, ...] | None:
-    """What was kept, None if nothing was or the file is damaged."""
+    """A stored selection, None if there is none or the file is damaged."""
     try:
         rows = json.loads(file.read_bytes())
         return tuple(

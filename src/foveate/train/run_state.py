@@ -1,10 +1,9 @@
-"""The run folder while it is being trained: begun, gone on with, and closed with a card."""
+"""The run folder during training: how it was begun, its checkpoints, and a summary at the end."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,36 @@ from typing import Any
 import torch
 
 from foveate.core import ConfigError, FoveateError
+from foveate.data import Dataset
 from foveate.evaluate.results import commit, hardware, now
 from foveate.models.weights.builtin import CARD
 from foveate.models.weights.run import RunCard, read_run, replace_file
 from foveate.train.kit.checkpoint import Checkpoints, Saved
-from foveate.train.kit.state import Run
 
 TRAINING = "training.json"
 _MAX_BYTES = 10_000_000
-# Settings that change how fast a run is, never what it computes.
-_FREE = frozenset({"workers", "save_every", "tensorboard"})
+
+
+def peak_memory_mb() -> float | None:
+    """Largest resident memory of this process, None if the system does not report it."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a run was begun: enough to go on with it.
+    """How a run was begun: enough to resume it.
 
     Attributes:
         recipe: Name of the recipe.
-        configuration: Its configuration, as plain values.
-        origin: How the caller opened the data, in the caller's own words.
+        configuration: Its settings, as plain values.
+        origin: How the caller opened the data.
     """
 
     recipe: str
@@ -41,19 +50,19 @@ class Training:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a call of `fit` did.
+    """Result of a training.
 
     Attributes:
         folder: The run folder.
         outcome: `finished`, `early` (no better for a while) or `interrupted` (and saved).
-        epochs: Epochs done, those before a resume too.
+        epochs: Epochs done, those before a resume included.
         steps: Steps done, likewise.
-        figures: Of the best epoch on the validation split; names carry their protocol.
-        seconds: This call took.
+        figures: Metrics of the best epoch on the validation split; names carry their protocol.
         clips_per_second: While training, without validation.
-        loader_share: Part of the training time spent waiting for data.
+        loader_share: Fraction of the training time spent waiting for data.
+        features_seconds: Time spent computing features (`freeze=backbone`).
+        seconds: Time of this call.
         peak_memory_mb: Of this process.
-        features_seconds: Of that time, computing features once (`freeze=backbone`).
         warnings: What the user should know.
         failures: Samples that could not be read, with the reason.
     """
@@ -63,11 +72,11 @@ class RunSummary:
     epochs: int
     steps: int
     figures: dict[str, float]
-    seconds: float
     clips_per_second: float
     loader_share: float
-    peak_memory_mb: float | None
     features_seconds: float = 0.0
+    seconds: float = 0.0
+    peak_memory_mb: float | None = field(default_factory=peak_memory_mb)
     warnings: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
@@ -77,10 +86,10 @@ class RunSummary:
 
     @property
     def card(self) -> RunCard:
-        """What `run.json` in the folder says: classes, input, configuration, figures.
+        """`run.json` of the folder: classes, input, configuration, figures.
 
         Raises:
-            WeightsError: There is none, as after an interruption.
+            WeightsError: There is none, for example after an interruption.
         """
         return read_run(self.folder)
 
@@ -89,7 +98,7 @@ def read_training(folder: Path) -> Training:
     """How the run in a folder was begun.
 
     Raises:
-        ConfigError: It is no run folder.
+        ConfigError: It is not a run folder.
     """
     path = folder / TRAINING
     try:
@@ -102,42 +111,48 @@ def read_training(folder: Path) -> Training:
         raise ConfigError(f"{path.name}: damaged") from None
 
 
-def begin(folder: Path, training: Training, again: bool) -> Checkpoints:
-    """Open a run folder for writing.
+def open_run(folder: Path, training: Training, resume: bool, free: Collection[str]) -> None:
+    """Create a run folder, or check that the run in it can be resumed.
 
     Args:
-        folder: Made if it is not there.
-        training: Written down if the run is new.
-        again: Whether to go on with what is there.
+        folder: Created if missing.
+        training: Written if the run is new.
+        resume: Whether to resume the run that is there.
+        free: Settings that may differ from those the run was begun with.
 
     Raises:
-        ConfigError: A new run in a folder that holds one, or nothing to go on with.
+        ConfigError: A new run in a folder that holds one, no run to resume, or a setting that
+            changed.
         FoveateError: The folder cannot be written.
     """
-    held = (folder / TRAINING).is_file()
-    if again and not held:
+    begun = (folder / TRAINING).is_file()
+    if resume and not begun:
         raise ConfigError(f"{folder}: there is no run to resume")
-    if not again and (held or (folder / CARD).is_file()):
+    if not resume and (begun or (folder / CARD).is_file()):
         raise ConfigError(f"{folder}: there is a run in this folder", "resume it, or name another")
-    checkpoints = Checkpoints(folder / "checkpoints")
-    checkpoints.clean()
-    if not held:
+    before = read_training(folder).configuration if resume else training.configuration
+    for name, value in training.configuration.items():
+        if name not in free and before.get(name) != value:
+            raise ConfigError(
+                f"{folder}: the run was begun with {name}={before.get(name)}, not {value}"
+            )
+    Checkpoints(folder / "checkpoints").clean()
+    if not begun:
         replace_file(folder / TRAINING, f"{json.dumps(asdict(training), indent=1)}\n".encode())
-    return checkpoints
 
 
 def notes_of(
     configuration: Mapping[str, Any],
-    classes: tuple[str, ...],
-    digests: Mapping[str, str],
+    dataset: Dataset,
+    splits: Sequence[str],
     preprocessing: Mapping[str, Any],
     processes: int = 1,
 ) -> dict[str, Any]:
-    """What every checkpoint says of its run besides numbers."""
+    """What every checkpoint says about its run."""
     return {
         "configuration": dict(configuration),
-        "classes": list(classes),
-        "digests": dict(digests),
+        "classes": list(dataset.classes),
+        "digests": {split: dataset.digest(split) for split in splits},
         "input": json.loads(json.dumps(preprocessing)),
         "commit": commit(),
         "torch": str(torch.__version__),
@@ -147,19 +162,15 @@ def notes_of(
 
 
 def check_same(saved: Saved, notes: Mapping[str, Any], folder: Path) -> list[str]:
-    """Refuse to go on with other data or settings.
+    """Refuse to resume with other data.
 
     Returns:
-        Differences that do not forbid going on, but the promise of the same bits.
+        Differences with which a run can be resumed, but not bit for bit.
 
     Raises:
-        ConfigError: A setting, a class or a clip of the data changed; one line says which.
+        ConfigError: A class or a clip of the data changed.
     """
     then = saved.values["notes"]
-    for name, value in notes["configuration"].items():
-        before = then["configuration"].get(name)
-        if name not in _FREE and before != value:
-            raise ConfigError(f"{folder}: the run was begun with {name}={before}, not {value}")
     if then["classes"] != notes["classes"]:
         raise ConfigError(f"{folder}: the data has other classes than when the run was begun")
     for split, digest in notes["digests"].items():
@@ -172,50 +183,16 @@ def check_same(saved: Saved, notes: Mapping[str, Any], folder: Path) -> list[str
     ]
 
 
-def close(
-    run: Run,
-    folder: Path,
-    outcome: str,
-    began: float,
-    features_seconds: float,
-    warnings: list[str],
-    failures: list[str],
-) -> RunSummary:
-    """Sum up, and note the times in `timing.jsonl` (a log of its own: times are never the same)."""
-    clock = run.clock
-    trained = clock.training
-    summary = RunSummary(
-        folder=folder,
-        outcome=outcome,
-        epochs=run.epoch,
-        steps=run.step,
-        figures=run.best_figures,
-        seconds=time.perf_counter() - began,
-        clips_per_second=clock.clips / trained if trained else 0.0,
-        loader_share=clock.waiting / trained if trained else 0.0,
-        peak_memory_mb=peak_memory_mb(),
-        features_seconds=features_seconds,
-        warnings=warnings,
-        failures=failures,
-    )
-    if run.team.leads:
-        row = {"date": now(), **asdict(summary), "hardware": hardware().model_dump()}
-        row = {key: value for key, value in row.items() if key != "folder"}
-        try:
-            with (folder / "timing.jsonl").open("a", encoding="utf-8") as file:
-                file.write(f"{json.dumps(row)}\n")
-        except OSError as error:
-            raise FoveateError(f"timing.jsonl: cannot be written ({error.strerror})") from None
-    return summary
+def write_timing(summary: RunSummary) -> None:
+    """Append the summary to `timing.jsonl`; times are never the same, so they have their own log.
 
-
-def peak_memory_mb() -> float | None:
-    """Most memory that this process held, None where the system does not say."""
+    Raises:
+        FoveateError: The file cannot be written.
+    """
+    row = {"date": now(), **asdict(summary), "hardware": hardware().model_dump()}
+    del row["folder"]
     try:
-        import resource
-    except ImportError:
-        return None
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+        with (summary.folder / "timing.jsonl").open("a", encoding="utf-8") as file:
+            file.write(f"{json.dumps(row)}\n")
+    except OSError as error:
+        raise FoveateError(f"timing.jsonl: cannot be written ({error.strerror})") from None

@@ -1,1 +1,1 @@
-"""Parts that every recipe trains with: loop, optimisers, checkpoints, logs, processes."""
+"""What all recipes share: loop, optimisers, checkpoints, logs and distributed processes."""

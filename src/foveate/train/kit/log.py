@@ -1,7 +1,7 @@
 """The log of a run, as JSON Lines and as CSV; the same run writes the same bytes.
 
-Times are not in it: they differ from run to run and have a file of their own (`timing.jsonl`). A
-checkpoint remembers how long the files were, and a resumed run cuts them back to there.
+It holds no times: they differ from run to run and are in `timing.jsonl`. A checkpoint records the
+length of the files, and a resumed run truncates them to it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Log:
     """Appends rows to `log.jsonl` and `log.csv`.
 
     Args:
-        folder: The run folder; None writes nothing (the processes that do not lead).
+        folder: The run folder; None writes nothing (processes other than the main one).
         lengths: Bytes to keep of each file (by name) when resuming; None starts new files.
-        tensorboard: Write for TensorBoard too.
-        step: Steps done when resuming; TensorBoard forgets what it was told of later ones.
+        tensorboard: Write TensorBoard events too.
+        step: Steps done when resuming; TensorBoard discards events of later ones.
 
     Raises:
-        FoveateError: The folder cannot be written, or a file is shorter than it should be.
-        MissingExtra: TensorBoard is asked for and not installed.
+        FoveateError: The folder cannot be written, or a file is shorter than recorded.
+        MissingExtra: TensorBoard is requested and not installed.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Log:
                 self._files[name] = file = path.open("r+b")
                 keep = 0 if lengths is None else lengths[name]
                 if file.seek(0, os.SEEK_END) < keep:
-                    raise FoveateError(f"{name}: shorter than the checkpoint remembers")
+                    raise FoveateError(f"{name}: shorter than the checkpoint says")
                 file.truncate(keep)
                 file.seek(keep)
             except OSError as error:
@@ -63,7 +63,7 @@ class Log:
             self._board = _board(folder, step)
 
     def write(self, **values: Any) -> None:
-        """Add one row; `event`, `epoch` and `step` are always there.
+        """Add one row; `event`, `epoch` and `step` are required.
 
         Raises:
             FoveateError: The disk is full or gone.
@@ -86,7 +86,7 @@ class Log:
                 self._board.add_scalar(f"{values['event']}/{name}", value, values["step"])
 
     def lengths(self) -> dict[str, int]:
-        """Bytes of each file so far, forced to the disk first.
+        """Bytes of each file so far, after syncing them to the disk.
 
         Raises:
             FoveateError: The disk is full or gone.
@@ -102,8 +102,8 @@ class Log:
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
-            # Every row was flushed. What a full disk refused then is refused again here, and was
-            # told of; a resumed run cuts torn rows off.
+            # Every row was flushed, so a full disk was reported then; a resumed run truncates
+            # incomplete rows.
             with suppress(OSError):
                 file.close()
         if self._board is not None:

@@ -1,4 +1,4 @@
-"""Optimisers of the recipes, and which parameters decay and at which rate they learn."""
+"""Optimisers, and parameter groups by weight decay and learning rate."""
 
 from __future__ import annotations
 
