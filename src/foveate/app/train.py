@@ -41,7 +41,7 @@ def run(request: Request) -> int:
     """Train; returns the exit code.
 
     Raises:
-        FoveateError: The request is wrong, or the training cannot go on.
+        FoveateError: The request is wrong, or the training cannot continue.
     """
     if request.resume is not None:
         return _resume(request, request.resume)
@@ -66,7 +66,7 @@ def run(request: Request) -> int:
 
 
 def _resume(request: Request, folder: Path) -> int:
-    """Go on with a run as it was begun; only settings that change no number may differ."""
+    """Resume a run; only settings that do not affect the result may differ."""
     from foveate.train.run_state import read_training
 
     training = read_training(folder)
@@ -90,15 +90,15 @@ def _fit(
     from foveate.train.kit.memory import keep_freed_memory
     from foveate.train.recipe import run_recipe
 
-    # The processes that torchrun starts say things once.
-    leads = os.environ.get("RANK", "0") == "0"
+    # Of the processes that torchrun starts, the main one prints.
+    is_main = os.environ.get("RANK", "0") == "0"
     try:
         dataset, origin = open_for(recipe, data)
     except DataError as error:
-        if leads:
+        if is_main:
             tell_faults(error)
         raise
-    if leads:
+    if is_main:
         kind = "without labels" if unlabelled(dataset) else f"of {len(dataset.classes)} classes"
         _say(", ".join(f"{len(dataset.subset(name))} {name}" for name in dataset.splits)
              + f" clips {kind}")  # fmt: skip
@@ -110,14 +110,14 @@ def _fit(
         recipe, settings, dataset, out, resume,
         origin=origin, device=request.device, offline=request.offline,
     )  # fmt: skip
-    return _tell(summary, leads)
+    return _print_summary(summary, is_main)
 
 
 def _check(dataset: Dataset) -> None:
-    """Say which clips cannot be used before the first step; too many of them stop here.
+    """Print which clips cannot be used; too many of them are an error.
 
     Raises:
-        DataError: More of them than a loader would put up with.
+        DataError: More of them than a loader tolerates.
     """
     from foveate.data.checking import examine
     from foveate.data.loader import tolerated
@@ -135,15 +135,15 @@ def _check(dataset: Dataset) -> None:
     if len(report.bad) > allowed:
         raise DataError(
             f"{len(report.bad)} of {len(dataset)} clips cannot be used, more than {allowed}",
-            "mend them or take them out (foveate data check names them)",
+            "fix or remove them (foveate data check lists them)",
         )
 
 
-def _tell(summary: Any, leads: bool) -> int:
-    """What came of it; 130 where it was interrupted."""
+def _print_summary(summary: Any, is_main: bool) -> int:
+    """Print the summary; the exit code is 130 if the training was interrupted."""
     from foveate.app.guard import DONE, INTERRUPTED
 
-    if leads:
+    if is_main:
         for line in (*summary.warnings, *(f"left out: {line}" for line in summary.failures)):
             _say(line)
         figures = ", ".join(f"{name} {value:.3f}" for name, value in summary.figures.items())

@@ -39,20 +39,9 @@ _DEFINED_IN = {
 }
 
 __all__ = [
-    "Batch",
-    "Batches",
-    "Job",
-    "ProgressEvent",
-    "Recipe",
-    "RecipeContext",
-    "RunSummary",
-    "SupervisedConfig",
-    "TensorBatches",
-    "TrainError",
-    "run_recipe",
-    "train",
-    "train_network",
-]
+    "Batch", "Batches", "Job", "ProgressEvent", "Recipe", "RecipeContext", "RunSummary",
+    "SupervisedConfig", "TensorBatches", "TrainError", "run_recipe", "train", "train_network",
+]  # fmt: skip
 
 # `foveate.train(...)`: an import of any module below binds the package's name in `foveate`, so a
 # plain function there would be replaced by the package.

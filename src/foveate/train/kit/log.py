@@ -10,7 +10,8 @@ import csv
 import io
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,7 +47,7 @@ class Log:
         if folder is None:
             return
         for name in ("log.jsonl", "log.csv"):
-            try:
+            with _disk_errors(name):
                 path = folder / name
                 path.touch()
                 self._files[name] = file = path.open("r+b")
@@ -55,8 +56,6 @@ class Log:
                     raise FoveateError(f"{name}: shorter than the checkpoint says")
                 file.truncate(keep)
                 file.seek(keep)
-            except OSError as error:
-                raise FoveateError(f"{name}: cannot be written ({error.strerror})") from None
         if not self._files["log.csv"].tell():
             self._csv(list(COLUMNS))
         if tensorboard:
@@ -73,13 +72,11 @@ class Log:
         figures = values.get("figures")
         cells = [values.get(name) for name in COLUMNS[:-1]]
         cells.append(json.dumps(figures) if figures else None)
-        try:
+        with _disk_errors("log.jsonl"):
             self._files["log.jsonl"].write(f"{json.dumps(values)}\n".encode())
             self._csv(cells)
             for file in self._files.values():
                 file.flush()
-        except OSError as error:
-            raise FoveateError(f"log.jsonl: cannot be written ({error.strerror})") from None
         if self._board is not None:
             numbers = {k: values[k] for k in _CURVES if values.get(k) is not None}
             for name, value in {**numbers, **(figures or {})}.items():
@@ -91,12 +88,10 @@ class Log:
         Raises:
             FoveateError: The disk is full or gone.
         """
-        try:
+        with _disk_errors("log.jsonl"):
             for file in self._files.values():
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:
-            raise FoveateError(f"log.jsonl: cannot be written ({error.strerror})") from None
         return {name: file.tell() for name, file in self._files.items()}
 
     def close(self) -> None:
@@ -115,6 +110,15 @@ class Log:
             ["" if cell is None else cell for cell in cells]
         )
         self._files["log.csv"].write(line.getvalue().encode())
+
+
+@contextmanager
+def _disk_errors(name: str) -> Iterator[None]:
+    """Turn errors of the disk into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise FoveateError(f"{name}: cannot be written ({error.strerror})") from None
 
 
 def _board(folder: Path, step: int) -> Any:

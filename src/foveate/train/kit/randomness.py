@@ -41,20 +41,14 @@ def generator(*parts: int | str) -> torch.Generator:
 def capture() -> State:
     """The states of Python's, NumPy's and torch's generators."""
     version, words, gauss = random.getstate()
-    numpy_state = np.random.get_state(legacy=False)
-    assert isinstance(numpy_state, dict)
-    inner = numpy_state["state"]
+    _, key, pos, has_gauss, cached = np.random.get_state(legacy=True)
     values: dict[str, Any] = {
         "python": [version, list(words), gauss],
-        "numpy": {
-            "pos": int(inner["pos"]),
-            "has_gauss": int(numpy_state["has_gauss"]),
-            "gauss": float(numpy_state["gauss"]),
-        },
+        "numpy": {"pos": int(pos), "has_gauss": int(has_gauss), "gauss": float(cached)},
     }
     tensors = {
         "rng/torch": torch.get_rng_state(),
-        "rng/numpy": torch.from_numpy(inner["key"].astype(np.int64)),
+        "rng/numpy": torch.from_numpy(np.asarray(key).astype(np.int64)),
     }
     if torch.cuda.is_available():
         for device, state in enumerate(torch.cuda.get_rng_state_all()):
@@ -66,16 +60,9 @@ def restore(values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     """Restore what `capture` returned."""
     version, words, gauss = values["python"]
     random.setstate((version, tuple(words), gauss))
-    numpy_values = values["numpy"]
     key = tensors["rng/numpy"].numpy().astype(np.uint32)
-    np.random.set_state(
-        {
-            "bit_generator": "MT19937",
-            "state": {"key": key, "pos": numpy_values["pos"]},
-            "has_gauss": numpy_values["has_gauss"],
-            "gauss": numpy_values["gauss"],
-        }
-    )
+    numpy_values = (values["numpy"][name] for name in ("pos", "has_gauss", "gauss"))
+    np.random.set_state(("MT19937", key, *numpy_values))
     torch.set_rng_state(tensors["rng/torch"].contiguous())
     if torch.cuda.is_available():
         for device in range(torch.cuda.device_count()):

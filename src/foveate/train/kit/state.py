@@ -20,7 +20,7 @@ from foveate.train.kit.schedule import Schedule
 
 
 class TrainError(FoveateError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
     kind = "train"
 

@@ -81,7 +81,7 @@ def teacher_logits(context: RecipeContext, source: Source) -> FeatureSet:
     """The teacher's logits for every training clip, read from the run folder or computed.
 
     Returns:
-        `x` (N, 1, classes) in the order of the data set's classes; `index` (N,) tells the clips.
+        `x` (N, 1, classes) in the order of the data set's classes; `index` (N,) of the clips.
 
     Raises:
         ConfigError: No teacher is named, or it has other classes.

@@ -138,7 +138,7 @@ def _features(
     views = config.flip and config.augment != "none" and mirror == tuple(range(len(mirror)))
     sources: list[Source] = [source]
     if isinstance(source, PolicyClips) and split == config.train_split:
-        # Several random patches, so that the head does not learn one by heart.
+        # Several random patches, so that the head does not overfit to one.
         sources = [*source.draws()]
     inputs: dict[str, Any] = {"data": dataset.digest(split), "split": split, "views": views}
     inputs["input"] = asdict(spec)
