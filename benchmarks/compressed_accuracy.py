@@ -37,20 +37,13 @@ from foveate.models.weights.run import load_run, read_run
 from foveate.pipeline.recogniser import load
 from foveate.policy.calibration import Calibration
 from foveate.policy.fuse import Wise
-from foveate.train import randomness
-from foveate.train.cascade_heads import Stages, cached, views_of
-from foveate.train.checkpoint import Checkpoints
-from foveate.train.compressed import (
-    CALIBRATION,
-    TEACHING,
-    CompressedConfig,
-    Parts,
-    read_parts,
-    trained_networks,
-)
-from foveate.train.compressed_clips import CompressedBatches, keep_all
-from foveate.train.pkd import exit_logits, recipe, train_heads
-from foveate.train.session import read_training
+from foveate.train.kit import randomness
+from foveate.train.recipes.compressed.clips import ClipSets, CompressedBatches, keep_all
+from foveate.train.recipes.compressed.config import CALIBRATION, TEACHING, CompressedConfig
+from foveate.train.recipes.compressed.heads import cached, views_of
+from foveate.train.recipes.compressed.pkd import exit_logits, head_recipe, train_heads
+from foveate.train.recipes.compressed.recipe import read_clips, trained_networks
+from foveate.train.run_state import read_training
 
 WAYS = ("ce", "kd", "anti", "pkd")
 ORDER = ("residual", "mv", "iframe")  # of the published prefixes
@@ -63,18 +56,12 @@ class Opened:
 
     folder: Path
     config: CompressedConfig
-    parts: Parts
+    parts: ClipSets
     groups: list[str]
 
     @cached_property
     def networks(self) -> dict[Any, tuple[CompressedNet, Any, str]]:
         return trained_networks(self.folder)
-
-    def stages(self) -> Stages:
-        return Stages(
-            self.config, self.parts.dataset, self.parts.kept, self.folder,
-            Checkpoints(self.folder / "checkpoints"), lambda moment: None,
-        )  # fmt: skip
 
 
 def opened(folder: Path, epochs: int | None) -> Opened:
@@ -84,11 +71,11 @@ def opened(folder: Path, epochs: int | None) -> Opened:
     if epochs is not None:
         config = config.model_copy(update={"head_epochs": epochs})
     dataset = open_labelled(DataRequest.of(training.origin))
-    parts = read_parts(config, dataset, folder, lambda moment: None)
+    parts = read_clips(config, dataset, folder)
     cache = folder / "cache" if config.cache is None else Path(config.cache)
     how = Reading(round(config.size * 8 / 7), config.groups, config.places)
     test = keep_all(dataset.subset("test"), cache, how)
-    parts = Parts(parts.dataset, {**parts.kept, "test": test}, parts.clip_seconds)
+    parts = ClipSets(parts.dataset, {**parts.kept, "test": test}, parts.clip_seconds)
     groups = [str(record.group or dataset.name(record)) for _, record in test.clips]
     return Opened(folder, config, parts, groups)
 
@@ -107,7 +94,7 @@ def taught(
     run: Opened, seeds: Sequence[int], ways: Sequence[str]
 ) -> dict[tuple[str, int], tuple[dict[str, Tensor], dict[str, Tensor]]]:
     """Way and seed → logits (N, classes) of every exit on calibration and on test clips."""
-    stages = run.stages()
+    classes = run.parts.dataset.classes
     specs = {name: spec for name, (_, spec, _) in run.networks.items()}
     maps: dict[str, dict[str, Any]] = {}
     template = fresh(run, 0)
@@ -115,7 +102,7 @@ def taught(
         maps[name] = {}
         for split in (run.config.train_split, CALIBRATION, "test"):
             count = run.config.head_views if split == run.config.train_split else 1
-            clips = views_of(stages, run.parts.kept[split], name, specs[name], count)
+            clips = views_of(run.config, classes, run.parts.kept[split], name, specs[name], count)
             maps[name][split] = cached(network, clips)
     train = run.config.train_split
     teachers = {name: maps[name][train][0].logits for name in template}
@@ -123,7 +110,7 @@ def taught(
     for seed in seeds:
         for way in ways:
             calibration, test = {}, {}
-            how = recipe(
+            how = head_recipe(
                 way, run.config.head_epochs, lr=run.config.head_lr, batch=2 * run.config.batch,
                 seed=seed, temperature=1.0 if way == "ce" else run.config.temperature,
             )  # fmt: skip

@@ -31,7 +31,7 @@ from foveate.pipeline.recogniser import Recogniser, load
 from foveate.pipeline.reducers import ClassReducer
 from foveate.policy.calibration import Calibration
 from foveate.policy.operating import NEVER
-from foveate.train.session import read_training
+from foveate.train.run_state import read_training
 
 GOAL = 0.9
 ROUNDS = 5

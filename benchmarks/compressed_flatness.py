@@ -23,8 +23,8 @@ from benchmarks.compressed_accuracy import Opened, opened
 
 from foveate.evaluate.bootstrap import interval
 from foveate.evaluate.flatness import Measured, hessian_trace, noise_rise
-from foveate.train.compressed import TEACHING
-from foveate.train.compressed_clips import CompressedBatches
+from foveate.train.recipes.compressed.clips import CompressedBatches
+from foveate.train.recipes.compressed.config import TEACHING
 
 BATCH, BATCHES, PROBES, DRAWS = 16, 8, 3, 3
 ORDER = ("iframe", "residual", "mv")  # flattest first, as the paper says

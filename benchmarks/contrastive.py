@@ -30,11 +30,11 @@ from benchmarks.shelf import scores_of
 from foveate.evaluate import metrics
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.models.weights.run import load_run
-from foveate.train.batches import TensorBatches
-from foveate.train.contrastive import ContrastiveConfig
-from foveate.train.contrastive import fit as pretrain
-from foveate.train.supervised import SupervisedConfig
-from foveate.train.supervised import fit as probe
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import contrastive, supervised
+from foveate.train.recipes.contrastive import ContrastiveConfig
+from foveate.train.recipes.supervised import SupervisedConfig
 
 SPEEDS = (-2, -1, 0, 1, 2)  # pixels a frame
 FRAMES, SIZE, RATE = 8, 24, 8.0
@@ -121,7 +121,9 @@ def pretrained(bars: Bars, folder: Path, temperature: float, lr: float) -> Path:
         projection=16, seed=bars.seed,
     )  # fmt: skip
     data: Any = bars
-    pretrain(config, data, folder, progress=lambda now: None, source=bars.pairs)
+    run_recipe(
+        contrastive.RECIPE, config, data, folder, on_progress=lambda now: None, source=bars.pairs
+    )
     return folder
 
 
@@ -145,7 +147,9 @@ def probed(bars: Bars, folder: Path, model: str | None) -> tuple[float, Path, fl
         )  # fmt: skip
         data: Any = bars
         run = folder / f"{lr:g}"
-        done = probe(config, data, run, progress=lambda now: None, source=bars.probed)
+        done = run_recipe(
+            supervised.RECIPE, config, data, run, on_progress=lambda now: None, source=bars.probed
+        )
         top1 = next(value for name, value in done.figures.items() if name.startswith("top1"))
         found.append((top1, run, lr))
     return max(found, key=lambda one: one[0])

@@ -29,8 +29,10 @@ from foveate.evaluate.results import write_result
 from foveate.evaluate.run import evaluate
 from foveate.media import Video
 from foveate.pipeline.recogniser import load
-from foveate.train.memory import keep_freed_memory
-from foveate.train.supervised import SupervisedConfig, fit
+from foveate.train.kit.memory import keep_freed_memory
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import supervised
+from foveate.train.recipes.supervised import SupervisedConfig
 
 RECIPE = Path(__file__).parent / "recipes" / "fights.yaml"
 PROBE = {"freeze": "backbone", "epochs": 100, "lr": 1e-3}
@@ -48,7 +50,7 @@ def config_of(seed: int, **changes: Any) -> SupervisedConfig:
 
 def trained(fold: Fold, config: SupervisedConfig, folder: Path) -> dict[str, bool]:
     """Train on a fold's training clips; clip → whether its answer was right, of its test clips."""
-    fit(config, fold.dataset, folder, progress=lambda moment: None)
+    run_recipe(supervised.RECIPE, config, fold.dataset, folder, on_progress=lambda moment: None)
     found = evaluate(load(str(folder)), fold.dataset, "test", repeats=2)
     shutil.rmtree(folder)
     if found.failed:
@@ -166,7 +168,7 @@ def train_final(dataset: Dataset, folder: Path) -> None:
     from dataclasses import replace
 
     everything = replace(dataset, records=tuple(replace(r, split="train") for r in dataset.records))
-    fit(config_of(0), everything, folder)
+    run_recipe(supervised.RECIPE, config_of(0), everything, folder)
 
 
 def main() -> None:

@@ -19,8 +19,9 @@ from benchmarks.fights import PROBE, config_of
 
 from foveate.data import Dataset, folds, read
 from foveate.models.weights.builtin import run_folder
-from foveate.train.memory import keep_freed_memory
-from foveate.train.supervised import fit
+from foveate.train.kit.memory import keep_freed_memory
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import supervised
 
 
 def train_folds(dataset: Dataset, out: Path, seed: int, changes: dict[str, Any]) -> None:
@@ -31,7 +32,7 @@ def train_folds(dataset: Dataset, out: Path, seed: int, changes: dict[str, Any])
             continue
         since = time.process_time()
         config = config_of(seed, **{**PROBE, **changes})
-        fit(config, fold.dataset, folder, progress=lambda moment: None)
+        run_recipe(supervised.RECIPE, config, fold.dataset, folder, on_progress=lambda moment: None)
         print(f"fold {fold.name}: {time.process_time() - since:.0f} s of CPU", flush=True)
 
 

@@ -34,7 +34,7 @@ from foveate.models import is_streaming, mixes_frames
 from foveate.pipeline import fetch
 from foveate.pipeline.executors import executor_for
 from foveate.train.features import Head
-from foveate.train.start import start_from
+from foveate.train.initial_model import build_initial_model
 
 looks = foveate.looks
 CPU = torch.device("cpu")
@@ -73,7 +73,7 @@ class Extractor:
         draws: int = DRAWS,
         view: int | None = None,
     ) -> None:
-        start = start_from(model, classes, {}, size=view)
+        start = build_initial_model(model, classes, {}, size=view)
         self.spec = spec = start.input
         network = start.model.eval()
         self.executor = executor_for(network, CPU, spec)
@@ -156,7 +156,7 @@ def trained_head(
 ) -> Head:
     """A head trained on features (N, C) and classes (N,); the seed decides its start and order."""
     torch.manual_seed(seed)
-    head = Head(start_from(model, classes, {}).model).train()
+    head = Head(build_initial_model(model, classes, {}).model).train()
     optimiser = torch.optim.AdamW(head.parameters(), RATE, weight_decay=DECAY)
     steps = EPOCHS * -(-len(y) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

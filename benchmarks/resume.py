@@ -32,8 +32,9 @@ from foveate.data import Dataset
 from foveate.data.transforms import Augment
 from foveate.evaluate.results import write_result
 from foveate.models.weights import run as run_folder
-from foveate.train.checkpoint import Checkpoints
-from foveate.train.supervised import fit
+from foveate.train.kit.checkpoint import Checkpoints
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import supervised
 from train import tiny_motion
 
 PHASES = ("half", "written", "synced", "renamed")
@@ -50,7 +51,7 @@ def main_of_child(
     if before is not None:
         before()
     config = tiny_motion.config(save_every=2, augment="light", workers=workers)
-    fit(config, data, folder, resume=(folder / "training.json").is_file())
+    run_recipe(supervised.RECIPE, config, data, folder, resume=(folder / "training.json").is_file())
 
 
 def child(
@@ -93,7 +94,7 @@ def killer(save: int, phase: str) -> Callable[[], None]:
     real = run_folder.replace_file
 
     def arm() -> None:
-        from foveate.train import checkpoint
+        from foveate.train.kit import checkpoint
 
         checkpoint.replace_file = write
 

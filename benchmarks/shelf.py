@@ -41,11 +41,13 @@ from foveate.models import registry
 from foveate.models.macs import macs_of
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import load_run
-from foveate.train.batches import TensorBatches
-from foveate.train.distributed import Team
-from foveate.train.memory import keep_freed_memory
-from foveate.train.supervised import SupervisedConfig, fit
-from foveate.train.videos import clips_of
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.kit.distributed import ProcessGroup
+from foveate.train.kit.memory import keep_freed_memory
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import supervised
+from foveate.train.recipes.supervised import SupervisedConfig
+from foveate.train.videos import VideoClips
 
 LITE0 = "efficientnet_lite0.imagenet_lite0"
 SPEC = InputSpec(size=96, frames_per_second=4.0, clip_frames=8)
@@ -136,7 +138,9 @@ class Held:
     def source(self, batch: int, seed: int) -> Any:
         """Batches for the recipe; training clips are cut and mirrored."""
 
-        def make(split: str, training: bool, spec: InputSpec, team: Team) -> TensorBatches | None:
+        def make(
+            split: str, training: bool, spec: InputSpec, team: ProcessGroup
+        ) -> TensorBatches | None:
             if split not in self.parts:
                 return None
             x, y = self.parts[split]
@@ -184,11 +188,11 @@ def hold(
     if only:
         wanted = tuple(r for r in dataset.records if set(r.labels) & set(only))
         dataset = replace(dataset, records=wanted)
-    source = clips_of(dataset, batch=16, seed=0, workers=0, augment="none", flip=False)
+    source = VideoClips(dataset, batch=16, seed=0, workers=0)
     parts, groups = {}, []
     for split, count in (most or MOST).items():
         records = dataset.subset(split).records
-        batches = source(split, False, spec, Team())
+        batches = source(split, False, spec, ProcessGroup())
         assert batches is not None, f"{folder}: no split {split!r}"
         rows: list[tuple[torch.Tensor, torch.Tensor]] = []
         for batch in batches.batches(0):
@@ -260,7 +264,14 @@ def train_and_test(
     )  # fmt: skip
     began = time.process_time()
     dataset: Any = held
-    fit(config, dataset, folder, progress=lambda now: None, source=held.source(16, seed))
+    run_recipe(
+        supervised.RECIPE,
+        config,
+        dataset,
+        folder,
+        on_progress=lambda now: None,
+        source=held.source(16, seed),
+    )
     trained = time.process_time() - began
     run = load_run(folder)
     model = run.network

@@ -27,10 +27,12 @@ import torch
 from benchmarks.record import write
 
 from foveate.core.config import build, read_yaml
-from foveate.train.batches import TensorBatches
-from foveate.train.memory import keep_freed_memory
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.kit.memory import keep_freed_memory
 from foveate.train.presets import find
-from foveate.train.supervised import SupervisedConfig, fit
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import supervised
+from foveate.train.recipes.supervised import SupervisedConfig
 
 DEPTH, CLASSES = 101, 400
 GOAL = 8e9  # bytes
@@ -63,7 +65,14 @@ def one_step(batch: int, checkpointing: bool, frames: int, size: int) -> dict[st
     )  # fmt: skip
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        done = fit(config, dataset, Path(folder) / "run", progress=lambda now: None, source=source)
+        done = run_recipe(
+            supervised.RECIPE,
+            config,
+            dataset,
+            Path(folder) / "run",
+            on_progress=lambda now: None,
+            source=source,
+        )
         size_of = (Path(folder) / "run" / "model.safetensors").stat().st_size
     seconds = time.process_time() - began
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux counts KiB

@@ -24,8 +24,10 @@ import torch
 from foveate.data import Dataset, read
 from foveate.evaluate.results import write_result
 from foveate.models import load
-from foveate.train.memory import keep_freed_memory
-from foveate.train.supervised import SupervisedConfig, fit
+from foveate.train.kit.memory import keep_freed_memory
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import supervised
+from foveate.train.recipes.supervised import SupervisedConfig
 
 STEPS, CLIPS, FRAMES, SIZE = 3, 8, 10, 172
 TRAINED = 200  # clips of the fine-tune of a user
@@ -63,7 +65,13 @@ def tuned(data: Path, clips: int, **settings: Any) -> dict[str, Any]:
     config = SupervisedConfig(frames=FRAMES, **settings)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        done = fit(config, _some(read(data), clips), Path(folder) / "run", progress=lambda _: None)
+        done = run_recipe(
+            supervised.RECIPE,
+            config,
+            _some(read(data), clips),
+            Path(folder) / "run",
+            on_progress=lambda _: None,
+        )
         wall = time.perf_counter() - started
     own, children = (
         resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

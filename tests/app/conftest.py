@@ -16,7 +16,7 @@ from foveate.app.main import app
 from foveate.models import registry
 from foveate.models.weights import table
 from foveate.pipeline import presets
-from foveate.train import memory
+from foveate.train.kit import memory
 
 LAUNCH = Path(__file__).with_name("launch.py")
 

@@ -13,7 +13,7 @@ from foveate.core.errors import ConfigError, ModelError, WeightsError
 from foveate.models import registry
 from foveate.models.spec import InputSpec
 from foveate.models.weights.table import entries, find, register_weights
-from foveate.train.start import start_from
+from foveate.train.initial_model import build_initial_model
 
 
 def test_families_are_discovered():
@@ -68,7 +68,7 @@ def test_parts_are_built_but_not_listed_and_not_trained_by_themselves():
     assert type(registry.create_tiny("coviar-exits")).__name__ == "ExitNetwork"
     for name in ("coviar-exits", "coviar-exits:resnet18.a1_in1k"):
         with pytest.raises(ConfigError, match="a part of models with several networks"):
-            start_from(name, ("a", "b"), {})
+            build_initial_model(name, ("a", "b"), {})
 
 
 def test_modules_outside_the_registry_declare_by_attributes():

@@ -29,8 +29,9 @@ from foveate.media.encode import Encoding
 from foveate.models.coviar import normalise
 from foveate.models.weights.run import load_run, read_run
 from foveate.policy.calibration import Calibration
-from foveate.train import compressed
-from foveate.train.compressed import CompressedConfig, fit
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes.compressed import recipe as compressed
+from foveate.train.recipes.compressed.config import CompressedConfig
 
 SETTINGS = {
     "iframe": "test_resnet", "mv": "test_resnet", "residual": "test_resnet", "size": 32,
@@ -55,7 +56,9 @@ def run(videos, cache, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "c"
     config = CompressedConfig(**SETTINGS, cache=str(cache))
     request = DataRequest(videos)
-    summary = fit(config, open_labelled(request), folder, origin=request.origin())
+    summary = run_recipe(
+        compressed.RECIPE, config, open_labelled(request), folder, origin=request.origin()
+    )
     assert summary.outcome == "finished"
     return folder
 
@@ -206,10 +209,12 @@ def test_a_run_that_was_killed_goes_on_and_ends_the_same(run, videos, cache, tmp
     finished = (folder / "networks" / "mv" / "run.json").stat().st_mtime_ns
     config = CompressedConfig(**SETTINGS, cache=str(cache))
     with pytest.raises(ConfigError, match="resume it"):
-        fit(config, dataset, folder)
+        run_recipe(compressed.RECIPE, config, dataset, folder)
     with pytest.raises(ConfigError, match="begun with exits=2, not 1"):
-        fit(config.model_copy(update={"exits": 1}), dataset, folder, resume=True)
-    assert fit(config, dataset, folder, resume=True).outcome == "finished"
+        run_recipe(
+            compressed.RECIPE, config.model_copy(update={"exits": 1}), dataset, folder, resume=True
+        )
+    assert run_recipe(compressed.RECIPE, config, dataset, folder, resume=True).outcome == "finished"
     assert (folder / "networks" / "mv" / "run.json").stat().st_mtime_ns == finished
     same, whole = load_run(folder).networks, load_run(run).networks
     for modality, network in whole.items():
@@ -226,7 +231,7 @@ def test_codecs_without_vectors_are_refused_before_anything_is_trained(videos, t
                   for record in [r]]  # fmt: skip
     dataset = dataset.__class__(tuple(everything), dataset.classes, dataset.root)
     with pytest.raises(MediaError, match="vp9 video gives no motion vectors") as caught:
-        fit(CompressedConfig(**SETTINGS), dataset, tmp_path / "run")
+        run_recipe(compressed.RECIPE, CompressedConfig(**SETTINGS), dataset, tmp_path / "run")
     assert caught.value.cure.startswith("foveate data transcode ")
     assert not (tmp_path / "run").exists()
 

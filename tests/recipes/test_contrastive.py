@@ -15,9 +15,10 @@ from foveate.data.samplers import pair
 from foveate.data.transforms import Augment, EachView
 from foveate.models import registry
 from foveate.models.weights.run import read_run
-from foveate.train import contrastive
-from foveate.train.batches import TensorBatches
-from foveate.train.contrastive import ContrastiveConfig, info_nce
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import contrastive
+from foveate.train.recipes.contrastive import ContrastiveConfig, info_nce
 from train import tiny_motion
 
 
@@ -87,8 +88,8 @@ def test_pairs_of_videos_are_validated_by_their_partners(tmp_path: Path) -> None
         x, y = tiny_motion.movies(2 * clips.counts[split], seed=3)
         return TensorBatches(x.unflatten(0, (-1, 2)), y[::2], 4, 0 if training else None)
 
-    summary = contrastive.fit(
-        settings_of(epochs=1, batch=4), clips, tmp_path / "pre", progress=lambda now: None,
+    summary = run_recipe(contrastive.RECIPE, 
+        settings_of(epochs=1, batch=4), clips, tmp_path / "pre", on_progress=lambda now: None,
         source=pairs,
     )  # fmt: skip
     assert set(summary.figures) == {"infonce@clip,views=2", "partner-top1@clip,views=2"}
@@ -157,7 +158,9 @@ def test_it_takes_a_folder_of_videos_without_classes(tmp_path: Path) -> None:
     data = read(flat, "unlabelled")
     assert [len(data.subset(s)) for s in ("train", "val")] == [8, 4]
     settings = settings_of(epochs=1, batch=4, frames=3)
-    summary = contrastive.fit(settings, data, tmp_path / "pre", progress=lambda now: None)
+    summary = run_recipe(
+        contrastive.RECIPE, settings, data, tmp_path / "pre", on_progress=lambda now: None
+    )
     assert summary.steps == 2
     assert not summary.failures
     assert read_run(tmp_path / "pre").classes == ["unlabelled"]

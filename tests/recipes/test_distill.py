@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import torch
 from foveate.core import ConfigError
 from foveate.models.movinet import MoViNetLite
 from foveate.models.weights.run import read_run
-from foveate.train import distill
-from foveate.train.batches import TensorBatches
-from foveate.train.distill import DistillConfig, Teacher
-from foveate.train.session import RunSummary
-from foveate.train.supervised import fit as fit_supervised
+from foveate.train.initial_model import build_initial_model
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.kit.checkpoint import Checkpoints
+from foveate.train.recipe import RecipeContext, run_recipe
+from foveate.train.recipes import distill, supervised
+from foveate.train.recipes.distill import DistillConfig, Teacher
+from foveate.train.run_state import RunSummary
 from train import tiny_motion
 from train.tiny_motion import config
 
@@ -39,8 +42,13 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_motion.enter()
     folder = tmp_path_factory.mktemp("motion") / "teacher"
     settings = config(epochs=12, lr=1e-2, batch=16, mixup=0.0, label_smoothing=0.0)
-    summary = fit_supervised(
-        settings, CLIPS, folder, progress=lambda now: None, source=CLIPS.source(16)
+    summary = run_recipe(
+        supervised.RECIPE,
+        settings,
+        CLIPS,
+        folder,
+        on_progress=lambda now: None,
+        source=CLIPS.source(16),
     )
     assert top1(summary) > 0.8
     return folder
@@ -60,9 +68,9 @@ def test_a_student_learns_from_its_teacher_alone(
     seen: list[int] = []
     plain = Teacher.features
     monkeypatch.setattr(Teacher, "features", lambda self, x: seen.append(len(x)) or plain(self, x))
-    summary = distill.fit(
-        lesson(teacher, share=1.0), CLIPS, tmp_path / "run", progress=lambda now: None,
-        source=wrong,
+    summary = run_recipe(
+        distill.RECIPE, lesson(teacher, share=1.0), CLIPS, tmp_path / "run",
+        on_progress=lambda now: None, source=wrong,
     )  # fmt: skip
     assert top1(summary) > 0.75
     # Twelve epochs, but every training clip was shown to the teacher once.
@@ -71,9 +79,9 @@ def test_a_student_learns_from_its_teacher_alone(
     assert card.recipe == "distill"
     assert card.configuration["teacher"] == str(teacher)
     # Labels that say nothing teach nothing where the teacher is not heard.
-    summary = distill.fit(
-        lesson(teacher, share=0.0, epochs=4), CLIPS, tmp_path / "deaf", progress=lambda now: None,
-        source=wrong,
+    summary = run_recipe(
+        distill.RECIPE, lesson(teacher, share=0.0, epochs=4), CLIPS, tmp_path / "deaf",
+        on_progress=lambda now: None, source=wrong,
     )  # fmt: skip
     assert top1(summary) < 0.6
 
@@ -89,34 +97,58 @@ def test_a_resumed_student_does_not_ask_again(
 
     settings = lesson(teacher, epochs=2, mixup=0.2)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    distill.fit(settings, CLIPS, whole, progress=lambda now: None, source=CLIPS.source(16))
-    first = distill.fit(settings, CLIPS, broken, progress=stop, source=CLIPS.source(16))
+    run_recipe(
+        distill.RECIPE,
+        settings,
+        CLIPS,
+        whole,
+        on_progress=lambda now: None,
+        source=CLIPS.source(16),
+    )
+    first = run_recipe(
+        distill.RECIPE, settings, CLIPS, broken, on_progress=stop, source=CLIPS.source(16)
+    )
     assert first.outcome == "interrupted"
 
     def asked(self: Any, x: Any) -> Any:
         raise AssertionError("the teacher was asked again")
 
     monkeypatch.setattr(Teacher, "features", asked)
-    distill.fit(settings, CLIPS, broken, True, progress=lambda now: None, source=CLIPS.source(16))
+    run_recipe(
+        distill.RECIPE,
+        settings,
+        CLIPS,
+        broken,
+        True,
+        on_progress=lambda now: None,
+        source=CLIPS.source(16),
+    )
     names = ("model.safetensors", "log.jsonl")
     assert all((whole / n).read_bytes() == (broken / n).read_bytes() for n in names)
 
 
 def test_a_clip_the_teacher_could_not_read_has_its_label(tmp_path: Path, teacher: Path) -> None:
-    """The objective, by hand: with no answer for a clip its loss is the plain one."""
-    bench = _bench(lesson(teacher, share=1.0, temperature=2.0), tmp_path)
-    answers = distill.teacher_logits(bench)
-    heard = torch.ones(96, dtype=torch.bool)
-    heard[7] = False
-    from dataclasses import replace
-
-    fewer = replace(answers, x=answers.x[heard], index=answers.index[heard])
-    objective = distill._objective(bench.config, bench, fewer)
-    batches = CLIPS.source(96)("train", False, None, bench.us)
+    """Without the teacher's logits for a clip, its loss is the cross-entropy with its label."""
+    settings = lesson(teacher, share=1.0, temperature=2.0)
+    context = RecipeContext(
+        distill.RECIPE, settings, CLIPS, tmp_path, False, Checkpoints(tmp_path / "checkpoints"),
+        offline=True,
+    )  # fmt: skip
+    torch.manual_seed(3)
+    start = build_initial_model(
+        settings.model, CLIPS.classes, {}, size=settings.size, frames=settings.frames,
+        rate=settings.rate,
+    )  # fmt: skip
+    answers = distill.teacher_logits(context, CLIPS.source(16))
+    known = torch.ones(96, dtype=torch.bool)
+    known[7] = False
+    fewer = replace(answers, x=answers.x[known], index=answers.index[known])
+    objective = distill._objective(context, start, fewer)
+    batches = CLIPS.source(96)("train", False, None, context.group)
     batches = TensorBatches(batches.x[6:8], batches.y[6:8], 2)
     batch = next(batches.batches(0))
     batch["index"] = torch.tensor([6, 7])
-    model = MoViNetLite.eval(bench.start.model)
+    model = MoViNetLite.eval(start.model)
     with torch.no_grad():
         got = objective(model, batch, torch.Generator())
         logits = model(batch["x"].float() / 255)
@@ -127,23 +159,17 @@ def test_a_clip_the_teacher_could_not_read_has_its_label(tmp_path: Path, teacher
     torch.testing.assert_close(got[1], plain)
 
 
-def _bench(settings: DistillConfig, folder: Path) -> Any:
-    from foveate.train.distributed import Team
-    from foveate.train.recipe import Bench
-    from foveate.train.start import start_from
-
-    torch.manual_seed(3)
-    start = start_from(
-        settings.model, CLIPS.classes, {}, size=settings.size, frames=settings.frames,
-        rate=settings.rate,
-    )  # fmt: skip
-    return Bench(settings, CLIPS, start, CLIPS.source(16), Team(), folder, None, True)
-
-
 def test_what_cannot_be_distilled_is_said(tmp_path: Path, teacher: Path) -> None:
     def go(settings: DistillConfig, clips: Any = CLIPS) -> None:
         source = CLIPS.source(16)
-        distill.fit(settings, clips, tmp_path / "run", progress=lambda now: None, source=source)
+        run_recipe(
+            distill.RECIPE,
+            settings,
+            clips,
+            tmp_path / "run",
+            on_progress=lambda now: None,
+            source=source,
+        )
 
     with pytest.raises(ConfigError, match="needs a teacher"):
         go(lesson(""))
@@ -155,4 +181,11 @@ def test_what_cannot_be_distilled_is_said(tmp_path: Path, teacher: Path) -> None
 
 
 def _refused(folder: Path, settings: DistillConfig, clips: Any) -> None:
-    distill.fit(settings, clips, folder, progress=lambda now: None, source=CLIPS.source(16))
+    run_recipe(
+        distill.RECIPE,
+        settings,
+        clips,
+        folder,
+        on_progress=lambda now: None,
+        source=CLIPS.source(16),
+    )

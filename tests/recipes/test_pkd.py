@@ -10,8 +10,15 @@ import torch
 from foveate.core import ConfigError
 from foveate.models.coviar import CompressedNet, ExitNetwork
 from foveate.policy.fuse import Wise
-from foveate.train import pkd
-from foveate.train.pkd import HeadRecipe, Teacher, cache_exits, exit_logits, recipe, train_heads
+from foveate.train.recipes.compressed import pkd
+from foveate.train.recipes.compressed.pkd import (
+    HeadRecipe,
+    Teacher,
+    cache_exits,
+    exit_logits,
+    head_recipe,
+    train_heads,
+)
 
 CLASSES = 3
 
@@ -40,13 +47,15 @@ def answers(network: ExitNetwork, cache: pkd.ExitCache) -> torch.Tensor:
     return exit_logits(network, cache)[:, :-1].argmax(-1)
 
 
-@pytest.mark.parametrize("name", pkd.RECIPES)
+@pytest.mark.parametrize("name", pkd.ORDERS)
 def test_every_recipe_teaches_and_leaves_the_backbone_alone(name) -> None:
     network, cache = student()
     cache = pkd.ExitCache(cache.maps, teacher_of(clips()[1]))  # an own classifier that is right
     before = {n: v.clone() for n, v in network.network.state_dict().items()}
     teachers = dict.fromkeys(("mv", "residual", "iframe"), teacher_of(clips()[1]))
-    losses = train_heads(network, cache, clips()[1], recipe(name, 12, lr=0.02, batch=16), teachers)
+    losses = train_heads(
+        network, cache, clips()[1], head_recipe(name, 12, lr=0.02, batch=16), teachers
+    )
     assert len(losses) == 12
     assert losses[-1] < 0.6 * losses[0]
     assert (answers(network, cache) == clips()[1][:, None]).float().mean() > 0.9
@@ -69,18 +78,18 @@ def test_the_teacher_changes_at_its_epoch() -> None:
 
 def test_the_orders_are_the_published_ones() -> None:
     def order(name: str) -> list[tuple[str, int]]:
-        return [(t.name, t.until) for t in recipe(name).teachers]
+        return [(t.name, t.until) for t in head_recipe(name).teachers]
 
     assert order("pkd") == [("mv", 50), ("residual", 100), ("iframe", 300)]
     assert order("pkd-own") == [("mv", 50), ("residual", 100), ("own", 300)]
     assert order("anti") == [("own", 50), ("residual", 100), ("mv", 300)]
     assert order("kd") == [("iframe", 300)]
-    assert {recipe(name).epochs for name in pkd.RECIPES} == {300}
+    assert {head_recipe(name).epochs for name in pkd.ORDERS} == {300}
 
 
 def test_cached_exits_are_those_of_the_network_and_fuse() -> None:
     network, cache = student()
-    train_heads(network, cache, clips()[1], recipe("ce", 4, lr=0.02, batch=16))
+    train_heads(network, cache, clips()[1], head_recipe("ce", 4, lr=0.02, batch=16))
     logits = exit_logits(network, cache)
     with torch.no_grad():
         direct = torch.stack(list(network(clips()[0]).values()), 1)
@@ -101,12 +110,12 @@ def test_distillation_is_cross_entropy_with_a_softened_teacher() -> None:
 
 
 def test_recipes_that_cannot_be_meant() -> None:
-    with pytest.raises(ConfigError, match="no recipe 'pdk'"):
-        recipe("pdk")
+    with pytest.raises(ConfigError, match="no head recipe 'pdk'"):
+        head_recipe("pdk")
     with pytest.raises(ConfigError, match="the last at 4"):
         HeadRecipe((Teacher("mv", 3),), 4)
     with pytest.raises(ConfigError, match="nothing to learn from"):
         HeadRecipe()
     network, cache = student()
     with pytest.raises(ConfigError, match="teacher 'mv'"):
-        train_heads(network, cache, clips()[1], recipe("pkd", 6))
+        train_heads(network, cache, clips()[1], head_recipe("pkd", 6))

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from foveate.models.weights.run import read_run
-from foveate.train.batches import TensorBatches
-from foveate.train.session import RunSummary
-from foveate.train.supervised import fit
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import supervised
+from foveate.train.run_state import RunSummary
 from train import tiny_motion
 from train.tiny_motion import config
 
@@ -25,7 +26,11 @@ def top1(summary: RunSummary) -> float:
 def learn(folder: Path, source: Any) -> float:
     tiny_motion.enter()
     settings = config(epochs=15, lr=1e-2, batch=16, mixup=0.0, label_smoothing=0.0)
-    return top1(fit(settings, CLIPS, folder, progress=lambda now: None, source=source))
+    return top1(
+        run_recipe(
+            supervised.RECIPE, settings, CLIPS, folder, on_progress=lambda now: None, source=source
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,9 @@ def test_a_frozen_network_learns_encoded_clips_at_once(
 ) -> None:
     data = tiny_motion.on_disk(tmp_path / "clips", {"train": 45, "val": 30})
     settings = config(model=str(learned[0]), freeze="backbone", epochs=60, lr=1e-2, flip=False)
-    summary = fit(settings, data, tmp_path / "run", progress=lambda now: None)
+    summary = run_recipe(
+        supervised.RECIPE, settings, data, tmp_path / "run", on_progress=lambda now: None
+    )
     assert top1(summary) > 0.7
     assert summary.features_seconds > 0
     card = read_run(tmp_path / "run")
@@ -73,6 +80,8 @@ def test_every_layer_learns_from_encoded_clips_that_are_flipped(
         flip=True,
         mixup=0.0,
     )
-    summary = fit(settings, data, tmp_path / "run", progress=lambda now: None)
+    summary = run_recipe(
+        supervised.RECIPE, settings, data, tmp_path / "run", on_progress=lambda now: None
+    )
     assert top1(summary) > 0.7
     torch.testing.assert_close(summary.figures["top1@clip,views=1"], top1(summary))

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from foveate.core import FoveateError, WeightsError
-from foveate.train.checkpoint import Checkpoints, pack_optimizer, unpack_optimizer
+from foveate.train.kit.checkpoint import Checkpoints, pack_optimizer, unpack_optimizer
 
 
 def tensors(step: int) -> dict[str, torch.Tensor]:
@@ -179,7 +179,7 @@ def test_what_a_killed_save_left_is_cleaned_up(kept: Checkpoints) -> None:
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(FoveateError, match="cannot be made"):
+    with pytest.raises(FoveateError, match="cannot be created"):
         Checkpoints(tmp_path / "run" / "checkpoints")
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import distributed as dist
 
 from foveate.models.weights.run import load_run
-from foveate.train.distributed import Team
+from foveate.train.kit.distributed import ProcessGroup
 from train import tiny_motion, two_processes
 
 pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")
@@ -56,11 +56,11 @@ def test_two_processes_are_one_to_rounding_even_when_resumed(tmp_path: Path) -> 
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_one_process_is_a_team_of_one() -> None:
-    team = Team()
-    assert team.leads
-    assert team.total(1.0, 2.5) == [1.0, 2.5]
-    assert team.each(3.0) == [3.0]
-    assert team.share({"a": 1}) == {"a": 1}
-    assert team.joined(["a", "b", "a"]) == ["a", "b"]
-    team.wait()
+def test_one_process_is_a_group_of_one() -> None:
+    group = ProcessGroup()
+    assert group.is_main
+    assert group.all_sum(1.0, 2.5) == [1.0, 2.5]
+    assert group.all_gather(3.0) == [3.0]
+    assert group.broadcast({"a": 1}) == {"a": 1}
+    assert group.unique(["a", "b", "a"]) == ["a", "b"]
+    group.barrier()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from foveate.train.ema import EMA
+from foveate.train.kit.ema import EMA
 
 
 def test_it_follows_its_formula_and_copies_counters() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from benchmarks import resume
 
-from foveate.train.checkpoint import Checkpoints
+from foveate.train.kit.checkpoint import Checkpoints
 from train import tiny_motion
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -11,7 +11,7 @@ from torch import nn
 
 from foveate.core import ConfigError, FoveateError
 from foveate.train import features
-from foveate.train.batches import TensorBatches
+from foveate.train.kit.batches import TensorBatches
 from train import tiny_motion
 
 X, Y = tiny_motion.movies(10, seed=5)
@@ -63,31 +63,31 @@ def test_the_key_is_about_weights_data_and_preprocessing_but_not_the_head() -> N
 
 def test_kept_features_are_read_and_others_are_not(tmp_path: Path) -> None:
     made: list[int] = []
+    source = batches()
+    source.failures = ["a.mp4: no video stream"]
+    source.warnings = ["b.mp4: 36 of 72 frames"]
 
-    def make() -> Any:
-        made.append(1)
-        source = batches()
-        source.failures = ["a.mp4: no video stream"]
-        source.warnings = ["b.mp4: 36 of 72 frames"]
-        return source
+    def watched(x: torch.Tensor) -> torch.Tensor:
+        made.append(len(x))
+        return prepare(x)
 
     def get(key: str) -> features.FeatureSet:
-        return features.kept_features(tmp_path, "train", key, network(), make, prepare, False)
+        return features.kept_features(tmp_path, "train", key, network(), source, watched, False)
 
     first, again = get("a" * 64), get("a" * 64)
-    assert made == [1]
+    assert made == [4, 4, 2]
     assert torch.equal(first.x, again.x)
     assert torch.equal(first.index, again.index)
     assert again.failures == ["a.mp4: no video stream"]
     assert again.warnings == ["b.mp4: 36 of 72 frames"]
     get("b" * 64)
-    assert made == [1, 1]
+    assert made == [4, 4, 2] * 2
 
 
 def test_nothing_to_compute_from_is_an_error_with_a_reason() -> None:
     empty = TensorBatches(X[:0], Y[:0], 4)
     empty.failures = ["a.mp4: no video stream"]
-    with pytest.raises(FoveateError, match=r"not one sample could be read.*a\.mp4"):
+    with pytest.raises(FoveateError, match=r"no sample could be read.*a\.mp4"):
         features.compute(network(), empty, prepare, mirror=False)
 
 

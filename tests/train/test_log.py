@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from foveate.core import FoveateError, MissingExtra
-from foveate.train.log import COLUMNS, Log
+from foveate.train.kit.log import COLUMNS, Log
 
 
 def step(log: Log, number: int) -> None:
@@ -69,7 +69,7 @@ def test_a_new_run_starts_new_files(tmp_path: Path) -> None:
 
 def test_a_log_shorter_than_its_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("")
-    with pytest.raises(FoveateError, match=r"log\.jsonl: shorter than the checkpoint remembers"):
+    with pytest.raises(FoveateError, match=r"log\.jsonl: shorter than the checkpoint says"):
         Log(tmp_path, {"log.jsonl": 10, "log.csv": 10})
 
 

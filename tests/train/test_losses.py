@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from foveate.core import ConfigError
-from foveate.train.losses import multilabel_loss, soft_cross_entropy
+from foveate.train.kit.losses import class_loss, multilabel_loss
 
 LOGITS = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.tensor([0, 3, 1, 1, 2])
@@ -15,8 +15,8 @@ Y = torch.tensor([0, 3, 1, 1, 2])
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_indices_and_shares_agree(smoothing: float) -> None:
-    hard = soft_cross_entropy(LOGITS, Y, smoothing)
-    soft = soft_cross_entropy(LOGITS, F.one_hot(Y, 4), smoothing)
+    hard = class_loss(LOGITS, Y, smoothing)
+    soft = class_loss(LOGITS, F.one_hot(Y, 4), smoothing)
     assert hard.shape == (5,)
     torch.testing.assert_close(hard, soft)
     torch.testing.assert_close(hard.mean(), F.cross_entropy(LOGITS, Y, label_smoothing=smoothing))
@@ -24,14 +24,14 @@ def test_indices_and_shares_agree(smoothing: float) -> None:
 
 def test_mixed_labels_mix_the_losses() -> None:
     shares = 0.3 * F.one_hot(Y, 4) + 0.7 * F.one_hot(Y.flip(0), 4)
-    parts = 0.3 * soft_cross_entropy(LOGITS, Y) + 0.7 * soft_cross_entropy(LOGITS, Y.flip(0))
-    torch.testing.assert_close(soft_cross_entropy(LOGITS, shares), parts)
+    parts = 0.3 * class_loss(LOGITS, Y) + 0.7 * class_loss(LOGITS, Y.flip(0))
+    torch.testing.assert_close(class_loss(LOGITS, shares), parts)
 
 
 def test_half_precision_scores_lose_nothing_more() -> None:
     scores = LOGITS.bfloat16()
-    assert soft_cross_entropy(scores, Y).dtype == torch.float32
-    torch.testing.assert_close(soft_cross_entropy(scores, Y), soft_cross_entropy(scores.float(), Y))
+    assert class_loss(scores, Y).dtype == torch.float32
+    torch.testing.assert_close(class_loss(scores, Y), class_loss(scores.float(), Y))
 
 
 def test_several_labels() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import resource, torch
-from foveate.train.memory import keep_freed_memory
+from foveate.train.kit.memory import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from foveate.train.optim import RMSPropTF, decay_groups, make_optimizer
+from foveate.train.kit.optim import RMSPropTF, decay_groups, make_optimizer
 
 
 def test_rmsprop_is_that_of_tensorflow() -> None:

@@ -11,10 +11,9 @@ from foveate.core import ConfigError
 from foveate.core.config import build, read_yaml
 from foveate.data.transforms import Augment
 from foveate.models.registry import create_tiny
-from foveate.models.spec import InputSpec
-from foveate.train.ema import EMA
+from foveate.train.kit.ema import EMA
 from foveate.train.presets import find, names
-from foveate.train.supervised import SupervisedConfig
+from foveate.train.recipes.supervised import SupervisedConfig
 from foveate.train.videos import transform_of
 
 
@@ -42,7 +41,7 @@ def test_the_published_recipe() -> None:
     steps = 73_682 / config.epochs
     assert round(config.warmup * steps) == 1_050
     assert (config.epochs, config.batch, config.lr, config.ema) == (350, 1024, 0.8, 0.9999)
-    augment = transform_of(config.augment, InputSpec(224, 12.5, 32), ("a",), True)
+    augment = transform_of(config.augment, 224, ("a",), True)
     assert isinstance(augment, Augment)
     assert (augment.scale, augment.ratio) == ((0.08, 1.0), (0.5, 2.0))
     assert augment.operations

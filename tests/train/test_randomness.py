@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-from foveate.train import randomness
+from foveate.train.kit import randomness
 
 
 def draws() -> tuple[float, float, float]:

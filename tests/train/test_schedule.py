@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from foveate.core import ConfigError
-from foveate.train.schedule import make_schedule
+from foveate.train.kit.schedule import make_schedule
 
 
 def test_a_warm_up_rises_in_a_line_to_the_full_rate() -> None:

@@ -14,11 +14,13 @@ import torch
 from foveate.core import ConfigError, FoveateError, WeightsError
 from foveate.data import DataError, Dataset
 from foveate.models.weights.run import load_run, read_run
-from foveate.train import session
-from foveate.train.batches import TensorBatches
-from foveate.train.session import RunSummary
-from foveate.train.state import Moment
-from foveate.train.supervised import SupervisedConfig, fit
+from foveate.train import run_state
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.kit.state import ProgressEvent
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import supervised
+from foveate.train.recipes.supervised import SupervisedConfig
+from foveate.train.run_state import RunSummary
 from train import tiny_motion
 from train.tiny_motion import config
 
@@ -38,11 +40,19 @@ def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def go(folder: Path, resume: bool = False, progress: Any = None, **changes: Any) -> RunSummary:
     settings = config(**changes)
     source = CLIPS.source(settings.batch)
-    return fit(settings, CLIPS, folder, resume, progress or (lambda now: None), source=source)
+    return run_recipe(
+        supervised.RECIPE,
+        settings,
+        CLIPS,
+        folder,
+        resume,
+        progress or (lambda now: None),
+        source=source,
+    )
 
 
 def interrupt_at(step: int) -> Any:
-    def progress(now: Moment) -> None:
+    def progress(now: ProgressEvent) -> None:
         if now.step == step and now.figures is None:
             os.kill(os.getpid(), 2)
 
@@ -78,7 +88,7 @@ def test_a_run_leaves_a_model_with_its_card(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_says_what_it_belongs_to(tmp_path: Path) -> None:
-    from foveate.train.checkpoint import Checkpoints
+    from foveate.train.kit.checkpoint import Checkpoints
 
     go(tmp_path / "run")
     saved = Checkpoints(tmp_path / "run" / "checkpoints").latest()
@@ -159,10 +169,26 @@ def test_what_may_not_change_between_the_parts_of_a_run(tmp_path: Path) -> None:
         go(tmp_path / "run", resume=True, lr=0.1)
     other: Any = tiny_motion.Clips(mark="other")
     with pytest.raises(ConfigError, match="the clips of 'train' changed"):
-        fit(config(), other, tmp_path / "run", True, lambda now: None, source=other.source(8))
+        run_recipe(
+            supervised.RECIPE,
+            config(),
+            other,
+            tmp_path / "run",
+            True,
+            lambda now: None,
+            source=other.source(8),
+        )
     renamed: Any = tiny_motion.Clips(classes=("left", "right", "up"))
     with pytest.raises(ConfigError, match="other classes"):
-        fit(config(), renamed, tmp_path / "run", True, lambda now: None, source=renamed.source(8))
+        run_recipe(
+            supervised.RECIPE,
+            config(),
+            renamed,
+            tmp_path / "run",
+            True,
+            lambda now: None,
+            source=renamed.source(8),
+        )
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -182,21 +208,25 @@ def test_runs_do_not_overwrite_each_other(tmp_path: Path) -> None:
 
 def test_how_a_run_was_begun_can_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no training was begun"):
-        session.read_training(tmp_path)
-    fit(config(epochs=1), CLIPS, tmp_path / "run", progress=lambda now: None,
-        source=CLIPS.source(8), origin={"path": "clips"})  # fmt: skip
-    begun = session.read_training(tmp_path / "run")
+        run_state.read_training(tmp_path)
+    run_recipe(
+        supervised.RECIPE, config(epochs=1), CLIPS, tmp_path / "run", on_progress=quiet,
+        source=CLIPS.source(8), origin={"path": "clips"},
+    )  # fmt: skip
+    begun = run_state.read_training(tmp_path / "run")
     assert (begun.recipe, begun.origin) == ("supervised", {"path": "clips"})
     assert SupervisedConfig(**begun.configuration) == config(epochs=1)
     (tmp_path / "run" / "training.json").write_text("{")
     with pytest.raises(ConfigError, match="damaged"):
-        session.read_training(tmp_path / "run")
+        run_state.read_training(tmp_path / "run")
 
 
 def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
     only: Any = tiny_motion.Clips(counts={"train": 24})
-    summary = fit(config(), only, tmp_path / "run", progress=lambda now: None,
-                  source=only.source(8))  # fmt: skip
+    summary = run_recipe(
+        supervised.RECIPE, config(), only, tmp_path / "run", on_progress=quiet,
+        source=only.source(8),
+    )  # fmt: skip
     assert summary.figures == {}
     assert read_run(tmp_path / "run").protocol.startswith("no validation")
 
@@ -204,7 +234,14 @@ def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
 def test_no_training_clips(tmp_path: Path) -> None:
     none: Any = tiny_motion.Clips(counts={"val": 4})
     with pytest.raises(ConfigError, match="the split 'train' has no clips"):
-        fit(config(), none, tmp_path / "run", progress=lambda now: None, source=none.source(8))
+        run_recipe(
+            supervised.RECIPE,
+            config(),
+            none,
+            tmp_path / "run",
+            on_progress=lambda now: None,
+            source=none.source(8),
+        )
 
 
 @pytest.mark.parametrize("mixes", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
@@ -271,7 +308,7 @@ def test_a_frozen_network_sees_every_clip_once(
 
 def test_only_the_head_learns(tmp_path: Path) -> None:
     go(tmp_path / "run", freeze="backbone", epochs=2)
-    from foveate.train import randomness
+    from foveate.train.kit import randomness
 
     model = load_run(tmp_path / "run").network.state_dict()
     with randomness.preserved():
@@ -298,7 +335,7 @@ def test_pictures_cannot_be_cut_where_there_are_only_features(tmp_path: Path) ->
 # --- through encoded clips ----------------------------------------------------------------
 
 
-def quiet(now: Moment) -> None:
+def quiet(now: ProgressEvent) -> None:
     """No bar on the terminal of the tests."""
 
 
@@ -308,7 +345,13 @@ def test_bad_clips_of_every_split_are_named_in_the_summary(tmp_path: Path, freez
     broken = [data.subset(split).records[1].path for split in ("train", "val")]
     for path in broken:
         path.write_bytes(b"just words")
-    summary = fit(config(freeze=freeze, epochs=1, batch=4), data, tmp_path / "run", progress=quiet)
+    summary = run_recipe(
+        supervised.RECIPE,
+        config(freeze=freeze, epochs=1, batch=4),
+        data,
+        tmp_path / "run",
+        on_progress=quiet,
+    )
     named = [line.split(": ")[0] for line in summary.failures]
     assert named == [data.name(next(r for r in data.records if r.path == p)) for p in broken]
 
@@ -318,7 +361,7 @@ def test_too_many_bad_clips_end_the_run(tmp_path: Path) -> None:
     for record in data.subset("train").records[:2]:
         record.path.write_bytes(b"just words")
     with pytest.raises(DataError, match="2 of 12 clips cannot be read"):
-        fit(config(epochs=1), data, tmp_path / "run", progress=quiet)
+        run_recipe(supervised.RECIPE, config(epochs=1), data, tmp_path / "run", on_progress=quiet)
 
 
 def test_damage_is_said_in_the_summary(tmp_path: Path, on_disk: Dataset) -> None:
@@ -330,7 +373,14 @@ def test_damage_is_said_in_the_summary(tmp_path: Path, on_disk: Dataset) -> None
     def source(split: str, *_: Any) -> Any:
         return Damaged(*tiny_motion.movies(8, seed=1), 8, 0) if split == "train" else None
 
-    summary = fit(config(epochs=1), on_disk, tmp_path / "run", progress=quiet, source=source)
+    summary = run_recipe(
+        supervised.RECIPE,
+        config(epochs=1),
+        on_disk,
+        tmp_path / "run",
+        on_progress=quiet,
+        source=source,
+    )
     assert summary.warnings == ["a.mp4: 36 of 72 frames"]
 
 
@@ -348,8 +398,10 @@ def test_training_goes_on_from_a_run_with_other_classes(tmp_path: Path) -> None:
     def source(split: str, *_: Any) -> Any:
         return TensorBatches(x, y.clamp(max=1), 8, 0) if split == "train" else None
 
-    fit(config(model=str(tmp_path / "first"), epochs=1, lr=1e-6), fewer, tmp_path / "second",
-        progress=quiet, source=source)  # fmt: skip
+    run_recipe(
+        supervised.RECIPE, config(model=str(tmp_path / "first"), epochs=1, lr=1e-6), fewer,
+        tmp_path / "second", on_progress=quiet, source=source,
+    )  # fmt: skip
     old, new = (load_run(tmp_path / name).network.state_dict() for name in ("first", "second"))
     assert new["classifier.weight"].shape[0] == 2
     for name, value in old.items():

@@ -13,15 +13,15 @@ import pytest
 import torch
 from torch import nn
 
-from foveate.train.batches import TensorBatches
-from foveate.train.checkpoint import Checkpoints
-from foveate.train.ema import EMA
-from foveate.train.log import Log
-from foveate.train.loop import train
-from foveate.train.losses import soft_cross_entropy
-from foveate.train.optim import make_optimizer
-from foveate.train.schedule import make_schedule
-from foveate.train.state import Moment, Run, Settings, TrainError, resume_from
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.kit.checkpoint import Checkpoints
+from foveate.train.kit.ema import EMA
+from foveate.train.kit.log import Log
+from foveate.train.kit.loop import train
+from foveate.train.kit.losses import class_loss
+from foveate.train.kit.optim import make_optimizer
+from foveate.train.kit.schedule import make_schedule
+from foveate.train.kit.state import ProgressEvent, Run, Settings, TrainError, resume_from
 from train import tiny_motion
 
 X = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
@@ -40,7 +40,7 @@ def run_in(folder: Path, *, ema: bool = False, log: Any = None, **settings: Any)
 
 
 def objective(model: nn.Module, batch: Any, stream: torch.Generator) -> torch.Tensor:
-    return soft_cross_entropy(model(batch["x"]), batch["y"])
+    return class_loss(model(batch["x"]), batch["y"])
 
 
 def nothing(model: nn.Module) -> tuple[tuple[float, ...], dict[str, float]]:
@@ -121,7 +121,7 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_are_touched(
 
 
 def test_without_a_checkpoint_that_is_said(tmp_path: Path) -> None:
-    with pytest.raises(TrainError, match="no checkpoint was written yet; try a lower"):
+    with pytest.raises(TrainError, match="there is no checkpoint yet; try a lower"):
         go(run_in(tmp_path), loss=lambda m, b, s: objective(m, b, s) * math.inf)
 
 
@@ -170,11 +170,11 @@ def test_an_interruption_is_saved_and_gone_on_with(tmp_path: Path, number: int) 
     go(whole)
     before = signal.getsignal(number)
 
-    def interrupt(now: Moment) -> None:
+    def interrupt(now: ProgressEvent) -> None:
         if now.step == 2:
             os.kill(os.getpid(), number)
 
-    assert go(broken, progress=interrupt) == "interrupted"
+    assert go(broken, on_progress=interrupt) == "interrupted"
     assert broken.step == 2
     assert signal.getsignal(number) == before
     again = _resumed(tmp_path / "broken")
@@ -206,12 +206,12 @@ def test_an_interruption_during_validation_is_heard(tmp_path: Path) -> None:
 
 
 def test_a_second_interruption_stops_at_once(tmp_path: Path) -> None:
-    def twice(now: Moment) -> None:
+    def twice(now: ProgressEvent) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        go(run_in(tmp_path), progress=twice)
+        go(run_in(tmp_path), on_progress=twice)
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
@@ -222,7 +222,7 @@ def test_half_precision_learns(tmp_path: Path, amp: str) -> None:
     def seen(model: nn.Module, batch: Any, stream: Any) -> torch.Tensor:
         logits = model(batch["x"])
         kinds.add(logits.dtype)
-        return soft_cross_entropy(logits, batch["y"])
+        return class_loss(logits, batch["y"])
 
     go(run, loss=seen)
     assert kinds == {torch.bfloat16 if amp == "bf16" else torch.float16}
@@ -240,7 +240,7 @@ def test_a_step_without_samples_counts_and_changes_nothing(tmp_path: Path) -> No
 
     run, before = run_in(tmp_path, epochs=1), []
 
-    def note(now: Moment) -> None:
+    def note(now: ProgressEvent) -> None:
         before.append(weights(run))
 
     train(run, Gaps(X, Y, 8, seed=0), objective, nothing, note)
@@ -251,8 +251,8 @@ def test_a_step_without_samples_counts_and_changes_nothing(tmp_path: Path) -> No
 
 
 def test_progress_tells_place_speed_and_time_left(tmp_path: Path) -> None:
-    told: list[Moment] = []
-    go(run_in(tmp_path), lambda model: ((0.5,), {"top1": 0.5}), progress=told.append)
+    told: list[ProgressEvent] = []
+    go(run_in(tmp_path), lambda model: ((0.5,), {"top1": 0.5}), on_progress=told.append)
     assert [(now.epoch, now.step) for now in told] == [
         (0, 1), (0, 2), (0, 3), (0, 3), (1, 4), (1, 5), (1, 6), (1, 6)
     ]  # fmt: skip

@@ -12,12 +12,12 @@ import torch
 from foveate.core import ConfigError, ModelError
 from foveate.data import DataError, Dataset
 from foveate.data.prepare import Centre
-from foveate.data.transforms import Augment
 from foveate.models.spec import InputSpec
 from foveate.train import videos
-from foveate.train.distributed import Team
-from foveate.train.start import start_from, trainable
-from foveate.train.supervised import fit
+from foveate.train.initial_model import build_initial_model, set_trainable
+from foveate.train.kit.distributed import ProcessGroup
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import supervised
 from train import tiny_motion
 
 SPEC = InputSpec(16, 5.0, 6)
@@ -29,8 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def source(data: Dataset, **more: Any) -> videos.Source:
-    settings = {"batch": 4, "seed": 0, "workers": 0, "augment": "light", "flip": True}
-    return videos.clips_of(data, **{**settings, **more})  # type: ignore[arg-type]
+    return videos.VideoClips(data, **{"batch": 4, "seed": 0, "workers": 0, **more})
 
 
 def indices(batches: Any, epoch: int, start: int = 0) -> list[list[int]]:
@@ -38,8 +37,8 @@ def indices(batches: Any, epoch: int, start: int = 0) -> list[list[int]]:
 
 
 def test_training_is_drawn_and_evaluation_is_fixed(data: Dataset) -> None:
-    training = source(data)("train", True, SPEC, Team())
-    held_out = source(data)("val", False, SPEC, Team())
+    training = source(data)("train", True, SPEC, ProcessGroup())
+    held_out = source(data)("val", False, SPEC, ProcessGroup())
     assert training is not None
     assert held_out is not None
     assert len(training) == 3
@@ -52,28 +51,27 @@ def test_training_is_drawn_and_evaluation_is_fixed(data: Dataset) -> None:
 
 
 def test_processes_share_training_and_the_leader_validates(data: Dataset) -> None:
-    parts = [source(data)("train", True, SPEC, Team(rank, 2)) for rank in (0, 1)]
+    parts = [source(data)("train", True, SPEC, ProcessGroup(rank, 2)) for rank in (0, 1)]
     steps = zip(*(indices(part, 0) for part in parts), strict=True)
     assert sorted(i for step in steps for part in step for i in part) == list(range(10))
-    whole = source(data)("val", False, SPEC, Team(1, 2))
+    whole = source(data)("val", False, SPEC, ProcessGroup(1, 2))
     assert indices(whole, 0) == [[0, 1, 2, 3], [4]]
 
 
 def test_a_split_without_clips_has_no_batches(data: Dataset) -> None:
-    assert source(data)("test", False, SPEC, Team()) is None
+    assert source(data)("test", False, SPEC, ProcessGroup()) is None
 
 
-def test_strengths() -> None:
-    made = partial(videos.transform_of, spec=SPEC, classes=("left", "right", "still"))
-    assert made("none", flip=True) == Centre(16)
+def test_strengths(data: Dataset) -> None:
+    assert videos.VideoClips(data, 4, 0, 0, "none").transform(SPEC, True) == Centre(16)
+    made = partial(videos.transform_of, size=16, classes=("left", "right", "still"))
     light, strong = made("light", flip=True), made("strong", flip=True)
-    assert isinstance(light, Augment)
-    assert isinstance(strong, Augment)
     assert (light.mirror, light.flip, light.operations) == ((1, 0, 2), 0.5, 0)
     assert strong.operations == 1
     assert strong.scale is not None
     assert strong.scale[0] < 0.5
-    assert made("light", flip=False).flip == 0.0  # type: ignore[union-attr]
+    assert made("light", flip=False).flip == 0.0
+    assert made("full", flip=True, crop=False).scale == (1.0, 1.0)
 
 
 def test_frames_are_as_many_as_fit(data: Dataset) -> None:
@@ -97,11 +95,13 @@ def test_a_dying_loading_process_is_one_line(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, freeze: str
 ) -> None:
     tiny_motion.enter()
-    monkeypatch.setattr(videos, "transform_of", lambda *_: Fatal(16))
+    monkeypatch.setattr(videos, "transform_of", lambda *_, **__: Fatal(16))
     monkeypatch.setattr(Centre, "of", classmethod(lambda cls, spec: Fatal(16)))
     settings = tiny_motion.config(workers=1, freeze=freeze, epochs=1)
     with pytest.raises(DataError, match="a loading process died"):
-        fit(settings, data, tmp_path / "run", progress=lambda now: None)
+        run_recipe(
+            supervised.RECIPE, settings, data, tmp_path / "run", on_progress=lambda now: None
+        )
 
 
 # --- what a training starts from ----------------------------------------------------------
@@ -110,24 +110,26 @@ def test_a_dying_loading_process_is_one_line(
 def test_random_weights_need_to_be_told_what_they_see() -> None:
     tiny_motion.enter()
     with pytest.raises(ConfigError, match="set size, frames and rate"):
-        start_from(tiny_motion.ARCH, ("a", "b"), {})
-    start = start_from(tiny_motion.ARCH, ("a", "b"), {"dropout": 0.0}, size=16, frames=6, rate=5.0)
+        build_initial_model(tiny_motion.ARCH, ("a", "b"), {})
+    start = build_initial_model(
+        tiny_motion.ARCH, ("a", "b"), {"dropout": 0.0}, size=16, frames=6, rate=5.0
+    )
     assert (start.name, start.input.clip_frames, start.settings) == (None, 6, {"dropout": 0.0})
     assert start.model(torch.zeros(1, 3, 6, 16, 16)).shape == (1, 2)
 
 
 def test_an_unknown_architecture_or_setting() -> None:
     with pytest.raises(ModelError):
-        start_from("no-such-network", ("a",), {})
+        build_initial_model("no-such-network", ("a",), {})
     with pytest.raises(ModelError, match="no setting"):
-        start_from(tiny_motion.ARCH, ("a",), {"drop": 0.1}, size=16, frames=6, rate=5.0)
+        build_initial_model(tiny_motion.ARCH, ("a",), {"drop": 0.1}, size=16, frames=6, rate=5.0)
 
 
 def test_freezing_leaves_the_head() -> None:
     model = tiny_motion._build()
-    backbone = trainable(model, "backbone")
+    backbone = set_trainable(model, "backbone")
     learns = {name for name, p in model.named_parameters() if p.requires_grad}
     assert learns.isdisjoint(backbone)
     assert learns == {n for n, _ in model.named_parameters() if n.startswith("classifier")}
-    trainable(model, "none")
+    set_trainable(model, "none")
     assert all(p.requires_grad for p in model.parameters())

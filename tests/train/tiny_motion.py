@@ -15,8 +15,8 @@ import clips
 from foveate.data import Dataset, read
 from foveate.models import registry
 from foveate.models.movinet import TINY, MoViNetLite
-from foveate.train.batches import TensorBatches
-from foveate.train.supervised import SupervisedConfig
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.recipes.supervised import SupervisedConfig
 
 ARCH = "tiny-motion"
 CLASSES = ("left", "right", "still")

@@ -12,8 +12,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from foveate.train.session import RunSummary
-from foveate.train.supervised import fit
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import supervised
+from foveate.train.run_state import RunSummary
 from train import tiny_motion
 
 # 22 clips in batches of 7: the last step of an epoch has one clip, for one of the processes.
@@ -31,7 +32,15 @@ def train(folder: Path, resume: bool = False, stop_at: int | None = None) -> Run
         if now.step == stop_at and os.environ.get("RANK", "0") == "0":
             os.kill(os.getpid(), signal.SIGINT)
 
-    return fit(CONFIG, CLIPS, folder, resume, progress, source=CLIPS.source(CONFIG.batch))
+    return run_recipe(
+        supervised.RECIPE,
+        CONFIG,
+        CLIPS,
+        folder,
+        resume,
+        progress,
+        source=CLIPS.source(CONFIG.batch),
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from foveate.core import ConfigError
 from foveate.core.config import apply_sets, build, read_yaml, to_yaml
 from foveate.data import DataError, DataRequest, Dataset
 from foveate.evaluate.api import unlabelled
-from foveate.train.api import config_file, open_for, recipe_module, settings_class
+from foveate.train.api import config_file, find_recipe, open_for
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def run(request: Request) -> int:
     """Train; returns the exit code.
 
     Raises:
-        FoveateError: The request is wrong, or the training cannot go on.
+        FoveateError: The request is wrong, or the training cannot continue.
     """
     if request.resume is not None:
         return _resume(request, request.resume)
@@ -50,13 +50,13 @@ def run(request: Request) -> int:
         values["model"] = request.model
     if request.look is not None:
         values["look"] = {"name": look_named(request.look, LOOKS_OF_TRAINING)}
-    recipe = recipe_module(request.recipe)
-    if request.look is not None and "look" not in settings_class(recipe).model_fields:
+    recipe = find_recipe(request.recipe)
+    if request.look is not None and "look" not in recipe.config.model_fields:
         raise ConfigError(
             f"--look {request.look}: the recipe {request.recipe} sees whole clips",
             "train with --recipe supervised or distill",
         )
-    settings = build(settings_class(recipe), apply_sets(values, request.sets), "settings")
+    settings = build(recipe.config, apply_sets(values, request.sets), "settings")
     if request.print_config:
         print(to_yaml(settings), end="")
         return 0
@@ -66,13 +66,13 @@ def run(request: Request) -> int:
 
 
 def _resume(request: Request, folder: Path) -> int:
-    """Go on with a run as it was begun; only settings that change no number may differ."""
-    from foveate.train.session import read_training
+    """Resume a run; only settings that do not affect the result may differ."""
+    from foveate.train.run_state import read_training
 
     training = read_training(folder)
-    recipe = recipe_module(training.recipe)
+    recipe = find_recipe(training.recipe)
     values = apply_sets(dict(training.configuration), request.sets)
-    settings = build(settings_class(recipe), values, "settings")
+    settings = build(recipe.config, values, "settings")
     data = request.data or DataRequest.of(training.origin)
     return _fit(request, recipe, settings, data, folder, resume=True)
 
@@ -87,17 +87,18 @@ def _fit(
 ) -> int:
     import torch
 
-    from foveate.train.memory import keep_freed_memory
+    from foveate.train.kit.memory import keep_freed_memory
+    from foveate.train.recipe import run_recipe
 
-    # The processes that torchrun starts say things once.
-    leads = os.environ.get("RANK", "0") == "0"
+    # Of the processes that torchrun starts, the main one prints.
+    is_main = os.environ.get("RANK", "0") == "0"
     try:
         dataset, origin = open_for(recipe, data)
     except DataError as error:
-        if leads:
+        if is_main:
             tell_faults(error)
         raise
-    if leads:
+    if is_main:
         kind = "without labels" if unlabelled(dataset) else f"of {len(dataset.classes)} classes"
         _say(", ".join(f"{len(dataset.subset(name))} {name}" for name in dataset.splits)
              + f" clips {kind}")  # fmt: skip
@@ -105,18 +106,18 @@ def _fit(
             _check(dataset)
     torch.set_num_threads(request.threads)
     keep_freed_memory()
-    summary = recipe.fit(
-        settings, dataset, out, resume,
+    summary = run_recipe(
+        recipe, settings, dataset, out, resume,
         origin=origin, device=request.device, offline=request.offline,
     )  # fmt: skip
-    return _tell(summary, leads)
+    return _print_summary(summary, is_main)
 
 
 def _check(dataset: Dataset) -> None:
-    """Say which clips cannot be used before the first step; too many of them stop here.
+    """Print which clips cannot be used; too many of them are an error.
 
     Raises:
-        DataError: More of them than a loader would put up with.
+        DataError: More of them than a loader tolerates.
     """
     from foveate.data.checking import examine
     from foveate.data.loader import tolerated
@@ -134,15 +135,15 @@ def _check(dataset: Dataset) -> None:
     if len(report.bad) > allowed:
         raise DataError(
             f"{len(report.bad)} of {len(dataset)} clips cannot be used, more than {allowed}",
-            "mend them or take them out (foveate data check names them)",
+            "fix or remove them (foveate data check lists them)",
         )
 
 
-def _tell(summary: Any, leads: bool) -> int:
-    """What came of it; 130 where it was interrupted."""
+def _print_summary(summary: Any, is_main: bool) -> int:
+    """Print the summary; the exit code is 130 if the training was interrupted."""
     from foveate.app.guard import DONE, INTERRUPTED
 
-    if leads:
+    if is_main:
         for line in (*summary.warnings, *(f"left out: {line}" for line in summary.failures)):
             _say(line)
         figures = ", ".join(f"{name} {value:.3f}" for name, value in summary.figures.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -13,17 +14,17 @@ from foveate.core import ConfigError
 from foveate.core.config import build, nearest, read_yaml
 from foveate.data import Dataset, open_labelled
 from foveate.data.labelled import DataRequest, Videos, request_for
+from foveate.train import recipes
 
 if TYPE_CHECKING:
-    from foveate.train.session import RunSummary
-    from foveate.train.state import Moment
+    from foveate.train.kit.state import ProgressEvent
+    from foveate.train.recipe import Recipe
+    from foveate.train.run_state import RunSummary
 
-# Recipe → the class of its settings; the module in `foveate.train` has its name.
+# Name → module, of everything in `train.recipes`; nothing is imported to list them.
 RECIPES = {
-    "supervised": "SupervisedConfig",
-    "distill": "DistillConfig",
-    "contrastive": "ContrastiveConfig",
-    "compressed": "CompressedConfig",
+    one.name: f"{recipes.__name__}.{one.name}{'.recipe' if one.ispkg else ''}"
+    for one in pkgutil.iter_modules(recipes.__path__)
 }
 
 
@@ -32,20 +33,20 @@ def train(
     *,
     out: str | os.PathLike[str],
     model: str | os.PathLike[str] | None = None,
-    recipe: str = "supervised",
+    recipe: str | Recipe = "supervised",
     epochs: int | None = None,
     look: str | Mapping[str, Any] | None = None,
     config: str | os.PathLike[str] | None = None,
     resume: bool = False,
     device: str | None = None,
     offline: bool = False,
-    on_progress: Callable[[Moment], None] | None = None,
+    on_progress: Callable[[ProgressEvent], None] | None = None,
     **settings: Any,
 ) -> RunSummary:
-    """Train a model on labelled videos; what `foveate train` does.
+    """Train a model on labelled videos, as `foveate train` does.
 
-    The training can be interrupted at any moment and resumed with `resume=True`; the weights are
-    then the same as without the interruption.
+    Training can be interrupted at any moment and resumed with `resume=True`; the weights are then
+    the same as without the interruption.
 
     Args:
         videos: A folder with one folder per class, or an annotation file; a
@@ -53,20 +54,20 @@ def train(
             `foveate.data.Dataset`. None with `resume`: the videos that the run was begun with.
         out: The run folder.
         model: Weights, a run folder or an architecture; the recipe's default if None.
-        recipe: `supervised`, `distill`, `contrastive` or `compressed`.
-        epochs: Times through the data; the recipe's default if None.
+        recipe: `supervised`, `distill`, `contrastive` or `compressed`, or a recipe of your own.
+        epochs: Passes over the data; the recipe's default if None.
         look: Train on what this look shows, by name or as settings with the name among them.
         config: A YAML file of settings, or the name of a preset such as `resnet3drs-small`.
-        resume: Go on with the run in `out`; settings that would change the result are refused.
-        device: Where to compute; CUDA if there is one when None.
-        offline: Never touch the network for weights.
-        on_progress: Called after each step with a `foveate.train.Moment`; None shows a bar where
-            standard error is a terminal.
+        resume: Resume the run in `out`; settings that would change the result are refused.
+        device: Where to compute; None for CUDA if available, else the CPU.
+        offline: Do not use the network for weights.
+        on_progress: Called after each step with a `foveate.train.ProgressEvent`; None shows a
+            progress bar if standard error is a terminal.
         **settings: Fields of the recipe's configuration, such as `batch=8` or `freeze="backbone"`.
 
     Returns:
-        What was done: `folder`, `outcome`, `figures`, `card`, `warnings`, `failures`. It stands
-        for its folder: `foveate.load(run)` loads the trained model.
+        A summary with `folder`, `outcome`, `figures`, `card`, `warnings` and `failures`. It can be
+        used as a path: `foveate.load(run)` loads the trained model.
 
     Raises:
         ConfigError: A setting is unknown or out of range, or `out` holds another run.
@@ -76,28 +77,31 @@ def train(
     given = {"model": None if model is None else os.fspath(model), "epochs": epochs, "look": look}
     given = {key: value for key, value in given.items() if value is not None} | settings
     folder = Path(out)
+    method = find_recipe(recipe) if isinstance(recipe, str) else recipe
     if resume:
-        from foveate.train.session import read_training
+        from foveate.train.run_state import read_training
 
         training = read_training(folder)
-        module = recipe_module(training.recipe)
+        if training.recipe != method.name:
+            method = find_recipe(training.recipe)
         values = {**training.configuration, **given}
         videos = DataRequest.of(training.origin) if videos is None else videos
     else:
-        module = recipe_module(recipe)
         values = {**({} if config is None else read_yaml(config_file(config))), **given}
     if videos is None:
         raise ConfigError("there are no videos to train on", "foveate.train('videos/', out=...)")
-    checked = build(settings_class(module), values, "settings")
-    dataset, origin = open_for(module, videos)
-    summary: RunSummary = module.fit(
-        checked, dataset, folder, resume, on_progress,
+    checked = build(method.config, values, "settings")
+    dataset, origin = open_for(method, videos)
+
+    from foveate.train.recipe import run_recipe
+
+    return run_recipe(
+        method, checked, dataset, folder, resume, on_progress,
         origin=origin, device=device, offline=offline,
     )  # fmt: skip
-    return summary
 
 
-def open_for(module: Any, videos: Videos) -> tuple[Dataset, dict[str, Any]]:
+def open_for(recipe: Recipe, videos: Videos) -> tuple[Dataset, dict[str, Any]]:
     """The data set for a recipe, and how to open it again.
 
     Raises:
@@ -107,13 +111,13 @@ def open_for(module: Any, videos: Videos) -> tuple[Dataset, dict[str, Any]]:
     if isinstance(videos, Dataset):
         return open_labelled(videos), {}
     request = request_for(videos)
-    if request.format is None and getattr(module, "UNLABELLED", False):
+    if request.format is None and recipe.unlabelled:
         request = replace(request, format="unlabelled")
     return open_labelled(request), request.origin()
 
 
-def recipe_module(name: str) -> Any:
-    """The module of a recipe.
+def find_recipe(name: str) -> Recipe:
+    """A recipe by its name.
 
     Raises:
         ConfigError: There is no such recipe.
@@ -122,16 +126,12 @@ def recipe_module(name: str) -> Any:
         guess = nearest(name, RECIPES)
         hint = f"did you mean {guess}?" if guess else f"there are: {', '.join(RECIPES)}"
         raise ConfigError(f"recipe {name}: not known", hint)
-    return import_module(f"foveate.train.{name}")
-
-
-def settings_class(module: Any) -> Any:
-    """The configuration of a recipe, from its module."""
-    return getattr(module, RECIPES[module.__name__.rpartition(".")[2]])
+    found: Recipe = import_module(RECIPES[name]).RECIPE
+    return found
 
 
 def config_file(name: str | os.PathLike[str]) -> Path:
-    """An existing file of settings, or a preset that comes with the package.
+    """An existing file of settings, or a preset of the package.
 
     Raises:
         ConfigError: Neither.

@@ -1,4 +1,4 @@
-"""Features that are computed once: a frozen network need not be run again in every epoch."""
+"""Features of a frozen network, computed once instead of in every epoch."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from foveate.core import ConfigError, FoveateError
 from foveate.models.weights.run import replace_file
-from foveate.train.batches import Batches
+from foveate.train.kit.batches import Batches, Prepare, worker_errors
+from foveate.train.kit.distributed import ProcessGroup
 
 _HEAD = ("classifier", "dropout")
-VERSION = 1  # raise it when features would come out differently: kept ones are made anew
+VERSION = 1  # raise it when features or their file change: stored ones are then computed again
 
-Prepare = Callable[[torch.Tensor], torch.Tensor]
-"""Samples as the loader gives them → what the network takes."""
+T = TypeVar("T")
 
 
 class Head(nn.Module):
-    """The part of a network behind its pooled features, as a module of its own.
+    """The part of a network behind its pooled features, as a module.
 
-    It shares its layers with the network: what it learns, the network knows.
+    It shares its layers with the network, so training it trains the network.
 
     Args:
         network: Has `features` and `classify`; the head's layers are named `classifier…`.
 
     Raises:
-        ConfigError: The network is not made of these two parts.
+        ConfigError: The network does not have these two parts.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -66,9 +66,9 @@ class FeatureSet:
     Attributes:
         x: (N, views, channels); view 0 is the sample as it is, view 1 its mirror image.
         y: (N,) or (N, classes).
-        index: (N,) places of the records in their split; those that failed are not there.
+        index: (N,) positions of the records in their split; failed ones are missing.
         failures: What could not be read.
-        warnings: What was damaged and could be read.
+        warnings: What was damaged but could be read.
     """
 
     x: torch.Tensor
@@ -93,25 +93,25 @@ def kept_features(
     split: str,
     key: str,
     network: nn.Module,
-    make: Callable[[], Batches],
+    batches: Batches,
     prepare: Prepare,
     mirror: bool,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureSet:
-    """The features of a split, from the run folder or computed and put there.
+    """The features of a split, read from the run folder or computed and stored there.
 
     Args:
-        folder: Where they are kept.
+        folder: Where they are stored.
         split: Its name.
-        key: From `key_of`; features under another key are not used.
+        key: From `key_of`; features with another key are not used.
         network: Has `features`; evaluated without gradients.
-        make: Gives the samples, in the order of the split and without augmentation.
+        batches: The samples, in the order of the split and without augmentation.
         prepare: Applied to each batch.
         mirror: Compute the mirror images too.
-        progress: Told after each batch: batches done, batches in all.
+        progress: Called after each batch with batches done and batches in all.
 
     Raises:
-        FoveateError: They cannot be written, or not one sample could be read.
+        FoveateError: They cannot be written, or no sample could be read.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save
@@ -120,17 +120,24 @@ def kept_features(
     if path.is_file():
         try:
             held = load_file(path)
-            told = json.loads(bytes(held["told"].numpy()))
-            return FeatureSet(held["x"], held["y"], held["index"], **told)
+            problems = json.loads(bytes(held["problems"].numpy()))
+            return FeatureSet(held["x"], held["y"], held["index"], **problems)
         except (SafetensorError, OSError, KeyError, ValueError, TypeError):
-            pass  # damaged: made anew
-    batches = make()
+            pass  # damaged: computed again
     found = compute(network, batches, prepare, mirror, progress)
-    told = json.dumps({"failures": found.failures, "warnings": found.warnings})
-    text = torch.frombuffer(bytearray(told.encode()), dtype=torch.uint8)
-    data = {"x": found.x, "y": found.y, "index": found.index, "told": text}
+    problems = json.dumps({"failures": found.failures, "warnings": found.warnings})
+    text = torch.frombuffer(bytearray(problems.encode()), dtype=torch.uint8)
+    data = {"x": found.x, "y": found.y, "index": found.index, "problems": text}
     replace_file(path, save({name: value.contiguous() for name, value in data.items()}))
     return found
+
+
+def computed_once(group: ProcessGroup, batches: Batches, make: Callable[[], T]) -> T:
+    """What `make` returns, called in the main process first, so that the others read its files."""
+    with worker_errors(batches):
+        found = make() if group.is_main else None
+    group.barrier()
+    return make() if found is None else found
 
 
 @torch.no_grad()
@@ -144,13 +151,13 @@ def compute(
     """Pooled features (the mean over frames) of one epoch of batches.
 
     Raises:
-        FoveateError: Not one sample could be read.
+        FoveateError: No sample could be read.
     """
     network.eval()
-    # The folded copy is about twice as fast where there is one.
+    # The copy with folded norms, if there is one, is about twice as fast.
     device = next(network.parameters()).device
-    quick: Any = getattr(network, "for_inference", None) if device.type == "cpu" else None
-    features: Any = network.features if quick is None else _stepped(quick())
+    folded: Any = getattr(network, "for_inference", None) if device.type == "cpu" else None
+    features: Any = network.features if folded is None else _stepped(folded())
     rows: list[dict[str, torch.Tensor]] = []
     for done, batch in enumerate(batches.batches(0), 1):
         if len(batch["x"]):
@@ -162,7 +169,7 @@ def compute(
             progress(done, len(batches))
     failures = [str(failure) for failure in batches.failures]
     if not rows:
-        raise FoveateError("not one sample could be read", failures[0] if failures else None)
+        raise FoveateError("no sample could be read", failures[0] if failures else None)
     joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
     return FeatureSet(
         joined["x"], joined["y"], joined["index"], failures, list(batches.warnings)
@@ -170,28 +177,28 @@ def compute(
 
 
 def several(sets: Sequence[FeatureSet]) -> FeatureSet:
-    """Features of the same samples as further views of them; the first set tells what failed.
+    """Join sets of features as further views of the same samples; failures are those of the first.
 
     Raises:
-        FoveateError: A sample was there once and not again: the files change meanwhile.
+        FoveateError: The sets have different samples, because files changed meanwhile.
     """
     first = sets[0]
     if any(not torch.equal(one.index, first.index) for one in sets):
-        raise FoveateError("clips of a split could be read once and not again")
+        raise FoveateError("clips of a split could be read at first and not later")
     return replace(first, x=torch.cat([one.x for one in sets], 1)) if len(sets) > 1 else first
 
 
 def draw_view(x: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """One of the views (views, channels) of a sample."""
+    """A random one of the views (views, channels) of a sample."""
     return x[int(torch.randint(len(x), (), generator=random))]
 
 
-def _stepped(quick: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+def _stepped(network: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     """Features of whole clips from a module that has only the step form."""
 
     def features(x: torch.Tensor) -> torch.Tensor:
-        state = quick.initial_state(x.shape[0], *x.shape[-2:])
-        found: torch.Tensor = quick.step_features(x, state)[0]
+        state = network.initial_state(x.shape[0], *x.shape[-2:])
+        found: torch.Tensor = network.step_features(x, state)[0]
         return found
 
     return features

@@ -1,252 +1,352 @@
-"""What every recipe does: open the folder, build, train, keep the best, say what came of it.
+"""The steps that all recipes share: open the run folder, train, keep the best weights.
 
-A recipe is a module with a configuration and a `fit` that hands its `Recipe` to `carry_out`. What
-is its own is what is trained on what (`Recipe.job`); all else is here, once.
+A `Recipe` is a configuration and a function that trains. A recipe of one network calls
+`train_network` and supplies what is specific to it: clips, loss and metrics. A recipe with stages
+calls `RecipeContext.train_stage` for each of them, in any order that plain Python can express.
+`run_recipe` runs either kind and makes it resumable.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BeforeValidator, Field
+from torch import nn
 
-from foveate.core.config import Config
 from foveate.data import Dataset
 from foveate.evaluate.results import commit, now
 from foveate.models.loaded import NETWORK
 from foveate.models.spec import InputSpec
+from foveate.models.weights.builtin import CARD
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
-from foveate.train import randomness, session
-from foveate.train.checkpoint import Checkpoints
-from foveate.train.distributed import Team, team
-from foveate.train.ema import EMA, put
-from foveate.train.job import Job, Progress, explained
-from foveate.train.log import Log
-from foveate.train.loop import train
-from foveate.train.optim import decay_groups, make_optimizer
-from foveate.train.progress import TerminalProgress
-from foveate.train.schedule import make_schedule
-from foveate.train.session import RunSummary
-from foveate.train.start import Start, start_from, trainable
-from foveate.train.state import Run, Settings, part, resume_from
+from foveate.train import run_state
+from foveate.train.config import RecipeConfig, TrainingConfig
+from foveate.train.initial_model import InitialModel, build_initial_model, set_trainable
+from foveate.train.kit import randomness
+from foveate.train.kit.batches import Batches, worker_errors
+from foveate.train.kit.checkpoint import Checkpoints
+from foveate.train.kit.distributed import ProcessGroup, join_group
+from foveate.train.kit.ema import EMA
+from foveate.train.kit.log import Log
+from foveate.train.kit.loop import Objective, Validate, train
+from foveate.train.kit.optim import decay_groups, make_optimizer
+from foveate.train.kit.progress import TerminalProgress
+from foveate.train.kit.schedule import make_schedule
+from foveate.train.kit.state import (
+    OnProgress,
+    ProgressEvent,
+    Run,
+    Settings,
+    resume_from,
+    with_prefix,
+)
+from foveate.train.run_state import RunSummary
 from foveate.train.videos import Source, fitting_frames
-
-
-class TrainingConfig(Config):
-    """What can be set in every recipe."""
-
-    model: str = Field(
-        "movinet-a0-stream-lite.k600", description="weights, a run folder, or an architecture"
-    )
-    settings: dict[str, int | float | bool | str] = Field(
-        default_factory=dict, description="arguments of the architecture's builder, as dropout"
-    )
-    freeze: Literal["none", "backbone"] = Field("none", description="what is not trained")
-    frames: int | None = Field(
-        None, ge=1, le=10_000, description="in a clip; None: as many as fit, at most the model's"
-    )
-    rate: float | None = Field(None, gt=0, le=240, description="frames/s; None: the model's own")
-    size: int | None = Field(None, ge=8, le=4096, description="pixels; None: the model's own")
-    epochs: int = Field(30, ge=1)
-    batch: int = Field(16, ge=1, description="clips in a step, over all processes")
-    accumulate: int = Field(1, ge=1, description="pieces in which a batch is computed")
-    optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
-    lr: float = Field(1e-3, gt=0)
-    backbone_lr: float | None = Field(
-        None,
-        ge=0,
-        description="factor on lr before the head; None: 0.1, or 1 for random weights",
-    )
-    schedule: Literal["cosine", "constant", "multistep"] = "cosine"
-    milestones: tuple[float, ...] = Field((), description="multistep: shares of the training")
-    warmup: float = Field(1.0, ge=0, description="epochs of rising rate")
-    weight_decay: float = Field(0.01, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient")
-    clip_each: bool = Field(False, description="of every tensor by itself")
-    flip: bool = Field(True, description="mirror half of the clips")
-    ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights")
-    # YAML, in which settings are written, reads a bare off as no.
-    amp: Annotated[
-        Literal["auto", "off", "bf16", "fp16"],
-        BeforeValidator(lambda value: "off" if value is False else value),
-    ] = "auto"
-    patience: int | None = Field(None, ge=1, description="epochs without a better score")
-    save_every: int | None = Field(None, ge=1, description="steps between checkpoints")
-    seed: int = Field(0, ge=0)
-    workers: int = Field(2, ge=0, le=64, description="loading processes")
-    train_split: str = "train"
-    val_split: str = "val"
-    deterministic: bool = True
-    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What tells one recipe from another.
+    """A training method.
 
     Attributes:
-        name: Of its module.
-        source: Batches of the data set's clips, where the caller brings none.
-        job: What is trained on what.
-        protocol: How the figures are measured, in one line, from the name of the validation split
-            (None without one) and what the network expects.
+        name: Of its module or package in `train.recipes`.
+        config: The class of its settings.
+        train: Trains, and leaves weights with their card in the run folder.
+        prepare: Checks settings and data before anything is written; returns the settings to use.
+        unlabelled: Labels are not used, so a plain folder of videos is enough.
     """
 
     name: str
-    source: Callable[[Any, Dataset], Source]
-    job: Callable[[Bench], Job]
-    protocol: Callable[[str | None, InputSpec], str]
+    config: type[RecipeConfig]
+    train: Callable[[RecipeContext], RunSummary]
+    prepare: Callable[[Any, Dataset], RecipeConfig] | None = None
+    unlabelled: bool = False
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What lies ready when a recipe makes its job.
+class Job:
+    """What is trained on what.
 
     Attributes:
-        config: The recipe's configuration.
-        dataset: The clips.
-        start: The network with its weights, on its device.
-        source: Where batches come from.
-        us: The processes that train together.
-        folder: The run folder.
-        show: Told of the progress, if anybody is.
-        offline: Never touch the network for weights.
+        model: The whole network, or its head.
+        batches: Clips, or features.
+        held_out: Of the validation split, None if there is none (and in other processes than the
+            main one, which validates).
+        objective: Losses of a batch.
+        validate: Scores of a model.
+        failures: Clips of which no features could be computed.
+        warnings: Clips that were damaged when features were computed.
     """
 
+    model: nn.Module
+    batches: Batches
+    held_out: Batches | None
+    objective: Objective
+    validate: Validate
+    failures: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def problems(self) -> tuple[list[str], list[str]]:
+        """All clips that could not be read, and all that were damaged."""
+        sources = [source for source in (self.batches, self.held_out) if source is not None]
+        failed = [str(failure) for source in sources for failure in source.failures]
+        damaged = [line for source in sources for line in source.warnings]
+        return self.failures + failed, self.warnings + damaged
+
+
+@dataclass(frozen=True)
+class RecipeContext:
+    """What a recipe is given to train with.
+
+    Attributes:
+        recipe: The recipe that runs.
+        config: Its settings.
+        dataset: Records with their splits.
+        folder: The run folder.
+        resume: Whether the run was begun before.
+        checkpoints: Of the run.
+        on_progress: Called with every `ProgressEvent`.
+        source: Where batches come from instead of the data set's files, None for the files.
+        group: The processes that train together.
+        offline: Do not use the network for weights.
+        summaries: Of the stages that were trained in this call.
+    """
+
+    recipe: Recipe
     config: Any
     dataset: Dataset
-    start: Start
-    source: Source
-    us: Team
     folder: Path
-    show: Progress | None
-    offline: bool
+    resume: bool
+    checkpoints: Checkpoints
+    on_progress: OnProgress = lambda event: None
+    source: Source | None = None
+    group: ProcessGroup = field(default_factory=ProcessGroup)
+    offline: bool = False
+    summaries: list[RunSummary] = field(default_factory=list)
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Report the progress of something other than training steps."""
+        self.on_progress(ProgressEvent(0, 1, done, total, stage=stage))
+
+    def train_stage(
+        self, name: str, recipe: Recipe, config: RecipeConfig, dataset: Dataset | None = None
+    ) -> Path:
+        """Run a recipe as a stage of this one, in a run folder of its own.
+
+        A stage that is finished is not repeated, one that was interrupted is resumed.
+
+        Args:
+            name: Of the stage; its folder below the run folder.
+            recipe: What to run.
+            config: Its settings.
+            dataset: The clips, if they are not those of the run.
+
+        Returns:
+            The stage's run folder, which `load_run` and the setting `model` take.
+        """
+        folder = self.folder / name
+        if (folder / CARD).is_file():
+            return folder
+
+        def on_progress(event: ProgressEvent) -> None:
+            stage = f"{name}, epoch {event.epoch + 1}/{event.epochs}"
+            self.on_progress(replace(event, stage=stage) if event.stage == "train" else event)
+
+        summary = run_recipe(
+            recipe, config, dataset or self.dataset, folder,
+            (folder / run_state.TRAINING).is_file(), on_progress,
+            device=str(self.group.device), offline=self.offline,
+        )  # fmt: skip
+        self.summaries.append(summary)
+        if summary.outcome == "interrupted":
+            raise StageInterrupted
+        return folder
+
+    def summarize(
+        self, figures: dict[str, float], failures: list[str], outcome: str = "finished"
+    ) -> RunSummary:
+        """The summary of a recipe with stages.
+
+        Args:
+            figures: Metrics of the whole run.
+            failures: Clips that could not be read.
+            outcome: See `RunSummary`.
+        """
+        stages = self.summaries
+        return RunSummary(
+            folder=self.folder,
+            outcome=outcome,
+            epochs=sum(stage.epochs for stage in stages),
+            steps=sum(stage.steps for stage in stages),
+            figures=figures,
+            clips_per_second=statistics.mean([s.clips_per_second for s in stages] or [0.0]),
+            loader_share=statistics.mean([s.loader_share for s in stages] or [0.0]),
+            warnings=[*self.checkpoints.warnings, *(w for s in stages for w in s.warnings)],
+            failures=list(dict.fromkeys([*failures, *(f for s in stages for f in s.failures)])),
+        )
 
 
-def carry_out(
+class StageInterrupted(Exception):
+    """Ends a recipe with stages when one of them was interrupted (and saved)."""
+
+
+def run_recipe(
     recipe: Recipe,
-    config: TrainingConfig,
+    config: RecipeConfig,
     dataset: Dataset,
     out: Path,
     resume: bool = False,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
     *,
     source: Source | None = None,
     origin: Mapping[str, Any] | None = None,
     device: str | None = None,
     offline: bool = False,
 ) -> RunSummary:
-    """Train, or go on training, and leave a run folder that `foveate.load` can open.
+    """Train, or resume training, and leave a run folder that `foveate.load` can open.
 
     Args:
-        recipe: How to do it.
-        config: What to do.
+        recipe: The training method.
+        config: Its settings.
         dataset: Records with their splits.
         out: The run folder.
-        resume: Go on from its last checkpoint; the end is the same as without the interruption.
-        progress: Told after each step; a bar on the terminal when None.
+        resume: Resume from its last checkpoint; the result is that of an uninterrupted run.
+        on_progress: Called after each step; None for a progress bar on the terminal.
         source: Where batches come from instead of the data set's files.
-        origin: How the data set was opened, for whoever resumes (`session.read_training`).
-        device: Where to compute; CUDA if there is one when None.
-        offline: Never touch the network for weights.
+        origin: How the data set was opened, to open it again when resuming.
+        device: Where to compute; None for CUDA if available, else the CPU.
+        offline: Do not use the network for weights.
 
     Raises:
         ConfigError: Settings or data that do not fit, or a folder that holds another run.
-        TrainError: The loss is no number; the last checkpoint is kept.
+        TrainError: The loss is not finite; the last checkpoint is kept.
         FoveateError: Too many bad clips, or a disk that is full.
     """
     began = time.perf_counter()
-    with ExitStack() as held:
-        us = held.enter_context(team(device))
-        held.enter_context(randomness.preserved())
-        held.enter_context(_deterministic(config.deterministic))
-        show = progress
-        if show is None and us.leads:
-            show = held.enter_context(TerminalProgress())
-        training = session.Training(recipe.name, config.model_dump(mode="json"), dict(origin or {}))
-        folder, classes = Path(out), tuple(dataset.classes)
-        checkpoints = session.begin(folder, training, resume) if us.leads else None
-        us.wait()
-        checkpoints = checkpoints or Checkpoints(folder / "checkpoints")
-        # The weights that chance gives are the same in every process and after every resume.
-        randomness.seed_all(config.seed, "weights")
-        start = start_from(
-            config.model, classes, dict(config.settings), size=config.size,
-            frames=config.frames, rate=config.rate, offline=offline,
+    if recipe.prepare is not None:
+        config = recipe.prepare(config, dataset)
+    folder = Path(out)
+    training = run_state.Training(recipe.name, config.model_dump(mode="json"), dict(origin or {}))
+    with ExitStack() as stack:
+        group = stack.enter_context(join_group(device))
+        stack.enter_context(randomness.preserved())
+        if group.is_main:
+            on_progress = on_progress or stack.enter_context(TerminalProgress())
+            run_state.open_run(folder, training, resume, config.free_on_resume)
+        group.barrier()
+        context = RecipeContext(
+            recipe, config, dataset, folder, resume, Checkpoints(folder / "checkpoints"),
+            on_progress or (lambda event: None), source, group, offline,
         )  # fmt: skip
-        backbone = trainable(start.model, config.freeze)
-        start.model.to(us.device)
-        if source is None and config.frames is None:
+        try:
+            summary = recipe.train(context)
+        except StageInterrupted:
+            summary = context.summarize({}, [], "interrupted")
+        summary = replace(summary, seconds=time.perf_counter() - began)
+        if group.is_main:
+            run_state.write_timing(summary)
+        return summary
+
+
+def train_network(
+    context: RecipeContext,
+    source: Source,
+    job: Callable[[RecipeContext, InitialModel, Source], Job],
+    protocol: Callable[[Any, str | None, InputSpec], str],
+) -> RunSummary:
+    """Train one network; the `train` of a recipe without stages.
+
+    Args:
+        context: Of the run; its settings are a `TrainingConfig`.
+        source: Batches of the data set's clips, used unless the caller of the recipe gave others.
+        job: What is trained on what.
+        protocol: One line that says how figures are measured, from the settings, the name of the
+            validation split (None without one) and the network's input.
+    """
+    config, dataset, group = context.config, context.dataset, context.group
+    with ExitStack() as stack:
+        stack.enter_context(_deterministic(config.deterministic))
+        # Random weights are the same in every process and after every resume.
+        randomness.seed_all(config.seed, "weights")
+        start = build_initial_model(
+            config.model, tuple(dataset.classes), dict(config.settings), size=config.size,
+            frames=config.frames, rate=config.rate, offline=context.offline,
+        )  # fmt: skip
+        backbone = set_trainable(start.model, config.freeze)
+        start.model.to(group.device)
+        if context.source is None and config.frames is None:
             frames = fitting_frames(dataset, config.train_split, start.input)
             start = replace(start, input=replace(start.input, clip_frames=frames))
-        source = source or recipe.source(config, dataset)
         ready = time.perf_counter()
-        job = recipe.job(Bench(config, dataset, start, source, us, folder, show, offline))
+        work = job(context, start, context.source or source)
         computed = time.perf_counter() - ready if config.freeze == "backbone" else 0.0
-        run = _run(config, dataset, start, job, backbone, checkpoints, us, folder, resume)
-        held.callback(run.log.close)
-        with explained(job.batches):
-            outcome = train(run, job.batches, job.objective, job.validate, show)
-        if outcome != "interrupted" and us.leads:
-            _write(recipe, config, dataset, start, run, folder, job)
-        failures, damaged = (us.joined(lines) for lines in job.told())
-        warnings = [*run.checkpoints.warnings, *damaged]
-        return session.close(run, folder, outcome, began, computed, warnings, failures)
+        run = _prepare_run(context, start, work, backbone)
+        stack.callback(run.log.close)
+        with worker_errors(work.batches):
+            outcome = train(run, work.batches, work.objective, work.validate, context.on_progress)
+        if outcome != "interrupted" and group.is_main:
+            _write_best(context, start, run, work, protocol)
+        failures, damaged = (group.unique(lines) for lines in work.problems())
+        trained = run.clock.training
+        return RunSummary(
+            folder=context.folder,
+            outcome=outcome,
+            epochs=run.epoch,
+            steps=run.step,
+            figures=run.best_figures,
+            clips_per_second=run.clock.clips / trained if trained else 0.0,
+            loader_share=run.clock.waiting / trained if trained else 0.0,
+            features_seconds=computed,
+            warnings=[*run.checkpoints.warnings, *damaged],
+            failures=failures,
+        )
 
 
-def _run(
-    config: TrainingConfig,
-    dataset: Dataset,
-    start: Start,
-    job: Job,
-    backbone: tuple[str, ...],
-    checkpoints: Checkpoints,
-    us: Team,
-    folder: Path,
-    again: bool,
+def _prepare_run(
+    context: RecipeContext, start: InitialModel, job: Job, backbone: tuple[str, ...]
 ) -> Run:
-    """Everything that changes while training, as it was left or as it begins."""
+    """The run at its beginning, or as its last checkpoint left it."""
+    config, group, checkpoints = context.config, context.group, context.checkpoints
     factor = config.backbone_lr
     if factor is None:
-        # Weights that know something already are moved less than a head that knows nothing.
+        # Pretrained weights are changed more slowly than a new head.
         factor = 1.0 if start.name is None else 0.1
-    # The job's network may hold the started one under other names.
+    # The job's model may contain the initial one under other names.
     known = dict(start.model.named_parameters())
     early = {id(known[name]) for name in backbone}
     slow = [name for name, p in job.model.named_parameters() if id(p) in early]
-    groups = decay_groups(job.model, config.lr, config.weight_decay, slow, factor)
     steps = len(job.batches)
     total = steps * config.epochs
-    splits = (config.train_split, config.val_split)
-    notes = session.notes_of(
-        config.model_dump(mode="json"),
-        tuple(dataset.classes),
-        {split: dataset.digest(split) for split in splits},
-        asdict(start.input),
-        us.world,
-    )
-    saved = checkpoints.latest() if again else None
+    notes = run_state.notes_of(
+        config.model_dump(mode="json"), context.dataset, (config.train_split, config.val_split),
+        asdict(start.input), group.world,
+    )  # fmt: skip
+    saved = checkpoints.latest() if context.resume else None
     if saved is not None:
-        checkpoints.warnings += session.check_same(saved, notes, folder)
+        checkpoints.warnings += run_state.check_same(saved, notes, context.folder)
     lengths = None if saved is None else saved.values["log"]
+    log_folder = context.folder if group.is_main else None
     run = Run(
         job.model,
-        make_optimizer(config.optimizer, groups, momentum=config.momentum),
+        make_optimizer(
+            config.optimizer,
+            decay_groups(job.model, config.lr, config.weight_decay, slow, factor),
+            momentum=config.momentum,
+        ),
         make_schedule(
             config.schedule, total, min(total, round(config.warmup * steps)),
             milestones=config.milestones,
         ),
-        _settings(config, us),
+        _loop_settings(config, group),
         checkpoints,
-        Log(folder if us.leads else None, lengths, config.tensorboard, saved.step if saved else 0),
-        us,
+        Log(log_folder, lengths, config.tensorboard, saved.step if saved else 0),
+        group,
         None if config.ema is None else EMA(job.model, config.ema),
         notes,
     )  # fmt: skip
@@ -255,47 +355,37 @@ def _run(
     return run
 
 
-def _settings(config: TrainingConfig, us: Team) -> Settings:
+def _loop_settings(config: TrainingConfig, group: ProcessGroup) -> Settings:
     amp = config.amp
     if amp == "auto":
-        # On CPUs without matrix units for it, half precision is slower.
-        amp = "bf16" if us.device.type == "cuda" and torch.cuda.is_bf16_supported() else "off"
-    return Settings(
-        epochs=config.epochs,
-        seed=config.seed,
-        accumulate=config.accumulate,
-        clip=config.clip,
-        clip_each=config.clip_each,
-        amp=amp,
-        patience=config.patience,
-        save_every=config.save_every,
-    )
+        # Half precision is slower on CPUs without matrix units for it.
+        amp = "bf16" if group.device.type == "cuda" and torch.cuda.is_bf16_supported() else "off"
+    shared = ("epochs", "seed", "accumulate", "clip", "clip_each", "patience", "save_every")
+    return Settings(amp=amp, **{name: getattr(config, name) for name in shared})
 
 
-def _write(
-    recipe: Recipe,
-    config: TrainingConfig,
-    dataset: Dataset,
-    start: Start,
+def _write_best(
+    context: RecipeContext,
+    start: InitialModel,
     run: Run,
-    folder: Path,
     job: Job,
+    protocol: Callable[[Any, str | None, InputSpec], str],
 ) -> None:
-    """Leave the best weights and their card in the run folder."""
-    best = run.checkpoints.load(run.best_step or run.step)
-    put(job.model, part(best.tensors, "ema/") or part(best.tensors, "model/"))
-    spec = start.input
-    where = config.val_split if job.held_out is not None else None
+    """Write the best weights and their card to the run folder."""
+    config, dataset = context.config, context.dataset
+    best = run.checkpoints.load(run.best_step or run.step).tensors
+    job.model.load_state_dict(with_prefix(best, "ema/") or with_prefix(best, "model/"))
     look = getattr(config, "look", None)
+    split = None if job.held_out is None else config.val_split
     card = RunCard(
         networks={NETWORK: NetworkCard(arch=start.arch, settings=start.settings)},
         classes=list(dataset.classes),
-        input=InputCard.of(spec),
+        input=InputCard.of(start.input),
         output="sigmoid" if dataset.multilabel else "softmax",
         preset=None if look is None else {"look": look.model_dump(mode="json")},
-        recipe=recipe.name,
+        recipe=context.recipe.name,
         configuration=config.model_dump(mode="json"),
-        protocol=recipe.protocol(where, spec),
+        protocol=protocol(config, split, start.input),
         figures=run.best_figures,
         digests=run.notes["digests"],
         started_from=start.name,
@@ -304,16 +394,16 @@ def _write(
         commit=commit(),
         date=now(),
     )
-    write_run(folder, {NETWORK: start.model}, card)
+    write_run(context.folder, {NETWORK: start.model}, card)
 
 
 @contextmanager
 def _deterministic(wanted: bool) -> Iterator[None]:
-    """Ask torch for kernels that give the same bits every time; put the setting back after."""
+    """Ask torch for deterministic kernels within a block."""
     before = torch.are_deterministic_algorithms_enabled()
-    softly = torch.is_deterministic_algorithms_warn_only_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(wanted or before, warn_only=True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=softly)
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)

@@ -1,36 +1,39 @@
-"""Batches of the clips of a data set, as the recipes ask for them."""
+"""Batches of the clips of a data set, for the recipes."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
 
+import torch
+
 from foveate.core import FoveateError
 from foveate.data import Dataset, Loader, make_loader, samplers
-from foveate.data.prepare import Centre, Transform
+from foveate.data.prepare import Centre, Transform, to_float
 from foveate.data.sources import duration_of
 from foveate.data.transforms import Augment, mirrored_by_words
 from foveate.media import open_source
 from foveate.models.spec import InputSpec
-from foveate.train.batches import Batch, Batches
-from foveate.train.distributed import Team
+from foveate.train.kit.batches import Batch, Batches, Prepare
+from foveate.train.kit.distributed import ProcessGroup
 
 Strength = Literal["none", "light", "strong", "full"]
 
 HANDED = {"left": "right"}
-_OPENED = 64  # clips that are opened to learn how long clips are
+_OPENED = 64  # clips that are opened to measure their length
 
 
-Source = Callable[[str, bool, InputSpec, Team], Batches | None]
-"""Where a recipe gets its batches from: `source(split, training, input, team)`, None if the split
+Source = Callable[[str, bool, InputSpec, ProcessGroup], Batches | None]
+"""Where a recipe gets its batches from: `source(split, training, input, group)`, None if the split
 has no samples."""
 
 
 class LoaderBatches:
-    """A loader of the data room behind the loop's face.
+    """Adapts a loader of `foveate.data` to `Batches`.
 
     Args:
         loader: Gives `at(epoch, start_step)`.
@@ -46,7 +49,7 @@ class LoaderBatches:
 
     @property
     def warnings(self) -> Sequence[str]:
-        """Clips that are damaged and could be read, with what was said of them."""
+        """Clips that are damaged but could be read, with a description of the damage."""
         return [f"{name}: {line}" for name, line in self.loader.warnings.items()]
 
     def __len__(self) -> int:
@@ -60,12 +63,12 @@ class LoaderBatches:
                 yield cast(Batch, batch)
 
     def explain(self, error: RuntimeError) -> FoveateError | None:
-        """What torch's word of a dead worker means, None if the error is about something else."""
+        """What torch's error about a worker means, None if it is about something else."""
         return self.loader.explain(error)
 
 
 def median_seconds(dataset: Dataset, split: str) -> float | None:
-    """Seconds of the middle clip of a split, by at most 64 of them; None if none opens."""
+    """Median length in seconds of at most 64 clips of a split; None if none opens."""
     records = dataset.subset(split).records
     lengths = []
     for record in records[:: max(1, len(records) // _OPENED)]:
@@ -76,7 +79,7 @@ def median_seconds(dataset: Dataset, split: str) -> float | None:
             finally:
                 sample.close()
         except FoveateError:
-            continue  # the loader will tell
+            continue  # the loader reports it
         start = record.start or 0.0
         lengths.append(min(end, math.inf if record.end is None else record.end) - start)
     return statistics.median(lengths) if lengths else None
@@ -85,12 +88,12 @@ def median_seconds(dataset: Dataset, split: str) -> float | None:
 def fitting_frames(dataset: Dataset, split: str, spec: InputSpec) -> int:
     """Frames of a training clip: the model's own number, or fewer where the videos are shorter.
 
-    A network that is to see a clip of two seconds whole, at the rate of its weights, needs no more
-    frames than that: more would show time running slower than in prediction.
+    A clip of two seconds, at the rate of the weights, has only so many frames: more of them would
+    show time running slower than in prediction.
 
     Args:
         dataset: The clips.
-        split: Those that are trained on; the median over at most 64 of them decides.
+        split: The training split; the median over at most 64 of its clips decides.
         spec: What the weights expect.
     """
     seconds = median_seconds(dataset, split)
@@ -101,81 +104,98 @@ def fitting_frames(dataset: Dataset, split: str, spec: InputSpec) -> int:
 
 
 def mirror_of(classes: Sequence[str]) -> tuple[int | None, ...]:
-    """For each class that of its mirror image: `left` and `right` in names change places."""
+    """For each class that of its mirror image: `left` and `right` in names are exchanged."""
     return mirrored_by_words(classes, HANDED)
 
 
-def clips_of(
-    dataset: Dataset,
-    *,
-    batch: int,
-    seed: int,
-    workers: int,
-    augment: Strength,
-    flip: bool,
-    **more: Any,
-) -> Source:
-    """A source over the clips of a data set.
+@dataclass(frozen=True)
+class VideoClips:
+    """A `Source` over the clips of a data set.
 
-    In training a window is taken from a random place of each clip; in evaluation from its middle,
-    with the preprocessing of prediction.
+    In training a window is taken from a random position of each clip; in evaluation from its
+    middle, with the preprocessing of prediction. Subclasses replace one of these choices.
 
     Args:
-        dataset: From `foveate.data.read`, with its splits.
+        dataset: With its splits.
         batch: Clips per step over all processes.
-        seed: Of order, places and transforms.
+        seed: Of order, positions and transforms.
         workers: Loading processes.
         augment: `none`: the centre square; `light`: random crops of at least half the area;
             `strong`: smaller crops, colour and RandAugment; `full`: crops of any size and shape
             (area from .08, width by height from 1/2 to 2) and two operations of RandAugment.
         flip: Mirror half of the clips; classes with `left` or `right` in their names change too.
-        **more: Further arguments of `data.make_loader`.
     """
 
-    def source(split: str, training: bool, spec: InputSpec, team: Team) -> Batches | None:
-        if not len(dataset.subset(split)):
+    dataset: Dataset
+    batch: int
+    seed: int
+    workers: int
+    augment: Strength = "light"
+    flip: bool = True
+
+    def __call__(
+        self, split: str, training: bool, spec: InputSpec, group: ProcessGroup
+    ) -> Batches | None:
+        """See `Source`."""
+        if not len(self.dataset.subset(split)):
             return None
-        transform: Transform = Centre.of(spec)
-        if training:
-            transform = transform_of(augment, spec, dataset.classes, flip)
-        sampling = partial(samplers.window, count=spec.clip_frames, rate=spec.frames_per_second)
         loader = make_loader(
-            dataset,
-            split,
-            sampling,
-            transform,
-            batch=max(batch, team.world),
-            train=training,
-            seed=seed,
-            workers=workers,
-            rank=team.rank if training else 0,
-            world=team.world if training else 1,
-            **more,
-        )
+            self.dataset, split, self.sampling(spec), self.transform(spec, training),
+            batch=max(self.batch, group.world), train=training, seed=self.seed,
+            workers=self.workers, rank=group.rank if training else 0,
+            world=group.world if training else 1, shows=self.selector(spec),
+        )  # fmt: skip
         return LoaderBatches(loader)
 
-    return source
+    def sampling(self, spec: InputSpec) -> samplers.Sampling:
+        """Which times of a clip are shown."""
+        return partial(samplers.window, count=spec.clip_frames, rate=spec.frames_per_second)
+
+    def transform(self, spec: InputSpec, training: bool) -> Transform:
+        """From decoded frames to those of a clip."""
+        if not training or self.augment == "none":
+            return Centre.of(spec)
+        return transform_of(self.augment, spec.size, self.dataset.classes, self.flip)
+
+    def selector(self, spec: InputSpec) -> Any:
+        """Chooses times and positions instead of `sampling`, None where the sampling does."""
+
+
+_COLOURS: dict[str, dict[str, Any]] = {
+    "light": {},
+    "strong": {"colour": 0.3, "operations": 1, "magnitude": 7},
+    "full": {"operations": 2},
+}
+_CROPS: dict[str, dict[str, Any]] = {
+    "light": {"scale": (0.5, 1.0)},
+    "strong": {"scale": (0.25, 1.0)},
+    # 3D ResNet-RS decodes 256 pixels for squares of 224.
+    "full": {"scale": (0.08, 1.0), "decode": 256 / 224, "ratio": (0.5, 2.0)},
+}
 
 
 def transform_of(
-    augment: Strength, spec: InputSpec, classes: Sequence[str], flip: bool
-) -> Transform:
-    """The training transform of that strength.
+    augment: Strength, size: int, classes: Sequence[str], flip: bool, crop: bool = True
+) -> Augment:
+    """The training transform of a strength other than `none`.
+
+    Args:
+        augment: See `VideoClips`.
+        size: Side of the square in pixels.
+        classes: Names of the classes, for mirror images.
+        flip: Mirror half of the clips.
+        crop: Cut out random parts of the frames.
 
     Raises:
-        MissingExtra: torchvision is not installed (`none` does without it).
+        MissingExtra: torchvision is not installed.
     """
-    if augment == "none":
-        return Centre.of(spec)
-    chance = 0.5 if flip else 0.0
-    mirror = mirror_of(classes)
-    if augment == "full":  # 3D ResNet-RS decodes 256 pixels for squares of 224
-        return Augment(
-            spec.size, (0.08, 1.0), decode=256 / 224, flip=chance, mirror=mirror, operations=2,
-            ratio=(0.5, 2.0),
-        )  # fmt: skip
-    if augment == "light":
-        return Augment(spec.size, (0.5, 1.0), flip=chance, mirror=mirror)
+    whole = {"scale": (1.0, 1.0), "decode": 1.0, "ratio": (1.0, 1.0)}
     return Augment(
-        spec.size, (0.25, 1.0), flip=chance, mirror=mirror, colour=0.3, operations=1, magnitude=7
-    )
+        size, flip=0.5 if flip else 0.0, mirror=mirror_of(classes), **_COLOURS[augment],
+        **(_CROPS[augment] if crop else whole),
+    )  # fmt: skip
+
+
+def prepare_of(spec: InputSpec, device: torch.device) -> Prepare:
+    """Maps uint8 clips to normalised input of the network; floating-point samples stay as is."""
+    return lambda x: to_float(x.to(device, non_blocking=True), spec.mean, spec.std)

@@ -1,4 +1,4 @@
-"""What the stages of a cascade cost: measured on files, counted, and summed up to each exit."""
+"""Cost of the stages of a cascade: measured on files, counted, and summed up to each exit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Networks = Mapping[Modality, ExitNetwork]
 
 @dataclass(frozen=True)
 class Cascade:
-    """Three networks with trained exits, and how their input is prepared."""
+    """Three networks with trained exits, and their inputs."""
 
     networks: dict[Modality, ExitNetwork]
     specs: dict[Modality, InputSpec]
@@ -32,7 +32,7 @@ class Cascade:
 
 
 def cheapest_first(modalities: Sequence[Modality], seconds: Mapping[str, float]) -> list[Modality]:
-    """Modalities by what decoding, preparing and all exits of each were measured to cost."""
+    """Modalities by the measured cost of decoding, preparing and all exits of each."""
 
     def whole(modality: Modality) -> float:
         own = sum(value for name, value in seconds.items() if name.startswith(f"{modality}."))
@@ -47,7 +47,7 @@ def costs_of(
     macs: Mapping[str, int],
     seconds: Mapping[str, float],
 ) -> tuple[list[float], list[float]]:
-    """Multiply-adds and seconds of stopping at each exit, all that ran before included."""
+    """Multiply-adds and seconds of stopping at each exit, earlier stages included."""
     steps, times = [], []
     for number, modality in enumerate(order):
         reading = seconds[f"decode-{modality}"]
@@ -67,7 +67,7 @@ def recogniser_of(
     threshold: float = NEVER,
     wise: Wise | None = None,
 ) -> Recogniser:
-    """The networks at work on files, before there is a run folder."""
+    """A recogniser of the networks, before there is a run folder."""
     executor = CascadeExecutor(cascade.networks, order, wise, spec=spec)
     return Recogniser(
         executor,
@@ -85,8 +85,8 @@ def stage_seconds(recogniser: Recogniser, sources: Sequence[Any]) -> dict[str, f
     """Mean seconds a window of opening, finding the groups, decoding, and every exit.
 
     Args:
-        recogniser: Whose threshold is never reached, so that all stages run.
-        sources: Files; those that cannot be read are passed over.
+        recogniser: Its threshold is never reached, so all stages run.
+        sources: Files; those that cannot be read are skipped.
 
     Raises:
         FoveateError: None of them can be read.
@@ -107,5 +107,5 @@ def stage_seconds(recogniser: Recogniser, sources: Sequence[Any]) -> dict[str, f
         for name, value in {**reading, **exits}.items():
             total[name] = total.get(name, 0.0) + value
     if not windows:
-        raise FoveateError("not one calibration file could be recognised")
+        raise FoveateError("no calibration file could be recognised")
     return {name: value / windows for name, value in total.items()}

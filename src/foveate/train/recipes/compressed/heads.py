@@ -1,20 +1,18 @@
-"""The last stages of the recipe `compressed`: heads by distillation, fusion, thresholds, cards.
+"""The last steps of the recipe `compressed`: heads by distillation, fusion, thresholds, card.
 
-Every stage is a checkpoint of the run: the heads of one network after another, then the logits of
-the calibration clips with the measured seconds of every stage of the cascade.
+Every step is a checkpoint of the run: the heads of one network after another, then the measured
+time of every stage of the cascade.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from foveate.data import Dataset
 from foveate.evaluate.results import commit, now
 from foveate.models.coviar import CompressedNet, ExitNetwork, Modality, even_stages
 from foveate.models.spec import InputSpec
@@ -23,82 +21,59 @@ from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeExecutor
 from foveate.policy.calibration import Calibration
 from foveate.policy.fuse import Wise
 from foveate.policy.operating import default_point, operating_points
-from foveate.train import randomness
-from foveate.train.cascade_costs import (
+from foveate.train.kit import randomness
+from foveate.train.kit.checkpoint import Tensors
+from foveate.train.kit.state import with_prefix
+from foveate.train.recipe import RecipeContext
+from foveate.train.recipes.compressed.clips import ClipSets, CompressedBatches, KeptSet
+from foveate.train.recipes.compressed.config import CALIBRATION, CompressedConfig
+from foveate.train.recipes.compressed.costs import (
     Cascade,
     cheapest_first,
     costs_of,
     recogniser_of,
     stage_seconds,
 )
-from foveate.train.checkpoint import Checkpoints, Tensors
-from foveate.train.compressed_clips import CompressedBatches, KeptSet
-from foveate.train.job import Progress
-from foveate.train.pkd import ExitCache, cache_exits, recipe, train_heads
-from foveate.train.state import Moment, part
-
-if TYPE_CHECKING:
-    from foveate.train.compressed import CompressedConfig
+from foveate.train.recipes.compressed.pkd import ExitCache, cache_exits, head_recipe, train_heads
 
 Trained = tuple[CompressedNet, InputSpec, str]
-"""A network, how its input is prepared, and its backbone's name."""
+"""A network, its input, and the name of its backbone."""
 
 
-@dataclass(frozen=True)
-class Stages:
-    """What the last stages work on.
+def exits_of(
+    context: RecipeContext, sets: ClipSets, trained: Mapping[Modality, Trained]
+) -> Cascade:
+    """Train the heads of all networks, or load those of a checkpoint.
 
-    Attributes:
-        config: Of the recipe.
-        dataset: With the split `calibration`.
-        kept: Clips by split.
-        folder: The run folder.
-        checkpoints: Of the run; step n is the n-th stage.
-        show: Told of the progress.
+    The teachers are the complete networks, on the same crops of the same pictures.
     """
-
-    config: CompressedConfig
-    dataset: Dataset
-    kept: Mapping[str, KeptSet]
-    folder: Path
-    checkpoints: Checkpoints
-    show: Progress
-
-    def said(self, stage: str, done: int, total: int) -> None:
-        """Tell where the stage is."""
-        self.show(Moment(0, 1, done, total, stage=stage))
-
-
-def exits_of(stages: Stages, trained: Mapping[Modality, Trained]) -> Cascade:
-    """Train the heads of all networks, or take those that a checkpoint holds.
-
-    The teachers are the networks themselves, whole, on the same squares of the same pictures.
-    """
-    config = stages.config
+    config = context.config
     networks: dict[Modality, ExitNetwork] = {}
     for modality, (whole, _, backbone) in trained.items():
         randomness.seed_all(config.seed, "heads", modality)
-        places = even_stages(whole, config.exits)
-        networks[modality] = ExitNetwork(whole, places, config.heads, backbone)
+        positions = even_stages(whole, config.exits)
+        networks[modality] = ExitNetwork(whole, positions, config.heads, backbone)
     cascade = Cascade(
         networks, {m: t[1] for m, t in trained.items()}, {m: t[2] for m, t in trained.items()}
     )
-    saved = stages.checkpoints.latest()
+    saved = context.checkpoints.latest()
     done = 0 if saved is None else min(saved.step, len(networks))
     tensors: Tensors = {} if saved is None else dict(saved.tensors)
     for modality in list(networks)[:done]:
-        networks[modality].heads.load_state_dict(part(tensors, f"{modality}/"))
+        networks[modality].heads.load_state_dict(with_prefix(tensors, f"{modality}/"))
     if done == len(networks):
         return cascade
-    kept = stages.kept[config.train_split]
+    kept, classes = sets.kept[config.train_split], sets.dataset.classes
     caches, labels = {}, {}
     for number, (modality, network) in enumerate(networks.items()):
-        stages.said(f"maps of the {modality} network", number, len(networks))
-        clips = views_of(stages, kept, modality, cascade.specs[modality], config.head_views)
-        # The heads of finished networks need no maps, their logits still teach.
+        context.report(f"maps of the {modality} network", number, len(networks))
+        clips = views_of(
+            config, classes, kept, modality, cascade.specs[modality], config.head_views
+        )
+        # The heads of finished networks need no maps, but their logits are still teachers.
         caches[modality], labels[modality] = cached(network, clips, logits_only=number < done)
     teachers: dict[str, Tensor] = {name: cache.logits for name, cache in caches.items()}
-    how = recipe(
+    how = head_recipe(
         config.head_recipe, config.head_epochs, lr=config.head_lr, batch=2 * config.batch,
         seed=config.seed, temperature=config.temperature,
         **({} if config.head_recipe == "ce" else {"hard_weight": config.hard_weight}),
@@ -106,28 +81,32 @@ def exits_of(stages: Stages, trained: Mapping[Modality, Trained]) -> Cascade:
     for number, (modality, network) in enumerate(networks.items()):
         if number < done:
             continue
-        stages.said(f"heads of the {modality} network", number, len(networks))
+        context.report(f"heads of the {modality} network", number, len(networks))
         train_heads(network, caches[modality], labels[modality], how, teachers)
         state = network.heads.state_dict()
         tensors |= {f"{modality}/{name}": value for name, value in state.items()}
-        stages.checkpoints.save(number + 1, tensors, {"stage": f"heads of {modality}"}, None)
+        context.checkpoints.save(number + 1, tensors, {"stage": f"heads of {modality}"}, None)
     return cascade
 
 
 def views_of(
-    stages: Stages, kept: KeptSet, modality: Modality, spec: InputSpec, count: int
+    config: CompressedConfig,
+    classes: Sequence[str],
+    kept: KeptSet,
+    modality: Modality,
+    spec: InputSpec,
+    count: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of clips and labels: the clips as prediction sees them, then drawn views of all.
+    """Batches of clips and labels: first the clips as in prediction, then random views of them.
 
-    Chance depends on the clip and the view alone: the three networks see the same squares.
+    Random numbers depend on the clip and the view only: all three networks get the same crops.
     """
-    config, classes = stages.config, stages.dataset.classes
     for number in range(count):
         batches = CompressedBatches(
             kept, modality, classes, spec, config.batch, config.seed if number else None,
             config.flip, shuffle=False,
         )  # fmt: skip
-        # Views are drawn as in epochs behind those of training.
+        # Views are drawn as in epochs after those of training.
         for batch in batches.batches(1_000_000 + number):
             yield batch["x"], batch["y"]
 
@@ -151,33 +130,32 @@ def cached(
     return cache, torch.cat(labels)
 
 
-def finish(stages: Stages, cascade: Cascade, clip_seconds: float, digest: str) -> dict[str, float]:
+def finish(context: RecipeContext, sets: ClipSets, cascade: Cascade) -> dict[str, float]:
     """Fit fusion and thresholds on the calibration clips and write the run's files.
 
     Args:
-        stages: What there is to work on.
+        context: Of the recipe.
+        sets: Its clips.
         cascade: From `exits_of`.
-        clip_seconds: Of a window in prediction.
-        digest: Of all clips of training, the calibration clips among them.
 
     Returns:
-        Figures on the validation split, or on the calibration split where there is none.
+        Metrics on the validation split, or on the calibration split if there is none.
     """
-    config = stages.config
+    config = context.config
     spec = cascade.specs["iframe"]
-    rate = config.segments / clip_seconds
+    rate = config.segments / sets.clip_seconds
     spec = InputSpec(config.size, rate, config.segments, mean=spec.mean, std=spec.std)
-    logits, labels = logits_of(stages, cascade, "calibration")
-    seconds = _measured(stages, cascade, spec, logits)
+    logits, labels = logits_of(context, sets, cascade, CALIBRATION)
+    seconds = _measured(context, sets, cascade, spec)
     macs = _macs(cascade, config)
     orders: dict[str, Any] = {}
     for name, order in {
         "measured": cheapest_first(list(cascade.networks), seconds),
         "published": PUBLISHED_ORDER,
     }.items():
-        stages.said("fitting the fusion", len(orders), 2)
+        context.report("fitting the fusion", len(orders), 2)
         orders[name] = _order_card(config, order, cascade, logits, labels, macs, seconds)
-    figures = _figures(stages, cascade, orders["measured"])
+    figures = _figures(context, sets, cascade, orders["measured"])
     calibration = Calibration.model_validate(
         {
             "orders": orders,
@@ -186,23 +164,25 @@ def finish(stages: Stages, cascade: Cascade, clip_seconds: float, digest: str) -
             "macs": macs,
         }
     )
-    card = _run_card(stages, cascade, spec, figures, digest, calibration)
-    write_run(stages.folder, {str(m): network for m, network in cascade.networks.items()}, card)
+    card = _run_card(context, cascade, spec, figures, calibration)
+    write_run(context.folder, {str(m): network for m, network in cascade.networks.items()}, card)
     return figures
 
 
-def logits_of(stages: Stages, cascade: Cascade, split: str) -> tuple[dict[str, Tensor], Tensor]:
+def logits_of(
+    context: RecipeContext, sets: ClipSets, cascade: Cascade, split: str
+) -> tuple[dict[str, Tensor], Tensor]:
     """Logits (N, classes) of every exit by its name, and labels, of the clips of a split."""
     found: dict[str, Tensor] = {}
-    labels = stages.kept[split].labels
+    kept, classes = sets.kept[split], sets.dataset.classes
     for modality, network in cascade.networks.items():
-        stages.said(f"exits of {split} clips", len(found), 3)
-        clips = views_of(stages, stages.kept[split], modality, cascade.specs[modality], 1)
+        context.report(f"exits of {split} clips", len(found), 3)
+        clips = views_of(context.config, classes, kept, modality, cascade.specs[modality])
         with torch.no_grad():
             rows = [network(x) for x, _ in clips]
         for exit in network.exits:
             found[f"{modality}.{exit}"] = torch.cat([row[exit] for row in rows])
-    return found, labels
+    return found, kept.labels
 
 
 def _order_card(
@@ -222,43 +202,37 @@ def _order_card(
     points = operating_points(
         confidences, classes, labels, *costs_of(order, networks, macs, seconds)
     )
-    table = [
-        {
-            "threshold": p.threshold, "accuracy": p.accuracy, "macs": p.macs,
-            "seconds": p.seconds, "exits": list(p.exits),
-        }
-        for p in points
-    ]  # fmt: skip
     return {
         "order": list(order),
         "wise": wise.to_json(),
-        "table": table,
+        "table": [asdict(point) for point in points],
         "default": default_point(points).threshold,
     }
 
 
 def _measured(
-    stages: Stages, cascade: Cascade, spec: InputSpec, logits: Mapping[str, Tensor]
+    context: RecipeContext, sets: ClipSets, cascade: Cascade, spec: InputSpec
 ) -> dict[str, float]:
-    """Seconds of every stage on some calibration files; a checkpoint keeps them."""
+    """Seconds of every stage on some calibration files, stored in a checkpoint."""
     last = len(cascade.networks) + 1
-    saved = stages.checkpoints.latest()
+    saved = context.checkpoints.latest()
     if saved is not None and saved.step == last:
         found: dict[str, float] = saved.values["seconds"]
         return found
-    stages.said("timing the stages", 0, 1)
+    context.report("timing the stages", 0, 1)
     order = list(cascade.networks)
-    recogniser = recogniser_of(cascade, spec, stages.dataset.classes, order)
-    paths = [record.path for _, record in stages.kept["calibration"].clips]
-    paths = paths[:: max(1, len(paths) // stages.config.timed)][: stages.config.timed]
-    stage_seconds(recogniser, paths[:1])  # the first calls of everything are slower
+    recogniser = recogniser_of(cascade, spec, sets.dataset.classes, order)
+    paths = [record.path for _, record in sets.kept[CALIBRATION].clips]
+    timed = context.config.timed
+    paths = paths[:: max(1, len(paths) // timed)][:timed]
+    stage_seconds(recogniser, paths[:1])  # warm-up
     seconds = stage_seconds(recogniser, paths)
     heads = {
         f"{modality}/{name}": value
         for modality, network in cascade.networks.items()
         for name, value in network.heads.state_dict().items()
     }
-    stages.checkpoints.save(last, heads, {"stage": "calibration", "seconds": seconds}, None)
+    context.checkpoints.save(last, heads, {"stage": CALIBRATION, "seconds": seconds}, None)
     return seconds
 
 
@@ -270,11 +244,13 @@ def _macs(cascade: Cascade, config: CompressedConfig) -> dict[str, int]:
     )
 
 
-def _figures(stages: Stages, cascade: Cascade, order: Mapping[str, Any]) -> dict[str, float]:
+def _figures(
+    context: RecipeContext, sets: ClipSets, cascade: Cascade, order: Mapping[str, Any]
+) -> dict[str, float]:
     """Accuracy with the default threshold, and of all exits together."""
-    held = stages.config.val_split
-    name = held if held in stages.kept else "calibration"
-    logits, labels = logits_of(stages, cascade, name)
+    held_out = context.config.val_split
+    name = held_out if held_out in sets.kept else CALIBRATION
+    logits, labels = logits_of(context, sets, cascade, name)
     wise = Wise.from_json(order["wise"])
     confidences, classes = wise.confidences(torch.stack([logits[e] for e in wise.exits], 1))
     free = [0.0] * len(wise.exits)
@@ -287,15 +263,14 @@ def _figures(stages: Stages, cascade: Cascade, order: Mapping[str, Any]) -> dict
 
 
 def _run_card(
-    stages: Stages,
+    context: RecipeContext,
     cascade: Cascade,
     spec: InputSpec,
     figures: dict[str, float],
-    digest: str,
     calibration: Calibration,
 ) -> RunCard:
-    config, dataset = stages.config, stages.dataset
-    own = [read_run(stages.folder / "networks" / name) for name in cascade.networks]
+    config, dataset = context.config, context.dataset
+    own = [read_run(context.folder / "networks" / name) for name in cascade.networks]
     started = sorted({card.started_from for card in own if card.started_from})
     notices = [card.notice for card in own if card.notice]
     return RunCard(
@@ -322,7 +297,7 @@ def _run_card(
             "fusion and thresholds fitted on clips held out of training"
         ),
         figures=figures,
-        digests={config.train_split: digest},
+        digests={config.train_split: dataset.digest(config.train_split)},
         started_from=", ".join(started) or None,
         licence=next((card.licence for card in own if card.licence), None),
         notice=" ".join(notices),

@@ -1,13 +1,13 @@
-"""Batches of key frames, residuals or vectors out of the kept files of videos.
+"""Batches of key frames, residuals or vectors from the files kept of videos.
 
-In training each clip gives one picture of every segment, a group drawn from each of equal spans
-and a place drawn in it, with one square and one mirror image for all of them; in evaluation the
-middles, as prediction does. CoViAR (arXiv 1712.00636, section 3.3) samples segments as TSN does.
+In training each clip gives one picture per segment: a random group of each of equal spans and a
+random position in it, with one crop and one flip for all of them; in evaluation the middles, as in
+prediction. CoViAR (arXiv 1712.00636, section 3.3) samples segments as TSN does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from foveate.data.compressed import KeptClip, Reading, keep, middle, view
 from foveate.data.loader import tolerated
 from foveate.models.coviar import Modality, mirrored, normalise, square
 from foveate.models.spec import InputSpec
-from foveate.train.batches import Batch
-from foveate.train.randomness import generator
+from foveate.train.kit.batches import Batch
+from foveate.train.kit.randomness import generator
 from foveate.train.videos import mirror_of
 
-LEAST = 0.7  # side of a training square, by the shorter side of the picture
+LEAST = 0.7  # smallest side of a training crop, as a fraction of the picture's shorter side
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,37 @@ class KeptSet:
         )
 
 
+@dataclass(frozen=True)
+class ClipSets:
+    """The clips of a run.
+
+    Attributes:
+        dataset: With a split `calibration`, taken from the training clips.
+        kept: By split.
+        clip_seconds: Of a window in prediction: the median training clip, with an upper limit.
+    """
+
+    dataset: Dataset
+    kept: Mapping[str, KeptSet]
+    clip_seconds: float
+
+
 def keep_all(
     dataset: Dataset,
     folder: Path,
     how: Reading,
     progress: Callable[[int, int], None] | None = None,
 ) -> KeptSet:
-    """Keep the files of all clips of a data set, reading only those that are not there yet.
+    """Extract the files of all clips of a data set, except those that are there already.
 
     Args:
         dataset: The clips of one split.
-        folder: Where the files lie.
+        folder: Of the files.
         how: What is kept of each.
-        progress: Told after each clip: how many are done, how many there are.
+        progress: Called after each clip with clips done and clips in all.
 
     Raises:
-        DataError: More clips cannot be read than a loader would put up with, or all.
+        DataError: More clips cannot be read than a loader tolerates, or all.
     """
     clips, labels, failures = [], [], []
     for done, record in enumerate(dataset.records, 1):
@@ -86,17 +101,17 @@ def keep_all(
 
 
 class CompressedBatches:
-    """One modality of kept clips as the networks take it; satisfies `train.batches.Batches`.
+    """One modality of kept clips, as input of a network; implements `kit.batches.Batches`.
 
     Args:
         kept: The clips.
-        modality: Which network it is for.
-        classes: Names of all classes, to know what a mirror image is.
+        modality: Of the network.
+        classes: Names of all classes, for mirror images.
         spec: Side of the input, segments (`clip_frames`) and normalisation of key frames.
         batch: Clips of a step.
-        seed: Of order, places, squares and mirror images; None: evaluation.
+        seed: Of order, positions, crops and flips; None: evaluation.
         flip: Mirror half of the clips.
-        shuffle: Draw the order too; evaluation keeps it.
+        shuffle: Draw the order too.
     """
 
     def __init__(
@@ -119,7 +134,7 @@ class CompressedBatches:
         self.warnings: list[str] = []
 
     def __len__(self) -> int:
-        """Batches in an epoch; none is so small that BatchNorm cannot use it."""
+        """Batches in an epoch, of nearly equal size, because BatchNorm needs several clips."""
         return max(1, -(-len(self.kept) // self.size))
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
@@ -155,7 +170,7 @@ class CompressedBatches:
     def _drawn(
         self, clip: KeptClip, rows: Sequence[int], random: torch.Generator
     ) -> list[tuple[int, float]]:
-        """A group of each of equal spans, and a place in it behind the key frame."""
+        """A group of each of equal spans, and a position in it after the key frame."""
         count = self.spec.clip_frames
         where = (torch.arange(count) + torch.rand(count, generator=random)) * len(rows) / count
         within = torch.rand(count, generator=random)
@@ -167,7 +182,7 @@ class CompressedBatches:
 
 
 def still(clip: KeptClip, rows: Sequence[int], spec: InputSpec) -> list[tuple[int, float]]:
-    """The places that prediction looks at; clips of few groups give some of them twice."""
+    """The positions that prediction uses; clips of few groups repeat some of them."""
     count = spec.clip_frames
     groups = spread(len(rows), count)
     chosen = [groups[at * len(groups) // count] for at in range(count)]
@@ -175,7 +190,7 @@ def still(clip: KeptClip, rows: Sequence[int], spec: InputSpec) -> list[tuple[in
 
 
 def _part(x: torch.Tensor, size: int, random: torch.Generator) -> torch.Tensor:
-    """A drawn square of (T, channels, h, w), scaled to `size`; motion keeps its values."""
+    """A random square of (T, channels, h, w), scaled to `size`; motion values are not scaled."""
     height, width = x.shape[-2:]
     share, down, across = torch.rand(3, generator=random).tolist()
     side = max(2, round(min(height, width) * (LEAST + (1 - LEAST) * share)))

@@ -3,8 +3,8 @@
 Source: Soufleri et al. (arXiv 2407.02713): the heads of frozen networks learn from one teacher
 after another, the motion-vector network first, then the residual and the I-frame network. The
 release's third teacher is the student's own last classifier, which is the I-frame network only for
-I-frame heads; both readings are recipes here. The release gives its baselines half the epochs;
-here all recipes train equally long, on the same cached maps, in the same order.
+I-frame heads; both variants are here. The release trains its baselines for half the epochs; here
+all variants train equally long, on the same cached maps, in the same order.
 """
 
 from __future__ import annotations
@@ -20,17 +20,25 @@ from foveate.core import ConfigError, LimitError
 from foveate.models.coviar import ExitNetwork, InternalClassifier
 
 OWN = "own"  # the student's last classifier
-RECIPES = ("ce", "kd", "anti", "pkd", "pkd-own")
+ORDERS = {
+    "ce": (),
+    "kd": ("iframe",),
+    "anti": (OWN, "residual", "mv"),
+    "pkd": ("mv", "residual", "iframe"),
+    "pkd-own": ("mv", "residual", OWN),
+}
+"""Teachers of each variant, in order: none (labels only), the I-frame network alone, the reverse
+order, the order of the paper's abstract, and that of its release."""
 _MOST_BYTES = 4_000_000_000
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Whom the heads learn from until an epoch.
+    """What the heads learn from until an epoch.
 
     Attributes:
         name: A network whose logits are given, or `own`: the student's last classifier.
-        until: The first epoch that is no longer this teacher's.
+        until: The first epoch of the next teacher.
     """
 
     name: str
@@ -44,7 +52,7 @@ class HeadRecipe:
     Attributes:
         teachers: In order; none means labels alone.
         epochs: Of all teachers together.
-        temperature: Softens teacher and student; no factor of its square, as in the release.
+        temperature: Of teacher and student; the loss is not scaled by it, as in the release.
         hard_weight: Of cross-entropy with the labels, added to distillation.
         lr: Of Adam, divided by ten after one half, two thirds and five sixths of the epochs.
         batch: Clips of a step.
@@ -60,7 +68,7 @@ class HeadRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Validate the settings."""
         ends = [teacher.until for teacher in self.teachers]
         if self.epochs < 1 or self.batch < 1 or self.temperature <= 0 or self.lr <= 0:
             raise ConfigError("epochs, batch, temperature and lr must be positive")
@@ -69,48 +77,39 @@ class HeadRecipe:
                 f"teachers end at epochs {ends}", f"let them ascend, the last at {self.epochs}"
             )
         if not self.teachers and self.hard_weight <= 0:
-            raise ConfigError("nothing to learn from", "name a teacher or set hard_weight")
+            raise ConfigError("there is nothing to learn from", "name a teacher or set hard_weight")
 
     def teacher(self, epoch: int) -> str | None:
-        """Who teaches in an epoch."""
+        """The teacher of an epoch."""
         return next((t.name for t in self.teachers if epoch < t.until), None)
 
 
-def recipe(name: str, epochs: int = 300, **settings: float) -> HeadRecipe:
-    """A published recipe or baseline, all of the same length.
+def head_recipe(name: str, epochs: int = 300, **settings: float) -> HeadRecipe:
+    """A published variant or baseline, all of the same length.
 
     Args:
-        name: `ce` (labels), `kd` (the I-frame network alone), `pkd` (vectors, residual, I-frame:
-            the abstract's reading), `pkd-own` (the release's: its own last classifier at the
-            end), `anti` (own, residual, vectors). Teachers change after 1/6 and 1/3.
-        epochs: How long.
+        name: One of `ORDERS`; teachers change after 1/6 and 1/3 of the epochs.
+        epochs: Of all teachers together.
         **settings: Other fields of `HeadRecipe`.
 
     Raises:
-        ConfigError: There is no such recipe, or there are fewer epochs than teachers.
+        ConfigError: There is no such variant, or there are fewer epochs than teachers.
     """
     first, second = max(1, round(epochs / 6)), max(2, round(epochs / 3))
-    orders = {
-        "ce": (),
-        "kd": ("iframe",),
-        "anti": (OWN, "residual", "mv"),
-        "pkd": ("mv", "residual", "iframe"),
-        "pkd-own": ("mv", "residual", OWN),
-    }
-    if name not in orders:
-        raise ConfigError(f"there is no recipe {name!r}", f"one of: {', '.join(RECIPES)}")
-    ends = {0: (), 1: (epochs,), 3: (first, second, epochs)}[len(orders[name])]
-    teachers = tuple(Teacher(who, end) for who, end in zip(orders[name], ends, strict=True))
+    if name not in ORDERS:
+        raise ConfigError(f"there is no head recipe {name!r}", f"one of: {', '.join(ORDERS)}")
+    ends = {0: (), 1: (epochs,), 3: (first, second, epochs)}[len(ORDERS[name])]
+    teachers = tuple(Teacher(who, end) for who, end in zip(ORDERS[name], ends, strict=True))
     fixed = {"hard_weight": 1.0} if name == "ce" else {}
     return HeadRecipe(teachers, epochs, **{**fixed, **settings})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class ExitCache:
-    """What the heads of one network are given, computed once.
+    """Input of the heads of one network, computed once.
 
     Attributes:
-        maps: For each exit but the last (N, T, C, h, w), what its head needs, in half precision.
+        maps: For each exit but the last, its head's input (N, T, C, h, w) in half precision.
         logits: (N, classes) of the last exit, averaged over segments.
     """
 
@@ -157,11 +156,11 @@ def train_heads(
     how: HeadRecipe,
     teachers: Mapping[str, Tensor] | None = None,
 ) -> list[float]:
-    """Train all heads of a network on cached maps; nothing else of it changes.
+    """Train all heads of a network on cached maps; the network itself does not change.
 
     Args:
         network: Its heads are trained in place.
-        cache: Of `cache_exits` with the same network.
+        cache: From `cache_exits` with the same network.
         labels: (N,).
         how: The recipe.
         teachers: Logits (N, classes) of other networks on the same clips, by name.
@@ -179,7 +178,7 @@ def train_heads(
     if labels.shape != (len(cache.logits),):
         raise ConfigError(f"{tuple(labels.shape)} labels for {len(cache.logits)} clips")
     network.train()
-    # The release's optimiser forgets the biases of the linear layers; here they learn too.
+    # The release's optimiser omits the biases of the linear layers; here they are trained too.
     optimiser = torch.optim.Adam(network.heads.parameters(), lr=how.lr, eps=1e-3)
     drops = sorted({max(1, round(how.epochs * part)) for part in (1 / 2, 2 / 3, 5 / 6)})
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, drops)
@@ -208,7 +207,7 @@ def train_heads(
 
 
 def head_loss(logits: Tensor, labels: Tensor, teacher: Tensor | None, how: HeadRecipe) -> Tensor:
-    """Cross-entropy with the teacher's softened answer, plus that with the labels if weighted.
+    """Cross-entropy with the teacher's softened probabilities, and with the labels if weighted.
 
     Args:
         logits: (B, classes) of a head, averaged over segments.
@@ -244,5 +243,5 @@ def _logits(network: ExitNetwork, name: str, maps: Tensor) -> Tensor:
 
 
 def _even(order: Tensor, batch: int) -> tuple[Tensor, ...]:
-    """Batches of nearly one size: none so small that BatchNorm cannot use it."""
+    """Batches of nearly equal size, because BatchNorm needs several clips."""
     return order.tensor_split(max(1, -(-len(order) // batch)))

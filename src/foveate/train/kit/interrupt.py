@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 
 class Interruption:
-    """Notes SIGINT and SIGTERM for the length of a block; `asked` says whether one came."""
+    """Catches SIGINT and SIGTERM within a block; `requested` says whether one came."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        # Only the main thread may set handlers; elsewhere the caller keeps his own.
+        # Only the main thread may set handlers; in others the caller's handlers stay.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            self.__exit__(None, None, None)
+        if self.requested:
+            self.__exit__()
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True

@@ -1,8 +1,9 @@
 """The training loop, the same for every recipe.
 
-It knows nothing of videos: batches come in, losses per sample go out. What it promises: a run that
-is killed at any moment and resumed ends with the same bits; a loss that is no number stops it
-before the weights are touched; several processes give what one gives.
+It is independent of video: it takes batches and a function that computes losses per sample. It
+guarantees that a run that is killed at any moment and resumed ends with the same weights, bit for
+bit; that a loss which is not finite stops training before the weights change; and that several
+processes give the result of one.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from foveate.train import randomness
-from foveate.train.batches import Batch, Batches
-from foveate.train.interrupt import Interruption
-from foveate.train.state import Moment, Run, TrainError, save
+from foveate.train.kit import randomness
+from foveate.train.kit.batches import Batch, Batches
+from foveate.train.kit.interrupt import Interruption
+from foveate.train.kit.state import OnProgress, ProgressEvent, Run, TrainError, save
 
 Objective = Callable[[nn.Module, Batch, torch.Generator], torch.Tensor]
-"""Losses (B,) of a batch; the generator is the step's own."""
+"""Losses (B,) of a batch; the generator belongs to the step."""
 
 Validate = Callable[[nn.Module], tuple[tuple[float, ...], dict[str, float]]]
 """Scores of a model (compared in order, higher is better), and figures for the log."""
@@ -33,22 +34,22 @@ def train(
     batches: Batches,
     objective: Objective,
     validate: Validate,
-    progress: Callable[[Moment], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Literal["finished", "early", "interrupted"]:
     """Train from where `run` stands to the end.
 
     Args:
-        run: Fresh, or after `resume`.
+        run: New, or restored by `resume_from`.
         batches: Training data of this process.
         objective: Losses of a batch.
-        validate: Scores a model after each epoch; called on the leading process only.
-        progress: Told after each step and each epoch.
+        validate: Scores a model after each epoch; called in the main process only.
+        on_progress: Called after each step and each epoch.
 
     Returns:
         `finished`, `early` (no better for `patience` epochs) or `interrupted` (and saved).
 
     Raises:
-        TrainError: The loss is no number.
+        TrainError: The loss is not finite.
         FoveateError: A checkpoint or the log cannot be written.
     """
     settings, steps = run.settings, len(batches)
@@ -56,38 +57,39 @@ def train(
     with Interruption() as interruption:
         while run.epoch < settings.epochs and not _patience_is_over(run):
             run.model.train()
-            asked = time.perf_counter()
+            requested = time.perf_counter()
             for batch in batches.batches(run.epoch, run.step_in_epoch):
-                given = time.perf_counter()
+                received = time.perf_counter()
                 loss = _step(run, forward, batch, objective)
-                run.clock.waiting += given - asked
-                run.clock.working += time.perf_counter() - given
-                if progress is not None:
-                    progress(_moment(run, steps, loss))
+                run.clock.waiting += received - requested
+                run.clock.working += time.perf_counter() - received
+                if on_progress is not None:
+                    on_progress(_event(run, steps, loss))
                 stop = _stop(run, interruption)
                 if stop or (settings.save_every and run.step % settings.save_every == 0):
                     save(run)
                 if stop:
                     return "interrupted"
-                asked = time.perf_counter()
-            over = _finish_epoch(run, validate, steps, progress)
-            if not over and _stop(run, interruption):  # asked for while it was validated
+                requested = time.perf_counter()
+            over = _finish_epoch(run, validate, steps, on_progress)
+            if not over and _stop(run, interruption):  # requested during validation
                 save(run)
                 return "interrupted"
     return "early" if run.epoch < settings.epochs else "finished"
 
 
 def _step(run: Run, forward: nn.Module, batch: Batch, objective: Objective) -> float | None:
-    """One update of the weights; the mean loss over all processes, None if nobody had a sample."""
-    settings, team = run.settings, run.team
-    randomness.seed_all(settings.seed, "step", run.step, team.rank)
-    counts = team.each(float(len(batch["x"])))
+    """One update of the weights; the mean loss over all processes, None if none had a sample."""
+    settings, processes = run.settings, run.group
+    randomness.seed_all(settings.seed, "step", run.step, processes.rank)
+    counts = processes.all_gather(float(len(batch["x"])))
     everything = sum(counts)
     loss = None
     if everything:
-        if run.form is None:
-            # Once, and by all at the same step: whoever has no sample must know what one is like.
-            run.form = team.share(_form(batch), next(r for r, n in enumerate(counts) if n))
+        if run.sample_format is None:
+            # Once, by all at the same step: a process without samples must know their shape.
+            first = next(rank for rank, count in enumerate(counts) if count)
+            run.sample_format = processes.broadcast(_sample_format(batch), first)
         for group, rate in zip(run.optimizer.param_groups, run.rates, strict=True):
             group["lr"] = rate * run.schedule(run.step)
         loss, norm = _update(run, forward, batch, objective, everything)
@@ -96,7 +98,7 @@ def _step(run: Run, forward: nn.Module, batch: Batch, objective: Objective) -> f
     run.step_in_epoch += 1
     run.clock.clips += int(everything)
     run.clock.steps += 1
-    if team.leads and loss is not None:
+    if processes.is_main and loss is not None:
         lr = run.optimizer.param_groups[0]["lr"]
         row = {"event": "step", "epoch": run.epoch, "step": run.step, "lr": lr, "loss": loss}
         run.log.write(**row, grad_norm=norm if math.isfinite(norm) else None)
@@ -106,31 +108,31 @@ def _step(run: Run, forward: nn.Module, batch: Batch, objective: Objective) -> f
 def _update(
     run: Run, forward: nn.Module, batch: Batch, objective: Objective, everything: float
 ) -> tuple[float, float]:
-    """Forward, backward, bound, update; the loss and the norm of the gradient.
+    """Forward, backward, clip, update; the loss and the norm of the gradient.
 
     Raises:
-        TrainError: One of them is no number; the weights are then as they were.
+        TrainError: One of them is not finite; the weights are unchanged.
     """
-    team, scaler = run.team, run.scaler
+    group, scaler = run.group, run.scaler
     run.optimizer.zero_grad(set_to_none=True)
     summed = 0.0
     pieces = _pieces(_filled(run, batch), run.settings.accumulate)
     for number, piece in enumerate(pieces):
-        stream = randomness.generator(run.settings.seed, "batch", run.step, team.rank, number)
-        with _quiet(forward, number == len(pieces) - 1):
+        stream = randomness.generator(run.settings.seed, "batch", run.step, group.rank, number)
+        with _no_sync(forward, number == len(pieces) - 1):
             with _autocast(run):
                 losses = objective(forward, piece, stream)
-            # The processes' gradients are averaged later; this makes it the mean over samples.
-            # A process without a sample runs along with one that counts nothing.
-            weight = team.world / everything if len(batch["x"]) else 0.0
+            # Gradients are averaged over processes later; this makes it the mean over samples.
+            # A process without samples computes one of weight zero.
+            weight = group.world / everything if len(batch["x"]) else 0.0
             torch.autograd.backward(scaler.scale(losses.sum() * weight))
         summed += float(losses.detach().sum()) if weight else 0.0
-    loss = team.total(summed)[0] / everything
-    _require_number(run, loss, "the loss")
+    loss = group.all_sum(summed)[0] / everything
+    _require_finite(run, loss, "the loss")
     scaler.unscale_(run.optimizer)
     norm = _clip(run)
     if not scaler.is_enabled():
-        _require_number(run, norm, "the gradient")
+        _require_finite(run, norm, "the gradient")
     scaler.step(run.optimizer)
     scaler.update()
     if run.ema is not None:
@@ -138,27 +140,24 @@ def _update(
     return loss, norm
 
 
-def _finish_epoch(
-    run: Run, validate: Validate, steps: int, progress: Callable[[Moment], None] | None
-) -> bool:
-    """Validate on the leader, tell the others, save what is worth it; whether it was the last."""
-    team = run.team
+def _finish_epoch(run: Run, validate: Validate, steps: int, on_progress: OnProgress | None) -> bool:
+    """Validate in the main process and save a checkpoint; whether this was the last epoch."""
+    group = run.group
     run.model.eval()
-    said: Any = None
-    if team.leads:
+    validated: Any = None
+    if group.is_main:
         averaged = run.ema.applied(run.model) if run.ema is not None else nullcontext()
         randomness.seed_all(run.settings.seed, "validation", run.epoch)
         with torch.no_grad(), averaged:
-            said = validate(run.model)
-    scores, figures = team.share(said)
-    scores = tuple(scores)
-    # Where nothing is validated, the latest is the best.
+            validated = validate(run.model)
+    scores, figures = group.broadcast(validated)
+    # Without validation, the latest epoch is the best.
     better = run.best is None or not scores or scores > run.best
     mean = run.epoch_loss[0] / max(run.epoch_loss[1], 1.0)
-    if team.leads:
+    if group.is_main:
         run.log.write(event="epoch", epoch=run.epoch, step=run.step, loss=mean, figures=figures)
-    if progress is not None:
-        progress(_moment(run, steps, mean, {"loss": mean, **figures}))
+    if on_progress is not None:
+        on_progress(_event(run, steps, mean, {"loss": mean, **figures}))
     run.epoch, run.step_in_epoch, run.epoch_loss = run.epoch + 1, 0, (0.0, 0.0)
     run.waited = 0 if better else run.waited + 1
     if better:
@@ -169,21 +168,21 @@ def _finish_epoch(
     return over
 
 
-# --- pieces of a step ---------------------------------------------------------------------
+# --- parts of a step ----------------------------------------------------------------------
 
 
 def _wrapped(run: Run) -> nn.Module:
     """The model as the forward pass calls it: gradients averaged over the processes."""
-    if run.team.world == 1:
+    if run.group.world == 1:
         return run.model
     from torch.nn.parallel import DistributedDataParallel
 
-    places = [run.team.device] if run.team.device.type == "cuda" else None
-    return DistributedDataParallel(run.model, device_ids=places)
+    devices = [run.group.device] if run.group.device.type == "cuda" else None
+    return DistributedDataParallel(run.model, device_ids=devices)
 
 
-def _quiet(forward: nn.Module, last: bool) -> AbstractContextManager[Any]:
-    """Gradients of all pieces but the last are not sent round."""
+def _no_sync(forward: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    """Only the last piece's backward pass exchanges gradients between processes."""
     no_sync: Any = getattr(forward, "no_sync", None)
     return nullcontext() if last or no_sync is None else no_sync()
 
@@ -192,26 +191,23 @@ def _autocast(run: Run) -> AbstractContextManager[Any]:
     if run.settings.amp == "off":
         return nullcontext()
     dtype = torch.bfloat16 if run.settings.amp == "bf16" else torch.float16
-    return torch.autocast(run.team.device.type, dtype)
+    return torch.autocast(run.group.device.type, dtype)
 
 
 def _filled(run: Run, batch: Batch) -> Batch:
     """The batch, or one sample of zeros where it is empty."""
-    if len(batch["x"]) or run.form is None:
+    if len(batch["x"]) or run.sample_format is None:
         return batch
     x, y, index = (
-        torch.zeros(1, *run.form[key]["shape"], dtype=getattr(torch, run.form[key]["dtype"]))
+        torch.zeros(1, *run.sample_format[key][0], dtype=run.sample_format[key][1])
         for key in ("x", "y", "index")
     )
     return {"x": x, "y": y, "index": index}
 
 
-def _form(batch: Batch) -> dict[str, Any]:
-    """Shape and type of one sample, as plain values."""
-    return {
-        key: {"shape": list(batch[key].shape[1:]), "dtype": str(batch[key].dtype).split(".")[1]}
-        for key in ("x", "y", "index")
-    }
+def _sample_format(batch: Batch) -> dict[str, Any]:
+    """Shape and type of one sample."""
+    return {key: (batch[key].shape[1:], batch[key].dtype) for key in ("x", "y", "index")}
 
 
 def _pieces(batch: Batch, count: int) -> list[Batch]:
@@ -222,46 +218,46 @@ def _pieces(batch: Batch, count: int) -> list[Batch]:
 
 
 def _clip(run: Run) -> float:
-    """Bound the gradient; its norm before that."""
+    """Clip the gradient; its norm before that."""
     parameters = [p for g in run.optimizer.param_groups for p in g["params"] if p.grad is not None]
     norm = float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-    bound = run.settings.clip
-    if bound is not None and math.isfinite(norm):
+    limit = run.settings.clip
+    if limit is not None and math.isfinite(norm):
         if run.settings.clip_each:
             for parameter in parameters:
-                nn.utils.clip_grad_norm_([parameter], bound)
+                nn.utils.clip_grad_norm_([parameter], limit)
         else:
-            nn.utils.clip_grads_with_norm_(parameters, bound, torch.tensor(norm))
+            nn.utils.clip_grads_with_norm_(parameters, limit, torch.tensor(norm))
     return norm
 
 
-def _require_number(run: Run, value: float, what: str) -> None:
+def _require_finite(run: Run, value: float, what: str) -> None:
     if math.isfinite(value):
         return
     kept = run.checkpoints.steps()
-    held = f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint was written yet"
+    saved = f"the checkpoint of step {kept[-1]} is kept" if kept else "there is no checkpoint yet"
     half = "" if run.settings.amp == "off" else "amp=off, "
     raise TrainError(
         f"step {run.step + 1} (epoch {run.epoch + 1}): {what} is {value}",
-        f"{held}; try {half}a lower learning rate or look at the data",
+        f"{saved}; try {half}a lower learning rate or check the data",
     )
 
 
 def _stop(run: Run, interruption: Interruption) -> bool:
-    """Whether anybody asked any of the processes to stop."""
-    return bool(run.team.total(float(interruption.asked))[0])
+    """Whether any of the processes was asked to stop."""
+    return bool(run.group.all_sum(float(interruption.requested))[0])
 
 
 def _patience_is_over(run: Run) -> bool:
     return run.settings.patience is not None and run.waited >= run.settings.patience
 
 
-def _moment(
+def _event(
     run: Run, steps: int, loss: float | None, figures: dict[str, float] | None = None
-) -> Moment:
+) -> ProgressEvent:
     total, clock = steps * run.settings.epochs, run.clock
     left = clock.elapsed / clock.steps * (total - run.step) if clock.steps else None
     speed = clock.clips / clock.training if clock.training else None
-    return Moment(
+    return ProgressEvent(
         run.epoch, run.settings.epochs, run.step, total, loss, speed, left, figures
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Optimisers of the recipes, and which parameters decay and at which rate they learn."""
+"""Optimisers, and parameter groups by weight decay and learning rate."""
 
 from __future__ import annotations
 
@@ -102,11 +102,7 @@ def decay_groups(
 
 
 def make_optimizer(
-    name: Name,
-    groups: list[dict[str, Any]],
-    *,
-    momentum: float = 0.9,
-    eps: float | None = None,
+    name: Name, groups: list[dict[str, Any]], *, momentum: float = 0.9
 ) -> torch.optim.Optimizer:
     """An optimiser over groups of parameters.
 
@@ -115,11 +111,10 @@ def make_optimizer(
         groups: From `decay_groups`; the decay is decoupled for `adamw`, L2 in the gradient for
             the others.
         momentum: For `sgd` and `rmsprop`.
-        eps: None for each one's own (1e-8, or 1.0 for `rmsprop`).
     """
     if name == "adamw":
-        return torch.optim.AdamW(groups, eps=1e-8 if eps is None else eps)
+        return torch.optim.AdamW(groups)
     lr = groups[0]["lr"]
     if name == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
-    return RMSPropTF(groups, lr=lr, momentum=momentum, eps=1.0 if eps is None else eps)
+    return RMSPropTF(groups, lr=lr, momentum=momentum)

@@ -1,8 +1,8 @@
 """Checkpoints: one safetensors file each, with everything else as JSON in its header; no code.
 
-A file is written beside its place, forced to the disk and renamed, so a name that can be seen is a
-file that is whole. The last two and the best are kept. A checksum tells damage done later; then
-the one before is used, and that is said.
+A file is written under a temporary name, synced to the disk and renamed, so a checkpoint that is
+listed is complete. The last two and the best are kept. A checksum detects later damage; then the
+checkpoint before is used, with a warning.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Saved:
-    """What a checkpoint holds: tensors by name, plain values, and the step it was taken after."""
+    """Content of a checkpoint: tensors by name, plain values, and the number of steps done."""
 
     step: int
     tensors: Tensors
@@ -41,11 +41,11 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: Made if it is not there.
-        keep: How many of the latest stay.
+        folder: Created if missing.
+        keep: How many of the latest are kept.
 
     Raises:
-        FoveateError: The folder cannot be made.
+        FoveateError: The folder cannot be created.
     """
 
     def __init__(self, folder: Path, keep: int = KEPT) -> None:
@@ -55,10 +55,10 @@ class Checkpoints:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise FoveateError(f"{folder.name}: cannot be made ({error.strerror})") from None
+            raise FoveateError(f"{folder.name}: cannot be created ({error.strerror})") from None
 
     def clean(self) -> None:
-        """Remove what interrupted writes left behind; only the process that writes may do it."""
+        """Remove partial files of interrupted writes; only the writing process may call it."""
         for folder in (self.folder, self.folder.parent):
             for stale in folder.glob(".*.partial"):
                 with suppress(OSError):
@@ -71,14 +71,14 @@ class Checkpoints:
             step: Steps done.
             tensors: By name; copied to the CPU.
             values: Anything JSON can hold.
-            best: Step of the checkpoint that is to stay.
+            best: Step of the checkpoint to keep.
 
         Raises:
-            FoveateError: It cannot be written (disk full, read-only); the older ones are intact.
+            FoveateError: It cannot be written (disk full, read-only); older ones are intact.
         """
         from safetensors.torch import save
 
-        # Copies, so that tensors that share memory in the model are two in the file.
+        # Copies, because safetensors refuses tensors that share memory.
         flat = {
             name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
             for name, value in tensors.items()
@@ -97,7 +97,7 @@ class Checkpoints:
         return path
 
     def steps(self) -> list[int]:
-        """Steps that there are checkpoints of, ascending, without those found to be damaged."""
+        """Steps of the checkpoints, ascending, without those found to be damaged."""
         found = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted({int(match[1]) for match in found if match} - self._damaged)
 
@@ -126,10 +126,10 @@ class Checkpoints:
         return Saved(step, tensors, values)
 
     def latest(self) -> Saved | None:
-        """The newest checkpoint that is whole, None if there are none at all.
+        """The newest intact checkpoint, None if there are none at all.
 
         Raises:
-            WeightsError: There are checkpoints and all are damaged.
+            WeightsError: All checkpoints are damaged.
         """
         fault: WeightsError | None = None
         for step in reversed(self.steps()):
@@ -150,7 +150,7 @@ class Checkpoints:
         old = [step for step in self.steps()[: -self.keep] if step != best]
         gone = [*old, *self._damaged]
         for step in gone:
-            # A checkpoint too many does no harm: the run goes on.
+            # An extra checkpoint does no harm.
             with suppress(OSError):
                 self._path(step).unlink()
         if gone:
@@ -175,9 +175,9 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str,
 def unpack_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Tensors, values: dict[str, Any]
 ) -> None:
-    """Put back what `pack_optimizer` gave.
+    """Restore what `pack_optimizer` returned.
 
-    Tensors get the memory layout of their parameters again: the order of sums depends on it.
+    Tensors get the memory format of their parameters, because the order of sums depends on it.
 
     Raises:
         WeightsError: The state belongs to other parameters.
@@ -209,7 +209,7 @@ def _entries(tensors: Tensors) -> Iterator[tuple[int, str, torch.Tensor]]:
 
 
 def _checksum(tensors: Tensors, text: str) -> str:
-    """A checksum over names, values and the header: against accidents, not against forgery."""
+    """A checksum over names, values and the header; it detects damage, not forgery."""
     value = zlib.crc32(text.encode())
     for name in sorted(tensors):
         value = zlib.crc32(name.encode(), value)

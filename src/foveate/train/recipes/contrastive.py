@@ -1,17 +1,16 @@
-"""Contrastive pre-training on videos without labels: two clips of a video belong together.
+"""Contrastive pre-training on videos without labels: two clips of a video are a positive pair.
 
 Qian et al., "Spatiotemporal Contrastive Video Representation Learning" (CVRL), CVPR 2021 (arXiv
 2008.03800), sections 3.1 to 3.3: two clips per video whose distance in time is drawn with a
-density that falls linearly, augmentation drawn once per clip and alike for all its frames, and
-InfoNCE over the batch behind a projection that is thrown away afterwards. What comes out is
-trained on with `--model`, or judged by a linear probe (`freeze=backbone`).
+density that falls linearly, augmentation drawn once per clip for all its frames, and InfoNCE over
+the batch after a projection that is discarded afterwards. The resulting network is fine-tuned with
+`--model`, or evaluated by a linear probe (`freeze=backbone`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,34 +18,29 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from foveate.core import ConfigError, FoveateError
-from foveate.data import Dataset, make_loader, samplers
+from foveate.core import ConfigError
+from foveate.data import samplers
 from foveate.data.prepare import Centre, Transform
 from foveate.data.transforms import Augment, EachView
 from foveate.evaluate import metrics
 from foveate.models.layers.again import again
 from foveate.models.spec import InputSpec
-from foveate.train.batches import Batch, Batches
-from foveate.train.distributed import Team
+from foveate.train.config import TrainingConfig
 from foveate.train.features import is_head
-from foveate.train.job import Job, Progress, explained, prepare_of
-from foveate.train.loop import Objective, Validate
-from foveate.train.recipe import Bench, Recipe, TrainingConfig, carry_out
-from foveate.train.session import RunSummary
-from foveate.train.videos import LoaderBatches, Source
-
-UNLABELLED = True  # labels are not used, so a plain folder of videos will do
+from foveate.train.initial_model import InitialModel
+from foveate.train.kit.batches import Batch, outputs_of
+from foveate.train.recipe import Job, Recipe, RecipeContext, train_network
+from foveate.train.run_state import RunSummary
+from foveate.train.videos import Source, VideoClips, prepare_of
 
 
 class ContrastiveConfig(TrainingConfig):
-    """Everything that can be set."""
+    """Settings of the recipe `contrastive`."""
 
     freeze: Literal["none"] = "none"
     accumulate: Literal[1] = Field(1, description="a batch in pieces would have fewer negatives")
     batch: int = Field(32, ge=2, description="videos in a step; each process contrasts its own")
-    at_once: int = Field(
-        16, ge=1, description="clips computed at a time; the others wait, so memory does not grow"
-    )
+    at_once: int = Field(16, ge=1, description="clips computed at a time, which limits memory")
     temperature: float = Field(0.1, gt=0, le=10)
     projection: int = Field(128, ge=2, le=8192, description="outputs of the projection")
     hidden: int = Field(2048, ge=2, le=65_536, description="hidden units of the projection")
@@ -59,17 +53,17 @@ class ContrastiveConfig(TrainingConfig):
 
 
 class Contrast(nn.Module):
-    """A network with a projection behind its pooled features.
+    """A network with a projection after its pooled features.
 
     Args:
         network: Has `features` and `classifier`; the classifier is not trained.
         hidden: Units of the projection's hidden layer.
         outputs: Of the projection.
         at_once: Clips that go through the network at a time in training. Where a batch has more,
-            each piece is computed again in the backward pass; norms see a piece, not the batch.
+            each piece is computed again in the backward pass; batch norms see a piece of the batch.
 
     Raises:
-        ConfigError: The network has no features of its own.
+        ConfigError: The network has no `features` method or no classifier.
     """
 
     def __init__(self, network: nn.Module, hidden: int, outputs: int, at_once: int = 16) -> None:
@@ -84,7 +78,7 @@ class Contrast(nn.Module):
         self.at_once = at_once
         width = getattr(network, "num_features", None)
         first = nn.LazyLinear(hidden) if width is None else nn.Linear(width, hidden)
-        # Without the norm, small networks often end with the same vector for every clip.
+        # Without the norm, small networks often collapse to the same vector for every clip.
         norm = nn.BatchNorm1d(hidden)
         self.projection = nn.Sequential(first, norm, nn.ReLU(), nn.Linear(hidden, outputs))
 
@@ -125,92 +119,61 @@ def info_nce(z: torch.Tensor, temperature: float) -> torch.Tensor:
     return F.cross_entropy(cosines, partner, reduction="none").view(2, count).mean(0)
 
 
-def fit(
-    config: ContrastiveConfig,
-    dataset: Dataset,
-    out: Path,
-    resume: bool = False,
-    progress: Progress | None = None,
-    *,
-    source: Source | None = None,
-    origin: Mapping[str, Any] | None = None,
-    device: str | None = None,
-    offline: bool = False,
-) -> RunSummary:
-    """Pre-train; arguments and errors are those of `recipe.carry_out`. Labels are not looked at.
+@dataclass(frozen=True)
+class PairClips(VideoClips):
+    """Pairs of clips of each video; a `videos.Source`. `x` is (B, 2, 3, T, H, W)."""
 
-    With a source of one's own, `x` is (B, 2, 3, T, H, W).
-    """
-    return carry_out(
-        RECIPE, config, dataset, out, resume, progress,
-        source=source, origin=origin, device=device, offline=offline,
-    )  # fmt: skip
+    config: ContrastiveConfig = field(kw_only=True)
 
+    def sampling(self, spec: InputSpec) -> samplers.Sampling:
+        """Two clips whose distance is drawn."""
+        return partial(
+            samplers.pair, count=spec.clip_frames, rate=spec.frames_per_second,
+            power=self.config.distance,
+        )  # fmt: skip
 
-def _source_of(config: ContrastiveConfig, dataset: Dataset) -> Source:
-    """Pairs of clips of the data set's files."""
-
-    def source(split: str, training: bool, spec: InputSpec, team: Team) -> Batches | None:
-        if not len(dataset.subset(split)):
-            return None
+    def transform(self, spec: InputSpec, training: bool) -> Transform:
+        """Augmentation drawn for each of the two clips."""
         one: Transform = Centre.of(spec)
         if training:
             one = Augment(
-                spec.size, (config.crop, 1.0), ratio=(0.5, 2.0), flip=0.5 if config.flip else 0.0,
-                colour=config.colour, grey=config.grey,
+                spec.size, (self.config.crop, 1.0), ratio=(0.5, 2.0),
+                flip=0.5 if self.flip else 0.0, colour=self.config.colour, grey=self.config.grey,
             )  # fmt: skip
-        sampling = partial(
-            samplers.pair, count=spec.clip_frames, rate=spec.frames_per_second,
-            power=config.distance,
-        )  # fmt: skip
-        parts = (team.rank, team.world) if training else (0, 1)
-        loader = make_loader(
-            dataset, split, sampling, EachView(one, 2), batch=max(config.batch, team.world),
-            train=training, seed=config.seed, workers=config.workers, rank=parts[0],
-            world=parts[1],
-        )  # fmt: skip
-        return LoaderBatches(loader)
-
-    return source
+        return EachView(one, 2)
 
 
-def _job(bench: Bench) -> Job:
-    config: ContrastiveConfig = bench.config
-    spec, us = bench.start.input, bench.us
-    batches = bench.source(config.train_split, True, spec, us)
+def job_of(context: RecipeContext, start: InitialModel, source: Source) -> Job:
+    """The network with a projection, on pairs of clips.
+
+    Raises:
+        ConfigError: No training clips, or a network without features.
+    """
+    config, group, spec = context.config, context.group, start.input
+    batches = source(config.train_split, True, spec, group)
     if batches is None:
         raise ConfigError(f"the split {config.train_split!r} has no clips")
-    held_out = bench.source(config.val_split, False, spec, us) if us.leads else None
-    model = Contrast(bench.start.model, config.hidden, config.projection, config.at_once).to(
-        us.device
-    )
-    prepare = prepare_of(spec, us)
+    held_out = source(config.val_split, False, spec, group) if group.is_main else None
+    model = Contrast(start.model, config.hidden, config.projection, config.at_once)
+    model.to(group.device)
+    prepare = prepare_of(spec, group.device)
     if any(isinstance(part, nn.LazyLinear) for part in model.modules()):
         with torch.no_grad():
             size = (1, 2, 3, spec.clip_frames, spec.size, spec.size)
-            model.eval()(torch.zeros(size, device=us.device))
+            model.eval()(torch.zeros(size, device=group.device))
 
     def objective(net: nn.Module, batch: Batch, stream: torch.Generator) -> torch.Tensor:
         return info_nce(net(prepare(batch["x"])), config.temperature)
 
-    told: Objective = objective
-    return Job(model, batches, held_out, told, _validation(held_out, prepare, config), [], [])
-
-
-def _validation(held_out: Batches | None, prepare: Any, config: ContrastiveConfig) -> Validate:
-    def validate(model: nn.Module) -> tuple[tuple[float, ...], dict[str, float]]:
+    def validate(net: nn.Module) -> tuple[tuple[float, ...], dict[str, float]]:
         if held_out is None:
             return (), {}
-        with explained(held_out):
-            found = [model(prepare(b["x"])).cpu() for b in held_out.batches(0) if len(b["x"])]
-        if not found:
-            raise FoveateError("not one clip of the validation split could be read")
-        z = torch.cat(found)
+        z, _ = outputs_of(net, held_out, prepare)
         loss = float(info_nce(z, config.temperature).mean())
         named = metrics.Protocol("clip", 2).name
         return (-loss,), {named("infonce"): loss, named("partner-top1"): partners_found(z)}
 
-    return validate
+    return Job(model, batches, held_out, objective, validate)
 
 
 def partners_found(z: torch.Tensor) -> float:
@@ -219,7 +182,8 @@ def partners_found(z: torch.Tensor) -> float:
     return float((nearest == torch.arange(len(z), device=z.device)).float().mean())
 
 
-def _protocol(split: str | None, spec: InputSpec) -> str:
+def protocol_of(config: ContrastiveConfig, split: str | None, spec: InputSpec) -> str:
+    """Two clips of each video."""
     where = "no validation" if split is None else f"split {split}"
     return (
         f"{where}; two clips of {spec.clip_frames} frames at {spec.frames_per_second:g}/s, a third "
@@ -227,4 +191,11 @@ def _protocol(split: str | None, spec: InputSpec) -> str:
     )
 
 
-RECIPE = Recipe("contrastive", _source_of, _job, _protocol)
+def _train(context: RecipeContext) -> RunSummary:
+    config = context.config
+    shared = config.model_dump(include={"batch", "seed", "workers", "flip"})
+    source = PairClips(context.dataset, **shared, config=config)
+    return train_network(context, source, job_of, protocol_of)
+
+
+RECIPE = Recipe("contrastive", ContrastiveConfig, _train, unlabelled=True)

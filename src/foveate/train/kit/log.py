@@ -1,7 +1,7 @@
 """The log of a run, as JSON Lines and as CSV; the same run writes the same bytes.
 
-Times are not in it: they differ from run to run and have a file of their own (`timing.jsonl`). A
-checkpoint remembers how long the files were, and a resumed run cuts them back to there.
+It holds no times: they differ from run to run and are in `timing.jsonl`. A checkpoint records the
+length of the files, and a resumed run truncates them to it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import csv
 import io
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,14 +25,14 @@ class Log:
     """Appends rows to `log.jsonl` and `log.csv`.
 
     Args:
-        folder: The run folder; None writes nothing (the processes that do not lead).
+        folder: The run folder; None writes nothing (processes other than the main one).
         lengths: Bytes to keep of each file (by name) when resuming; None starts new files.
-        tensorboard: Write for TensorBoard too.
-        step: Steps done when resuming; TensorBoard forgets what it was told of later ones.
+        tensorboard: Write TensorBoard events too.
+        step: Steps done when resuming; TensorBoard discards events of later ones.
 
     Raises:
-        FoveateError: The folder cannot be written, or a file is shorter than it should be.
-        MissingExtra: TensorBoard is asked for and not installed.
+        FoveateError: The folder cannot be written, or a file is shorter than recorded.
+        MissingExtra: TensorBoard is requested and not installed.
     """
 
     def __init__(
@@ -46,24 +47,22 @@ class Log:
         if folder is None:
             return
         for name in ("log.jsonl", "log.csv"):
-            try:
+            with _disk_errors(name):
                 path = folder / name
                 path.touch()
                 self._files[name] = file = path.open("r+b")
                 keep = 0 if lengths is None else lengths[name]
                 if file.seek(0, os.SEEK_END) < keep:
-                    raise FoveateError(f"{name}: shorter than the checkpoint remembers")
+                    raise FoveateError(f"{name}: shorter than the checkpoint says")
                 file.truncate(keep)
                 file.seek(keep)
-            except OSError as error:
-                raise FoveateError(f"{name}: cannot be written ({error.strerror})") from None
         if not self._files["log.csv"].tell():
             self._csv(list(COLUMNS))
         if tensorboard:
             self._board = _board(folder, step)
 
     def write(self, **values: Any) -> None:
-        """Add one row; `event`, `epoch` and `step` are always there.
+        """Add one row; `event`, `epoch` and `step` are required.
 
         Raises:
             FoveateError: The disk is full or gone.
@@ -73,37 +72,33 @@ class Log:
         figures = values.get("figures")
         cells = [values.get(name) for name in COLUMNS[:-1]]
         cells.append(json.dumps(figures) if figures else None)
-        try:
+        with _disk_errors("log.jsonl"):
             self._files["log.jsonl"].write(f"{json.dumps(values)}\n".encode())
             self._csv(cells)
             for file in self._files.values():
                 file.flush()
-        except OSError as error:
-            raise FoveateError(f"log.jsonl: cannot be written ({error.strerror})") from None
         if self._board is not None:
             numbers = {k: values[k] for k in _CURVES if values.get(k) is not None}
             for name, value in {**numbers, **(figures or {})}.items():
                 self._board.add_scalar(f"{values['event']}/{name}", value, values["step"])
 
     def lengths(self) -> dict[str, int]:
-        """Bytes of each file so far, forced to the disk first.
+        """Bytes of each file so far, after syncing them to the disk.
 
         Raises:
             FoveateError: The disk is full or gone.
         """
-        try:
+        with _disk_errors("log.jsonl"):
             for file in self._files.values():
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:
-            raise FoveateError(f"log.jsonl: cannot be written ({error.strerror})") from None
         return {name: file.tell() for name, file in self._files.items()}
 
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
-            # Every row was flushed. What a full disk refused then is refused again here, and was
-            # told of; a resumed run cuts torn rows off.
+            # Every row was flushed, so a full disk was reported then; a resumed run truncates
+            # incomplete rows.
             with suppress(OSError):
                 file.close()
         if self._board is not None:
@@ -115,6 +110,15 @@ class Log:
             ["" if cell is None else cell for cell in cells]
         )
         self._files["log.csv"].write(line.getvalue().encode())
+
+
+@contextmanager
+def _disk_errors(name: str) -> Iterator[None]:
+    """Turn errors of the disk into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise FoveateError(f"{name}: cannot be written ({error.strerror})") from None
 
 
 def _board(folder: Path, step: int) -> Any:

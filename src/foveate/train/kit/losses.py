@@ -1,29 +1,33 @@
-"""Losses per sample, for classes that exclude each other and for classes that do not."""
+"""Losses per sample: one class per clip, or several."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
 from foveate.core import ConfigError
 
+Loss = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
+"""(logits, target, label smoothing) → losses (B,)."""
 
-def soft_cross_entropy(
-    logits: torch.Tensor, target: torch.Tensor, smoothing: float = 0.0
-) -> torch.Tensor:
-    """Cross-entropy of each sample, (B,).
+
+def loss_for(multilabel: bool) -> Loss:
+    """The loss of a data set with several labels per clip, or with one."""
+    return multilabel_loss if multilabel else class_loss
+
+
+def class_loss(logits: torch.Tensor, target: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+    """Cross-entropy of each sample, (B,), in float32.
 
     Args:
         logits: (B, classes).
-        target: (B,) class indices, or (B, classes) probabilities that sum to one.
+        target: (B,) class indices, or (B, classes) probabilities.
         smoothing: Share of the target that is spread evenly over all classes.
     """
-    if target.ndim == 1:
-        return F.cross_entropy(logits.float(), target, reduction="none", label_smoothing=smoothing)
-    target = target.float()
-    if smoothing:
-        target = target * (1 - smoothing) + smoothing / logits.shape[1]
-    return -(target * logits.float().log_softmax(1)).sum(1)
+    target = target if target.ndim == 1 else target.float()
+    return F.cross_entropy(logits.float(), target, reduction="none", label_smoothing=smoothing)
 
 
 def multilabel_loss(

@@ -1,8 +1,9 @@
-"""Everything that changes while training, as one value that can be saved and put back."""
+"""The state of a training: everything that changes, saved to and restored from checkpoints."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,16 +11,16 @@ import torch
 from torch import nn
 
 from foveate.core import FoveateError
-from foveate.train import randomness
-from foveate.train.checkpoint import Checkpoints, Saved, pack_optimizer, unpack_optimizer
-from foveate.train.distributed import Team
-from foveate.train.ema import EMA, put
-from foveate.train.log import Log
-from foveate.train.schedule import Schedule
+from foveate.train.kit import randomness
+from foveate.train.kit.checkpoint import Checkpoints, Saved, pack_optimizer, unpack_optimizer
+from foveate.train.kit.distributed import ProcessGroup
+from foveate.train.kit.ema import EMA
+from foveate.train.kit.log import Log
+from foveate.train.kit.schedule import Schedule
 
 
 class TrainError(FoveateError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
     kind = "train"
 
@@ -32,8 +33,8 @@ class Settings:
         epochs: Times through the data.
         seed: Of everything random in a step.
         accumulate: Pieces in which a batch is computed, to save memory; the gradient is the same.
-        clip: Largest norm of the gradient, None for no bound.
-        clip_each: Bound every tensor's norm by itself, as the MoViNet recipe does.
+        clip: Largest norm of the gradient, None for no limit.
+        clip_each: Clip every tensor's norm by itself, as the MoViNet recipe does.
         amp: Precision of the forward pass.
         patience: Epochs without a better score after which training stops, None for never.
         save_every: Steps between checkpoints, besides those at the ends of epochs.
@@ -52,8 +53,20 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """Where the training is, for whoever shows it."""
+class ProgressEvent:
+    """How far a training is, given to `on_progress`.
+
+    Attributes:
+        epoch: Current epoch, from 0.
+        epochs: Epochs in all.
+        step: Steps done.
+        steps: Steps in all.
+        loss: Mean loss of the step, or of the epoch at its end.
+        clips_per_second: While training, without validation.
+        seconds_left: Estimated until the end.
+        figures: Validation metrics, at the end of an epoch only.
+        stage: `train`, or what else is being done, such as computing features.
+    """
 
     epoch: int
     epochs: int
@@ -66,16 +79,19 @@ class Moment:
     stage: str = "train"
 
 
+OnProgress = Callable[[ProgressEvent], None]
+
+
 @dataclass
 class Clock:
-    """What this process spent its time on, in seconds; never part of what is resumed.
+    """What this process spent its time on, in seconds; not part of a checkpoint.
 
     Attributes:
-        started: When the run was made.
+        started: When the run was created.
         waiting: For batches.
         working: In steps.
-        clips: Trained on, by all processes.
-        steps: Done.
+        clips: Clips trained on, by all processes.
+        steps: Steps done.
     """
 
     started: float = field(default_factory=time.perf_counter)
@@ -86,18 +102,18 @@ class Clock:
 
     @property
     def training(self) -> float:
-        """Waiting for batches and working on them; without validation and checkpoints."""
+        """Waiting for batches and training on them, without validation and checkpoints."""
         return self.waiting + self.working
 
     @property
     def elapsed(self) -> float:
-        """Since the beginning, everything."""
+        """Since the run was created, everything included."""
         return time.perf_counter() - self.started
 
 
 @dataclass
 class Run:
-    """Everything that changes while training, and what it is changed with."""
+    """A training in progress: model, optimiser and position."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -105,7 +121,7 @@ class Run:
     settings: Settings
     checkpoints: Checkpoints
     log: Log
-    team: Team = field(default_factory=Team)
+    group: ProcessGroup = field(default_factory=ProcessGroup)
     ema: EMA | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     epoch: int = 0
@@ -118,20 +134,20 @@ class Run:
     waited: int = 0
     saved_at: float = field(default_factory=time.monotonic)
     rates: list[float] = field(default_factory=list)
-    form: dict[str, Any] | None = None
+    sample_format: dict[str, Any] | None = None
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
         self.rates = self.rates or [float(g["lr"]) for g in self.optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(
-            self.team.device.type, enabled=self.settings.amp == "fp16"
+            self.group.device.type, enabled=self.settings.amp == "fp16"
         )
 
 
 def save(run: Run) -> None:
-    """Write a checkpoint (on the leader)."""
+    """Write a checkpoint (in the main process)."""
     run.saved_at = time.monotonic()
-    if not run.team.leads:
+    if not run.group.is_main:
         return
     tensors, optimizer = pack_optimizer(run.optimizer)
     tensors |= {f"model/{name}": value for name, value in run.model.state_dict().items()}
@@ -157,12 +173,12 @@ def save(run: Run) -> None:
 
 
 def resume_from(run: Run, saved: Saved) -> None:
-    """Put a run where a checkpoint was taken; its log is opened by the caller."""
+    """Restore a run from a checkpoint; the caller opens its log."""
     values, tensors = saved.values, saved.tensors
-    put(run.model, part(tensors, "model/"))
+    run.model.load_state_dict(with_prefix(tensors, "model/"))
     unpack_optimizer(run.optimizer, tensors, values["optimizer"])
     if run.ema is not None:
-        for name, value in part(tensors, "ema/").items():
+        for name, value in with_prefix(tensors, "ema/").items():
             run.ema.tensors[name].copy_(value)
         run.ema.updates = values["ema_updates"]
     run.scaler.load_state_dict(values["scaler"])
@@ -174,8 +190,8 @@ def resume_from(run: Run, saved: Saved) -> None:
     run.waited, run.rates = values["waited"], values["rates"]
 
 
-def part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """The tensors whose names begin with a prefix, without it."""
+def with_prefix(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin with a prefix, which is removed."""
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()

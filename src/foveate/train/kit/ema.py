@@ -1,4 +1,4 @@
-"""Exponential moving average of weights and buffers: steadier than the last step's."""
+"""Exponential moving average of weights and buffers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class EMA:
     """Keeps the average of a model's parameters and floating-point buffers.
 
     average = d * average + (1 - d) * value, with d = min(decay, (1 + n) / (10 + n)) after n
-    updates, so that the first steps are not remembered for ever. Counters are copied.
+    updates, so that the first steps are soon forgotten. Counters are copied.
 
     Args:
         model: What is averaged; it is not changed.
@@ -23,11 +23,11 @@ class EMA:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self.tensors = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.tensors = _copied(model)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take the model's present values in."""
+        """Add the model's current values to the average."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         for name, value in model.state_dict().items():
@@ -39,17 +39,14 @@ class EMA:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """The model with the averaged values for the length of a block."""
-        own = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        put(model, self.tensors)
+        """The model with the averaged values, within a block."""
+        own = _copied(model)
+        model.load_state_dict(self.tensors)
         try:
             yield
         finally:
-            put(model, own)
+            model.load_state_dict(own)
 
 
-@torch.no_grad()
-def put(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Copy values into a model in place, keeping its memory formats."""
-    for name, value in model.state_dict().items():
-        value.copy_(tensors[name])
+def _copied(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""What a training starts from: published weights, an earlier run, or chance."""
+"""The network at the start of a training: published weights, an earlier run, or random ones."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from foveate.models.weights import table
 from foveate.models.weights.builtin import run_folder
 from foveate.models.weights.load import load
 from foveate.models.weights.run import load_run
-from foveate.train.ema import put
 from foveate.train.features import is_head
 
 
 @dataclass(frozen=True)
-class Start:
-    """A network that is about to be trained.
+class InitialModel:
+    """A network at the start of a training.
 
     Attributes:
-        model: With as many outputs as there are classes.
+        model: With one output per class.
         arch: Its architecture.
         settings: Arguments of its builder, besides the number of classes.
         input: How its frames are prepared.
-        name: What its weights came from, None for random ones.
+        name: Where its weights came from, None for random ones.
         licence: Of those weights.
-        notice: What must be said with them.
+        notice: Attribution that must accompany them.
     """
 
     model: nn.Module
@@ -44,7 +43,7 @@ class Start:
     notice: str = ""
 
 
-def start_from(
+def build_initial_model(
     model: str,
     classes: tuple[str, ...],
     settings: dict[str, Any],
@@ -53,21 +52,21 @@ def start_from(
     frames: int | None = None,
     rate: float | None = None,
     offline: bool = False,
-) -> Start:
+) -> InitialModel:
     """Build the network with its weights.
 
     Args:
         model: A run folder, a model with weights (`ARCH.TAG`), or an architecture (random weights).
         classes: Names of the outputs.
         settings: Arguments of the builder; with weights, they must not change its shape.
-        size: Side of the square input in pixels; None for what the weights were trained with.
+        size: Side of the square input in pixels; None for that of the weights.
         frames: Frames in a clip, likewise.
         rate: Frames per second, likewise.
-        offline: Never touch the network for weights.
+        offline: Do not use the network for weights.
 
     Raises:
-        ConfigError: Random weights and no size, frames or rate to go by; or a network that is only
-            a part of models.
+        ConfigError: Random weights without size, frames and rate, or a network that is only a part
+            of models.
         ModelError: No such model.
         WeightsError: The weights are missing or damaged.
     """
@@ -79,7 +78,7 @@ def start_from(
     elif asks_for_weights(model):
         start = _from_backbone(model, classes, settings)
     else:
-        start = _from_chance(model, classes, settings, size, frames, rate)
+        start = _from_scratch(model, classes, settings, size, frames, rate)
     spec = start.input
     return replace(
         start,
@@ -92,18 +91,14 @@ def start_from(
     )
 
 
-def _from_run(folder: Path, classes: tuple[str, ...], settings: dict[str, Any]) -> Start:
+def _from_run(folder: Path, classes: tuple[str, ...], settings: dict[str, Any]) -> InitialModel:
     loaded = load_run(folder)
     trained, card = loaded.network, loaded.card
     assert card is not None
     arch, settings = card.network.arch, {**card.network.settings, **settings}
     model = _fresh(arch, classes, settings)
-    tensors = trained.state_dict()
-    if loaded.labels != classes:
-        own = model.state_dict()
-        tensors |= {name: value for name, value in own.items() if name.startswith("classifier.")}
-    put(model, tensors)
-    return Start(
+    _transfer(trained, model, head=loaded.labels == classes)
+    return InitialModel(
         model, arch, settings, loaded.input, card.started_from or "an earlier run",
         card.licence, card.notice,
     )  # fmt: skip
@@ -111,45 +106,46 @@ def _from_run(folder: Path, classes: tuple[str, ...], settings: dict[str, Any]) 
 
 def _from_weights(
     name: str, classes: tuple[str, ...], settings: dict[str, Any], offline: bool
-) -> Start:
+) -> InitialModel:
     loaded = load(name, num_classes=len(classes), offline=offline)
     pretrained, entry, labels = loaded.network, table.find(name), loaded.labels
     if settings or (labels and labels != classes):
-        # As many classes as the weights have, but others: their outputs mean nothing here.
         model = create(entry.arch, num_classes=len(classes), **settings)
-        fresh = model.state_dict() if labels != classes else {}
-        own = {n: v for n, v in fresh.items() if n.startswith("classifier.")}
-        put(model, pretrained.state_dict() | own)
+        _transfer(pretrained, model, head=labels == classes)
         pretrained = model
     notice = f"Trained from {entry.name}. {entry.note}"
-    return Start(pretrained, entry.arch, settings, entry.input, entry.name, entry.licence, notice)
+    return InitialModel(
+        pretrained, entry.arch, settings, entry.input, entry.name, entry.licence, notice
+    )
 
 
-def _from_backbone(name: str, classes: tuple[str, ...], settings: dict[str, Any]) -> Start:
-    """A network over a pretrained image backbone: everything in front of the head."""
+def _from_backbone(name: str, classes: tuple[str, ...], settings: dict[str, Any]) -> InitialModel:
+    """A network over a pretrained image backbone, with a new head."""
     backbone = split_backbone(name) or ""
     model = _fresh(name, classes, {"pretrained": True, **settings})
     known = BACKBONES.get(backbone)
     notice = f"Trained from the image weights {backbone}. {known.note if known else ''}".strip()
     licence = known.licence if known else None
-    return Start(model, name, settings, input_of(backbone), backbone, licence, notice)
+    return InitialModel(model, name, settings, input_of(backbone), backbone, licence, notice)
 
 
-def _from_chance(
+def _from_scratch(
     arch: str,
     classes: tuple[str, ...],
     settings: dict[str, Any],
     size: int | None,
     frames: int | None,
     rate: float | None,
-) -> Start:
+) -> InitialModel:
     model = _fresh(arch, classes, settings)
     known = table.input_of(arch)
     if known is None:
         if size is None or frames is None or rate is None:
-            raise ConfigError(f"{arch}: random weights expect nothing", "set size, frames and rate")
+            raise ConfigError(
+                f"{arch}: random weights have no input settings", "set size, frames and rate"
+            )
         known = InputSpec(size, rate, frames)
-    return Start(model, arch, settings, known)
+    return InitialModel(model, arch, settings, known)
 
 
 def _fresh(arch: str, classes: tuple[str, ...], settings: dict[str, Any]) -> nn.Module:
@@ -159,11 +155,18 @@ def _fresh(arch: str, classes: tuple[str, ...], settings: dict[str, Any]) -> nn.
     return create(arch, num_classes=len(classes), **settings)
 
 
-def trainable(model: nn.Module, freeze: str) -> tuple[str, ...]:
-    """Freeze what is not to be trained; the names of the parameters before the head.
+def _transfer(source: nn.Module, target: nn.Module, head: bool) -> None:
+    """Copy weights; those of the classifier only if it has the same classes."""
+    own = {} if head else target.state_dict()
+    fresh = {name: value for name, value in own.items() if name.startswith("classifier.")}
+    target.load_state_dict(source.state_dict() | fresh)
+
+
+def set_trainable(model: nn.Module, freeze: str) -> tuple[str, ...]:
+    """Freeze what is not trained; returns the names of the parameters before the head.
 
     Raises:
-        ConfigError: Every layer is to be trained, and a part of the network is fit for use only.
+        ConfigError: Every layer is to be trained, and a part of the network is for inference only.
     """
     frozen = [type(part).__name__ for part in model.modules() if getattr(part, "frozen", False)]
     if frozen and freeze != "backbone":

@@ -1,4 +1,4 @@
-"""Live progress of a training on standard error, only where that is a terminal."""
+"""Live progress of a training on standard error, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import sys
 from typing import Any
 
 from foveate.core.units import percent, seconds
-from foveate.train.state import Moment
+from foveate.train.kit.state import ProgressEvent
 
 
 class TerminalProgress:
     """A bar with loss, speed and time left; one line of figures after each epoch.
 
-    Call it with each `Moment`; use it in a `with` block, so that the bar is taken away.
+    Call it with each `ProgressEvent`; use it in a `with` block, which removes the bar at the end.
     """
 
     def __init__(self) -> None:
@@ -28,24 +28,24 @@ class TerminalProgress:
             self._progress.stop()
             self._progress = None
 
-    def __call__(self, now: Moment) -> None:
-        """Show where the training is."""
+    def __call__(self, event: ProgressEvent) -> None:
+        """Show how far the training is."""
         if not self._enabled:
             return
         if self._progress is None:
             self._start()
-        text = now.stage if now.stage != "train" else f"epoch {now.epoch + 1}/{now.epochs}"
-        if now.loss is not None:
-            text += f"  loss {now.loss:.3f}"
-        if now.clips_per_second:
-            text += f"  {now.clips_per_second:.1f} clips/s"
-        left = "" if now.seconds_left is None else f"{seconds(now.seconds_left)} left"
+        text = event.stage if event.stage != "train" else f"epoch {event.epoch + 1}/{event.epochs}"
+        if event.loss is not None:
+            text += f"  loss {event.loss:.3f}"
+        if event.clips_per_second:
+            text += f"  {event.clips_per_second:.1f} clips/s"
+        left = "" if event.seconds_left is None else f"{seconds(event.seconds_left)} left"
         self._progress.update(
-            self._task, completed=now.step, total=now.steps, description=text, left=left
+            self._task, completed=event.step, total=event.steps, description=text, left=left
         )
-        if now.figures:
-            said = "  ".join(f"{name} {_number(name, v)}" for name, v in now.figures.items())
-            self._progress.console.print(f"epoch {now.epoch + 1}: {said}", highlight=False)
+        if event.figures:
+            shown = "  ".join(f"{name} {_number(name, v)}" for name, v in event.figures.items())
+            self._progress.console.print(f"epoch {event.epoch + 1}: {shown}", highlight=False)
 
     def _start(self) -> None:
         from rich.console import Console

@@ -22,14 +22,17 @@ from foveate.models.weights.run import read_run
 from foveate.pipeline.presets import resolve
 from foveate.policy.build import LOOKS
 from foveate.policy.looks.patches import MotionPatchSpec
-from foveate.train.distributed import Team
-from foveate.train.looked import PLACES, Looked, LookedClips, transform_of
-from foveate.train.state import Moment
-from foveate.train.supervised import SupervisedConfig, fit
+from foveate.train.kit.distributed import ProcessGroup
+from foveate.train.kit.state import ProgressEvent
+from foveate.train.policy_clips import POSITIONS, PolicyClips, PolicySampler
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import supervised
+from foveate.train.recipes.supervised import SupervisedConfig
+from foveate.train.videos import transform_of
 from train import tiny_motion
 
 SPEC = InputSpec(size=32, frames_per_second=5.0, clip_frames=6)
-ALONE = Team(0, 1, torch.device("cpu"))
+ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 PATCH = {"name": "motion-patch", "size": 16, "source": "flow"}
 
 
@@ -72,12 +75,14 @@ def config(**changes: Any) -> SupervisedConfig:
 
 
 def go(data: Dataset, folder: Path, resume: bool = False, progress: Any = None, **more: Any) -> Any:
-    return fit(config(**more), data, folder, resume, progress or (lambda now: None))
+    return run_recipe(
+        supervised.RECIPE, config(**more), data, folder, resume, progress or (lambda now: None)
+    )
 
 
-def source(data: Dataset, look: Any = PATCH, kept: Path | None = None, **more: Any) -> LookedClips:
+def source(data: Dataset, look: Any = PATCH, kept: Path | None = None, **more: Any) -> PolicyClips:
     settings = {"batch": 3, "seed": 0, "workers": 0, "augment": "none", "flip": False, **more}
-    return LookedClips(data, spec_of(look), None, kept, **settings)
+    return PolicyClips(data, look=spec_of(look), kept=kept, **settings)
 
 
 def spec_of(look: Any) -> Any:
@@ -114,8 +119,8 @@ def test_training_shows_what_prediction_shows(
         raising=False,
     )  # fmt: skip
     spec = replace(SPEC, clip_frames=6)
-    trained = clips_in(LookedClips(
-        data, spec_of(look), None, None, batch=1, seed=0, workers=0, augment="none", flip=False
+    trained = clips_in(PolicyClips(
+        data, look=spec_of(look), batch=1, seed=0, workers=0, augment="none", flip=False
     )("val", False, spec, ALONE))  # fmt: skip
     side = 32 if name == "uniform" else 16
     for index, record in enumerate(data.subset("val").records):
@@ -158,7 +163,7 @@ def test_windows_are_chosen_once_and_not_again_in_later_epochs(
     monkeypatch.setattr(Video, "motion", motion)
     batches = source(data, kept=tmp_path)("train", True, SPEC, ALONE)
     first = [clips_in(batches, epoch) for epoch in range(8)]
-    most = 6 * PLACES
+    most = 6 * POSITIONS
     assert 6 <= len(asked) <= most
     asked.clear()
     again = source(data, kept=tmp_path)("train", True, SPEC, ALONE)
@@ -191,12 +196,12 @@ def test_longer_clips_are_seen_from_a_few_places_in_training(
     data: Dataset,
 ) -> None:
     record = data.subset("train").records[0]
-    looked = Looked(spec_of(PATCH), SPEC)
+    looked = PolicySampler(spec_of(PATCH), SPEC)
     random = np.random.default_rng(0)
     with closing(open_source(record.path)) as sample:
         starts = {looked.requests(sample, record, 0.0, 1.6, random)[0].times[0] for _ in range(20)}
         chosen = looked.requests(sample, record, 0.0, 1.6, None)
-    assert len(starts) == PLACES
+    assert len(starts) == POSITIONS
     times = [t for one in chosen for t in one.times]
     assert len(times) == 6
     assert np.allclose(np.diff(times), 0.2)
@@ -210,7 +215,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
 ) -> None:
     settings = {"look": look, "augment": "light", "mixup": 0.2}
 
-    def stop(now: Moment) -> None:
+    def stop(now: ProgressEvent) -> None:
         if now.step == step and now.figures is None:
             os.kill(os.getpid(), 2)
 
@@ -236,7 +241,7 @@ def test_a_frozen_network_sees_several_random_windows(data: Dataset, tmp_path: P
 
 def test_augmentation_cuts_nothing_out_of_a_patch() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
-    transform = transform_of("light", 16, ("a", "b"), True)
+    transform = transform_of("light", 16, ("a", "b"), True, crop=False)
     found = set()
     for seed in range(8):
         x, labels = transform(frames, (1,), np.random.default_rng(seed))

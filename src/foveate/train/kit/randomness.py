@@ -1,7 +1,7 @@
-"""Random numbers that a broken run finds again: every step draws from a stream of its own.
+"""Reproducible random numbers: every step has its own stream.
 
-The stream of a step depends on the seed, the step and the rank and on nothing else, so neither an
-interruption nor a validation in between nor the number of workers can shift it.
+The stream of a step depends on the seed, the step and the rank only, so neither an interruption
+nor a validation in between nor the number of workers can shift it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ State = tuple[dict[str, Any], dict[str, torch.Tensor]]
 
 
 def mix(*parts: int | str) -> int:
-    """One seed (63 bits) out of several numbers and words, the same on every machine."""
+    """One seed (63 bits) from several numbers and words, the same on every machine."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def seed_all(*parts: int | str) -> None:
-    """Seed Python, NumPy and torch (every device) for one stretch of work."""
+    """Seed Python, NumPy and torch (every device)."""
     seed = mix(*parts)
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -34,27 +34,21 @@ def seed_all(*parts: int | str) -> None:
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A generator of its own on the CPU."""
+    """A new generator on the CPU, seeded with `parts`."""
     return torch.Generator().manual_seed(mix(*parts))
 
 
 def capture() -> State:
     """The states of Python's, NumPy's and torch's generators."""
     version, words, gauss = random.getstate()
-    numpy_state = np.random.get_state(legacy=False)
-    assert isinstance(numpy_state, dict)
-    inner = numpy_state["state"]
+    _, key, pos, has_gauss, cached = np.random.get_state(legacy=True)
     values: dict[str, Any] = {
         "python": [version, list(words), gauss],
-        "numpy": {
-            "pos": int(inner["pos"]),
-            "has_gauss": int(numpy_state["has_gauss"]),
-            "gauss": float(numpy_state["gauss"]),
-        },
+        "numpy": {"pos": int(pos), "has_gauss": int(has_gauss), "gauss": float(cached)},
     }
     tensors = {
         "rng/torch": torch.get_rng_state(),
-        "rng/numpy": torch.from_numpy(inner["key"].astype(np.int64)),
+        "rng/numpy": torch.from_numpy(np.asarray(key).astype(np.int64)),
     }
     if torch.cuda.is_available():
         for device, state in enumerate(torch.cuda.get_rng_state_all()):
@@ -63,19 +57,12 @@ def capture() -> State:
 
 
 def restore(values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    """Put back what `capture` gave."""
+    """Restore what `capture` returned."""
     version, words, gauss = values["python"]
     random.setstate((version, tuple(words), gauss))
-    numpy_values = values["numpy"]
     key = tensors["rng/numpy"].numpy().astype(np.uint32)
-    np.random.set_state(
-        {
-            "bit_generator": "MT19937",
-            "state": {"key": key, "pos": numpy_values["pos"]},
-            "has_gauss": numpy_values["has_gauss"],
-            "gauss": numpy_values["gauss"],
-        }
-    )
+    numpy_values = (values["numpy"][name] for name in ("pos", "has_gauss", "gauss"))
+    np.random.set_state(("MT19937", key, *numpy_values))
     torch.set_rng_state(tensors["rng/torch"].contiguous())
     if torch.cuda.is_available():
         for device in range(torch.cuda.device_count()):
@@ -85,7 +72,7 @@ def restore(values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
 
 @contextmanager
 def preserved() -> Iterator[None]:
-    """Leave the caller's generators as they were found."""
+    """Restore the caller's generators at the end of a block."""
     values, tensors = capture()
     try:
         yield

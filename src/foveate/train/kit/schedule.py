@@ -1,4 +1,4 @@
-"""Learning-rate schedules as plain functions of the step: nothing in them has to be saved."""
+"""Learning-rate schedules as plain functions of the step, without state to save."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def make_schedule(
         kind: `cosine` falls from 1 to `floor` over the steps after the warm-up; `constant` stays
             at 1; `multistep` is multiplied by `gamma` at each milestone.
         total: Steps in all.
-        warmup: Steps that rise linearly; step `warmup` is the first at full rate.
+        warmup: Steps of linear warm-up; step `warmup` is the first at full rate.
         floor: Factor at the end of a cosine.
-        milestones: For `multistep`, as shares of `total` in 0..1.
+        milestones: For `multistep`, as fractions of `total` in 0..1.
         gamma: For `multistep`.
 
     Raises:
-        ConfigError: Steps or shares that cannot be meant.
+        ConfigError: Steps or milestones out of range.
     """
     if total < 1 or not 0 <= warmup <= total:
         raise ConfigError(f"a schedule of {total} steps cannot warm up for {warmup}")
     if not all(0 < share < 1 for share in milestones):
-        raise ConfigError(f"milestones are shares of the training between 0 and 1: {milestones}")
+        raise ConfigError(f"milestones are fractions of the training between 0 and 1: {milestones}")
 
     def after(step: int) -> float:
         if kind == "constant":

@@ -1,0 +1,1 @@
+"""What all recipes share: loop, optimisers, checkpoints, logs and distributed processes."""

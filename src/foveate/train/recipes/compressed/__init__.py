@@ -1,0 +1,1 @@
+"""Training of the compressed-domain cascade: networks, exits and fusion."""
