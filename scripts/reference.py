@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from foveate import Limits, specs
 from foveate.app.main import app
 from foveate.policy.build import DECISIONS, LOOKS
-from foveate.train.api import RECIPES, recipe_module, settings_class
+from foveate.train.api import RECIPES, find_recipe
 
 
 def command() -> str:
@@ -79,8 +79,8 @@ def settings() -> str:
         lines += _section(name, decision)
     lines += ["## Recipes", "", "`foveate train --recipe NAME`, `--set KEY=VALUE`.", ""]
     base = None
-    for name in RECIPES:
-        model = settings_class(recipe_module(name))
+    for name in sorted(RECIPES, key=lambda name: (name != "supervised", name)):
+        model = find_recipe(name).config
         shared = () if base is None else tuple(base.model_fields)
         own = [key for key in model.model_fields if key not in shared or _differs(key, model, base)]
         lines += [f"### `{name}`", "", *_table(model, names=own)]
