@@ -37,7 +37,7 @@ from foveate.data import Dataset, Record, folds, read
 from foveate.evaluate import metrics
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.pipeline.recogniser import Recogniser
-from foveate.policy.motion import Seen
+from foveate.policy.motion import MotionInput
 from foveate.policy.motion.fields import camera_speed
 
 LOOKS = (
@@ -137,7 +137,7 @@ def camera_of(path: Path) -> float:
     with foveate.Video(path) as video:
         window = Window(0.0, video.info.duration or 2.0)
         motion = video.motion(look.times(window, Budget()), "flow")
-        seen = Seen(motion.field, motion.valid, cell=motion.cell)
+        seen = MotionInput(motion.field, motion.valid, cell=motion.cell)
         return float(np.median(camera_speed(seen))) / video.info.height * (video.info.rate or 25)
 
 

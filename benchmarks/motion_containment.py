@@ -21,7 +21,7 @@ from foveate.data.mocap import clip_specs, render_clip
 from foveate.media import Video
 from foveate.media.encode import encode
 from foveate.policy.looks.patches import cuts_between, draws_root, held
-from foveate.policy.motion import METHODS, Seen, saliency
+from foveate.policy.motion import METHODS, MotionInput, saliency
 from foveate.policy.motion.combine import lasting
 from foveate.policy.window.select import Rule, select
 from foveate.policy.window.track import shots
@@ -39,7 +39,7 @@ def boxes_of(
     motion: Any, name: str, track: str, frame: tuple[int, int], times: Any, seconds: float = 0.0
 ) -> Any:
     """The windows of one variant, without the gate: every frame gets one."""
-    seen = Seen(motion.field, motion.valid, motion.grey, cell=motion.cell)
+    seen = MotionInput(motion.field, motion.valid, motion.grey, cell=motion.cell)
     maps = saliency(name, seen, root=draws_root(name))
     if motion.valid is not None:
         maps = held(maps, motion.valid.any((1, 2, 3)))

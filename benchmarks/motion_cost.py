@@ -22,7 +22,7 @@ from foveate.media.vectors.grid import paint
 from foveate.media.vectors.reader import VectorReader
 from foveate.media.vectors.rows import rows_of
 from foveate.policy.looks.patches import cuts_between
-from foveate.policy.motion import METHODS, Seen, saliency
+from foveate.policy.motion import METHODS, MotionInput, saliency
 from foveate.policy.window import crop
 from foveate.policy.window.select import Rule, select
 from motion_scenes import encoded, scene
@@ -70,7 +70,7 @@ def measure(size: tuple[int, int], rounds: int) -> dict[str, Any]:
     greys = [[luma(fields[max(k - 1, 0)].frame), luma(fields[k].frame)] for k in at]
     out["vectors: put into one grid"] = per_look(lambda: vector_motion(near, greys, geometry))
     for kind, motion in (("flow", flow), ("vectors", vectors)):
-        seen = Seen(motion.field, motion.valid, motion.grey, cell=motion.cell)
+        seen = MotionInput(motion.field, motion.valid, motion.grey, cell=motion.cell)
         names = [n for n, m in METHODS.items() if m.need != "features"]
         names = [n for n in names if (METHODS[n].need == "vectors") == (kind == "vectors")]
         for name in [*names, *(["affine_diff"] if kind == "vectors" else [])]:

@@ -99,7 +99,7 @@ def _can_trace() -> bool:
 
 @pytest.mark.skipif(not _can_trace(), reason="needs strace and the right to use it")
 def test_nothing_else_is_opened(cases: list[Case], tmp_path: Path) -> None:
-    """Seen from the kernel: the named file is opened, no other one, and no address."""
+    """MotionInput from the kernel: the named file is opened, no other one, and no address."""
     marks = ("hls", "ffconcat", "mpd", "asx", "ram", "dref", "sdp", "link", "name", "wrong", "gif")
     told = [case for case in cases if case.name.startswith(marks) or "link" in case.name]
     lines = "".join(json.dumps({"path": case.path}) + "\n" for case in told)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foveate.core import ConfigError
-from foveate.policy.motion import METHODS, Seen, motion_times, prepare, saliency
+from foveate.policy.motion import METHODS, MotionInput, motion_times, prepare, saliency
 from foveate.policy.motion.combine import box_mean, history, lasting, median3
 from foveate.policy.motion.dominant import affine, affine_field, coordinates
 from foveate.policy.motion.fields import camera_speed
@@ -35,8 +35,8 @@ def field(kind: str = "rest", mover: tuple[float, float] = (3.0, 2.0), frames: i
     return np.repeat(one[None], frames, 0)
 
 
-def seen(fields: np.ndarray, **more) -> Seen:
-    return Seen(field=fields, cell=(1.0, 1.0), **more)
+def seen(fields: np.ndarray, **more) -> MotionInput:
+    return MotionInput(field=fields, cell=(1.0, 1.0), **more)
 
 
 @pytest.mark.parametrize("kind", ["rest", "pan", "zoom", "roll"])
@@ -141,15 +141,16 @@ def pictures(shift: tuple[float, float], mover: tuple[float, float]) -> np.ndarr
 
 
 def test_pictures_alone_tell_a_mover_and_compensation_forgives_a_pan() -> None:
-    still = saliency("fd", Seen(grey=pictures((0, 0), (4, 3))))
+    still = saliency("fd", MotionInput(grey=pictures((0, 0), (4, 3))))
     inner = (slice(0, 1), slice(7, 28), slice(17, 40))
     assert still[inner].sum() > 0.95 * still.sum() > 0
     grey = pictures((3, -2), (6, 2))
     assert phase_shift(grey[:, 0], grey[:, 1])[0] == pytest.approx([3, -2], abs=0.5)
-    panned = saliency("fd_comp", Seen(grey=grey))
+    panned = saliency("fd_comp", MotionInput(grey=grey))
     assert panned[inner].sum() > 0.8 * panned.sum() > 0
     assert panned[inner].sum() / panned.sum() > 1.5 * (
-        saliency("fd", Seen(grey=grey))[inner].sum() / saliency("fd", Seen(grey=grey)).sum()
+        saliency("fd", MotionInput(grey=grey))[inner].sum()
+        / saliency("fd", MotionInput(grey=grey)).sum()
     )
 
 
@@ -157,19 +158,19 @@ def test_affine_difference_takes_the_camera_from_the_field_and_change_from_the_p
     grey = pictures((3, -2), (6, 2))
     pan = np.broadcast_to(np.float32([3, -2]), (1, 3, HEIGHT, WIDTH, 2)).copy()
     inner = (slice(0, 1), slice(7, 28), slice(17, 40))
-    plain = saliency("affine_diff", Seen(field=pan[:, 0], grey=grey))
+    plain = saliency("affine_diff", MotionInput(field=pan[:, 0], grey=grey))
     assert plain[inner].sum() > 0.8 * plain.sum() > 0
     # Vectors that mean nothing in a corner do not show, as long as most of the picture is right.
     junk = pan.copy()
     junk[:, :, :12, :15] += np.random.default_rng(0).normal(0, 9, (1, 3, 12, 15, 2))
-    seen_ = Seen(field=junk, grey=grey)
+    seen_ = MotionInput(field=junk, grey=grey)
     assert np.allclose(saliency("affine_diff", seen_), plain, atol=2)
     assert saliency("mv_affine", seen_)[0, :12, :15].max() > 2
     # A key frame among the pictures has no field: its neighbours speak for it.
     valid = np.ones(junk.shape[:-1], bool)
     valid[:, 1] = False
     junk[:, 1] = 99
-    held = saliency("affine_diff", Seen(field=junk, valid=valid, grey=grey))
+    held = saliency("affine_diff", MotionInput(field=junk, valid=valid, grey=grey))
     assert np.allclose(held, plain, atol=2)
 
 
@@ -182,7 +183,7 @@ def test_what_bends_outdoes_what_slides_and_what_stays_outdoes_what_passes() -> 
     grey[0, :, 25:35, 40:50] = random.integers(60, 140, (2, 10, 10))
     field = np.zeros((1, 40, 60, 2), np.float32)
     field[0, 5:15, 5:15, 0] = 4
-    seen = Seen(field, None, grey)
+    seen = MotionInput(field, None, grey)
     plain, bends = saliency("affine_diff", seen)[0], saliency("articulated", seen)[0]
     limb, ball_at = (slice(23, 37), slice(38, 52)), (slice(3, 17), slice(3, 21))
     assert plain[ball_at].sum() > 1.5 * plain[limb].sum()
@@ -206,18 +207,18 @@ def test_residual_is_what_the_field_does_not_explain() -> None:
     grey = pictures((3, -2), (6, 2))
     pan = np.broadcast_to(np.float32([3, -2]), (1, HEIGHT, WIDTH, 2))
     for name in ("residual", "mv_resid"):
-        maps = saliency(name, Seen(field=pan, grey=grey))
+        maps = saliency(name, MotionInput(field=pan, grey=grey))
         assert maps[0, 7:28, 17:40].sum() > 0.7 * maps.sum() > 0
     with pytest.raises(ValueError, match="differ"):
-        saliency("residual", Seen(field=pan[:, :10], grey=grey))
+        saliency("residual", MotionInput(field=pan[:, :10], grey=grey))
 
 
 def test_features_become_maps() -> None:
     features = np.zeros((8, 2, 5, 10, 12), np.float32)
     features[:, 1, :, 4:6, 8:10] = 2
-    early = saliency("feat_diff", Seen(features=features))
+    early = saliency("feat_diff", MotionInput(features=features))
     assert early[0].argmax() in (4 * 12 + 8, 4 * 12 + 9, 5 * 12 + 8, 5 * 12 + 9)
-    late = saliency("act", Seen(features=torch.from_numpy(features[:, 1])))
+    late = saliency("act", MotionInput(features=torch.from_numpy(features[:, 1])))
     assert late.shape == (8, 10, 12)
     assert late[3, 4:6, 8:10].mean() > 3 * late[3].mean()
 
@@ -252,10 +253,10 @@ def test_preparing_takes_noise_off_and_bounds_outliers() -> None:
 
 def test_unknown_methods_and_missing_parts_are_named() -> None:
     with pytest.raises(ConfigError, match="flow_afine"):
-        saliency("flow_afine", Seen())
+        saliency("flow_afine", MotionInput())
     for name in METHODS:
         with pytest.raises(ValueError, match="needs"):
-            saliency(name, Seen())
+            saliency(name, MotionInput())
 
 
 def test_times_stand_where_motion_is() -> None:

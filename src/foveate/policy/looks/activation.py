@@ -19,7 +19,7 @@ from foveate.core import (
 )
 from foveate.policy.looks.base import Context
 from foveate.policy.looks.patches import PatchLook, PatchPlan, PatchSpec, Planned, whole
-from foveate.policy.motion import Seen, saliency
+from foveate.policy.motion import MotionInput, saliency
 from foveate.policy.window.select import Rule, select
 
 
@@ -91,7 +91,7 @@ class ActivationPatch(PatchLook):
         if evidence is None or evidence.features is None:
             return PatchPlan(times, (whole(sample),) * len(times), fallback=(True,) * len(times))
         info = sample.info
-        maps = saliency("act", Seen(features=evidence.features))
+        maps = saliency("act", MotionInput(features=evidence.features))
         cell = info.width / maps.shape[2], info.height / maps.shape[1]
         shorter, least = min(info.width, info.height), self.side(sample)
         sides = sorted({least, *(s / 224 * shorter for s in range(140, 225, 28))})

@@ -21,8 +21,8 @@ from foveate.policy.looks.patches import (
     PatchSpec,
     whole,
 )
-from foveate.policy.motion import Seen, saliency
-from foveate.policy.motion.seen import Floats
+from foveate.policy.motion import MotionInput, saliency
+from foveate.policy.motion.inputs import Floats
 from foveate.policy.window.search import best, box_sums, places_of, tapered
 
 _RWF_DRAWS = 10
@@ -156,7 +156,7 @@ class RwfCrop(PatchLook):
         motion = sample.motion(times, "flow")
         assert motion.field is not None
         assert motion.valid is not None
-        seen = Seen(motion.field, motion.valid, cell=motion.cell)
+        seen = MotionInput(motion.field, motion.valid, cell=motion.cell)
         if self.fixed:
             density = saliency("flow_mean", seen).sum(0)
         else:

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from foveate.core import Budget, ConfigError, Evidence, Motion, Sample, Selection, Window
 from foveate.policy.looks.base import Context, LookSpec, TimedLook
 from foveate.policy.looks.frames import grid, within
-from foveate.policy.motion import Seen, motion_times, saliency
+from foveate.policy.motion import MotionInput, motion_times, saliency
 from foveate.policy.motion.combine import lasting
 from foveate.policy.motion.family import method
 from foveate.policy.window.select import Rule, Track, Windows, centre_square, select
@@ -385,7 +385,7 @@ class MotionPatch(PatchLook):
             name = _ON_VECTORS.get(name, name)
         elif need == "vectors":
             name = {"mv": "flow", "mv_affine": "flow_affine"}[name]
-        seen = Seen(motion.field, motion.valid, motion.grey, cell=motion.cell)
+        seen = MotionInput(motion.field, motion.valid, motion.grey, cell=motion.cell)
         maps = saliency(name, seen, root=draws_root(name))
         if motion.valid is not None:
             maps = held(maps, np.asarray(motion.valid.any((1, 2, 3))))

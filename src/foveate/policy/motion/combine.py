@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from foveate.policy.motion.seen import Floats
+from foveate.policy.motion.inputs import Floats
 
 NOISE = 0.25  # pixels per frame below which motion counts as noise
 _CACHED = 20_000  # places whose ten copies stay in a core's cache

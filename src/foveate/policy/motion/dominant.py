@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from foveate.policy.motion.seen import Floats, Mask
+from foveate.policy.motion.inputs import Floats, Mask
 
 _TUKEY = 4.685 * 1.4826  # times the median residual: Tukey's biweight at 95 % efficiency
 _ROUNDS = 8

@@ -12,7 +12,7 @@ from foveate.core import ConfigError
 from foveate.core.config import nearest
 from foveate.policy.motion import fields, pictures
 from foveate.policy.motion.combine import NOISE, fuse, history, prepare
-from foveate.policy.motion.seen import Floats, Seen
+from foveate.policy.motion.inputs import Floats, MotionInput
 
 Need = Literal["field", "vectors", "grey", "field+grey", "features"]
 Noise = Literal["pixels", "gradient", "median", "none"]
@@ -26,7 +26,7 @@ class Method:
 
     Attributes:
         name: What it is called.
-        need: Which part of `Seen` it reads; `vectors` stands for a field of the codec's.
+        need: Which part of `MotionInput` it reads; `vectors` stands for a field of the codec's.
         noise: How its noise floor is known: in pixels, in pixels per place, or as the median of
             the map itself (pictures and features have no natural unit).
         compute: Makes the raw map (T, h, w).
@@ -36,25 +36,25 @@ class Method:
     name: str
     need: Need
     noise: Noise
-    compute: Callable[[Seen], Floats]
+    compute: Callable[[MotionInput], Floats]
     compensates: bool = False
 
 
-def _history(seen: Seen) -> Floats:
+def _history(seen: MotionInput) -> Floats:
     return history(_floored(METHODS["flow_affine"], seen))
 
 
-def _fused(seen: Seen) -> Floats:
+def _fused(seen: MotionInput) -> Floats:
     return fuse(_floored(METHODS["flow_affine"], seen), _floored(METHODS["mb"], seen))
 
 
-def _vectors_residual(seen: Seen) -> Floats:
+def _vectors_residual(seen: MotionInput) -> Floats:
     """`mv_resid`: compensated vectors and computed residual, each by its own mean."""
     parts = [fields.vectors_affine(seen), pictures.residual(seen)]
     return np.asarray(sum(p / max(float(p.mean()), 1e-6) for p in parts), np.float32)
 
 
-def _articulated(seen: Seen) -> Floats:
+def _articulated(seen: MotionInput) -> Floats:
     """`articulated`: what the field leaves unexplained, less where a place moves fast on its own.
 
     A rigid thing that slides through the picture is explained by its motion; limbs are not. What
@@ -104,7 +104,7 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-def saliency(name: str, seen: Seen, *, root: bool = False) -> Floats:
+def saliency(name: str, seen: MotionInput, *, root: bool = False) -> Floats:
     """The map of a method, cleaned by `prepare`.
 
     Args:
@@ -124,7 +124,7 @@ def saliency(name: str, seen: Seen, *, root: bool = False) -> Floats:
     return _floored(chosen, seen, root) if shape is None else np.zeros(shape, np.float32)
 
 
-def _empty_shape(seen: Seen, chosen: Method) -> tuple[int, int, int] | None:
+def _empty_shape(seen: MotionInput, chosen: Method) -> tuple[int, int, int] | None:
     """Shape of the answer where there is not one frame, else None."""
     if chosen.need == "features":
         part, last = seen.features, None
@@ -138,7 +138,7 @@ def _empty_shape(seen: Seen, chosen: Method) -> tuple[int, int, int] | None:
     return 0, int(height), int(width)
 
 
-def _floored(chosen: Method, seen: Seen, root: bool = False) -> Floats:
+def _floored(chosen: Method, seen: MotionInput, root: bool = False) -> Floats:
     raw = chosen.compute(seen)
     if chosen.noise == "median":
         level = np.median(raw, (1, 2)) if raw.size else np.zeros(len(raw), np.float32)

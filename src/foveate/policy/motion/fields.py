@@ -6,18 +6,18 @@ import numpy as np
 
 from foveate.policy.motion.combine import median3
 from foveate.policy.motion.dominant import affine, affine_field, affine_residual, homography_field
-from foveate.policy.motion.seen import Floats, Mask, Seen
+from foveate.policy.motion.inputs import Floats, Mask, MotionInput
 
 _HIGH = 0.9  # quantile of the picture that stands for blocks without a vector
 
 
-def magnitude(seen: Seen) -> Floats:
+def magnitude(seen: MotionInput) -> Floats:
     """`flow`: the length of the field."""
     field, valid = seen.fields()
     return _mean(_length(field), valid)
 
 
-def less_mean(seen: Seen) -> Floats:
+def less_mean(seen: MotionInput) -> Floats:
     """`flow_mean`: the length after the mean motion is taken off."""
     field, valid = seen.fields()
     count = np.maximum(valid.sum((2, 3)), 1)[..., None]
@@ -25,19 +25,19 @@ def less_mean(seen: Seen) -> Floats:
     return _mean(_length(field - mean[:, :, None, None]), valid)
 
 
-def less_median(seen: Seen) -> Floats:
+def less_median(seen: MotionInput) -> Floats:
     """`flow_median`: the length after the median motion is taken off."""
     field, valid = seen.fields()
     return _mean(_length(field - _median(field, valid)), valid)
 
 
-def less_affine(seen: Seen) -> Floats:
+def less_affine(seen: MotionInput) -> Floats:
     """`flow_affine`: the length after the dominant affine motion is taken off."""
     field, valid = seen.fields()
     return _mean(_affine_residual(seen, field, valid), valid)
 
 
-def less_homography(seen: Seen) -> Floats:
+def less_homography(seen: MotionInput) -> Floats:
     """`flow_homog`: the length after the dominant homography's motion is taken off."""
     field, valid = seen.fields()
     flat, votes = _votes(seen, field, valid)
@@ -46,13 +46,13 @@ def less_homography(seen: Seen) -> Floats:
     return _mean(_length(field - camera.reshape(field.shape)), valid)
 
 
-def boundaries(seen: Seen) -> Floats:
+def boundaries(seen: MotionInput) -> Floats:
     """`mb`: the gradient of the field (motion boundaries); blind to locally constant motion."""
     (ux, uy), (vx, vy), valid = _derivatives(seen)
     return _mean(np.sqrt(ux * ux + uy * uy + vx * vx + vy * vy), valid)
 
 
-def div_curl_shear(seen: Seen) -> Floats:
+def div_curl_shear(seen: MotionInput) -> Floats:
     """`div_curl_shear`: |div| + |curl| + |shear|, each less its median over the picture.
 
     A zoom is a constant divergence and a roll a constant curl, so the medians are the camera's.
@@ -63,12 +63,12 @@ def div_curl_shear(seen: Seen) -> Floats:
     return _mean(np.abs(div) + np.abs(curl) + np.sqrt(one * one + two * two), valid)
 
 
-def vectors(seen: Seen) -> Floats:
+def vectors(seen: MotionInput) -> Floats:
     """`mv`: the length of codec vectors, averaged over the neighbouring pictures."""
     return magnitude(seen)
 
 
-def vectors_affine(seen: Seen) -> Floats:
+def vectors_affine(seen: MotionInput) -> Floats:
     """`mv_affine`: codec vectors less the camera's motion, holes counted as violent motion.
 
     Per picture: affine fit, residual length, the 90th percentile where prediction failed, a 3x3
@@ -90,7 +90,7 @@ def vectors_affine(seen: Seen) -> Floats:
     return _mean(smooth, np.broadcast_to(usable, shape))
 
 
-def camera_speed(seen: Seen) -> Floats:
+def camera_speed(seen: MotionInput) -> Floats:
     """(T,) median length of the dominant affine motion, in pixels of the source per frame."""
     field, valid = seen.fields()
     flat, votes = _votes(seen, field, valid)
@@ -102,12 +102,12 @@ def camera_speed(seen: Seen) -> Floats:
     return np.asarray(total, np.float32)
 
 
-def _affine_residual(seen: Seen, field: Floats, valid: Mask) -> Floats:
+def _affine_residual(seen: MotionInput, field: Floats, valid: Mask) -> Floats:
     flat, votes = _votes(seen, field, valid)
     return affine_residual(flat, affine(flat, votes)).reshape(valid.shape)
 
 
-def _votes(seen: Seen, field: Floats, valid: Mask) -> tuple[Floats, Mask]:
+def _votes(seen: MotionInput, field: Floats, valid: Mask) -> tuple[Floats, Mask]:
     """The fields and who votes in them, both with (T, K) as one axis."""
     outside = seen.outside(field.shape)
     votes = valid if outside is None else valid & outside
@@ -139,7 +139,7 @@ def _median(field: Floats, valid: Mask) -> Floats:
 
 
 def _derivatives(
-    seen: Seen,
+    seen: MotionInput,
 ) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats], Mask]:
     """(u_x, u_y), (v_x, v_y) by Sobel / 8, per place of the map."""
     field, valid = seen.fields()

@@ -7,16 +7,16 @@ import numpy.typing as npt
 
 from foveate.policy.motion.combine import box_mean
 from foveate.policy.motion.dominant import affine, affine_field
-from foveate.policy.motion.seen import Floats, Seen
+from foveate.policy.motion.inputs import Floats, MotionInput
 
 
-def difference(seen: Seen) -> Floats:
+def difference(seen: MotionInput) -> Floats:
     """`fd`: |I(t + d) - I(t)|, 3x3 mean."""
     grey = seen.greys()
     return box_mean(np.abs(grey[:, 1] - grey[:, 0]), 3)
 
 
-def difference_compensated(seen: Seen) -> Floats:
+def difference_compensated(seen: MotionInput) -> Floats:
     """`fd_comp`: `fd` after the later picture was shifted back by the global translation."""
     grey = seen.greys()
     shift = phase_shift(grey[:, 0], grey[:, 1])
@@ -26,7 +26,7 @@ def difference_compensated(seen: Seen) -> Floats:
     return box_mean(np.where(inside, np.abs(later - grey[:, 0]), 0), 3)
 
 
-def residual(seen: Seen) -> Floats:
+def residual(seen: MotionInput) -> Floats:
     """`residual`: what the field leaves of the later picture unexplained, 3x3 mean.
 
     The portable stand-in for the bitstream's residual, which stock FFmpeg does not give.
@@ -41,7 +41,7 @@ def residual(seen: Seen) -> Floats:
     return box_mean(np.where(inside, np.abs(later - grey[:, 0]), 0), 3)
 
 
-def difference_affine(seen: Seen) -> Floats:
+def difference_affine(seen: MotionInput) -> Floats:
     """`affine_diff`: `fd` after the later picture was carried back by the dominant affine motion.
 
     Where a surface has no texture, flow and vectors are guesses and their residual is noise; the
@@ -70,13 +70,13 @@ def difference_affine(seen: Seen) -> Floats:
     return box_mean(np.where(inside, np.abs(later - grey[:, 0]), 0), 3)
 
 
-def feature_difference(seen: Seen) -> Floats:
+def feature_difference(seen: MotionInput) -> Floats:
     """`feat_diff`: channel mean of |F(t + d) - F(t)| of an early layer (MGSampler's second)."""
     features = seen.activations(5)
     return np.asarray(np.abs(features[:, 1] - features[:, 0]).mean(1), np.float32)
 
 
-def activation(seen: Seen) -> Floats:
+def activation(seen: MotionInput) -> Floats:
     """`act`: channel mean of a late map, scaled to 0..1 and smoothed over time and place.
 
     AdaSpot's saliency: a Gaussian of 7x9x9 applied twice, one scale for the whole clip.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from foveate.policy.motion.seen import Floats
+from foveate.policy.motion.inputs import Floats
 
 
 def motion_times(

@@ -13,7 +13,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Seen:
+class MotionInput:
     """The evidence of motion at T times; a method names the parts that it needs.
 
     Arrays or tensors; K is how many neighbouring pictures were read around each time.
