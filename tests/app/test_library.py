@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import warnings
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from foveate.data import read
 from foveate.models.weights.run import read_run
 from tiny_weights import NAME
 
-DOCS = Path(__file__).parents[2] / "docs"
 QUICK = {"epochs": 2, "workers": 0, "augment": "none"}
 CLASSES = ("jump", "run", "sit")
 
@@ -192,26 +190,3 @@ def test_the_packages_train_and_evaluate_are_functions_too() -> None:
     assert foveate.evaluate.Evaluation is Evaluation
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         foveate.train.nothing  # noqa: B018
-
-
-def snippets(page: str, heading: str) -> list[str]:
-    """The Python blocks below a heading of a page."""
-    text = (DOCS / page).read_text("utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", text, re.S)
-
-
-@pytest.mark.parametrize(
-    ("page", "heading"), [("training.md", "From Python"), ("usage.md", "From Python")]
-)
-def test_snippets_run_as_they_are_printed(
-    videos, clips, tmp_path, monkeypatch, capsys, page, heading
-) -> None:
-    """In one namespace, with a tiny model in place of the published one."""
-    found = snippets(page, heading)
-    assert found
-    monkeypatch.chdir(tmp_path)
-    Path("videos").symlink_to(videos, target_is_directory=True)
-    Path("clip.mp4").symlink_to(clips / "one.mp4")
-    code = "\n".join(found).replace("movinet-a0-stream-lite.k600", NAME)
-    exec(code, {})
-    assert capsys.readouterr().out.strip()

@@ -1,7 +1,7 @@
 """The loop carries what it has not met yet: five kinds of model and source, none of them in `src`.
 
-Each is defined here as a user would define it, and runs through `predict`, through a batch of four
-sources and through a stream, with its calls counted.
+Each is defined here, in at most 60 lines, as a user would define it, and runs through `predict`,
+through a batch of four sources and through a stream, with its calls counted.
 """
 
 from __future__ import annotations
@@ -81,6 +81,18 @@ def recogniser(executor: Any, look: Any, **more: Any) -> Recogniser:
     preset = build(Preset, {"model": "toy", "cut_threshold": 1.0, "none_below": 0.0})
     more = {"labels": ("dark", "bright"), "window": 2.0, **more}
     return Recogniser(executor, look=look, preset=preset, **more)
+
+
+class WithSound(ArrayVideo):
+    """Frames with a tone."""
+
+    @property
+    def info(self):
+        return replace(super().info, has_audio=True)
+
+    def audio(self, start=0.0, end=None, rate=16000):
+        at = np.arange(round(((end or 2.0) - start) * rate)) / rate
+        return np.sin(2 * np.pi * 440 * at).astype(np.float32)
 
 
 # --- a: a glance whose features choose boxes, and frames in an order that goes back in time ---
@@ -197,18 +209,6 @@ class PerSegment(TimedLook):
         return Selection(
             {part: request}, part, closes=done, dense=False, proposals=proposals
         ), after
-
-
-class WithSound(ArrayVideo):
-    """Frames with a tone."""
-
-    @property
-    def info(self):
-        return replace(super().info, has_audio=True)
-
-    def audio(self, start=0.0, end=None, rate=16000):
-        at = np.arange(round(((end or 2.0) - start) * rate)) / rate
-        return np.sin(2 * np.pi * 440 * at).astype(np.float32)
 
 
 def test_a_policy_with_memory_decides_which_modality_runs() -> None:

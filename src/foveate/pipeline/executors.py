@@ -19,6 +19,7 @@ from foveate.core import Evidence, InputSpec, Views
 from foveate.models import is_streaming, macs_of, stack_states
 from foveate.models.maps import glance_method, last_maps
 from foveate.models.movinet import pooled
+from foveate.models.streaming import inference_form
 
 State = dict[str, Tensor]
 THIN = 8  # a clip network keeps at most so many times the frames that it takes
@@ -142,10 +143,7 @@ class StreamExecutor(NetworkExecutor):
 
     def __init__(self, module: Any, device: torch.device, spec: InputSpec) -> None:
         super().__init__(module, device, spec)
-        # The folded form is made of CPU kernels; elsewhere the plain module runs.
-        fold = getattr(module, "for_inference", None) if device.type == "cpu" else None
-        if fold is not None:
-            self.module = fold()
+        self.module = inference_form(module, device)
 
     def _look(self, views: Sequence[Views], states: Sequence[Any]) -> list[Any]:
         x_bcthw = self._tensor(views)

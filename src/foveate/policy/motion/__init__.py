@@ -1,6 +1,6 @@
 """Maps of where things move: one family, one interface, no training.
 
-Every method takes what was `MotionInput` and gives (T, h, w) float32, zero where nothing moves on its own.
+Every method takes a `MotionInput` and gives (T, h, w) float32, zero where nothing moves on its own.
 All of them are pure and batched over the frames; `flow_affine` is the default.
 """
 
