@@ -28,10 +28,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+from foveate.core import files
 from foveate.data import Dataset
 from foveate.data.transforms import Augment
 from foveate.evaluate.results import write_result
-from foveate.models.weights import run as run_folder
 from foveate.train.kit.checkpoint import Checkpoints
 from foveate.train.recipe import run_recipe
 from foveate.train.recipes import supervised
@@ -91,7 +91,7 @@ def killer(save: int, phase: str) -> Callable[[], None]:
                 )
         real(target, data)
 
-    real = run_folder.replace_file
+    real = files.replace_file
 
     def arm() -> None:
         from foveate.train.kit import checkpoint

@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
+from foveate.core.files import replace_file
 from foveate.models.weights.builtin import FOLDER
-from foveate.models.weights.run import load_run, replace_file, write_run
+from foveate.models.weights.run import load_run, write_run
 
 LIMIT = 8_000_000  # bytes of one set of weights
 

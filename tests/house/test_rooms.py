@@ -18,6 +18,7 @@ FENCES = {
     "cv2": {"media", "viz", "data"},
     "PIL": {"viz"},
     "jinja2": {"viz"},
+    "platformdirs": {"core"},
     "numba": {"media"},
     "timm": {"models", "data"},
     "torchvision": {"models", "data"},

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from foveate.core.errors import WeightsError
+from foveate.core.files import cache_folder
 from foveate.models.weights import resolve, table
 from foveate.models.weights.builtin import built_in
 from foveate.models.weights.download import check_address, download
@@ -89,7 +90,7 @@ def send(data, length=None):
 
 def left_over():
     """Names in the cache."""
-    folder = resolve.cache_folder()
+    folder = cache_folder()
     return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
 
 
@@ -99,12 +100,12 @@ def test_named_folders_come_first_and_in_order(monkeypatch, tmp_path, no_network
         folder.mkdir()
     for folder in folders[1:]:
         (folder / FILE.name).write_bytes(DATA)
-    resolve.cache_folder().mkdir()
-    (resolve.cache_folder() / FILE.name).write_bytes(DATA)
+    cache_folder().mkdir()
+    (cache_folder() / FILE.name).write_bytes(DATA)
     monkeypatch.setenv("FOVEATE_WEIGHTS", os.pathsep.join(map(str, folders)))
     assert resolve.locate(FILE) == folders[1] / FILE.name
     monkeypatch.delenv("FOVEATE_WEIGHTS")
-    assert resolve.locate(FILE) == resolve.cache_folder() / FILE.name
+    assert resolve.locate(FILE) == cache_folder() / FILE.name
 
 
 def test_a_wrong_file_in_a_named_folder_is_an_error(monkeypatch, tmp_path, no_network):
@@ -125,7 +126,7 @@ def test_offline_never_touches_the_network(monkeypatch, no_network, how):
         resolve.locate(FILE, offline=how == "argument")
     text = str(caught.value)
     assert "\n" not in text
-    for part in (FILE.name, FILE.sha256[:12], "FOVEATE_WEIGHTS", str(resolve.cache_folder())):
+    for part in (FILE.name, FILE.sha256[:12], "FOVEATE_WEIGHTS", str(cache_folder())):
         assert part in text
 
 
@@ -181,8 +182,8 @@ def test_bad_downloads_leave_nothing(serve, respond, message):
 
 def test_a_damaged_file_in_the_cache_is_replaced(serve):
     serve(send(DATA))
-    resolve.cache_folder().mkdir()
-    (resolve.cache_folder() / FILE.name).write_bytes(b"damaged")
+    cache_folder().mkdir()
+    (cache_folder() / FILE.name).write_bytes(b"damaged")
     assert resolve.locate(FILE).read_bytes() == DATA
 
 
@@ -192,8 +193,8 @@ def test_an_interrupted_download_keeps_the_old_file(serve):
     def stop(_done, _total):
         raise KeyboardInterrupt
 
-    resolve.cache_folder().mkdir()
-    target = resolve.cache_folder() / FILE.name
+    cache_folder().mkdir()
+    target = cache_folder() / FILE.name
     target.write_bytes(b"old")
     with pytest.raises(KeyboardInterrupt):
         resolve.locate(FILE, progress=stop)
@@ -318,22 +319,3 @@ def test_verify_tells_right_from_wrong(monkeypatch, tmp_path):
         ("net.bin", True),
         ("labels.txt", False),
     ]
-
-
-@pytest.mark.parametrize(
-    ("platform", "variables", "end"),
-    [
-        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/foveate"),
-        ("linux", {}, "/home/me/.cache/foveate"),
-        ("darwin", {}, "/home/me/Library/Caches/foveate"),
-        ("win32", {"LOCALAPPDATA": "/local"}, "/local/foveate"),
-    ],
-)
-def test_the_cache_folder_of_each_system(monkeypatch, platform, variables, end):
-    for name in ("FOVEATE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", "/home/me")
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(resolve.sys, "platform", platform)
-    assert resolve.cache_folder().as_posix() == end

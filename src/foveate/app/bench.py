@@ -78,7 +78,7 @@ def run(request: Request) -> int:
     if request.json_path is not None:
         table.write(request.json_path, f"bench on {request.data.path.name}, split {split or 'all'}")
     if request.plot is not None:
-        from foveate.models.weights.run import replace_file
+        from foveate.core.files import replace_file
 
         replace_file(request.plot, table.svg().encode())
         print(f"plot: {request.plot}", file=sys.stderr)

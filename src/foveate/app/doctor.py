@@ -14,6 +14,7 @@ CORE = {
     "cv2": "opencv-python-headless",
     "PIL": "pillow",
     "jinja2": "jinja2",
+    "platformdirs": "platformdirs",
     "numpy": "numpy",
     "pydantic": "pydantic",
     "typer": "typer",
@@ -105,7 +106,8 @@ def _abilities() -> None:
 
 
 def _weights() -> None:
-    from foveate.models.weights.resolve import cache_folder, find_local, weight_folders
+    from foveate.core.files import cache_folder
+    from foveate.models.weights.resolve import find_local, weight_folders
     from foveate.models.weights.table import entries
 
     for folder in weight_folders():

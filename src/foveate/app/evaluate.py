@@ -76,7 +76,7 @@ def run(request: Request) -> int:
     if before is not None:
         _compare(found, before, request.seed)
     if request.json_path is not None:
-        from foveate.models.weights.run import replace_file
+        from foveate.core.files import replace_file
 
         replace_file(request.json_path, f"{found.to_json(indent=1)}\n".encode())
     if request.report is not None:

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from foveate.core.config import apply_sets
+from foveate.core.files import cache_folder
 from foveate.models.weights.builtin import WEIGHTS, built_in, imported
-from foveate.models.weights.resolve import cache_folder, find_local, locate
+from foveate.models.weights.resolve import find_local, locate
 from foveate.models.weights.resolve import verify as verify_all
 from foveate.models.weights.table import entries, find
 

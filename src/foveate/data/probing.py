@@ -11,12 +11,12 @@ import json
 import os
 import sqlite3
 import stat
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from foveate.core import FoveateError
+from foveate.core.files import cache_folder
 from foveate.media import display_name, open_source
 from foveate.media.folder import picture_names
 
@@ -132,7 +132,7 @@ class ProbeCache:
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        self.file = file or default_file()
+        self.file = file or cache_folder() / "probes.sqlite"
         self._database = self._open()
 
     def __enter__(self) -> ProbeCache:
@@ -200,20 +200,6 @@ class ProbeCache:
             database.close()
             raise
         return database
-
-
-def default_file() -> Path:
-    """The file in the user's cache folder (`FOVEATE_CACHE` names another folder)."""
-    chosen = os.environ.get("FOVEATE_CACHE")
-    if chosen:
-        return Path(chosen).expanduser() / "probes.sqlite"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "foveate" / "probes.sqlite"
 
 
 def probes(

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from foveate.core import ConfigError
-from foveate.models.weights.run import replace_file
+from foveate.core.files import replace_file
 
 SCHEMA = 1
 _MAX_BYTES = 50_000_000

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from foveate.core import ConfigError, FoveateError
-from foveate.models.weights.run import replace_file
+from foveate.core.files import replace_file
 from foveate.train.kit.batches import Batches, Prepare, worker_errors
 from foveate.train.kit.distributed import ProcessGroup
 

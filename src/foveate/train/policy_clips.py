@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foveate.core import Budget, ConfigError, InputSpec, Sample, ViewRequest, Window
+from foveate.core.files import replace_file
 from foveate.data import samplers
 from foveate.data.prepare import Centre, Transform
 from foveate.data.record import Record
 from foveate.models.registry import ModelEntry
-from foveate.models.weights.run import replace_file
 from foveate.pipeline.fetch import shown
 from foveate.policy import Context, MotionPatch, RandomPatch, RwfCrop
 from foveate.policy.build import TrainedLook

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from foveate.core import ConfigError, FoveateError
+from foveate.core.files import replace_file
 from foveate.data import Dataset
 from foveate.evaluate.results import commit, hardware, now
 from foveate.models.weights.builtin import CARD
-from foveate.models.weights.run import RunCard, read_run, replace_file
+from foveate.models.weights.run import RunCard, read_run
 from foveate.train.kit.checkpoint import Checkpoints, Saved
 
 TRAINING = "training.json"

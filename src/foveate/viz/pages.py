@@ -6,9 +6,7 @@ both. Strings are escaped, and control characters in them are made visible, what
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -19,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from foveate.core import FoveateError, units
+from foveate.core.files import replacing
 from foveate.core.text import plural, shorten, visible
 
 Thumbnails = Mapping[str, Sequence[tuple[float, bytes]]]
@@ -54,25 +53,12 @@ def write_page(path: str | os.PathLike[str], text: str) -> None:
             target.write_bytes(page)
         else:
             # A link stays a link; the file that it points to is replaced.
-            _replace(Path(os.path.realpath(target)), page)
+            with replacing(Path(os.path.realpath(target))) as file:
+                file.write(page)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         name = visible(target.name or str(target))
         raise FoveateError(f"{name}: cannot be written ({reason})") from None
-
-
-def _replace(target: Path, data: bytes) -> None:
-    """Write a temporary file in the same folder, then rename it."""
-    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
-    try:
-        with partial.open("xb") as file:
-            file.write(data)
-        os.replace(partial, target)
-    except BaseException:
-        # After an interrupt too, no temporary file may remain.
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
 
 
 @cache

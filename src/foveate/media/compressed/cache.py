@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from foveate.core import LimitError, MediaError
+from foveate.core.files import replacing
 from foveate.media.compressed.reader import CompressedVideo
 from foveate.media.compressed.track import Picture
 from foveate.media.limits import DEFAULT_LIMITS, Limits
@@ -110,15 +110,11 @@ def write_arrays(target: Path, arrays: dict[str, npt.NDArray[Any]], notes: dict[
     Raises:
         MediaError: It cannot be written.
     """
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        save_file(arrays, partial, notes)
-        os.replace(partial, target)
+        with replacing(target) as file:
+            file.write(save(arrays, notes))
     except OSError as error:
         raise MediaError(f"{display_name(target)}: cannot be written ({error.strerror})") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def read_grids(path: str | os.PathLike[str]) -> GridFile:

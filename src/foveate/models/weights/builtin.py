@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foveate.models.weights.resolve import cache_folder
+from foveate.core.files import cache_folder
 
 if TYPE_CHECKING:
     from foveate.models.registry import ModelEntry

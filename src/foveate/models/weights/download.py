@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import os
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any
 
 from foveate.core.errors import WeightsError
+from foveate.core.files import replacing
 from foveate.models.weights.table import WeightFile
 
 Progress = Callable[[int, int], None]
@@ -29,8 +27,7 @@ def download(
 ) -> Path:
     """Fetch a file to ``target``.
 
-    The bytes go to a temporary name beside the target, are checked, flushed to the disk and
-    renamed, so that a reader or a second process sees either nothing or the whole file.
+    The bytes are checked before the file is replaced (`core.files.replacing`).
 
     Args:
         address: ``https``; ``http`` on this machine and ``file`` for mirrors.
@@ -42,24 +39,14 @@ def download(
         WeightsError: Refused address, unreachable, wrong size or digest, unwritable folder.
     """
     check_address(address)
-    partial: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=file.name, suffix=".partial")
-        partial = Path(name)
-        with os.fdopen(handle, "wb") as sink:
+        with replacing(target) as sink:
             _copy_checked(address, file, sink, progress)
-            sink.flush()
-            os.fsync(sink.fileno())
-        partial.replace(target)
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
         raise WeightsError(f"{address}: {getattr(error, 'reason', None) or error}") from error
     except OSError as error:
         raise WeightsError(f"{target.parent}: cannot be written ({error.strerror})") from error
-    finally:
-        if partial is not None:
-            with suppress(FileNotFoundError):
-                partial.unlink()
     return target
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.core.errors import FoveateError, ModelError, WeightsError
+from foveate.core.files import cache_folder
 from foveate.models.loaded import NETWORK
 from foveate.models.registry import split_backbone
 from foveate.models.resnet3drs import DEPTHS, RATE
@@ -23,7 +24,6 @@ from foveate.models.weights.importers import (
     systems,
 )
 from foveate.models.weights.importers.files import read_arrays
-from foveate.models.weights.resolve import cache_folder
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
 from foveate.models.weights.table import input_of
 

@@ -7,21 +7,20 @@ the weights are converted again.
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zlib
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foveate.core.errors import WeightsError
+from foveate.core.errors import FoveateError, WeightsError
+from foveate.core.files import cache_folder, replace_file
 from foveate.models.loaded import NETWORK, LoadedModel
 from foveate.models.registry import create
 from foveate.models.weights.builtin import run_folder
 from foveate.models.weights.convert import VERSION, fill
 from foveate.models.weights.download import Progress
-from foveate.models.weights.resolve import cache_folder, locate
+from foveate.models.weights.resolve import locate
 from foveate.models.weights.run import load_run
 from foveate.models.weights.table import WeightEntry, WeightFile, find
 
@@ -149,23 +148,8 @@ def _read_kept(path: Path) -> dict[str, torch.Tensor] | None:
 
 
 def _keep(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write converted tensors so that no reader sees half a file; failure costs only time."""
+    """Write converted tensors to the cache; failure costs only time."""
     from safetensors.torch import save
 
-    data = save(tensors, metadata={_CHECKSUM: _checksum(tensors)})
-    partial: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-        partial = Path(name)
-        with os.fdopen(handle, "wb") as sink:
-            sink.write(data)
-            sink.flush()
-            os.fsync(sink.fileno())
-        partial.replace(path)
-    except OSError:
-        pass
-    finally:
-        if partial is not None:
-            with suppress(OSError):
-                partial.unlink()
+    with suppress(FoveateError):
+        replace_file(path, save(tensors, metadata={_CHECKSUM: _checksum(tensors)}))

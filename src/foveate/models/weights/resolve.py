@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from foveate.core.errors import WeightsError
+from foveate.core.files import cache_folder
 from foveate.models.weights.download import Progress, download
 from foveate.models.weights.table import WeightFile, entries
 
@@ -36,20 +36,6 @@ class Found:
     def ok(self) -> bool:
         """True when the content is the published one."""
         return self.file.matches(self.sha256)
-
-
-def cache_folder() -> Path:
-    """Return the folder for downloads and converted weights; it need not exist."""
-    chosen = os.environ.get("FOVEATE_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "foveate"
 
 
 def weight_folders() -> list[Path]:

@@ -13,12 +13,10 @@ has a third file, ``cascade.json``.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import inspect
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -35,7 +33,8 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from foveate.core.errors import FoveateError, ModelError, WeightsError
+from foveate.core.errors import ModelError, WeightsError
+from foveate.core.files import replace_file
 from foveate.models.loaded import NETWORK, LoadedModel
 from foveate.models.registry import create, entry
 from foveate.models.spec import Crop, InputSpec, Resize
@@ -276,51 +275,6 @@ def write_run(
     replace_file(folder / WEIGHTS, data)
     replace_file(folder / CARD, text)
     return card
-
-
-def replace_file(target: Path, data: bytes) -> None:
-    """Put a file in place so that, whatever happens, there is the old one or the new one, whole.
-
-    It is written beside the target under a name of its own, forced to the disk, renamed, and the
-    folder is forced to the disk too.
-
-    Raises:
-        FoveateError: It cannot be written; an old file is left as it was.
-    """
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-        sync_folder(target.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        if isinstance(error, OSError):
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            cure = "make room and go on from the last checkpoint" if full else None
-            raise FoveateError(
-                f"{target.name}: cannot be written ({error.strerror})", cure
-            ) from None
-        raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to the disk, where the system can do that."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return  # Windows opens no folders
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
-        os.close(handle)
 
 
 def _read_card(folder: Path) -> tuple[RunCard, bool]:

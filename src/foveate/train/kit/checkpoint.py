@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from foveate.core import FoveateError, WeightsError
-from foveate.models.weights.run import replace_file, sync_folder
+from foveate.core.files import replace_file, sync_folder
 
 FORMAT = 1
 KEPT = 2
