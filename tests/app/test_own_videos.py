@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from foveate.data.mocap import FPS, clip_specs, render_clip
+from foveate.data.mocap15 import FPS, clip_specs, render_clip
 from foveate.media.encode import encode
 
 PAGE = Path(__file__).parents[2] / "examples" / "own_videos" / "README.md"
