@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import record
-from foveate.data.mocap import clip_specs, render_clip
+from foveate.data.mocap15 import clip_specs, render_clip
 from foveate.media import Video
 from foveate.media.encode import encode
 from foveate.policy.looks.patches import cuts_between, draws_root, held

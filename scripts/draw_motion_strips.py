@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from foveate.core import Budget, InputSpec, Window
-from foveate.data.mocap import clip_specs, render_clip
+from foveate.data.mocap15 import clip_specs, render_clip
 from foveate.media import Video
 from foveate.media.encode import encode
 from foveate.policy import Context, MotionPatch

@@ -7,7 +7,7 @@ of the test split: other camera sector, body and background.
 import argparse
 from pathlib import Path
 
-from foveate.data.mocap import FPS, clip_specs, render_clip
+from foveate.data.mocap15 import FPS, clip_specs, render_clip
 from foveate.media.encode import encode
 
 SEED = 2026

@@ -59,7 +59,9 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, failing, refuse)
-    with pytest.raises(FoveateError, match="cannot be written .No space left.*make room") as caught:
+    with pytest.raises(
+        FoveateError, match=r"cannot be written .No space left.*make room"
+    ) as caught:
         replace_file(target, b"new")
     assert "\n" not in str(caught.value)
     assert target.read_bytes() == b"old"
@@ -69,8 +71,13 @@ def test_a_failed_write_leaves_the_old_file(
 def test_an_interrupted_block_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), replacing(target) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with replacing(target) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]

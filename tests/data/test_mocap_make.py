@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from foveate.core import ConfigError, FoveateError, MediaError
-from foveate.data import mocap
-from foveate.data.mocap import clip_specs, make, render_clip
+from foveate.data.mocap15 import clip_specs, dataset, make, render_clip
 from foveate.media import Video
 from foveate.media.encode import ENCODINGS, encode
 
@@ -147,7 +146,7 @@ def test_nothing_is_left_of_a_set_that_failed(
             raise MediaError("no space")
         return encode(path, *args, **options)
 
-    monkeypatch.setattr(mocap, "encode", fails)
+    monkeypatch.setattr(dataset, "encode", fails)
     with pytest.raises(MediaError, match="no space"):
         make(tmp_path / "set", 3, 1, size=TINY, encoding="mpeg4-gop12")
     assert len(written) == 2

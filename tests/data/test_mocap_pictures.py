@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from foveate.data.mocap import ClipSpec, clip_specs, render_clip
-from foveate.data.mocap_camera import REGIMES
+from foveate.data.mocap15 import ClipSpec, clip_specs, render_clip
+from foveate.data.mocap15.camera import REGIMES
 
 SIZE = (160, 120)
 DIGEST = """
 import hashlib
-from foveate.data.mocap import clip_specs, render_clip
+from foveate.data.mocap15 import clip_specs, render_clip
 for index in (7, 3):
     frames = render_clip(clip_specs(index + 1, 5, size=(64, 48))[index]).frames()
     print(index, hashlib.sha256(b"".join(frame.tobytes() for frame in frames)).hexdigest())

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from foveate.core import ConfigError
-from foveate.data.mocap import ACTIONS, FPS, TIMELINE, clip_specs, render_clip
-from foveate.data.mocap_acting import Part, mirrored, perform
-from foveate.data.mocap_camera import REGIMES
-from foveate.data.mocap_figure import BODIES, body
-from foveate.data.mocap_motion import JOINTS, assemble, library
-from foveate.data.mocap_sound import RATE, tones
-from foveate.data.mocap_spec import SEGMENT
+from foveate.data.mocap15 import ACTIONS, FPS, TIMELINE, clip_specs, render_clip
+from foveate.data.mocap15.acting import Part, mirrored, perform
+from foveate.data.mocap15.camera import REGIMES
+from foveate.data.mocap15.figure import BODIES, body
+from foveate.data.mocap15.motion import JOINTS, assemble, library
+from foveate.data.mocap15.sound import RATE, tones
+from foveate.data.mocap15.spec import SEGMENT
 
 TINY = (64, 48)
 

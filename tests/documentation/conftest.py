@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from foveate.data.mocap import FPS, clip_specs, render_clip
+from foveate.data.mocap15 import FPS, clip_specs, render_clip
 from foveate.media.encode import encode
 
 ROOT = Path(__file__).parents[2]

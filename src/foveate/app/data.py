@@ -57,7 +57,7 @@ def make(
         cure = f"did you mean {guess}?" if guess else f"there is: {', '.join(SETS)}"
         raise ConfigError(f"there is no data set {name!r} to make", cure)
     width, height = _size(size)
-    from foveate.data.mocap import make as render
+    from foveate.data.mocap15 import make as render
 
     with bar(float(clips)) as shown:
         render(

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foveate.data.mocap_acting import mirrored, perform, sway
-from foveate.data.mocap_camera import Movement, Sight, is_near, move, place, see
-from foveate.data.mocap_figure import Body, radii
-from foveate.data.mocap_motion import Floats, Pose, assemble, library
-from foveate.data.mocap_spec import FPS, ClipSpec
+from foveate.data.mocap15.acting import mirrored, perform, sway
+from foveate.data.mocap15.camera import Movement, Sight, is_near, move, place, see
+from foveate.data.mocap15.figure import Body, radii
+from foveate.data.mocap15.motion import Floats, Pose, assemble, library
+from foveate.data.mocap15.spec import FPS, ClipSpec
 
 _KEEP = (1.0, 0.75, 0.5, 0.3, 0.15, 0.0)  # shares of the actor's way along the ground to try
 _SMALLER = 0.93  # where even an actor on the spot does not fit, it and the pan shrink by this

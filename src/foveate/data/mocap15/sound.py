@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from foveate.data.mocap_motion import ACTIONS, Floats
+from foveate.data.mocap15.motion import ACTIONS, Floats
 
 Waveform = npt.NDArray[np.float32]
 

@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from foveate.data.mocap_background import background
-from foveate.data.mocap_figure import Body, Figure, body
-from foveate.data.mocap_motion import Floats
-from foveate.data.mocap_objects import Thing, things
-from foveate.data.mocap_sensor import Sensor
-from foveate.data.mocap_sound import RATE, Waveform, beat, sound, tones
-from foveate.data.mocap_spec import FPS, SEGMENT, ClipSpec
-from foveate.data.mocap_stage import Stage, stage
+from foveate.data.mocap15.background import background
+from foveate.data.mocap15.figure import Body, Figure, body
+from foveate.data.mocap15.motion import Floats
+from foveate.data.mocap15.objects import Thing, things
+from foveate.data.mocap15.sensor import Sensor
+from foveate.data.mocap15.sound import RATE, Waveform, beat, sound, tones
+from foveate.data.mocap15.spec import FPS, SEGMENT, ClipSpec
+from foveate.data.mocap15.stage import Stage, stage
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from foveate.data.mocap_motion import Floats
+from foveate.data.mocap15.motion import Floats
 
 Pixels = npt.NDArray[np.uint8]
 Random = np.random.Generator

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from foveate.core import ConfigError
-from foveate.data.mocap_acting import Part
-from foveate.data.mocap_camera import REGIMES
-from foveate.data.mocap_motion import ACTIONS, library
+from foveate.data.mocap15.acting import Part
+from foveate.data.mocap15.camera import REGIMES
+from foveate.data.mocap15.motion import ACTIONS, library
 
 MODES = ("actions", "timeline", "audiovisual")
 SPLITS = ("train", "val", "test")
@@ -51,7 +51,7 @@ class ClipSpec:
         frames: How many, at `FPS` per second.
         parts: What the actor does.
         audible: `(start, end)` seconds in which the action's sound is heard; None: no sound track.
-        camera: One of `mocap_camera.REGIMES`.
+        camera: One of `mocap15.camera.REGIMES`.
         azimuth: Degrees; 0 sees the actor's face at first.
         elevation: Degrees above the horizon.
         distance: Metres to the actor.

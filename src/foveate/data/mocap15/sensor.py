@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from foveate.data.mocap_motion import Floats
-from foveate.data.mocap_spec import FPS, ClipSpec
+from foveate.data.mocap15.motion import Floats
+from foveate.data.mocap15.spec import FPS, ClipSpec
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from foveate.data.mocap_camera import Sight
-from foveate.data.mocap_motion import JOINTS, Floats, library
+from foveate.data.mocap15.camera import Sight
+from foveate.data.mocap15.motion import JOINTS, Floats, library
 
 Pixels = npt.NDArray[np.uint8]
 Colour = tuple[float, float, float]

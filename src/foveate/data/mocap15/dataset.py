@@ -1,8 +1,4 @@
-"""mocap15, the rendered benchmark: real human motion, everything else procedural, answers exact.
-
-There is one recording per action, so accuracy on it measures invariance to view, speed, body and
-surroundings, not to the way people move; every table of such numbers must say "rendered" and this.
-"""
+"""Writes a mocap15 data set: encoded clips, their ground truth and a table."""
 
 from __future__ import annotations
 
@@ -19,24 +15,9 @@ from pathlib import Path
 import cv2
 
 from foveate.core import ConfigError, FoveateError
-from foveate.data.mocap_motion import ACTIONS
-from foveate.data.mocap_render import RenderedClip, Track, render_clip
-from foveate.data.mocap_spec import FPS, MODES, TIMELINE, ClipSpec, clip_specs
+from foveate.data.mocap15.render import render_clip
+from foveate.data.mocap15.spec import FPS, ClipSpec, clip_specs
 from foveate.media.encode import ENCODINGS, encode
-
-__all__ = [
-    "ACTIONS",
-    "ENCODINGS",
-    "FPS",
-    "MODES",
-    "TIMELINE",
-    "ClipSpec",
-    "RenderedClip",
-    "Track",
-    "clip_specs",
-    "make",
-    "render_clip",
-]
 
 Progress = Callable[[int, int], None]
 Row = dict[str, object]

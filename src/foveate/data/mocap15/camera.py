@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foveate.data.mocap_motion import Floats
+from foveate.data.mocap15.motion import Floats
 
 REGIMES = ("static", "pan", "pan+zoom", "hand-held")
 _ZOOM = 1.35  # largest ratio of focal lengths within one clip

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from foveate.data.mocap_figure import bounds, fill
-from foveate.data.mocap_motion import Floats
+from foveate.data.mocap15.figure import bounds, fill
+from foveate.data.mocap15.motion import Floats
 
 Pixels = npt.NDArray[np.uint8]
 Shapes = list[tuple[Floats, Floats]]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foveate.data.mocap_motion import (
+from foveate.data.mocap15.motion import (
     JOINTS,
     Floats,
     Pose,
