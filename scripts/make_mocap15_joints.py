@@ -1,11 +1,11 @@
-"""Make `src/foveate/data/mocap15.npz`: joint positions of fifteen motion-capture recordings.
+"""Make `src/foveate/data/mocap15/mocap15.npz`: joint positions of fifteen motion-capture recordings.
 
 The recordings are the humanoid motions of DeepMimic (Peng et al., 2018; MIT licence), as the PyPI
 package `pybullet` (zlib licence) carries them. They hold joint rotations; the renderer needs joint
 positions, which this script computes by forward kinematics over the tree of `humanoid.urdf`.
 
     pip download pybullet --no-deps && unzip pybullet-*.whl 'pybullet_data/*' -d FOLDER
-    python scripts/make_mocap15_joints.py FOLDER/pybullet_data src/foveate/data/mocap15.npz
+    python scripts/make_mocap15_joints.py FOLDER/pybullet_data src/foveate/data/mocap15/mocap15.npz
 
 The same input gives the same bytes.
 """

@@ -1,6 +1,7 @@
 """The plan of the house: imports go down only, and third parties stay inside their fences."""
 
 import ast
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,39 @@ def test_loaded_files_hold_no_code() -> None:
                 assert not called.startswith(("pickle.", "dill.", "joblib.")), path
                 if called == "torch.load":
                     assert "weights_only=True" in ast.unparse(node), path
+
+
+def imported_at_once(path: Path, modules: Container[str]) -> set[str]:
+    """Modules that are imported while a module is: not in functions, and not for types alone."""
+    found: set[str] = set()
+    waiting: list[ast.stmt] = list(ast.parse(path.read_text("utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in modules else str(node.module) for name in names}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            waiting += [
+                child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)
+            ]
+    return {name for name in found if name in modules}
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """What is left when modules are taken away as long as one imports no other."""
+    left = dict(graph)
+    while free := {name for name, others in left.items() if not others & left.keys() - {name}}:
+        left = {name: others for name, others in left.items() if name not in free}
+    return sorted(left)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """While they are imported; what a function imports when it is called is not counted."""
+    names = {".".join(p.relative_to(SOURCE.parent).with_suffix("").parts): p for p in FILES}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    assert not circles({name: imported_at_once(path, names) for name, path in names.items()})
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
