@@ -101,22 +101,22 @@ class CascadeExecutor:
         the maps that the exit before left in the state.
         """
         if part == self.head:
-            evidence = self._fused(torch.cat([state["logits"] for state in states]))
+            evidence = self._fused(_joined([state["logits"] for state in states]))
             return list(states), evidence
         modality, at = self._places[part]
         if views[0]:
-            x = torch.cat([self._prepared(modality, view[modality]) for view in views])
+            x = _joined([self._prepared(modality, view[modality]) for view in views])
         else:
-            x = torch.cat([state["maps"] for state in states])
+            x = _joined([state["maps"] for state in states])
         logits, maps = self.networks[modality].advance(at, x)
         logits = logits.unsqueeze(1)
         if states[0] is not None:
-            logits = torch.cat([torch.cat([state["logits"] for state in states]), logits], 1)
+            logits = torch.cat([_joined([state["logits"] for state in states]), logits], 1)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        rows = range(len(states))
-        after = [{"logits": logits[i : i + 1], "maps": maps[i : i + 1]} for i in rows]
-        return after, [Evidence() for _ in rows]
+        rows = zip(logits.split(1), maps.split(1), strict=True)
+        after = [{"logits": one, "maps": behind} for one, behind in rows]
+        return after, [Evidence() for _ in after]
 
     def cost(self, part: str, views: Views, state: Any) -> int:
         """Multiply-adds of an exit beyond the one before it; of fusing, one per exit and class."""
@@ -160,6 +160,11 @@ class CascadeExecutor:
                     _, x = ghost.advance(at, x)
                 found.append(counter.get_total_flops() // 2)
         return found
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Several sources in one batch; one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def exit_names(networks: Mapping[Modality, ExitNetwork]) -> tuple[str, ...]:
