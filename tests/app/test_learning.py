@@ -14,8 +14,8 @@ import pytest
 
 import clips
 from data.labelled import put, video
-from foveate.app.bench import Request, seen_by
-from foveate.data import DataRequest
+from foveate.app.bench import seen_by
+from foveate.app.requests import BenchRequest
 from tiny_weights import ARCH, NAME
 
 CLASSES = ("jump", "run", "sit")
@@ -93,7 +93,7 @@ def test_from_folder_to_answers(run, videos, trained, tmp_path) -> None:
     assert (found["n"], found["failed"], len(found["predictions"])) == (4, 0, 4)
     assert found["predictions"][0]["macs"] > 0
     text = page.read_text()
-    assert "Figures with their intervals" in text
+    assert "Metrics with their intervals" in text
     wrong = [p for p in found["predictions"] if p["top"][0][0] not in p["truth"]]
     assert text.count("data:image/jpeg") == 3 * len(wrong)
     said = run("evaluate", videos, "--model", trained, "--against", figures)
@@ -130,7 +130,7 @@ def test_bench_compares_and_goes_on_past_a_model_that_does_not_fit(
 
 def extents_of(model: Path, *sets: str) -> dict[str, object]:
     """Look → the share of the frame that its windows cover when `bench` compares looks."""
-    request = Request(DataRequest(model), str(model), sets=sets)
+    request = BenchRequest(path=model, models=str(model), sets=list(sets))
     return {
         look: getattr(seen_by(str(model), look, request, None, None).preset.look, "extent", None)
         for look in ("full", "centre", "resize", "motion-patch")

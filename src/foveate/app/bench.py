@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from foveate.app.evaluate import opened, recogniser_of
 from foveate.app.options import LOOKS, look_named
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
+from foveate.app.requests import BenchRequest as Request
 from foveate.core import ConfigError, FoveateError
 from foveate.core.config import apply_sets
-from foveate.data import DataRequest, Dataset
+from foveate.data import Dataset
 from foveate.data.labelled import choose_split
 from foveate.evaluate.api import seen_in_training, unlabelled
 
 ORACLE = "oracle"
 PLAIN = ("full", "uniform")  # what the other looks are compared with
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of the command, as typed."""
-
-    data: DataRequest
-    models: str
-    looks: str | None = None
-    split: str | None = None
-    json_path: Path | None = None
-    plot: Path | None = None
-    sets: tuple[str, ...] = ()
-    batch: int = 1
-    seed: int = 0
-    device: str | None = None
-    threads: int = 1
-    offline: bool = False
 
 
 def run(request: Request) -> int:

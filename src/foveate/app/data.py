@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 
 from foveate.app.progress import bar
+from foveate.app.requests import CheckRequest, MakeRequest, TranscodeRequest
 from foveate.core import ConfigError, FoveateError, MediaError
 from foveate.core.config import nearest
-from foveate.data import DataRequest
 
 SETS = ("mocap15",)
 _VIDEO = (".mp4", ".m4v", ".mov")
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 
 
-def check(request: DataRequest, workers: int) -> int:
+def check(request: CheckRequest) -> int:
     """Print everything that is wrong with a data set; exit code 1 if anything is."""
     from foveate.data import check as check_data
 
@@ -28,7 +28,7 @@ def check(request: DataRequest, workers: int) -> int:
             request.videos,
             part=request.part,
             allow_missing=request.allow_missing,
-            workers=workers,
+            workers=request.workers,
             progress=lambda done, total: shown.update(done / max(total, 1), "opening clips"),
         )
     for line in report.lines():
@@ -36,45 +36,37 @@ def check(request: DataRequest, workers: int) -> int:
     return 0 if report.ok else 1
 
 
-def make(
-    name: str,
-    out: Path,
-    clips: int,
-    seed: int,
-    mode: str,
-    encoding: str,
-    size: str,
-    workers: int,
-) -> int:
+def make(request: MakeRequest) -> int:
     """Render a data set into a folder that appears when it is whole.
 
     Raises:
         ConfigError: An unknown set, mode, encoding or size.
         FoveateError: The folder is in use or cannot be written.
     """
+    name, out, clips = request.name, request.out, request.clips
     if name not in SETS:
         guess = nearest(name, SETS)
         cure = f"did you mean {guess}?" if guess else f"there is: {', '.join(SETS)}"
         raise ConfigError(f"there is no data set {name!r} to make", cure)
-    width, height = _size(size)
+    width, height = _size(request.size)
     from foveate.data.mocap import make as render
 
     with bar(float(clips)) as shown:
         render(
             out,
             clips,
-            seed,
-            mode=mode,
-            encoding=encoding,
+            request.seed,
+            mode=request.mode,
+            encoding=request.encoding,
             size=(width, height),
-            workers=min(workers, os.cpu_count() or 1),
+            workers=min(request.workers, os.cpu_count() or 1),
             progress=lambda done, total: shown.update(float(done), f"{done} of {total} clips"),
         )
     print(f"{out}: {clips} rendered clips; answers in clips.csv and truth/", file=sys.stderr)
     return 0
 
 
-def transcode(source: Path, out: Path, gop: int, codec: str, size: str | None) -> int:
+def transcode(request: TranscodeRequest) -> int:
     """Transcode a video or a folder of them, folder by folder; exit code 1 if any failed.
 
     What is there already is kept, so that a run that was interrupted goes on.
@@ -85,9 +77,10 @@ def transcode(source: Path, out: Path, gop: int, codec: str, size: str | None) -
     from foveate.media.encode import with_vectors
     from foveate.media.transcode import transcode as write
 
-    encoding = with_vectors(codec, gop)
-    shape = _size(size) if size else None
-    pairs = _targets(source, out)
+    encoding = with_vectors(request.codec, request.gop)
+    shape = _size(request.size) if request.size else None
+    out = request.out
+    pairs = _targets(request.source, out)
     failures = written = 0
     with bar(float(len(pairs))) as shown:
         for done, (path, target) in enumerate(pairs, start=1):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveate.app.guard import tell_faults
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
+from foveate.app.requests import EvaluateRequest as Request
 from foveate.core import ConfigError, FoveateError
 from foveate.core.config import apply_sets
 from foveate.data import DataError, DataRequest, Dataset, open_labelled
@@ -23,24 +23,6 @@ MOST_MISTAKES = 24  # that get pictures in a report
 _PICTURES = 3  # of each
 _ROWS = 120  # pixels
 _MAX_BYTES = 200_000_000
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of the command, as typed."""
-
-    data: DataRequest
-    model: str
-    split: str | None = None
-    report: Path | None = None
-    json_path: Path | None = None
-    sets: tuple[str, ...] = ()
-    against: Path | None = None
-    batch: int = 1
-    seed: int = 0
-    device: str | None = None
-    threads: int = 1
-    offline: bool = False
 
 
 def run(request: Request) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from foveate.app import options
 from foveate.app.annotated import drawn_size, every_frame
 from foveate.app.inputs import expand
 from foveate.app.output import check_writable
+from foveate.app.requests import ExplainRequest as Request
 from foveate.core import Budget, ConfigError, FoveateError, MediaError, Sample, Window
 from foveate.core.config import build
 from foveate.media import Limits, VideoWriter, open_source
@@ -22,18 +22,6 @@ from foveate.policy.looks.patches import PatchSpec
 
 MOST_PICTURES = 12  # of one input on the page
 _TRAIL = 25  # frames looked at whose windows are drawn as a way
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of the command, as typed."""
-
-    inputs: tuple[str, ...]
-    look: str
-    model: str
-    video: Path | None = None
-    report: Path | None = None
-    sets: tuple[str, ...] = ()
 
 
 def run(request: Request) -> int:

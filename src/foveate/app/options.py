@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def look_named(name: str, known: tuple[str, ...] = LOOKS, option: str = "--look"
 
 def changes(
     config: Path | None,
-    sets: tuple[str, ...],
+    sets: Sequence[str],
     look: str | None,
     budget: str | None,
     top_k: int | None,
