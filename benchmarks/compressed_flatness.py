@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from benchmarks import record
 from benchmarks.compressed_accuracy import Opened, opened
+from benchmarks.flatness import Measured, hessian_trace, noise_rise
 
 from foveate.evaluate.bootstrap import interval
-from foveate.evaluate.flatness import Measured, hessian_trace, noise_rise
 from foveate.train.compressed import TEACHING
 from foveate.train.compressed_clips import CompressedBatches
 
