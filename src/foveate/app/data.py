@@ -1,4 +1,4 @@
-"""`foveate data`: check a data set, make the rendered one, transcode videos."""
+"""`foveate data`: check a data set, render mocap15, transcode videos."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 
 
 def check(request: CheckRequest) -> int:
-    """Print everything that is wrong with a data set; exit code 1 if anything is."""
+    """Print every fault of a data set; the exit code is 1 if there are any."""
     from foveate.data import check as check_data
 
     with bar(1.0) as shown:
@@ -37,7 +37,7 @@ def check(request: CheckRequest) -> int:
 
 
 def make(request: MakeRequest) -> int:
-    """Render a data set into a folder that appears when it is whole.
+    """Render a data set; the folder is renamed into place when it is complete.
 
     Raises:
         ConfigError: An unknown set, mode, encoding or size.
@@ -46,8 +46,8 @@ def make(request: MakeRequest) -> int:
     name, out, clips = request.name, request.out, request.clips
     if name not in SETS:
         guess = nearest(name, SETS)
-        cure = f"did you mean {guess}?" if guess else f"there is: {', '.join(SETS)}"
-        raise ConfigError(f"there is no data set {name!r} to make", cure)
+        cure = f"did you mean {guess}?" if guess else f"available: {', '.join(SETS)}"
+        raise ConfigError(f"no data set {name!r} to render", cure)
     width, height = _size(request.size)
     from foveate.data.mocap import make as render
 
@@ -69,7 +69,7 @@ def make(request: MakeRequest) -> int:
 def transcode(request: TranscodeRequest) -> int:
     """Transcode a video or a folder of them, folder by folder; exit code 1 if any failed.
 
-    What is there already is kept, so that a run that was interrupted goes on.
+    Existing files are kept, so that an interrupted run can be continued.
 
     Raises:
         ConfigError: An unknown codec, length or size.
@@ -94,12 +94,12 @@ def transcode(request: TranscodeRequest) -> int:
                 print(f"foveate: {error}", file=sys.stderr)
             shown.update(float(done), f"{done} of {len(pairs)} videos")
     kept = len(pairs) - failures - written
-    print(f"{out}: {written} written, {kept} were there, {failures} failed", file=sys.stderr)
+    print(f"{out}: {written} written, {kept} already existed, {failures} failed", file=sys.stderr)
     return 1 if failures else 0
 
 
 def _targets(source: Path, out: Path) -> list[tuple[Path, Path]]:
-    """Which file becomes which; a folder keeps its shape, two files never share a name."""
+    """Pairs of input and output; a folder keeps its structure, and no two outputs share a name."""
     from foveate.media import find_media
 
     if not source.is_dir():
@@ -122,5 +122,5 @@ def _targets(source: Path, out: Path) -> list[tuple[Path, Path]]:
 def _size(text: str) -> tuple[int, int]:
     found = _SIZE.fullmatch(text)
     if found is None or "0" in (found[1], found[2]):
-        raise ConfigError(f"--size {text}: not understood", "say 320x240")
+        raise ConfigError(f"--size {text}: must be WIDTHxHEIGHT", "such as 320x240")
     return int(found[1]), int(found[2])

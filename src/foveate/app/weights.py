@@ -1,4 +1,4 @@
-"""`foveate weights`: what there is, fetch it, verify it, import it from other projects."""
+"""`foveate weights`: list, fetch, verify and import pretrained weights."""
 
 from __future__ import annotations
 
@@ -103,10 +103,10 @@ def _figures(figures: dict[str, float]) -> str:
 
 
 def fetch(names: list[str], offline: bool) -> int:
-    """Fetch weights and their labels into the cache, unless they are here already.
+    """Fetch weights and their labels into the cache, unless they are on this machine.
 
     Raises:
-        WeightsError: An unknown name, or a file that cannot be had.
+        WeightsError: An unknown name, or a file that cannot be fetched.
     """
     from foveate.app.progress import bar, download
 
@@ -124,7 +124,7 @@ def fetch(names: list[str], offline: bool) -> int:
 
 
 def verify() -> int:
-    """Hash what is here; exit code 1 if a file is not the published one."""
+    """Check the sha256 of every file; the exit code is 1 if one differs from the published file."""
     damaged = _built_in_damage()
     found = verify_all()
     for one in found:
@@ -140,7 +140,7 @@ def verify() -> int:
 
 
 def _built_in_damage() -> int:
-    """Hash the weights of the package against their cards; how many do not fit."""
+    """Check the sha256 of the weights in the package; returns how many differ."""
     from foveate.models.weights.resolve import sha256_of
 
     damaged = 0
@@ -149,12 +149,12 @@ def _built_in_damage() -> int:
         damaged += not right
         print(f"{'ok ' if right else 'BAD'} {folder / WEIGHTS}")
         if not right:
-            print(f"foveate: {name}: not the file its card describes", file=sys.stderr)
+            print(f"foveate: {name}: sha256 differs from its model card", file=sys.stderr)
     return damaged
 
 
 def import_one(request: ImportRequest) -> int:
-    """Import a foreign checkpoint as weights of this machine.
+    """Import the checkpoint of another project.
 
     Raises:
         WeightsError: The file or a name in it does not fit.
@@ -178,7 +178,7 @@ def import_one(request: ImportRequest) -> int:
 
 
 def _class_names(file: Path) -> tuple[str, ...]:
-    """The labels in a file; all that is wrong with it is printed."""
+    """The labels in a file; every fault is printed."""
     from foveate.app.guard import tell_faults
     from foveate.data import DataError
     from foveate.data.readers.classes import read_class_names
