@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from benchmarks import record
 from benchmarks.compressed_accuracy import Opened, opened
+from benchmarks.flatness import Measured, hessian_trace, noise_rise
 
 from foveate.evaluate.bootstrap import interval
-from foveate.evaluate.flatness import Measured, hessian_trace, noise_rise
 from foveate.train.recipes.compressed.clips import CompressedBatches
 from foveate.train.recipes.compressed.config import TEACHING
 

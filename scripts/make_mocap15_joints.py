@@ -1,4 +1,4 @@
-"""Make `src/foveate/data/mocap15/mocap15.npz`: joint positions of fifteen motion-capture recordings.
+"""Make `data/mocap15/mocap15.npz`: joint positions of fifteen motion-capture recordings.
 
 The recordings are the humanoid motions of DeepMimic (Peng et al., 2018; MIT licence), as the PyPI
 package `pybullet` (zlib licence) carries them. They hold joint rotations; the renderer needs joint

@@ -14,8 +14,8 @@ import pytest
 
 import clips
 from data.labelled import put, video
-from foveate.app.bench import Request, seen_by
-from foveate.data import DataRequest
+from foveate.app.bench import seen_by
+from foveate.app.requests import BenchRequest
 from tiny_weights import ARCH, NAME
 
 CLASSES = ("jump", "run", "sit")
@@ -66,7 +66,7 @@ def test_make_renders_a_set(run, tmp_path) -> None:
     assert len((tmp_path / "m" / "clips.csv").read_text().splitlines()) == 3
     for words, text in (
         (("mocap51", tmp_path / "n"), "did you mean mocap15"),
-        (("mocap15", tmp_path / "n", "--size", "big"), "--size big: not understood"),
+        (("mocap15", tmp_path / "n", "--size", "big"), "--size big: must be WIDTHxHEIGHT"),
         (("mocap15", tmp_path / "n", "--mode", "x"), "mode"),
         (("mocap15", tmp_path / "m"), "already there"),
     ):
@@ -86,7 +86,7 @@ def test_from_folder_to_answers(run, videos, trained, tmp_path) -> None:
     page, figures = tmp_path / "page.html", tmp_path / "figures.json"
     said = run("evaluate", videos, "--model", trained, "--report", page, "--json", figures)
     assert said.code == 0, said.err
-    assert "on test: 4 videos" in said.out
+    assert ", 4 videos)" in said.out.splitlines()[0]
     assert "top1@video,views=1" in said.out
     assert "warning" not in said.err
     found = json.loads(figures.read_text())
@@ -106,7 +106,7 @@ def test_from_folder_to_answers(run, videos, trained, tmp_path) -> None:
 
 def test_what_was_seen_in_training_is_said(run, videos, trained) -> None:
     said = run("evaluate", videos, "--model", trained, "--split", "train")
-    assert "these clips are those of training" in said.err
+    assert "these clips were used for training" in said.err
     said = run("evaluate", videos, "--model", trained, "--split-seed", "9")
     assert "some of these videos may have been seen" in said.err
 
@@ -130,7 +130,7 @@ def test_bench_compares_and_goes_on_past_a_model_that_does_not_fit(
 
 def extents_of(model: Path, *sets: str) -> dict[str, object]:
     """Look → the share of the frame that its windows cover when `bench` compares looks."""
-    request = Request(DataRequest(model), str(model), sets=sets)
+    request = BenchRequest(path=model, models=str(model), sets=list(sets))
     return {
         look: getattr(seen_by(str(model), look, request, None, None).preset.look, "extent", None)
         for look in ("full", "centre", "resize", "motion-patch")
@@ -159,7 +159,7 @@ def test_looks_are_trained_on_used_and_compared_by_name(run, videos, tmp_path) -
     auto = extents_of(out, "look.extent=auto")
     assert auto == {"full": None, "centre": 0.5, "resize": 0.5, "motion-patch": "auto"}
     for words, text in (
-        (("bench", videos, "--models", out, "--looks", "full,orakel"), "--looks orakel: not known"),
+        (("bench", videos, "--models", out, "--looks", "full,orakel"), "--looks orakel: unknown"),
         (("bench", videos, "--models", out, "--looks", "oracle", "--format", "unlabelled"),
          "needs labelled videos"),
         (("predict", videos, "--look", "oracle"), "needs labelled videos"),

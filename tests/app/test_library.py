@@ -121,14 +121,14 @@ def test_evaluate_takes_a_model_by_any_name(videos, trained) -> None:
 
 
 def test_evaluate_warns_and_refuses_as_the_command_does(videos, trained) -> None:
-    with pytest.warns(UserWarning, match="are those of training"):
+    with pytest.warns(UserWarning, match="were used for training"):
         foveate.evaluate(trained, videos, split="train", device="cpu")
     with pytest.warns(UserWarning, match="some of these videos may have been seen"):
         foveate.evaluate(trained, foveate.DataRequest(videos, split_seed=9), device="cpu")
     recogniser = foveate.load(trained, device="cpu")
     for call, said in (
         (lambda: foveate.evaluate(trained, videos, split="tst"), "did you mean test"),
-        (lambda: foveate.evaluate(recogniser, videos, top_k=1), "is loaded already, top_k"),
+        (lambda: foveate.evaluate(recogniser, videos, top_k=1), "is already loaded, top_k"),
         (lambda: foveate.evaluate("nothing", videos), "no model or preset 'nothing'"),
         (lambda: foveate.evaluate(NAME, videos, device="cpu"), "has no label for the class"),
         (lambda: foveate.bench({}, videos), "no recogniser"),

@@ -1,6 +1,7 @@
 """`probe`, `weights` and `doctor`."""
 
 import json
+import re
 
 import pytest
 
@@ -42,8 +43,12 @@ def test_probe_of_a_folder_and_of_rubbish(run, clips) -> None:
 
 def test_weights_list_fetch_verify(run, published) -> None:
     listed = run("weights", "list").out
-    assert NAME in listed
-    assert str(published) in listed
+    (row,) = [line for line in listed.splitlines() if line.startswith(NAME)]
+    assert "on disk" in row
+    assert len(listed.splitlines()[0].split()) == 6
+    assert str(published) in run("weights", "list", NAME).out
+    said = run("weights", "list", "nothing")
+    assert (said.code, len(said.err.splitlines())) == (2, 1)
     assert run("weights", "fetch", NAME).code == 0
     said = run("weights", "verify")
     assert said.out.count(f"ok  {published}") == 2
@@ -86,7 +91,7 @@ def test_doctor_finds_all_here_and_names_the_cure_for_what_is_not(run, monkeypat
     assert "pip install 'foveate[dream]'" in said.out
 
 
-@pytest.mark.parametrize("verb", ["predict", "probe", "weights", "doctor"])
+@pytest.mark.parametrize("verb", ["predict", "probe", "weights", "doctor", "train", "data"])
 def test_help_of_every_verb(run, verb) -> None:
     from typer.testing import CliRunner
 
@@ -95,6 +100,7 @@ def test_help_of_every_verb(run, verb) -> None:
     done = CliRunner().invoke(app, [verb, "--help"])
     assert done.exit_code == 0
     assert "Usage" in done.stdout
+    assert "bool" not in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["pth", "npz", "safetensors"])
@@ -120,7 +126,7 @@ def test_weights_import(run, tmp_path, monkeypatch, kind) -> None:
     )  # fmt: skip
     assert said.code == 0, said.err
     assert "mine: r3d with 2 classes, from autovideo" in said.out
-    assert "mine\n  imported" in run("weights", "list").out
+    assert re.search(r"^mine +imported$", run("weights", "list").out, re.M)
     said = run("weights", "import", file, "--as", "other")
     assert said.code == 2
     assert "layer1.0.conv1.weight is (4, 4, 3, 3, 3), not (64, 64, 3, 3, 3)" in said.err

@@ -77,7 +77,7 @@ def test_many_samples_fit_into_memory_and_time():
 
 
 def test_nothing_to_resample():
-    with pytest.raises(ConfigError, match="nothing"):
+    with pytest.raises(ConfigError, match="no samples"):
         interval(mean(np.ones(0)), 0)
     with pytest.raises(ConfigError, match="groups"):
         interval(mean(np.ones(3)), 3, ["a"])

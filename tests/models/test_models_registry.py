@@ -130,7 +130,7 @@ def test_impossible_inputs_are_refused(fields):
 def test_public_names_exist():
     for name in foveate.models.__all__:
         assert getattr(foveate.models, name) is not None
-    assert sorted(foveate.models._HOMES) == foveate.models.__all__
+    assert sorted(foveate.models._MODULES) == foveate.models.__all__
     with pytest.raises(AttributeError):
         foveate.models.nothing_of_the_kind  # noqa: B018
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from foveate.app.train import Request, run
+from foveate.app.requests import TrainRequest
+from foveate.app.train import run
 from foveate.core import ConfigError
 from foveate.core.config import build, read_yaml
 from foveate.data.transforms import Augment
@@ -22,7 +23,7 @@ def test_every_preset_is_a_configuration(name: str, capsys: pytest.CaptureFixtur
     path = find(name)
     assert path is not None
     config = build(SupervisedConfig, read_yaml(path), name)
-    request = Request(None, config=Path(name), print_config=True, sets=("epochs=7",))
+    request = TrainRequest(config=Path(name), print_config=True, sets=["epochs=7"])
     assert run(request) == 0
     shown = capsys.readouterr().out
     assert f"model: {config.model}" in shown
@@ -30,7 +31,7 @@ def test_every_preset_is_a_configuration(name: str, capsys: pytest.CaptureFixtur
 
 
 def test_amp_is_turned_off_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(Request(None, print_config=True, sets=("amp=off",))) == 0
+    assert run(TrainRequest(print_config=True, sets=["amp=off"])) == 0
     assert "amp: 'off'" in capsys.readouterr().out
 
 
@@ -63,4 +64,4 @@ def test_the_average_has_the_statistics_of_norms() -> None:
 
 def test_a_preset_that_is_none() -> None:
     with pytest.raises(ConfigError, match="did you mean resnet3drs"):
-        run(Request(None, config=Path("resnet3ds"), print_config=True))
+        run(TrainRequest(config=Path("resnet3ds"), print_config=True))

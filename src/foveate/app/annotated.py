@@ -1,4 +1,4 @@
-"""Annotated video: every frame of an input with what was recognised drawn over it."""
+"""Annotated video: every frame of an input with its result drawn over it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from foveate.core import FoveateError, Result, Sample
 from foveate.media import Limits, VideoWriter, open_source
 from foveate.viz import annotate_video, letterbox
 
-MOST_ROWS = 1080  # larger sources are drawn at this height: the picture is for looking at
+MOST_ROWS = 1080  # larger sources are scaled down to this height
 
 
 class Annotated:
     """Draws inputs into one MP4, one after another, or into one MP4 each in a folder.
 
     Args:
-        target: A file (made whole at the end), or an existing folder.
-        results: Of all inputs that will come: one file takes the size of the largest.
-        limits: Bounds on what a source may cost.
-        inputs: Files that must not be written over, whatever name a drawing would take.
+        target: A file (complete when `finish` returns), or an existing folder.
+        results: Of all inputs: a single file has the size of the largest.
+        limits: Limits on decoding.
+        inputs: Files that must not be overwritten.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Annotated:
                 self._begin(self._target, video, self._largest)
             assert self._writer is not None
             last = _Last(self._writer, self._offset, self._size)
-            # Drawn at the size of the film, so that the letters of a small source are sharp too.
+            # Drawn at the output's size, so that text over a small source is sharp too.
             size = fitted((video.info.width, video.info.height), self._size)
             annotate_video(every_frame(video, size), result, last)
             self._offset = last.seconds + 1.0 / (video.info.rate or 25.0)
@@ -65,7 +65,7 @@ class Annotated:
             self.finish()
 
     def _free(self, folder: Path, stem: str) -> Path:
-        """A name for a drawing that no input and no other drawing of this run has."""
+        """An output path that is not an input or another output of this run."""
         names = (f"{stem}{mark}.annotated.mp4" for mark in chain([""], (f"-{n}" for n in count(2))))
         paths = (folder / name for name in names)
         path = next(p for p in paths if os.path.realpath(p) not in self._taken)
@@ -73,7 +73,7 @@ class Annotated:
         return path
 
     def abandon(self) -> None:
-        """Leave no unfinished file behind."""
+        """Remove the unfinished file."""
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None
@@ -86,14 +86,14 @@ class Annotated:
         self.written.append(path)
 
     def finish(self) -> None:
-        """Complete the file in work."""
+        """Complete the current file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
 
 def drawn_size(width: int, height: int) -> tuple[int, int]:
-    """The size at which a source is drawn: its own, or smaller."""
+    """The size at which a source is drawn: its own, or scaled down."""
     scale = min(1.0, MOST_ROWS / max(height, 1))
     return max(2, round(width * scale)), max(2, round(height * scale))
 
@@ -108,7 +108,7 @@ def fitted(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
 
 
 class _Last:
-    """Shifts times and sets frames into the writer's size; remembers the last time."""
+    """Shifts times and letterboxes frames to the writer's size; keeps the last time."""
 
     def __init__(self, writer: VideoWriter, offset: float, size: tuple[int, int]) -> None:
         self._writer = writer

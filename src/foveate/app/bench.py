@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from foveate.app.evaluate import opened, recogniser_of
 from foveate.app.options import LOOKS, look_named
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
+from foveate.app.requests import BenchRequest as Request
 from foveate.core import ConfigError, FoveateError
 from foveate.core.config import apply_sets
-from foveate.data import DataRequest, Dataset
+from foveate.data import Dataset
 from foveate.data.labelled import choose_split
 from foveate.evaluate.api import seen_in_training, unlabelled
 
 ORACLE = "oracle"
-PLAIN = ("full", "uniform")  # what the other looks are compared with
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of the command, as typed."""
-
-    data: DataRequest
-    models: str
-    looks: str | None = None
-    split: str | None = None
-    json_path: Path | None = None
-    plot: Path | None = None
-    sets: tuple[str, ...] = ()
-    batch: int = 1
-    seed: int = 0
-    device: str | None = None
-    threads: int = 1
-    offline: bool = False
+PLAIN = ("full", "uniform")  # references for the other looks
 
 
 def run(request: Request) -> int:
@@ -54,7 +35,7 @@ def run(request: Request) -> int:
     split: str | None = None
     without = unlabelled(dataset)
     if without and ORACLE in looks:
-        raise ConfigError("--looks oracle: knows the answer, so it needs labelled videos")
+        raise ConfigError("--looks oracle: needs labelled videos, because it uses the true class")
     if request.split is not None or not without:
         split = choose_split(dataset, request.split)
     names = apart(request.models)
@@ -86,21 +67,21 @@ def run(request: Request) -> int:
 
 
 def apart(text: str) -> list[str]:
-    """Names that are apart by commas, each once."""
+    """Names separated by commas, without duplicates."""
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def looks_of(text: str | None) -> list[str]:
-    """The looks to compare, as they were named; empty for that of each model.
+    """The looks to compare; empty for each model's own look.
 
     Raises:
-        ConfigError: One is not known, or none is named.
+        ConfigError: A look is unknown, or the list is empty.
     """
     if text is None:
         return []
     names = apart(text)
     if not names:
-        raise ConfigError("--looks: names none", "such as --looks full,random,motion-patch")
+        raise ConfigError("--looks: is empty", "such as --looks full,random,motion-patch")
     for name in names:
         look_named(name, (*LOOKS, ORACLE), "--looks")
     return names
@@ -109,8 +90,8 @@ def looks_of(text: str | None) -> list[str]:
 def seen_by(name: str, look: str, request: Request, dataset: Dataset, split: str | None) -> Any:
     """A model with another look than its own.
 
-    Windows have the size and the extent of the model's own look, if that is one of windows, so that
-    they differ in their places only. Settings that are set are those of all looks that have them.
+    Windows have the size and extent of the model's own look, if that has windows, so that only
+    their positions differ. A setting applies to every look that has it.
 
     Raises:
         FoveateError: What `recogniser_of` raises; for the oracle, videos of several labels.
@@ -129,7 +110,7 @@ def seen_by(name: str, look: str, request: Request, dataset: Dataset, split: str
     kind = SPECS[wanted]
     if issubclass(kind, PatchSpec) and isinstance(own, PatchSpec):
         settings = {"size": own.size, "extent": own.extent, **settings}
-    # What only other looks have is left out; what none has is refused by name.
+    # Settings of other looks are dropped; a setting that no look has is an error.
     elsewhere = {key for one in SPECS.values() for key in one.model_fields}
     elsewhere -= set(kind.model_fields)
     settings = {key: value for key, value in settings.items() if key not in elsewhere}
@@ -145,7 +126,7 @@ def seen_by(name: str, look: str, request: Request, dataset: Dataset, split: str
 def _recognisers(
     request: Request, names: list[str], looks: list[str], dataset: Dataset, split: str | None
 ) -> tuple[dict[str, Any], int]:
-    """Those that know the data's classes; each of the others costs one line."""
+    """The recognisers that know the data's classes; a line is printed for each of the others."""
     from foveate.evaluate.truth import columns_of
 
     classes = () if unlabelled(dataset) else dataset.classes

@@ -1,4 +1,4 @@
-"""`foveate data`: check a data set, make the rendered one, transcode videos."""
+"""`foveate data`: check a data set, render mocap15, transcode videos."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import sys
 from pathlib import Path
 
 from foveate.app.progress import bar
+from foveate.app.requests import CheckRequest, MakeRequest, TranscodeRequest
 from foveate.core import ConfigError, FoveateError, MediaError
 from foveate.core.config import nearest
-from foveate.data import DataRequest
 
 SETS = ("mocap15",)
 _VIDEO = (".mp4", ".m4v", ".mov")
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 
 
-def check(request: DataRequest, workers: int) -> int:
-    """Print everything that is wrong with a data set; exit code 1 if anything is."""
+def check(request: CheckRequest) -> int:
+    """Print every fault of a data set; the exit code is 1 if there are any."""
     from foveate.data import check as check_data
 
     with bar(1.0) as shown:
@@ -28,7 +28,7 @@ def check(request: DataRequest, workers: int) -> int:
             request.videos,
             part=request.part,
             allow_missing=request.allow_missing,
-            workers=workers,
+            workers=request.workers,
             progress=lambda done, total: shown.update(done / max(total, 1), "opening clips"),
         )
     for line in report.lines():
@@ -36,48 +36,40 @@ def check(request: DataRequest, workers: int) -> int:
     return 0 if report.ok else 1
 
 
-def make(
-    name: str,
-    out: Path,
-    clips: int,
-    seed: int,
-    mode: str,
-    encoding: str,
-    size: str,
-    workers: int,
-) -> int:
-    """Render a data set into a folder that appears when it is whole.
+def make(request: MakeRequest) -> int:
+    """Render a data set; the folder is renamed into place when it is complete.
 
     Raises:
         ConfigError: An unknown set, mode, encoding or size.
         FoveateError: The folder is in use or cannot be written.
     """
+    name, out, clips = request.name, request.out, request.clips
     if name not in SETS:
         guess = nearest(name, SETS)
-        cure = f"did you mean {guess}?" if guess else f"there is: {', '.join(SETS)}"
-        raise ConfigError(f"there is no data set {name!r} to make", cure)
-    width, height = _size(size)
+        cure = f"did you mean {guess}?" if guess else f"available: {', '.join(SETS)}"
+        raise ConfigError(f"no data set {name!r} to render", cure)
+    width, height = _size(request.size)
     from foveate.data.mocap15 import make as render
 
     with bar(float(clips)) as shown:
         render(
             out,
             clips,
-            seed,
-            mode=mode,
-            encoding=encoding,
+            request.seed,
+            mode=request.mode,
+            encoding=request.encoding,
             size=(width, height),
-            workers=min(workers, os.cpu_count() or 1),
+            workers=min(request.workers, os.cpu_count() or 1),
             progress=lambda done, total: shown.update(float(done), f"{done} of {total} clips"),
         )
     print(f"{out}: {clips} rendered clips; answers in clips.csv and truth/", file=sys.stderr)
     return 0
 
 
-def transcode(source: Path, out: Path, gop: int, codec: str, size: str | None) -> int:
+def transcode(request: TranscodeRequest) -> int:
     """Transcode a video or a folder of them, folder by folder; exit code 1 if any failed.
 
-    What is there already is kept, so that a run that was interrupted goes on.
+    Existing files are kept, so that an interrupted run can be continued.
 
     Raises:
         ConfigError: An unknown codec, length or size.
@@ -85,9 +77,10 @@ def transcode(source: Path, out: Path, gop: int, codec: str, size: str | None) -
     from foveate.media.encode import with_vectors
     from foveate.media.transcode import transcode as write
 
-    encoding = with_vectors(codec, gop)
-    shape = _size(size) if size else None
-    pairs = _targets(source, out)
+    encoding = with_vectors(request.codec, request.gop)
+    shape = _size(request.size) if request.size else None
+    out = request.out
+    pairs = _targets(request.source, out)
     failures = written = 0
     with bar(float(len(pairs))) as shown:
         for done, (path, target) in enumerate(pairs, start=1):
@@ -101,12 +94,12 @@ def transcode(source: Path, out: Path, gop: int, codec: str, size: str | None) -
                 print(f"foveate: {error}", file=sys.stderr)
             shown.update(float(done), f"{done} of {len(pairs)} videos")
     kept = len(pairs) - failures - written
-    print(f"{out}: {written} written, {kept} were there, {failures} failed", file=sys.stderr)
+    print(f"{out}: {written} written, {kept} already existed, {failures} failed", file=sys.stderr)
     return 1 if failures else 0
 
 
 def _targets(source: Path, out: Path) -> list[tuple[Path, Path]]:
-    """Which file becomes which; a folder keeps its shape, two files never share a name."""
+    """Pairs of input and output; a folder keeps its structure, and no two outputs share a name."""
     from foveate.media import find_media
 
     if not source.is_dir():
@@ -129,5 +122,5 @@ def _targets(source: Path, out: Path) -> list[tuple[Path, Path]]:
 def _size(text: str) -> tuple[int, int]:
     found = _SIZE.fullmatch(text)
     if found is None or "0" in (found[1], found[2]):
-        raise ConfigError(f"--size {text}: not understood", "say 320x240")
+        raise ConfigError(f"--size {text}: must be WIDTHxHEIGHT", "such as 320x240")
     return int(found[1]), int(found[2])

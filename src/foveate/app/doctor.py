@@ -1,4 +1,4 @@
-"""`foveate doctor`: what is installed, what is missing, and the line that mends it."""
+"""`foveate doctor`: what is installed, what is missing, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EXTRAS = {
 
 
 def run() -> int:
-    """Print the findings; exit code 1 if something that `predict` needs is missing."""
+    """Print the findings; the exit code is 1 if a requirement of `predict` is missing."""
     print(f"foveate {_own_version()}, Python {platform.python_version()}, {platform.platform()}")
     broken = _core()
     _extras()

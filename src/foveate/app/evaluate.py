@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveate.app.guard import tell_faults
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
+from foveate.app.requests import EvaluateRequest as Request
 from foveate.core import ConfigError, FoveateError
 from foveate.core.config import apply_sets
 from foveate.data import DataError, DataRequest, Dataset, open_labelled
@@ -25,26 +25,8 @@ _ROWS = 120  # pixels
 _MAX_BYTES = 200_000_000
 
 
-@dataclass(frozen=True)
-class Request:
-    """The options of the command, as typed."""
-
-    data: DataRequest
-    model: str
-    split: str | None = None
-    report: Path | None = None
-    json_path: Path | None = None
-    sets: tuple[str, ...] = ()
-    against: Path | None = None
-    batch: int = 1
-    seed: int = 0
-    device: str | None = None
-    threads: int = 1
-    offline: bool = False
-
-
 def run(request: Request) -> int:
-    """Measure, print, and write what was asked for; 1 if a video could not be read.
+    """Measure, print and write the outputs; the exit code is 1 if a video could not be read.
 
     Raises:
         FoveateError: The request is wrong, or no video could be read.
@@ -88,7 +70,7 @@ def run(request: Request) -> int:
 
 
 def opened(request: DataRequest) -> Dataset:
-    """The data set, with every fault told.
+    """Open a data set; every fault is printed.
 
     Raises:
         DataError: It has faults.
@@ -123,7 +105,7 @@ def read_evaluation(path: Path) -> Evaluation:
     """An evaluation that `--json` wrote.
 
     Raises:
-        ConfigError: The file is missing or something else.
+        ConfigError: The file is missing or is not an evaluation.
     """
     from pydantic import ValidationError
 
@@ -136,12 +118,21 @@ def read_evaluation(path: Path) -> Evaluation:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({(error.strerror or '').lower()})") from None
     except ValidationError:
-        raise ConfigError(f"{path}: no evaluation (foveate evaluate --json writes one)") from None
+        raise ConfigError(
+            f"{path}: not an evaluation (foveate evaluate --json writes one)"
+        ) from None
 
 
 def _print(found: Evaluation) -> None:
-    """The figures on standard output, what failed on standard error."""
-    print(f"{found.model} on {found.split}: {found.n} videos")
+    """The metrics on standard output, failed videos on standard error."""
+    from foveate.evaluate.metrics import short_name
+
+    first = found.figures[0]
+    accuracy = ""
+    if found.classes and first.value is not None:
+        accuracy = f" {short_name(first.name)} {first.value:.2f}"
+    print(f"{found.split}{accuracy} ({found.model}, {found.n} videos)")
+    print(f"  {found.protocol}")
     for figure in found.figures:
         if figure.value is None:
             continue
@@ -154,7 +145,6 @@ def _print(found: Evaluation) -> None:
         total = sum(found.exits().values())
         said = ", ".join(f"{name} {count / total:.1%}" for name, count in found.exits().items())
         print(f"  decided at: {said}")
-    print(f"  {found.protocol}")
     for prediction in found.predictions:
         if not prediction.ok:
             print(f"foveate: {prediction.name}: {prediction.error}", file=sys.stderr)
@@ -199,7 +189,7 @@ def _pictures(found: Evaluation, dataset: Dataset) -> dict[str, list[tuple[float
             finally:
                 sample.close()
         except (FoveateError, KeyError):
-            continue  # a picture is a help, not a figure
+            continue  # the report works without the picture
         out[prediction.name] = [
             (time, to_jpeg(pixels)) for time, pixels in zip(clip.times, clip.pixels, strict=True)
         ]

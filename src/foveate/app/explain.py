@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from foveate.app import options
 from foveate.app.annotated import drawn_size, every_frame
 from foveate.app.inputs import expand
 from foveate.app.output import check_writable
+from foveate.app.requests import ExplainRequest as Request
 from foveate.core import Budget, ConfigError, FoveateError, MediaError, Sample, Window
 from foveate.core.config import build
 from foveate.media import Limits, VideoWriter, open_source
@@ -21,26 +21,14 @@ from foveate.policy import Context
 from foveate.policy.looks.patches import PatchSpec
 
 MOST_PICTURES = 12  # of one input on the page
-_TRAIL = 25  # frames looked at whose windows are drawn as a way
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of the command, as typed."""
-
-    inputs: tuple[str, ...]
-    look: str
-    model: str
-    video: Path | None = None
-    report: Path | None = None
-    sets: tuple[str, ...] = ()
+_TRAIL = 25  # previous windows that are drawn as a track
 
 
 def run(request: Request) -> int:
     """Explain every input; returns the exit code.
 
     Raises:
-        FoveateError: The request itself is wrong.
+        FoveateError: An option is invalid.
     """
     changed, limit_values = options.changes(None, request.sets, request.look, None, None)
     limits = build(Limits, limit_values, "limits")
@@ -53,7 +41,7 @@ def run(request: Request) -> int:
     for target in (request.video, request.report):
         check_writable(target)
         if target is not None and target.resolve() in inputs:
-            raise ConfigError(f"{target}: is an input too", "write to another file")
+            raise ConfigError(f"{target}: is also an input", "write to another file")
     failed, explained = False, []
     for item in items:
         try:
@@ -75,17 +63,17 @@ def patch_of(preset: Preset) -> tuple[Any, float]:
     """The look of a preset, fitted to its model, and the model's clip length in seconds.
 
     Raises:
-        ConfigError: The look chooses no windows.
+        ConfigError: The look has no windows.
     """
     from foveate.models.weights.builtin import declared
 
     if preset.look.name == "activation-patch":
         raise ConfigError(
-            f"--look {preset.look.name}: asks the network, and explain runs none",
+            f"--look {preset.look.name}: needs the network, which explain does not run",
             "foveate predict --video draws its windows",
         )
     if not isinstance(preset.look, PatchSpec):
-        raise ConfigError(f"--look {preset.look.name}: chooses no windows", "try motion-patch")
+        raise ConfigError(f"--look {preset.look.name}: has no windows", "try motion-patch")
     spec = _input_of(preset.model)
     entry = declared(preset.model)
     context = (
@@ -137,7 +125,7 @@ def _explain(path: Path, look: Any, seconds: float, request: Request, limits: Li
 
 
 def _print(path: Path, found: list[Any], notes: list[str]) -> None:
-    """One line per input: how often, from what, how sure, how often it fell back."""
+    """One line per input: frames, motion source, mean gate, fallbacks."""
     gates = [reason.gate for reason in found if reason.gate is not None]
     mean = f", gate {sum(gates) / len(gates):.2f}" if gates else ""
     fell = sum(reason.fallback for reason in found)
@@ -153,7 +141,7 @@ def _print(path: Path, found: list[Any], notes: list[str]) -> None:
 def _draw(
     path: Path, target: Path, found: list[Any], size: tuple[int, int], limits: Limits
 ) -> None:
-    """Every frame of the input beside the map that was in force."""
+    """Every frame of the input beside the motion map in effect."""
     from foveate.viz.why import draw_reason
 
     width, height = drawn_size(*size)
@@ -199,7 +187,7 @@ def _pictures(path: Path, found: list[Any], size: tuple[int, int], limits: Limit
 
 
 def _input_of(model: str) -> Any:
-    """What a model expects of its frames, without loading it."""
+    """The input specification of a model, without loading it."""
     from foveate.models.weights.builtin import run_folder
     from foveate.models.weights.run import read_run
     from foveate.models.weights.table import find

@@ -1,4 +1,4 @@
-"""What every verb ends with: an exit code, and one line where something went wrong."""
+"""Exit codes, and one line of text for every error."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import typer
 if TYPE_CHECKING:
     from foveate.data import DataError
 
-# Exit codes of the command grammar in docs/architecture/design.md.
+# Exit codes, see docs/architecture/design.md.
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def tell_faults(error: DataError) -> None:
-    """Print every fault of a data set; the error's own line comes from `guard`."""
+    """Print every fault of a data set; `guard` prints the error's own line."""
     if error.count > 1:
         for line in error.faults:
             print(f"  {line}", file=sys.stderr)
@@ -26,7 +26,7 @@ def tell_faults(error: DataError) -> None:
 
 
 def guard(work: Callable[[], int]) -> None:
-    """Run a verb; a mistake of the user costs one line, never a traceback."""
+    """Run a command; an error of the user prints one line and no traceback."""
     from foveate.core.errors import FoveateError
 
     try:
@@ -40,7 +40,7 @@ def guard(work: Callable[[], int]) -> None:
         print("foveate: interrupted", file=sys.stderr)
         code = INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output is gone; there is nobody left to tell.
+        # The reader of standard output has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
     except Exception as error:

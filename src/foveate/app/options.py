@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +13,37 @@ from foveate.media.limits import Limits
 from foveate.policy.build import LOOKS as SPECS
 
 LOOKS = ("full", *(name for name in SPECS if name != "groups"))
-_SAME = {"full": "uniform"}  # what comparisons of patches call it
+_SAME = {"full": "uniform"}  # its name in comparisons of patches
 LOOKS_OF_TRAINING = tuple(n for n in LOOKS if SPECS[_SAME.get(n, n)].trains)
 
 
 def look_named(name: str, known: tuple[str, ...] = LOOKS, option: str = "--look") -> str:
-    """The name by which presets know a look.
+    """The name of a look in presets.
 
     Raises:
-        ConfigError: It is not known, or not for this.
+        ConfigError: It is unknown or not allowed here.
     """
     if name in known:
         return _SAME.get(name, name)
     if name == "oracle":
         raise ConfigError(
-            f"{option} oracle: knows the answer, so it needs labelled videos",
+            f"{option} oracle: needs labelled videos, because it uses the true class",
             "foveate bench --looks full,oracle measures it",
         )
-    raise ConfigError(f"{option} {name}: not known", f"one of: {', '.join(known)}")
+    raise ConfigError(f"{option} {name}: unknown", f"one of: {', '.join(known)}")
 
 
 def changes(
     config: Path | None,
-    sets: tuple[str, ...],
+    sets: Sequence[str],
     look: str | None,
     budget: str | None,
     top_k: int | None,
     order: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the user wants other than the preset has it: (preset fields, limits).
+    """The user's changes to the preset, as (preset fields, limits).
 
-    The file comes first, then the options, then `--set`.
+    The file is applied first, then the options, then `--set`.
 
     Raises:
         ConfigError: An option or setting that cannot be read.
@@ -52,7 +53,7 @@ def changes(
         look = look_named(look)
         values["look"] = {"name": look}
         if look == "keyframes-first":
-            # Without a verdict after the key frames the frames between would always be opened.
+            # Without an early decision the frames between key frames would always be decoded.
             values.setdefault("decide", {"name": "confident"})
     if order is not None:
         values["look"] = {"name": "groups", "order": order}
@@ -63,7 +64,7 @@ def changes(
     values = apply_sets(values, sets)
     limits = values.pop("limits", {})
     if not isinstance(limits, dict):
-        raise ConfigError("limits: holds a value, not keys", f"known: {', '.join(_limit_names())}")
+        raise ConfigError("limits: must be a mapping", f"known: {', '.join(_limit_names())}")
     return values, limits
 
 

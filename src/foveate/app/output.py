@@ -1,4 +1,4 @@
-"""Where results go: JSON Lines to a file or to standard output, all else to standard error."""
+"""Output: JSON Lines to a file or standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from foveate.media.source import display_name
 class JsonLines:
     """Writes one Result per line.
 
-    A file is written under a temporary name and renamed at the end, so it is whole or absent.
-    When the run is interrupted the lines so far are whole lines, and they are kept. A pipe or a
-    device takes the lines as they come.
+    A file is written under a temporary name and renamed at the end, so it is
+    complete or absent. If the run is interrupted, the complete lines so far are kept. A pipe or a
+    device receives each line at once.
 
     Args:
-        target: A path, `-` for standard output, or None for nowhere.
+        target: A path, `-` for standard output, or None for no output.
 
     Raises:
         FoveateError: The file cannot be written.
@@ -32,7 +32,7 @@ class JsonLines:
         self._partial: Path | None = None
         self._file: TextIO | None = sys.stdout if self.to_stdout else None
         if self._path is not None:
-            # A link stays a link: the file behind it is what is replaced.
+            # A symbolic link is kept: its target is replaced.
             self._path = Path(os.path.realpath(self._path))
             try:
                 if self._path.exists() and not self._path.is_file():
@@ -69,7 +69,7 @@ class JsonLines:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if self._path is None or self._file is None:
             return
-        with suppress(OSError):  # `write` has flushed, and said what went wrong
+        with suppress(OSError):  # `write` has flushed and raised
             self._file.close()
         if self._partial is None:
             return
@@ -80,15 +80,15 @@ class JsonLines:
 
 
 def check_writable(path: Path | None, streams: bool = False) -> None:
-    """Refuse before the work, not after it, a path that cannot be written.
+    """Check before the work that a path can be written.
 
     Args:
-        path: The file to be; None is nothing to check.
-        streams: Whether a pipe or a device will do. Else it is refused: a rename over it would
-            take its place.
+        path: The output file; None is accepted.
+        streams: Whether a pipe or a device is accepted. Other outputs are renamed into place, which
+            would replace it.
 
     Raises:
-        FoveateError: Its folder is missing or forbids writing, or it is no file itself.
+        FoveateError: Its folder is missing or not writable, or it is not a file.
     """
     if path is None:
         return
@@ -103,4 +103,4 @@ def check_writable(path: Path | None, streams: bool = False) -> None:
         cure = f"type: mkdir -p {display_name(folder)}"
         raise FoveateError(f"{name}: cannot be written, its folder does not exist", cure)
     if not os.access(folder, os.W_OK):
-        raise FoveateError(f"{name}: cannot be written, its folder is closed to you")
+        raise FoveateError(f"{name}: cannot be written, permission denied")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +12,13 @@ from foveate.app import options
 from foveate.app.inputs import Item, expand
 from foveate.app.output import JsonLines, check_writable
 from foveate.app.progress import Bar, bar, download
+from foveate.app.requests import PredictRequest as Request
 from foveate.core import ConfigError, MediaError, Result
 from foveate.core.config import build, to_yaml
 from foveate.media.limits import Limits
 from foveate.pipeline.presets import Preset, edit, resolve
 
 MOST_THUMBNAILS = 200  # inputs of a report that get pictures; each costs decoding
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of the command, as typed."""
-
-    inputs: tuple[str, ...]
-    model: str
-    json_path: str | None = None
-    report: Path | None = None
-    video: Path | None = None
-    look: str | None = None
-    budget: str | None = None
-    order: str | None = None
-    top_k: int | None = None
-    batch: int = 1
-    config: Path | None = None
-    sets: tuple[str, ...] = ()
-    print_config: bool = False
-    trace: bool = True
-    device: str | None = None
-    threads: int = 1
-    offline: bool = False
-    quiet: bool = False
 
 
 def run(request: Request) -> int:

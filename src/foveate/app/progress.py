@@ -1,4 +1,4 @@
-"""Progress on the terminal for anything that takes longer than a second."""
+"""Progress on the terminal for operations that take longer than a second."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Bar:
         self._task: object = None
 
     def update(self, done: float, text: str) -> None:
-        """Show how far it is, with a short text (a file name, a time)."""
+        """Set the progress and a short text (a file name, a time)."""
         if not self._enabled or time.monotonic() - self._started < PATIENCE:
             return
         from rich.markup import escape
@@ -45,7 +45,7 @@ class Bar:
         self._progress.update(self._task, completed=done, description=escape(text[:60]))  # type: ignore[arg-type]
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         stop = getattr(self._progress, "stop", None)
         if stop is not None:
             stop()
@@ -54,7 +54,7 @@ class Bar:
 
 @contextmanager
 def bar(total: float | None, enabled: bool = True) -> Iterator[Bar]:
-    """A bar for the length of a block."""
+    """A bar for the duration of a block."""
     shown = Bar(total, enabled)
     try:
         yield shown

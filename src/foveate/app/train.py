@@ -4,37 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from foveate.app.guard import tell_faults
 from foveate.app.options import LOOKS_OF_TRAINING, look_named
 from foveate.app.progress import bar
+from foveate.app.requests import TrainRequest as Request
 from foveate.core import ConfigError
 from foveate.core.config import apply_sets, build, read_yaml, to_yaml
 from foveate.data import DataError, DataRequest, Dataset
 from foveate.evaluate.api import unlabelled
 from foveate.train.api import config_file, find_recipe, open_for
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of the command, as typed."""
-
-    data: DataRequest | None
-    model: str | None = None
-    look: str | None = None
-    out: Path | None = None
-    resume: Path | None = None
-    recipe: str = "supervised"
-    config: Path | None = None
-    sets: tuple[str, ...] = ()
-    print_config: bool = False
-    check: bool = True
-    device: str | None = None
-    threads: int = 1
-    offline: bool = False
 
 
 def run(request: Request) -> int:

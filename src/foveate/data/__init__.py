@@ -5,8 +5,9 @@ Nothing heavy is imported until it is used: reading annotations loads neither to
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from foveate.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from foveate.data.checking import CheckReport, check
@@ -36,7 +37,7 @@ __all__ = [
     "split",
 ]
 
-_HOMES = {
+_MODULES = {
     "FORMATS": "readers.detect",
     "CheckReport": "checking",
     "ClipDataset": "dataset",
@@ -54,14 +55,4 @@ _HOMES = {
     "split": "splits",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the home of a public name on its first use (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """The public names, loaded or not."""
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

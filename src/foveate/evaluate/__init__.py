@@ -1,17 +1,16 @@
-"""Measures recognisers: metrics that carry their protocol, intervals, cost, results as JSON.
+"""Evaluation: metrics named with their protocol, bootstrap intervals, cost, results as JSON.
 
-`foveate.evaluate(...)` and `foveate.bench(...)` are in `evaluate.api`: they open videos and models
-by name. What they call with a recogniser and a data set is `evaluate.run.evaluate` and
-`evaluate.bench.bench`.
+`foveate.evaluate(...)` and `foveate.bench(...)` are in `evaluate.api` and open videos and models by
+name. They call `evaluate.run.evaluate` and `evaluate.bench.bench` with a recogniser and a data set.
 """
 
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from foveate.core.callable_package import CallablePackage
+from foveate.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from foveate.evaluate.api import evaluate
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from foveate.evaluate.results import read_result, write_result
     from foveate.evaluate.run import Evaluation, compare_runs
 
-_HOMES = {
+_MODULES = {
     "Comparison": "bootstrap",
     "Evaluation": "run",
     "Interval": "bootstrap",
@@ -48,15 +47,4 @@ __all__ = [
 
 
 sys.modules[__name__].__class__ = CallablePackage  # `foveate.evaluate(...)`
-
-
-def __getattr__(name: str) -> Any:
-    """Import the home of a public name on its first use (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """The public names, loaded or not."""
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

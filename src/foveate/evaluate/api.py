@@ -113,10 +113,10 @@ def unlabelled(dataset: Dataset) -> bool:
 
 
 def seen_in_training(model: str, dataset: Dataset, split: str | None) -> str | None:
-    """A line if videos of the split may have been seen when the model was trained.
+    """A warning if the model may have been trained on videos of the split.
 
-    A run folder keeps digests of the clips it was trained on: if the training clips of this data
-    set are the same ones, the others were not seen.
+    A run folder keeps digests of its training clips: if the training clips of this data set are the
+    same, its other clips were not used.
     """
     from foveate.models.weights.builtin import is_run
     from foveate.models.weights.run import read_run
@@ -126,7 +126,7 @@ def seen_in_training(model: str, dataset: Dataset, split: str | None) -> str | N
     card = read_run(model)
     trained = card.digests.get(str(card.configuration.get("train_split", "train")))
     if split == "train":
-        return "these clips are those of training: the figures say little about others"
+        return "these clips were used for training: the metrics do not generalise to other clips"
     if trained and "train" in dataset.splits and dataset.digest("train") != trained:
         return (
             "the training clips of this data set are not those the model was trained on (other "
@@ -150,7 +150,7 @@ def _loaded(
         return load(recogniser, device=device, offline=offline, **settings)
     if settings:
         raise ConfigError(
-            f"{recogniser.name}: is loaded already, {', '.join(settings)} cannot be set",
+            f"{recogniser.name}: is already loaded, {', '.join(settings)} cannot be set",
             "set it in foveate.load",
         )
     return recogniser

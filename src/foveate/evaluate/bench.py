@@ -15,12 +15,13 @@ from foveate.core import ConfigError
 from foveate.core.units import si
 from foveate.evaluate.bootstrap import Comparison
 from foveate.evaluate.figures import Point, cost_svg
+from foveate.evaluate.metrics import short_name
 from foveate.evaluate.results import write_result
 from foveate.evaluate.run import Evaluation, Figure, compare_runs, evaluate
 from foveate.evaluate.truth import Labelled
 from foveate.pipeline.recogniser import Recogniser
 
-# Stages of the ledger by what a reader asks about.
+# Stages of the ledger in each column of the table.
 _PARTS = {
     "decode": ("open", "index", "decode", "audio"),
     "selector": ("policy", "motion", "cuts"),
@@ -45,9 +46,9 @@ class Row:
         n: Videos behind the figures.
         failed: Videos that could not be read.
         fallback: Share of looks on which the policy fell back.
-        against: Paired comparison of top-1 with the reference, in words; None for itself.
-        difference: The same in numbers.
-        agreement: Share of videos of which it says the same as the reference.
+        against: Paired comparison of top-1 with the reference as a sentence; None for itself.
+        difference: The same as numbers.
+        agreement: Share of videos with the same prediction as the reference.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What `bench` measured; `evaluations` has every video."""
+    """The result of `bench`; `evaluations` has every video."""
 
     rows: list[Row]
     evaluations: dict[str, Evaluation]
@@ -104,12 +105,12 @@ class Table:
         write_result(Path(path), name, self.protocol, n, [self.seed], self.figures())
 
     def markdown(self) -> str:
-        """The table as text that reads well unrendered."""
+        """The table as aligned Markdown."""
         figure = self.rows[0].accuracy
         labelled = figure is not None
         head = [
             "recogniser",
-            *([figure.name, "95 % interval"] if figure is not None else []),
+            *([short_name(figure.name), "95 % interval"] if figure is not None else []),
             f"less {self.reference}" if labelled else f"agrees with {self.reference}",
             "MACs/video", "ms/video", "median", "decode", "selector", "network", "CPU s",
             "videos/s", "fallback", "n",
@@ -146,7 +147,7 @@ class Table:
             raise ConfigError("videos without labels have no accuracy to draw")
         axis = "executed MACs per video" if cost == "macs" else "milliseconds per video"
         first = self.rows[0].accuracy
-        return cost_svg(points, axis, first.name if first is not None else "")
+        return cost_svg(points, axis, short_name(first.name) if first is not None else "")
 
 
 def bench(
@@ -170,13 +171,13 @@ def bench(
         batch: As for `evaluate`.
         seed: Of the bootstrap.
         reference: Name of the one that the others are compared with; the first if None.
-        progress: Told after each video: recogniser, videos done, videos in all, video.
+        progress: Called after each video with (recogniser, videos done, videos in all, name).
 
     Raises:
         ConfigError: No recognisers, or what `evaluate` raises.
     """
     if not recognisers:
-        raise ConfigError("there is no recogniser to measure")
+        raise ConfigError("no recogniser to measure")
     reference = reference or next(iter(recognisers))
     if reference not in recognisers:
         raise ConfigError(f"no recogniser {reference!r} to compare with")
@@ -184,13 +185,13 @@ def bench(
     spent: dict[str, tuple[float, float]] = {}
     for name, recogniser in recognisers.items():
 
-        def told(done: int, total: int, video: str, name: str = name) -> None:
+        def report(done: int, total: int, video: str, name: str = name) -> None:
             if progress is not None:
                 progress(name, done, total, video)
 
         started = time.perf_counter(), time.process_time()
         evaluations[name] = evaluate(
-            recogniser, dataset, split, groups=groups, batch=batch, seed=seed, progress=told
+            recogniser, dataset, split, groups=groups, batch=batch, seed=seed, progress=report
         )
         spent[name] = time.perf_counter() - started[0], time.process_time() - started[1]
     first = evaluations[reference]
@@ -246,7 +247,7 @@ def _row(
 
 
 def _agreement(found: Evaluation, other: Evaluation) -> float | None:
-    """Share of the videos that both answered for on which both say the same."""
+    """Share of the videos that both processed for which their predictions agree."""
     theirs = {video.name: video.top[0][0] for video in other.answered() if video.top}
     both = [video for video in found.answered() if video.top and video.name in theirs]
     if not both:

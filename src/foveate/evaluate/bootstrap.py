@@ -1,4 +1,4 @@
-"""Percentile bootstrap: how far a figure could be off, and whether two runs differ.
+"""Percentile bootstrap: intervals of metrics, and paired comparisons of two runs.
 
 Clips of one source are not independent; where groups are given, groups are resampled and every
 clip counts as often as its group was drawn.
@@ -30,8 +30,8 @@ class Interval:
         low: Lower end.
         high: Upper end.
         level: Coverage that the interval aims at.
-        units: How many things were resampled.
-        unit: What they were.
+        units: How many units were resampled.
+        unit: What a unit is: clip or group.
     """
 
     value: float
@@ -43,7 +43,7 @@ class Interval:
 
     @property
     def rough(self) -> bool:
-        """Whether there were too few units for the interval to be taken at its word."""
+        """Whether there are too few units for a reliable interval."""
         return self.units < FEW_GROUPS
 
 
@@ -64,7 +64,7 @@ class Comparison:
         return self.low > 0 or self.high < 0
 
     def sentence(self, first: str, second: str, metric: str) -> str:
-        """The outcome in words that claim no more than was found."""
+        """The outcome as a sentence; it states a difference only if the interval excludes zero."""
         numbers = (
             f"{self.difference:+.3f}, {self.level:.0%} interval {self.low:+.3f} to "
             f"{self.high:+.3f}, {self.units} {self.unit}s"
@@ -136,13 +136,13 @@ def compare(
 def draws(
     samples: int, groups: Sequence[Hashable] | None, repeats: int, seed: int
 ) -> Iterator[Floats]:
-    """Weights (R', N) of the resamples, in pieces that fit into memory.
+    """Weights (R', N) of the resamples, in chunks that fit into memory.
 
     Raises:
         ConfigError: No samples, or another number of groups.
     """
     if samples < 1:
-        raise ConfigError("there is nothing to resample")
+        raise ConfigError("no samples to resample")
     if groups is not None and len(groups) != samples:
         raise ConfigError(f"{len(groups)} groups for {samples} samples")
     member = _numbered(groups) if groups is not None else np.arange(samples)
@@ -168,7 +168,7 @@ def _unit(samples: int, groups: Sequence[Hashable] | None) -> tuple[int, str]:
 
 
 def _percentiles(values: Floats, level: float) -> tuple[float, float]:
-    """The middle `level` of the values; resamples in which a figure did not exist are left out."""
+    """The middle `level` of the values; resamples in which the metric is undefined are left out."""
     known = values[~np.isnan(values)]
     if not known.size:
         return float("nan"), float("nan")

@@ -1,4 +1,4 @@
-"""The answers of a recogniser beside the truth, and every figure that can be taken of them."""
+"""Predictions with their true labels, and every metric computed from them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _BINS = 10
 
 
 def known(value: float) -> float | None:
-    """The value, or None where the figure does not exist."""
+    """The value, or None if it is NaN."""
     return None if np.isnan(value) else float(value)
 
 
 class Measure:
-    """The answers beside the truth, as arrays."""
+    """Predictions and true labels as arrays."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Measure:
         self.labels = np.array([column[label] for label in first], int)
 
     def statistics(self, multilabel: bool) -> dict[str, Statistic]:
-        """Every metric that makes sense here, by its full name."""
+        """Every metric that applies, by its full name."""
         named, found = Protocol("video", 1).name, dict[str, Statistic]()
         if self.single and not multilabel:
             top = metrics.hits(self.scores, self.labels)
@@ -66,7 +66,7 @@ class Measure:
         return found
 
     def details(self, multilabel: bool) -> dict[str, Any]:
-        """What the intervals leave out: classes, confusion, calibration."""
+        """Results without intervals: per class, confusion matrix, calibration."""
         names = list(self.column)
         n = self.truth.sum(0).astype(int)
         if not names:

@@ -2,9 +2,9 @@
 
 A metric here is a `Statistic`: it takes weights (R, N) and gives R values. Weights of one give the
 plain metric; the counts of a bootstrap resample give the metric of that resample. So an interval
-costs a few matrix products, and every metric is written once.
+is a few matrix products, and every metric is implemented once.
 
-A number means nothing without its protocol: names come from `Protocol.name`, such as
+Metrics are named with their protocol, by `Protocol.name`, such as
 `top1@video,views=1`.
 """
 
@@ -25,11 +25,11 @@ Statistic = Callable[[Floats], Floats]
 
 @dataclass(frozen=True)
 class Protocol:
-    """Under which conditions a metric was taken.
+    """The conditions under which a metric was measured.
 
     Attributes:
-        level: Whether whole videos or single clips of them were answered for.
-        views: Clips or crops whose scores were averaged into one answer.
+        level: Whether predictions are for whole videos or for single clips.
+        views: Clips or crops whose scores were averaged into one prediction.
     """
 
     level: Literal["video", "clip"] = "video"
@@ -45,6 +45,16 @@ class Protocol:
         return f"{metric}@{self.level},views={self.views}{more}"
 
 
+def short_name(name: str) -> str:
+    """The metric as headlines name it, without its protocol.
+
+    >>> short_name("top1@video,views=1")
+    'top-1'
+    """
+    metric = name.partition("@")[0]
+    return {"top1": "top-1", "top5": "top-5", "map": "mAP"}.get(metric, metric)
+
+
 def value_of(statistic: Statistic, samples: int) -> float:
     """The plain value: every sample counts once."""
     return float(statistic(np.ones((1, samples)))[0])
@@ -56,7 +66,7 @@ def hits(scores: NDArray[Any], labels: NDArray[Any], k: int = 1) -> Floats:
     Args:
         scores: (N, classes), higher is better. Of equal scores the lower index goes first.
         labels: (N,) right class.
-        k: How many classes may be named.
+        k: How many classes count as predicted.
     """
     _check(scores, labels)
     right = np.take_along_axis(scores, labels[:, None], 1)
@@ -90,7 +100,7 @@ def average_precision(scores: NDArray[Any], truth: NDArray[Any]) -> Statistic:
     """Area under the precision-recall steps of one class, without interpolation.
 
     Args:
-        scores: (N,), higher is surer. Equal scores enter together.
+        scores: (N,), higher is more confident. Equal scores are ranked together.
         truth: (N,) of 0 and 1.
     """
     order = np.argsort(-scores, kind="stable")
@@ -181,7 +191,7 @@ def match_segments(
     """True positives, false positives and misses of one video's timeline.
 
     Predictions are taken in order of time; each takes the right segment of its label that it
-    overlaps best, if it overlaps it by `tiou` and nobody has taken it.
+    overlaps best, if it overlaps it by `tiou` and it is not yet matched.
 
     Source: Lea et al., "Temporal Convolutional Networks for Action Segmentation and Detection",
     CVPR 2017, section 4.
@@ -226,14 +236,14 @@ def _bin_of(confidence: NDArray[Any], bins: int) -> NDArray[np.int64]:
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
-    """Quotients; NaN where there is nothing to divide by."""
+    """Quotients; NaN where the divisor is zero."""
     out = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
     quotient: Floats = np.divide(part, whole, out=out, where=whole > 0)
     return quotient
 
 
 def _nanmean(values: Floats) -> Floats:
-    """Mean of each row over what is a number; NaN for a row without any."""
+    """Mean of each row over the values that are not NaN; NaN for a row without any."""
     known = ~np.isnan(values)
     return _ratio(np.where(known, values, 0.0).sum(1), known.sum(1))
 

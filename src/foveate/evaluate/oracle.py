@@ -1,4 +1,4 @@
-"""The oracle: the window that somebody would choose who knows the answer, and asks the network."""
+"""The oracle: the window for which the network gives the true class the highest probability."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Box = tuple[float, float, float, float]
 
 
 class OracleRecogniser(Recogniser):
-    """A recogniser that looks where the right class is likeliest: what patches could reach.
+    """A recogniser that looks where the true class is most probable: what patches could reach.
 
-    Every window of the grid is tried on the network, so it is expensive, and its MACs say so. What
-    it gains over the whole view is what a better choice of windows could gain.
+    Every window of the grid is tried on the network; its MACs include that. Its gain over the
+    whole view estimates what a better choice of windows could gain.
 
     Args:
         plain: With a look that chooses windows, whose size and rate are kept.
-        dataset: Knows the answers.
-        split: Which videos it will be asked for.
+        dataset: Gives the true classes.
+        split: Which videos it will process.
         cells: Windows along each side of the frame.
 
     Raises:
@@ -67,7 +67,7 @@ class OracleRecogniser(Recogniser):
         )
 
     def _session(self, source: Any, sample: Sample, ledger: Ledger, plan: Plan) -> Session:
-        """A session with a look that knows the answer."""
+        """A session whose look knows the true class."""
         column = self._answers[_key(source)]
         tried = Tried(self.executor, ledger, column, self._grid.size, self.output)
         look = replace(self._grid, score=tried)
@@ -75,14 +75,14 @@ class OracleRecogniser(Recogniser):
 
 
 class Tried:
-    """How likely the network finds a class in each of several windows of the same frames.
+    """The probability of a class in each of several windows of the same frames.
 
     Args:
         executor: Runs the network.
         ledger: Is charged under `policy`.
         column: Of the class.
-        size: Side in pixels of what the network is shown.
-        output: Whether the classes exclude each other.
+        size: Side of the network input in pixels.
+        output: `softmax` or `sigmoid`.
     """
 
     def __init__(
@@ -128,5 +128,5 @@ class Tried:
 
 
 def _key(source: Any) -> Any:
-    """What a source is known by: its path, or the array itself."""
+    """Key of a source: its path, or the identity of the array."""
     return str(source) if hasattr(source, "__fspath__") or isinstance(source, str) else id(source)

@@ -1,4 +1,4 @@
-"""One HTML page about an evaluation."""
+"""An evaluation as an HTML page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MISTAKES = 24
 
 
 def worst(evaluation: Evaluation, most: int = MISTAKES) -> list[Prediction]:
-    """The wrong predictions with the highest confidence: those worth a thumbnail."""
+    """The wrong predictions with the highest confidence: these get thumbnails."""
     wrong = [p for p in evaluation.answered() if p.top and p.top[0][0] not in p.truth]
     return sorted(wrong, key=lambda p: (-p.top[0][1], p.name))[:most]
 
@@ -26,7 +26,7 @@ def report(evaluation: Evaluation, thumbnails: Thumbnails | None = None) -> str:
             `worst`; `viz.to_jpeg` makes them.
 
     Returns:
-        HTML with everything inside: style, drawings and images.
+        Self-contained HTML: style, drawings and images are inlined.
     """
     drawn = bool(evaluation.confusion)
     classes = [one.label for one in evaluation.classes]

@@ -1,4 +1,4 @@
-"""Results as files: figures that say where, when and how they were measured."""
+"""Result files: figures with commit, date, hardware and protocol."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_BYTES = 50_000_000
 
 
 class Hardware(BaseModel):
-    """The machine that a figure belongs to; never its name or its folders."""
+    """The machine of a measurement, without its name or paths."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,7 +44,7 @@ class ResultFile(BaseModel):
         protocol: How, in one line.
         n: Samples behind the figures.
         seeds: Of everything random; empty if nothing was.
-        figures: Nest of plain values; no NaN.
+        figures: Nested plain values; no NaN.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -63,7 +63,7 @@ class ResultFile(BaseModel):
     @classmethod
     def _plain(cls, figures: dict[str, Any]) -> dict[str, Any]:
         if not figures:
-            raise ValueError("there are none")
+            raise ValueError("must not be empty")
         json.dumps(figures, allow_nan=False)
         return figures
 
@@ -76,7 +76,7 @@ def write_result(
     seeds: Sequence[int],
     figures: Mapping[str, Any],
 ) -> ResultFile:
-    """Write figures with their commit, date and hardware; the file appears whole or not at all.
+    """Write figures with their commit, date and hardware; the file is written atomically.
 
     Args:
         path: The file; one that exists is replaced.
@@ -84,10 +84,10 @@ def write_result(
         protocol: How, in one line.
         n: Samples behind the figures.
         seeds: Of everything random.
-        figures: Nest of plain values.
+        figures: Nested plain values.
 
     Raises:
-        ConfigError: A value that may not be there, such as NaN; it names the first.
+        ConfigError: A value that is not allowed, such as NaN; the message names the first.
         FoveateError: The file cannot be written.
     """
     values = {
@@ -111,7 +111,7 @@ def read_result(path: str | os.PathLike[str]) -> ResultFile:
     """Read and check a result file.
 
     Raises:
-        ConfigError: It cannot be read or lacks something; one line says what.
+        ConfigError: It cannot be read, or a field is missing or invalid.
     """
     file = Path(path)
     try:
@@ -137,21 +137,21 @@ def _validated(values: Any, source: str) -> ResultFile:
 
 
 def now() -> str:
-    """The present moment, UTC, to the second."""
+    """The current time, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @cache
 def commit() -> str:
-    """The commit that is running, with `-dirty` if files were changed since.
+    """The current commit, with `-dirty` if tracked files have changed.
 
-    Where the code is no working tree (an installed package), the version stands for it.
+    For an installed package without a working tree, the version is given instead.
     """
     from foveate import __version__
 
     here = Path(__file__).resolve().parent
     try:
-        # Only a tree that tracks this very file speaks for it.
+        # A tree that does not track this file is another project's.
         _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
         head = _git(here, "rev-parse", "HEAD")
         changed = _git(here, "status", "--porcelain", "--untracked-files=no")
@@ -173,7 +173,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def hardware() -> Hardware:
-    """What this machine is, as far as it can be told."""
+    """The properties of this machine that can be read."""
     import torch
 
     cuda = torch.cuda.is_available()

@@ -22,7 +22,7 @@ from foveate.evaluate.truth import Item, Labelled, columns_of, items_of
 from foveate.pipeline.recogniser import Recogniser
 
 Progress = Callable[[int, int, str], None]
-"""Told after each video: how many are done, how many there are, its name."""
+"""Called after each video with (videos done, videos in all, name)."""
 
 _KEPT = 5  # best labels of each video that are kept
 
@@ -44,7 +44,7 @@ class Figure(_Plain):
 
 
 class Prediction(_Plain):
-    """One video: what is right, what was said, what it cost."""
+    """One video: its labels, its prediction, its cost."""
 
     name: str
     group: str | None = None
@@ -71,15 +71,15 @@ class ClassFigure(_Plain):
 
 
 class Evaluation(_Plain):
-    """Everything that was measured; `to_json` writes it, `from_json` reads it back.
+    """The result of `evaluate`; `to_json` writes it, `from_json` reads it.
 
     Attributes:
-        n: Videos that the figures are over; the failed ones are not among them.
+        n: Videos behind the figures, without the failed ones.
         failed: Videos that could not be read; each is listed in `predictions`.
         digest: Of the records of the split.
         seeds: Of the bootstrap.
-        confusion: Rows are the right classes; the last column may be `(other)`: a label of the
-            model that is no class of the data.
+        confusion: Rows are true classes; the last column may be `(other)`: a label of the model
+            that is not a class of the data.
     """
 
     schema_: int = Field(default=SCHEMA, alias="schema")
@@ -131,7 +131,7 @@ class Evaluation(_Plain):
         return dict(total.most_common())
 
     def answered(self) -> list[Prediction]:
-        """The videos that were answered for."""
+        """The videos that did not fail."""
         return [prediction for prediction in self.predictions if prediction.ok]
 
 
@@ -160,11 +160,11 @@ def evaluate(
         batch: Videos whose windows share one call of the network.
         seed: Of the bootstrap.
         repeats: Bootstrap resamples.
-        progress: Told after each video.
+        progress: Called after each video.
 
     Raises:
-        ConfigError: An empty split, a class the recogniser does not know, or not one video that
-            could be read.
+        ConfigError: An empty split, a class the recogniser does not know, or no video could be
+            read.
     """
     items, classes = items_of(dataset, split), tuple(dataset.classes)
     if classes == (UNLABELLED,):
@@ -187,9 +187,7 @@ def evaluate(
         _scores([results[i] for i in good], len(recogniser.labels)),
         dict(zip(classes, columns, strict=True)),
     )
-    keys = [items[i].group for i in good]
-    grouped = groups and any(key is not None for key in keys)
-    units = [k if k is not None else f"\n{i}" for i, k in enumerate(keys)] if grouped else None
+    units = _units([items[i].group for i in good]) if groups else None
     statistics = measure.statistics(dataset.multilabel)
     figures = [
         _figure(name, interval(statistic, len(good), units, repeats=repeats, seed=seed))
@@ -199,7 +197,7 @@ def evaluate(
         model=recogniser.name,
         preset=recogniser.preset_name,
         split=split,
-        protocol=_protocol(recogniser, split, grouped, repeats),
+        protocol=_protocol(recogniser, split, units is not None, repeats),
         n=len(good),
         failed=len(items) - len(good),
         digest=dataset.digest(split) if split is not None else "",
@@ -216,7 +214,7 @@ def evaluate(
 def compare_runs(
     first: Evaluation, second: Evaluation, *, seed: int = 0, repeats: int = REPEATS
 ) -> Comparison:
-    """Paired difference of top-1 between two runs over the videos that both answered for.
+    """Paired difference of top-1 between two runs over the videos that neither failed on.
 
     Raises:
         ConfigError: The runs have no video in common.
@@ -226,14 +224,16 @@ def compare_runs(
     if not pairs:
         raise ConfigError(f"{first.model} and {second.model} were measured on different videos")
     right = [np.array([_right(p) for p in side]) for side in zip(*pairs, strict=True)]
-    keys = [p.group for p, _ in pairs]
-    units = (
-        [k if k is not None else f"\n{i}" for i, k in enumerate(keys)]
-        if any(k is not None for k in keys)
-        else None
-    )
+    units = _units([p.group for p, _ in pairs])
     a, b = (metrics.mean(side) for side in right)
     return compare(a, b, len(pairs), units, seed=seed, repeats=repeats)
+
+
+def _units(groups: Sequence[str | None]) -> list[str] | None:
+    """What the bootstrap resamples: groups, and each video without one; None for single videos."""
+    if all(group is None for group in groups):
+        return None
+    return [group if group is not None else f"\n{i}" for i, group in enumerate(groups)]
 
 
 def _right(prediction: Prediction) -> float:
@@ -250,7 +250,7 @@ def _results(
     for done, result in enumerate(whole.predict_many(sources, batch=batch), 1):
         if progress is not None:
             progress(done, len(items), items[done - 1].name)
-        # Of the trace only its fall-backs are of use, and long videos have long ones.
+        # Only the fallbacks of a trace are used, and long videos have long traces.
         steps = result.trace.steps if result.trace is not None else []
         fell = fmean(step.fallback for step in steps) if steps else None
         yield result.model_copy(update={"trace": None}), fell
@@ -265,13 +265,13 @@ def _scores(results: Sequence[Result], classes: int) -> np.ndarray[Any, Any]:
 
 
 def _prediction(item: Item, result: Result, names: dict[str, str]) -> Prediction:
-    """One row of the evaluation, in the data set's words."""
+    """One row of the evaluation, with the class names of the data set."""
     back = {label: name for name, label in names.items()}
     wanted = {names[label] for label in item.labels}
     right = [score.score for score in result.labels if score.label in wanted]
     error = None
     if result.error is not None:
-        # The row has the name already, without this machine's folders.
+        # Results contain no folders of this machine.
         error = result.error.message.replace(str(item.source), item.name)
     return Prediction(
         name=item.name,

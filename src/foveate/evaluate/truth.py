@@ -1,4 +1,4 @@
-"""What a data set says is right, in the order and the words of the recogniser that is asked."""
+"""True labels of a data set, mapped to the labels of a recogniser."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Example(Protocol):
 
     @property
     def group(self) -> Any:
-        """What it shares with records that are not independent of it, None if nothing."""
+        """Group of records that are not independent of each other, None if there is none."""
 
 
 class Labelled(Protocol):
@@ -64,12 +64,12 @@ class Labelled(Protocol):
 
 @dataclass
 class Item:
-    """One video with everything that is right about it.
+    """One video with its true labels.
 
     Attributes:
-        source: What the recogniser is given.
-        name: What it is called in results: no folder of this machine is in it.
-        labels: Names of its classes, in the data set's words.
+        source: The input of the recogniser.
+        name: Name in results, without folders of this machine.
+        labels: Names of its classes in the data set.
         stretches: Labelled stretches of time, empty where whole files are labelled.
         group: As in the records.
     """
@@ -109,7 +109,7 @@ def items_of(dataset: Labelled, split: str | None) -> list[Item]:
 
 
 def columns_of(classes: Sequence[str], labels: Sequence[str], model: str) -> list[int]:
-    """Where each class of a data set stands among a recogniser's labels.
+    """Index of each class of a data set among a recogniser's labels.
 
     Names are compared as they are, and if that fails without regard to case, `_` and `-`.
 
@@ -119,7 +119,7 @@ def columns_of(classes: Sequence[str], labels: Sequence[str], model: str) -> lis
     exact = {label: i for i, label in enumerate(labels)}
     plain: dict[str, int | None] = {}
     for i, label in enumerate(labels):
-        # Two labels that differ in nothing else cannot be told apart this way.
+        # Labels that differ only in case or separators are ambiguous here.
         plain[_plain(label)] = None if _plain(label) in plain else i
     columns = []
     for name in classes:
@@ -149,7 +149,7 @@ def _names(record: Any, classes: Sequence[str]) -> Iterator[str]:
 
 
 def _located(dataset: Labelled, record: Any) -> tuple[Any, str]:
-    """What to open, and what to call it."""
+    """The source to open and its name in results."""
     if not isinstance(record.path, str | Path):
         return record.path, str(getattr(record, "where", None) or "<array>")
     path = Path(record.path)

@@ -6,8 +6,9 @@ without loading torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from foveate.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from foveate.models.loaded import LoadedModel
@@ -41,7 +42,7 @@ __all__ = [
     "stack_states",
 ]
 
-_HOMES = {
+_MODULES = {
     "InputSpec": "spec",
     "LoadedModel": "loaded",
     "State": "streaming",
@@ -58,14 +59,4 @@ _HOMES = {
     "stack_states": "streaming",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import the home of a public name on its first use (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """The public names, loaded or not."""
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from benchmarks.flatness import hessian_trace, noise_rise
 from torch import nn
 
 from foveate.core import ConfigError
-from foveate.evaluate.flatness import hessian_trace, noise_rise
 from foveate.models.coviar import CompressedNet
 
 

@@ -1,0 +1,406 @@
+"""The commands and their options, each declared once as a dataclass.
+
+A field is an option or argument of the command and the docstring is its help text. Options that
+several commands have are in base classes. `add_command` makes a command of such a class; the
+module that does the work is imported when the command runs, so that help is printed at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import MISSING, Field, dataclass, field, fields
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from foveate.app.guard import guard
+
+if TYPE_CHECKING:
+    from foveate.data import DataRequest
+
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="A folder with one folder per class, or annotations.")
+]
+Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Media files or folders.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", metavar="MODEL", help="A run folder, a preset or weights."),
+]
+Sets = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
+]
+Page = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE", help="Write a self-contained HTML page.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Do not use the network.")]
+PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Print the settings in effect and exit.")
+]
+DEFAULT_MODEL = "movinet-a0-stream-lite.k600"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where a network runs, and its settings."""
+
+    sets: Sets = field(default_factory=list)
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="DEVICE", help="cpu or cuda:0; default: CUDA if present."),
+    ] = None
+    threads: Annotated[
+        int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of the network.")
+    ] = 1
+    offline: Offline = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipOptions:
+    """How annotations are read."""
+
+    format: Annotated[
+        str | None,
+        typer.Option("--format", metavar="NAME", help="Annotation format; default: detected."),
+    ] = None
+    videos: Annotated[
+        Path | None,
+        typer.Option("--videos", metavar="DIR", help="Folder of the clips, if not beside DATA."),
+    ] = None
+    part: Annotated[
+        int,
+        typer.Option(
+            "--part", metavar="N", min=1, help="Which published split (UCF-101, HMDB-51)."
+        ),
+    ] = 1
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Skip clips that do not exist.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions(ClipOptions):
+    """How clips are assigned to training, validation and test."""
+
+    fold: Annotated[
+        str | None,
+        typer.Option("--fold", metavar="NAME", help="Test on this fold, train on the others."),
+    ] = None
+    split_seed: Annotated[
+        int,
+        typer.Option(
+            "--split-seed", metavar="N", min=0, help="Seed of the split, if the data has none."
+        ),
+    ] = 0
+
+    def request_for(self, path: Path) -> DataRequest:
+        """The data set at `path`, read with these options."""
+        from foveate.data import DataRequest
+
+        return DataRequest(
+            path, self.format, self.videos, self.part, self.allow_missing, self.fold,
+            self.split_seed,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions(RunOptions, SplitOptions):
+    """What is measured on labelled videos."""
+
+    path: Data
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="NAME", help="Default: test, or val if there is no test."),
+    ] = None
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="Videos per forward pass.")
+    ] = 1
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Seed of the bootstrap intervals.")
+    ] = 0
+
+    @property
+    def data(self) -> DataRequest:
+        """The data set."""
+        return self.request_for(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest(RunOptions):
+    """Recognise what happens in media files, or in every video of a folder."""
+
+    inputs: Inputs = field(default_factory=list)
+    model: Model = DEFAULT_MODEL
+    json_path: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Write JSON Lines, one Result per input."),
+    ] = None
+    report: Page = None
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            "--video", metavar="PATH", help="Write an annotated MP4, or one per input to a folder."
+        ),
+    ] = None
+    look: Annotated[
+        str | None,
+        typer.Option(
+            "--look", metavar="LOOK", help="uniform, keyframes-first, motion-patch, resize, ..."
+        ),
+    ] = None
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="BUDGET",
+            help="Such as 100MMAC/s, 2ms/frame or 3fps; for a cascade 5GMAC or 20ms.",
+        ),
+    ] = None
+    order: Annotated[
+        str | None,
+        typer.Option(
+            "--order", metavar="ORDER", help="Order of a cascade's modalities: measured, published."
+        ),
+    ] = None
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", "-k", metavar="K", help="Number of labels to print.")
+    ] = None
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="Inputs per forward pass.")
+    ] = 1
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="A preset as YAML (see --print-config)."),
+    ] = None
+    print_config: PrintConfig = False
+    trace: Annotated[
+        bool, typer.Option("--trace/--no-trace", help="Record which frames were looked at.")
+    ] = True
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no tables.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainRequest:
+    """Show where a look looks and why: frame, motion map, window, track, gate, fallback."""
+
+    inputs: Inputs
+    look: Annotated[
+        str,
+        typer.Option("--look", metavar="LOOK", help="A look that chooses windows."),
+    ] = "motion-patch"
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="Gives input size and rate; it is not run."
+        ),
+    ] = DEFAULT_MODEL
+    video: Annotated[
+        Path | None,
+        typer.Option("--video", metavar="FILE", help="Write an MP4: frame, map, window, track."),
+    ] = None
+    report: Page = None
+    sets: Sets = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest(MeasureOptions):
+    """Measure a model on labelled videos, with intervals and executed cost."""
+
+    model: Model
+    report: Page = None
+    json_path: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write figures and every prediction."),
+    ] = None
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="JSON", help="Compare with an earlier evaluation."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRequest(MeasureOptions):
+    """Compare models, or looks, on the same videos: accuracy, executed MACs, time."""
+
+    models: Annotated[
+        str,
+        typer.Option(
+            "--models", "-m", metavar="A,B", help="Separated by commas; the first is the reference."
+        ),
+    ]
+    looks: Annotated[
+        str | None,
+        typer.Option(
+            "--looks", metavar="A,B", help="Such as full,random,resize,motion-patch,oracle."
+        ),
+    ] = None
+    json_path: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the table with commit and hardware."),
+    ] = None
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Plot accuracy against MACs as SVG."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest(RunOptions, SplitOptions):
+    """Train a model on labelled videos; an interrupted run continues with --resume."""
+
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATA]", help="A folder with one folder per class, or annotations."
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="Weights, a run folder or an architecture."
+        ),
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run folder.")
+    ] = None
+    look: Annotated[
+        str | None,
+        typer.Option(
+            "--look",
+            metavar="LOOK",
+            help="Train on what a look shows: full, resize, random, motion-patch.",
+        ),
+    ] = None
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Continue this run.")
+    ] = None
+    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How to train.")] = (
+        "supervised"
+    )
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Settings: a YAML file or a preset's name."),
+    ] = None
+    print_config: PrintConfig = False
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Open every clip before the first step.")
+    ] = True
+
+    @property
+    def data(self) -> DataRequest | None:
+        """The data set, None if it is that of the run to resume."""
+        return None if self.path is None else self.request_for(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckRequest(ClipOptions):
+    """List every bad file, count classes, measure durations, find leaks between splits."""
+
+    path: Data
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", min=0, help="Worker processes.")
+    ] = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeRequest:
+    """Render the built-in benchmark: real human motion, everything else procedural."""
+
+    name: Annotated[str, typer.Argument(metavar="NAME", help="mocap15.")]
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.")]
+    clips: Annotated[int, typer.Option("--clips", metavar="N", min=1, help="Number of clips.")] = (
+        600
+    )
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Equal seeds give equal clips.")
+    ] = 1
+    mode: Annotated[
+        str, typer.Option("--mode", metavar="MODE", help="actions, timeline or audiovisual.")
+    ] = "actions"
+    encoding: Annotated[
+        str, typer.Option("--encoding", metavar="NAME", help="x264, x264-p1 or mpeg4-gop12.")
+    ] = "x264"
+    size: Annotated[str, typer.Option("--size", metavar="WxH", help="Frame size.")] = "320x240"
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", min=1, help="Worker processes.")
+    ] = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscodeRequest:
+    """Encode videos so that their motion vectors can be read: one reference, no B-frames."""
+
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A video, or a folder of videos.")]
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder, or an MP4 for one video.")]
+    gop: Annotated[int, typer.Option("--gop", metavar="N", help="Frames between key frames.")] = 12
+    codec: Annotated[str, typer.Option("--codec", metavar="NAME", help="h264 or mpeg4.")] = "h264"
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="WxH", help="Frame size; default: unchanged.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest:
+    """Import the checkpoint of another project; every tensor in it must match."""
+
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=".safetensors, .npz, .pth or .pt.")]
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help="Name to load it by.")]
+    system: Annotated[
+        str | None,
+        typer.Option("--system", metavar="NAME", help="The project; default: all are tried."),
+    ] = None
+    sets: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="An argument of the original network."),
+    ] = field(default_factory=list)
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="FILE", help="Text file; line i is the name of class i."),
+    ] = None
+    licence: Annotated[
+        str | None,
+        typer.Option("--licence", metavar="SPDX", help="SPDX identifier, if the owner states one."),
+    ] = None
+
+
+def add_command(
+    app: typer.Typer, name: str, request: type[Any], module: str, function: str = "run"
+) -> None:
+    """Add a command whose options are the fields of a dataclass.
+
+    Args:
+        app: The command or group that it is added to.
+        name: Name of the command.
+        request: Dataclass of the options. Its own fields come first in the help, then those of
+            its base classes.
+        module: Module of `foveate.app` that is imported when the command runs.
+        function: Function of the module; it takes the request and returns the exit code.
+    """
+    hints = get_type_hints(request, include_extras=True)
+    own = request.__annotations__
+    parameters = [
+        inspect.Parameter(
+            one.name, inspect.Parameter.KEYWORD_ONLY, default=_default(one),
+            annotation=hints[one.name],
+        )
+        for one in sorted(fields(request), key=lambda one: one.name not in own)
+    ]  # fmt: skip
+
+    def call(**values: Any) -> None:
+        def work() -> int:
+            code: int = getattr(import_module(f"foveate.app.{module}"), function)(request(**values))
+            return code
+
+        guard(work)
+
+    call.__doc__ = request.__doc__
+    call.__annotations__ = {one.name: one.annotation for one in parameters}
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    app.command(name)(call)
+
+
+def _default(option: Field[Any]) -> Any:
+    if option.default_factory is not MISSING:
+        return option.default_factory()
+    return inspect.Parameter.empty if option.default is MISSING else option.default
