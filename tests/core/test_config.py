@@ -23,7 +23,7 @@ def test_round_trip_through_yaml() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "says", "cure"),
+    ("values", "says", "hint"),
     [
         ({"lok": {}}, "unknown key lok", "did you mean look?"),
         ({"look": {"rat": 3}}, "unknown key look.rat", "did you mean rate?"),
@@ -33,12 +33,12 @@ def test_round_trip_through_yaml() -> None:
         ({"look": {"rate": "abc"}}, "look.rate", None),
     ],
 )
-def test_faults_are_named_with_the_cure(values, says, cure) -> None:
+def test_faults_are_named_with_the_cure(values, says, hint) -> None:
     with pytest.raises(ConfigError) as error:
         edit(Preset(), values)
     assert says in error.value.cause
     assert "\n" not in str(error.value)
-    assert error.value.cure == cure
+    assert error.value.hint == hint
 
 
 def test_changing_the_policy_drops_the_other_one_s_fields() -> None:

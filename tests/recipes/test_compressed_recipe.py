@@ -232,7 +232,7 @@ def test_codecs_without_vectors_are_refused_before_anything_is_trained(videos, t
     dataset = dataset.__class__(tuple(everything), dataset.classes, dataset.root)
     with pytest.raises(MediaError, match="vp9 video gives no motion vectors") as caught:
         run_recipe(compressed.RECIPE, CompressedConfig(**SETTINGS), dataset, tmp_path / "run")
-    assert caught.value.cure.startswith("foveate data transcode ")
+    assert caught.value.hint.startswith("foveate data transcode ")
     assert not (tmp_path / "run").exists()
 
 

@@ -46,8 +46,8 @@ def make(request: MakeRequest) -> int:
     name, out, clips = request.name, request.out, request.clips
     if name not in SETS:
         guess = nearest(name, SETS)
-        cure = f"did you mean {guess}?" if guess else f"available: {', '.join(SETS)}"
-        raise ConfigError(f"no data set {name!r} to render", cure)
+        hint = f"did you mean {guess}?" if guess else f"available: {', '.join(SETS)}"
+        raise ConfigError(f"no data set {name!r} to render", hint)
     width, height = _size(request.size)
     from foveate.data.mocap15 import make as render
 

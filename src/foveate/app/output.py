@@ -100,7 +100,7 @@ def check_writable(path: Path | None, streams: bool = False) -> None:
             return
         raise FoveateError(f"{name}: is not a regular file")
     if not os.path.isdir(folder):
-        cure = f"type: mkdir -p {display_name(folder)}"
-        raise FoveateError(f"{name}: cannot be written, its folder does not exist", cure)
+        hint = f"type: mkdir -p {display_name(folder)}"
+        raise FoveateError(f"{name}: cannot be written, its folder does not exist", hint)
     if not os.access(folder, os.W_OK):
         raise FoveateError(f"{name}: cannot be written, permission denied")

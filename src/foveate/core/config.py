@@ -115,8 +115,8 @@ def _explain(error: ValidationError, model: type[BaseModel], source: str) -> Con
     if fault["type"] != "extra_forbidden":
         return ConfigError(f"{source}: {path or '(whole)'}: {fault['msg'].lower()}")
     guess = nearest(str(fault["loc"][-1]), known)
-    cure = f"did you mean {guess}?" if guess else f"known: {', '.join(sorted(known))}"
-    return ConfigError(f"{source}: unknown key {path}", cure)
+    hint = f"did you mean {guess}?" if guess else f"known: {', '.join(sorted(known))}"
+    return ConfigError(f"{source}: unknown key {path}", hint)
 
 
 def _follow(model: type[BaseModel], location: Sequence[Any]) -> tuple[str, set[str]]:

@@ -1,25 +1,25 @@
-"""Errors: one line that names the cause and, where there is one, the cure."""
+"""Errors: one line with the cause and, where there is one, a hint how to fix it."""
 
 from __future__ import annotations
 
 
 class FoveateError(Exception):
-    """Base of every error that a user can cause or mend.
+    """Base of every error that a user can cause or fix.
 
     Args:
         cause: One line: what failed and on which file or name.
-        cure: One line: what to do about it, or nothing.
+        hint: One line: how to fix it, or nothing.
     """
 
     kind = "error"
 
-    def __init__(self, cause: str, cure: str | None = None) -> None:
+    def __init__(self, cause: str, hint: str | None = None) -> None:
         self.cause = " ".join(str(cause).split())
-        self.cure = " ".join(cure.split()) if cure else None
+        self.hint = " ".join(hint.split()) if hint else None
         super().__init__(self.cause)
 
     def __str__(self) -> str:
-        return f"{self.cause} ({self.cure})" if self.cure else self.cause
+        return f"{self.cause} ({self.hint})" if self.hint else self.cause
 
 
 class MediaError(FoveateError):

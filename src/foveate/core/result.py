@@ -278,7 +278,7 @@ class Result(_Plain):
         try:
             return build(cls, {**values, "schema": SCHEMA}, "result")
         except ConfigError as error:
-            raise ResultError(error.cause, error.cure) from None
+            raise ResultError(error.cause, error.hint) from None
 
     @classmethod
     def failed(cls, source: str, model: str, kind: str, message: str) -> Self:
@@ -318,7 +318,7 @@ def _read_line(line: bytes, where: str) -> Result:
     try:
         return Result.from_json(line)
     except ResultError as error:
-        hint = error.cure
+        hint = error.hint
         if error.cause == _NOT_JSON:
             hint = "a file of results has one JSON object on each line"
         raise ResultError(f"{where}: {error.cause}", hint) from None

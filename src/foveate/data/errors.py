@@ -24,11 +24,11 @@ class DataError(FoveateError):
     def __init__(
         self,
         cause: str,
-        cure: str | None = None,
+        hint: str | None = None,
         faults: Sequence[str] = (),
         count: int | None = None,
     ) -> None:
-        super().__init__(cause, cure)
+        super().__init__(cause, hint)
         self.faults = tuple(faults) or (str(self),)
         self.count = len(self.faults) if count is None else count
 

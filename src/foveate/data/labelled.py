@@ -129,8 +129,8 @@ def choose_split(dataset: Dataset, asked: str | None) -> str:
         return found
     if asked not in dataset.splits:
         guess = nearest(asked, dataset.splits)
-        cure = f"did you mean {guess}?" if guess else f"there are: {', '.join(dataset.splits)}"
-        raise ConfigError(f"the data has no split {asked!r}", cure)
+        hint = f"did you mean {guess}?" if guess else f"there are: {', '.join(dataset.splits)}"
+        raise ConfigError(f"the data has no split {asked!r}", hint)
     return asked
 
 

@@ -127,11 +127,11 @@ def columns_of(classes: Sequence[str], labels: Sequence[str], model: str) -> lis
         if at is None:
             guess = nearest(name, labels)
             missing = sum(exact.get(n, plain.get(_plain(n))) is None for n in classes)
-            cure = f"the nearest is {guess!r}" if guess else None
+            hint = f"the nearest is {guess!r}" if guess else None
             raise ConfigError(
                 f"{model} has no label for the class {name!r} of the data "
                 f"({missing} of {len(classes)} classes are unknown to it)",
-                cure,
+                hint,
             )
         columns.append(at)
     if len(set(columns)) < len(columns):

@@ -61,8 +61,8 @@ def build(name: str, pretrained: bool = False, **settings: Any) -> nn.Module:
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         cause = " ".join(str(error).split())[:200]
         if pretrained:
-            cure = "check the tag and the network, or build it without pretrained weights"
-            raise WeightsError(f"no weights for {name!r} ({cause})", cure) from error
+            hint = "check the tag and the network, or build it without pretrained weights"
+            raise WeightsError(f"no weights for {name!r} ({cause})", hint) from error
         raise ModelError(f"the backbone {name!r} cannot be built ({cause})") from error
     return built
 

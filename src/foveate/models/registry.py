@@ -119,8 +119,8 @@ def entry(name: str) -> ModelEntry:
     name = name.partition(":")[0]
     if name not in _ENTRIES:
         near = difflib.get_close_matches(name, _ENTRIES, n=1, cutoff=0.0)
-        cure = f"did you mean {near[0]!r}?" if near else None
-        raise ModelError(f"there is no model {name!r}", cure)
+        hint = f"did you mean {near[0]!r}?" if near else None
+        raise ModelError(f"there is no model {name!r}", hint)
     return _ENTRIES[name]
 
 
@@ -153,8 +153,8 @@ def create(name: str, **config: Any) -> nn.Module:
     for key in config:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-            cure = f"did you mean {near[0]!r}?" if near else None
-            raise ModelError(f"{arch} has no setting {key!r}", cure)
+            hint = f"did you mean {near[0]!r}?" if near else None
+            raise ModelError(f"{arch} has no setting {key!r}", hint)
     return _marked(found, found.build(**config))
 
 

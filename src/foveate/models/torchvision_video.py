@@ -31,8 +31,8 @@ def video_library() -> ModuleType:
     try:
         video = importlib.import_module("torchvision.models.video")
     except ImportError as error:
-        cure = "type: pip install foveate[zoo]"
-        raise ModelError("the package torchvision is missing", cure) from error
+        hint = "type: pip install foveate[zoo]"
+        raise ModelError("the package torchvision is missing", hint) from error
     return video
 
 

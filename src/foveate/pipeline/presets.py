@@ -81,8 +81,8 @@ def resolve(model: str) -> tuple[str | None, Preset]:
     except WeightsError:
         known = [*PRESETS, *names(), *built_in(), *imported()]
         guess = nearest(model, known)
-        cure = f"did you mean {guess}?" if guess else f"known: {', '.join(known)}"
-        raise ModelError(f"there is no model or preset {model!r}", cure) from None
+        hint = f"did you mean {guess}?" if guess else f"known: {', '.join(known)}"
+        raise ModelError(f"there is no model or preset {model!r}", hint) from None
 
 
 def edit(preset: Preset, changes: dict[str, Any], source: str = "configuration") -> Preset:

@@ -110,8 +110,8 @@ class Request:
             return None
         else:
             guess = self.files.like(names[0])
-            cure = f"did you mean {display_name(guess)}?" if guess else "or give the clips' folder"
-            self.fault(where, f"no such file: {name} ({cure})")
+            hint = f"did you mean {display_name(guess)}?" if guess else "or give the clips' folder"
+            self.fault(where, f"no such file: {name} ({hint})")
         return self.root / names[0]
 
     def count_unnamed(self, records: Sequence[Record]) -> None:

@@ -221,7 +221,7 @@ def require_vectors(source: Source, limits: Limits = DEFAULT_LIMITS) -> None:
 
     Raises:
         MediaError: It is no video, its codec exports none, or all its pictures are intra coded;
-            the cure is the line that transcodes it.
+            the hint is the line that transcodes it.
     """
     video = CompressedVideo(source, limits=limits)
     name = video.name
@@ -229,5 +229,5 @@ def require_vectors(source: Source, limits: Limits = DEFAULT_LIMITS) -> None:
         raise no_vectors(name, video.codec)
     reason = probe(source, limits)
     if reason is not None:
-        cure = f"foveate data transcode {name} OUT --gop 12 --codec h264"
-        raise MediaError(f"{name}: {reason}", cure)
+        hint = f"foveate data transcode {name} OUT --gop 12 --codec h264"
+        raise MediaError(f"{name}: {reason}", hint)

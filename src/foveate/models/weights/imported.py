@@ -78,7 +78,7 @@ def recognise(arrays: dict[str, Any], config: dict[str, Any]) -> tuple[str, Impo
         except FoveateError as error:
             if config and _fits(system, arrays):
                 kind = WeightsError if isinstance(error, WeightsError) else ModelError
-                raise kind(f"{system}: {error.cause}", error.cure) from None
+                raise kind(f"{system}: {error.cause}", error.hint) from None
     nearest = max(
         misfits, key=lambda s: (misfits[s].fitting, -len(misfits[s].faults)), default=None
     )
@@ -140,7 +140,7 @@ def import_file(
         raise WeightsError(f"{path.name}: {nearest.cause}") from None
     except FoveateError as error:
         kind = WeightsError if isinstance(error, WeightsError) else ModelError
-        raise kind(f"{path.name}: {error.cause}", error.cure) from None
+        raise kind(f"{path.name}: {error.cause}", error.hint) from None
     if not network.arch:
         raise ModelError(f"{system}: these networks answer for no video by themselves")
     model: Any = network.model

@@ -209,8 +209,8 @@ def load_run(path: str | os.PathLike[str]) -> LoadedModel:
     except OSError as error:
         raise WeightsError(f"{name}: cannot be read ({error.strerror})") from None
     if hashlib.sha256(data).hexdigest() != card.sha256:
-        cure = "copy the folder again; both files belong together"
-        raise WeightsError(f"{name}: not the file that {CARD} describes", cure)
+        hint = "copy the folder again; both files belong together"
+        raise WeightsError(f"{name}: not the file that {CARD} describes", hint)
     try:
         tensors = parse(data)
     except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
@@ -281,8 +281,8 @@ def _read_card(folder: Path) -> tuple[RunCard, bool]:
     """The card of a folder of either format, and whether its tensors have prefixes."""
     name = f"{folder.name}/{CARD}"
     if not (folder / CARD).exists():
-        cure = "a run folder has it once the training is over"
-        raise WeightsError(f"{folder.name}: no {CARD} in this folder", cure)
+        hint = "a run folder has it once the training is over"
+        raise WeightsError(f"{folder.name}: no {CARD} in this folder", hint)
     data = _read_json(folder / CARD)
     old = data.get("format", 1) == 1
     if old:
@@ -302,8 +302,8 @@ def _from_format_1(card: dict[str, Any], folder: Path) -> dict[str, Any]:
         return {**card, "networks": {NETWORK: {"arch": arch, "settings": settings}}}
     cascade, name = _read_json(folder / _CASCADE_CARD), f"{folder.name}/{_CASCADE_CARD}"
     if cascade.pop("sha256", None) != card.get("sha256"):
-        cure = "copy the folder again; its files belong together"
-        raise WeightsError(f"{name}: not of the weights that {CARD} describes", cure)
+        hint = "copy the folder again; its files belong together"
+        raise WeightsError(f"{name}: not of the weights that {CARD} describes", hint)
     parts = cascade.pop("networks", None)
     if not isinstance(parts, dict) or not all(isinstance(one, dict) for one in parts.values()):
         raise WeightsError(f"{name}: networks: not how each is built")
@@ -368,7 +368,7 @@ def _create(card: NetworkCard, classes: int, where: str) -> nn.Module:
             settings.setdefault("num_classes", classes)
         return create(card.arch, **settings)
     except ModelError as error:
-        raise ModelError(f"{where}: {error.cause}", error.cure) from None
+        raise ModelError(f"{where}: {error.cause}", error.hint) from None
     except (
         TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError,
         AssertionError,

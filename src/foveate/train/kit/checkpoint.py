@@ -90,8 +90,8 @@ class Checkpoints:
             replace_file(path, save(flat, metadata=header))
         except FoveateError as error:
             before = self.steps()
-            cure = f"the checkpoint of step {before[-1]} is intact" if before else None
-            raise FoveateError(f"checkpoint {error.cause}", error.cure or cure) from None
+            hint = f"the checkpoint of step {before[-1]} is intact" if before else None
+            raise FoveateError(f"checkpoint {error.cause}", error.hint or hint) from None
         self._damaged.discard(step)
         self._prune(best)
         return path

@@ -131,8 +131,8 @@ def from_arrays(system: str, arrays: Arrays, **config: Any) -> Imported:
     build = _BUILDERS.get(system)
     if build is None:
         near = difflib.get_close_matches(system, _BUILDERS, n=1, cutoff=0.0)
-        cure = f"did you mean {near[0]!r}?" if near else None
-        raise WeightsError(f"there is no importer {system!r}", cure)
+        hint = f"did you mean {near[0]!r}?" if near else None
+        raise WeightsError(f"there is no importer {system!r}", hint)
     try:
         return build(unwrapped(arrays), **config)
     except FoveateError:
