@@ -15,9 +15,9 @@ def test_the_command_page_has_every_command_and_option() -> None:
     headings = re.findall(r"^## `foveate (.+)`$", page, re.M)
     assert {"predict", "train", "data check", "weights import"} <= set(headings)
     predict = page.partition("## `foveate predict`")[2].partition("\n## ")[0]
-    assert "| `--look` | `STR` |" in predict
-    assert "| `--report` | `PATH` |" in predict
-    assert "| `--threads` | `INT` | `1` |" in predict
+    assert "| `--look` | `LOOK` |" in predict
+    assert "| `--report` | `FILE` |" in predict
+    assert "| `--threads` | `N` | `1` |" in predict
     assert "--help" not in page
 
 

@@ -69,4 +69,4 @@ def test_the_command_keeps_folders_and_goes_on_after_a_bad_file(tmp_path: Path) 
     ]  # fmt: skip
     assert len(CompressedVideo(out / "run" / "a.mp4").groups) == 2
     again = CliRunner().invoke(app, ["data", "transcode", str(videos), str(out), "--gop", "4"])
-    assert "0 written, 2 were there, 1 failed" in again.output
+    assert "0 written, 2 already existed, 1 failed" in again.output

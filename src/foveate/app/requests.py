@@ -146,7 +146,9 @@ class PredictRequest(RunOptions):
     look: Annotated[
         str | None,
         typer.Option(
-            "--look", metavar="LOOK", help="uniform, keyframes-first, motion-patch, resize, ..."
+            "--look",
+            metavar="LOOK",
+            help="uniform, keyframes-first, motion-patch, resize and others",
         ),
     ] = None
     budget: Annotated[
