@@ -113,7 +113,8 @@ def _explain(error: ValidationError, model: type[BaseModel], source: str) -> Con
     fault = error.errors(include_url=False)[0]
     path, known = _follow(model, fault["loc"])
     if fault["type"] != "extra_forbidden":
-        return ConfigError(f"{source}: {path or '(whole)'}: {fault['msg'].lower()}")
+        said = str(fault["msg"]).removeprefix("Value error, ")
+        return ConfigError(f"{source}: {path or '(whole)'}: {said[:1].lower()}{said[1:]}")
     guess = nearest(str(fault["loc"][-1]), known)
     hint = f"did you mean {guess}?" if guess else f"known: {', '.join(sorted(known))}"
     return ConfigError(f"{source}: unknown key {path}", hint)
