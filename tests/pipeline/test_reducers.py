@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from foveate.pipeline.reducers import WindowScores, clip_scores
+from foveate.core import Evidence, ModelError
+from foveate.pipeline.reducers import ClassReducer, WindowScores, clip_scores
 
 
 def window(start: float, end: float, *scores: float) -> WindowScores:
@@ -26,3 +27,10 @@ def test_nothing_counts_beyond_the_end() -> None:
 
 def test_one_window_of_no_length_is_the_answer() -> None:
     assert clip_scores([window(0, 0, 0.3, 0.7)]) == pytest.approx([0.3, 0.7])
+
+
+def test_scores_that_are_not_one_per_label_are_refused() -> None:
+    found = Evidence(logits={"final": np.zeros(3)})
+    ClassReducer("softmax", 3).take(found)
+    with pytest.raises(ModelError, match=r"shape \(3,\) for 2 labels \(give one label per output"):
+        ClassReducer("softmax", 2).take(found)

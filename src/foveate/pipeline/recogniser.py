@@ -103,7 +103,7 @@ class Recogniser:
         self.limits = limits
         self.output = output
         reducers: dict[Task, Callable[[], Reducer]] = {
-            "classify": partial(ClassReducer, output), "detect": DetectionReducer,
+            "classify": partial(ClassReducer, output, len(self.labels)), "detect": DetectionReducer,
         }  # fmt: skip
         budget = budget or Budget()
         view, answer = _costs(executor, look) if budget.macs_per_second is not None else (0, 0)

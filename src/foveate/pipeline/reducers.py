@@ -70,6 +70,7 @@ class ClassReducer:
 
     Args:
         output: Whether the classes exclude each other (`softmax`) or not (`sigmoid`).
+        classes: Number of scores that an answer must have; None accepts any.
 
     Attributes:
         windows: The windows that are over.
@@ -77,8 +78,8 @@ class ClassReducer:
         exit: Name of the exit that gave it.
     """
 
-    def __init__(self, output: str = "softmax") -> None:
-        self.output = output
+    def __init__(self, output: str = "softmax", classes: int | None = None) -> None:
+        self.output, self.classes = output, classes
         self.windows: list[WindowScores] = []
         self.current: Scores | None = None
         self.exit: str | None = None
@@ -88,6 +89,12 @@ class ClassReducer:
         if evidence.logits:
             self.exit = evidence.exit
             self.current = probabilities(evidence.logits[self.exit], self.output)
+            if self.classes is not None and self.current.shape != (self.classes,):
+                raise ModelError(
+                    f"the network gives scores of shape {self.current.shape} for "
+                    f"{self.classes} labels",
+                    "give one label per output",
+                )
             if not np.isfinite(self.current).all():
                 raise ModelError("the scores of the network are not finite")
 
