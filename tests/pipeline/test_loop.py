@@ -6,7 +6,7 @@ import torch
 from executing import frame_macs, frames_of_shape, head_macs
 
 from clips import encode, picture
-from foveate.core import Budget, Evidence, InternalError, MediaError, More, Selection, Stop
+from foveate.core import Budget, ConfigError, Evidence, MediaError, More, Selection, Stop
 from foveate.media import ArrayVideo, Video
 from foveate.models import count_macs
 from foveate.pipeline.session import Session
@@ -325,10 +325,10 @@ def test_a_policy_that_looks_nowhere_ends_and_one_that_leaves_its_window_is_refu
     astray = OneFrame(SPEC.clip_seconds + 1.0)
     with pytest.raises(MediaError, match="no frame"):
         make(look=Nowhere()).predict(encode(frames=60))
-    with pytest.raises(InternalError, match="outside its window"):
+    with pytest.raises(ConfigError, match="outside its window"):
         make(look=astray).predict(encode(frames=60))
     bad, good = make(look=astray).predict_many([encode(frames=60), b"text"])
-    assert (bad.error.kind, good.error.kind) == ("internal", "media")
+    assert (bad.error.kind, good.error.kind) == ("config", "media")
 
 
 def test_evidence_names_its_exit() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foveate.core import Clip, InputSpec, Sample, Selection, View, ViewRequest, Window
+from foveate.core import Clip, ConfigError, InputSpec, Sample, Selection, View, ViewRequest, Window
 from foveate.media.modalities import Modality, find, stacks
 from foveate.media.spectrogram import around, log_spectrogram
 from foveate.policy import window as windows
@@ -36,11 +36,13 @@ class Fetched:
         views: By modality; of a modality of which nothing came, empty arrays.
         cut: Seconds of a scene cut among the frames: nothing from there on is in the views.
         short: Whether frames are missing at the end of what was asked for.
+        in_order: Whether frames in order were asked for: then the end of the source shows.
     """
 
     views: dict[str, View]
     cut: float | None = None
     short: bool = False
+    in_order: bool = False
 
     @property
     def empty(self) -> bool:
@@ -89,21 +91,23 @@ class Fetch:
             NotYet: A live source has not come that far.
         """
         views: dict[str, View] = {}
-        cut, short = None, False
+        cut, short, in_order = None, False, False
         for name, request in selection.views.items():
             kind = find(name)
+            _check(name, request)
             if kind.source == "sound":
                 views[name] = self._sound(request)
             elif kind.source == "groups":
                 views[name] = self._pictures(kind, request, window)
             elif _plain(kind, request):
+                in_order = in_order or bool(request.times)
                 clip, cut = self._clip(selection, request, spec, window)
                 short = short or (cut is None and len(clip) < len(request.times))
                 views[name] = self._cut_out(clip, request, spec)
             else:
                 views[name], missing = self._rows(kind, request, spec)
                 short = short or missing
-        return Fetched(views, cut, short)
+        return Fetched(views, cut, short, in_order)
 
     # --- frames in order ------------------------------------------------------------------
 
@@ -302,6 +306,30 @@ class Fetch:
         valid = np.full(len(rows), info.has_audio)
         middles = tuple((start + end) / 2 for start, end in request.spans)
         return View(np.stack(rows) if rows else np.empty((0,), np.float32), middles, valid)
+
+
+def _check(name: str, request: ViewRequest) -> None:
+    """Refuse a request that contradicts itself.
+
+    Raises:
+        ConfigError: Its rows, boxes or size cannot be meant.
+    """
+    count, rows, boxes = len(request.times), request.rows, request.boxes
+    if rows is not None:
+        each = {rows.count(row) for row in rows}
+        if len(rows) != count or list(rows) != sorted(rows) or len(each) > 1:
+            raise ConfigError(
+                f"a request for {name}: rows must be one per time, ascending, with as many times "
+                f"each, not {rows} for {count} times"
+            )
+    if boxes is not None:
+        if len(boxes) != count:
+            raise ConfigError(f"a request for {name}: {len(boxes)} boxes for {count} times")
+        if not np.isfinite(boxes).all() or any(b[0] >= b[2] or b[1] >= b[3] for b in boxes):
+            raise ConfigError(f"a request for {name}: a box is not finite, or has no area")
+    sides = request.size if isinstance(request.size, tuple) else (request.size,)
+    if any(side is not None and side < 1 for side in sides):
+        raise ConfigError(f"a request for {name}: the size must be positive, not {request.size}")
 
 
 def _plain(kind: Modality, request: ViewRequest) -> bool:

@@ -33,7 +33,10 @@ class Preset(Config):
     decide: AnyDecide = AtEndSpec()
     budget: BudgetSpec = BudgetSpec()
     window: float | None = Field(
-        None, gt=0, description="seconds decided on together; None: the model's clip length"
+        None,
+        gt=0,
+        le=86_400,
+        description="seconds decided on together; None: the model's clip length",
     )
     cut_threshold: float = Field(
         0.5, ge=0, le=1, description="histogram distance that counts as a scene cut; 1: never"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -102,9 +103,14 @@ class Recogniser:
         self.executor = executor
         self.limits = limits
         self.output = output
+        if not 0 < window < math.inf:
+            raise ConfigError(f"window must be positive and finite, not {window}")
         reducers: dict[Task, Callable[[], Reducer]] = {
-            "classify": partial(ClassReducer, output, len(self.labels)), "detect": DetectionReducer,
-        }  # fmt: skip
+            "classify": partial(ClassReducer, output, len(self.labels)),
+            "detect": partial(DetectionReducer, len(self.labels)),
+        }
+        if task not in reducers:
+            raise ConfigError(f"task {task!r}: unknown", f"one of: {', '.join(reducers)}")
         budget = budget or Budget()
         view, answer = _costs(executor, look) if budget.macs_per_second is not None else (0, 0)
         self.plan = Plan(
@@ -158,6 +164,8 @@ class Recogniser:
         Yields:
             One Result per source, in order.
         """
+        if isinstance(sources, str | bytes | os.PathLike):
+            raise ConfigError("predict_many takes several sources", "give a list, or use predict")
         named: list[str] = []
 
         def noted() -> Iterator[Any]:
@@ -228,6 +236,8 @@ class Recogniser:
 
         For those who want more than a `Result`: scores of every window, seconds of every part.
         """
+        if batch < 1:
+            raise ConfigError(f"batch must be at least 1, not {batch}")
         plan = replace(self.plan, on_step=on_step)
         openers = (self.opener(source, fps, plan) for source in sources)
         for outcome in in_order(schedule(self.executor, openers, batch)):
@@ -466,6 +476,8 @@ def assemble(
         window=preset.window or loaded.input.clip_seconds,
         calibration=preset.look.calibrated(calibration, preset.model),
     )
+    if look is not None and (isinstance(look, type) or not hasattr(look, "next")):
+        raise ConfigError(f"look={look!r}: not a policy", "give a name, settings, or an instance")
     if look is None:
         look = preset.look.build(context)
     elif isinstance(look, PatchLook):

@@ -133,16 +133,26 @@ class ClassReducer:
 class DetectionReducer:
     """Detections of frames, as they come.
 
+    Args:
+        classes: Number of classes that labels are indices of; None accepts any.
+
     Attributes:
         frames: What was found, frame after frame.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int | None = None) -> None:
+        self.classes = classes
         self.frames: list[Detections] = []
         self._last: Detections | None = None
 
     def take(self, evidence: Evidence) -> None:
-        """The detections of further frames."""
+        """The detections of further frames.
+
+        Raises:
+            ModelError: Numbers that do not belong together, are not finite or name no class.
+        """
+        for frame in evidence.detections:
+            _check_detections(frame, self.classes)
         self.frames += evidence.detections
         self._last = self.frames[-1] if self.frames else self._last
 
@@ -169,6 +179,24 @@ class DetectionReducer:
         found = self.fields(naming, None)
         self.frames.clear()
         return found
+
+
+def _check_detections(frame: Detections, classes: int | None) -> None:
+    boxes, scores = np.asarray(frame.boxes, np.float64), np.asarray(frame.scores, np.float64)
+    labels = np.asarray(frame.labels)
+    count = len(scores)
+    if boxes.reshape(-1, 4).shape != (count, 4) or len(labels) != count:
+        raise ModelError(f"{boxes.shape} boxes, {count} scores and {len(labels)} labels of a frame")
+    if frame.tracks is not None and len(frame.tracks) != count:
+        raise ModelError(f"{len(frame.tracks)} tracks for {count} boxes")
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise ModelError("boxes or scores of the network are not finite")
+    if count and (labels.min() < 0 or (classes is not None and labels.max() >= classes)):
+        raise ModelError(f"a detection of class {labels.max()}, and there are {classes} labels")
+    if count and (scores.min() < 0 or scores.max() > 1):
+        raise ModelError("scores of detections must be in 0..1")
+    if count and (boxes[:, 2:] < boxes[:, :2]).any():
+        raise ModelError("a detected box is turned inside out")
 
 
 def detections(frame: Detections, labels: Sequence[str]) -> list[Detection]:

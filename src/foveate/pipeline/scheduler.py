@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from foveate.core import Executor, FoveateError, InternalError, NotYet
+from foveate.core import Executor, FoveateError, InternalError, ModelError, NotYet
 from foveate.pipeline.session import (
     Event,
     InferenceRequest,
@@ -137,13 +137,16 @@ def execute(
             part, [one.views for one in requests], [one.state for one in requests]
         )
         seconds = (time.perf_counter() - started) / len(asked)
+        answers = [InferenceResponse(*pair) for pair in zip(states, evidence, strict=True)]
+        if len(answers) != len(asked):
+            raise ModelError(f"part {part!r} answered {len(answers)} of {len(asked)} calls")
     except Exception as error:
         if len(asked) == 1:
             return [error]
         return [answer for one in asked for answer in execute(executor, [one])]
     for (session, _), own in zip(asked, macs, strict=True):
         session.charge(part, own, seconds)
-    return [InferenceResponse(*pair) for pair in zip(states, evidence, strict=True)]
+    return [*answers]
 
 
 def in_order(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from foveate.core import (
     Budget,
+    ConfigError,
     Decide,
     Evidence,
     Executor,
@@ -116,6 +117,7 @@ class _InWindow:
         memory: Of the look.
         evidence: Of the step before.
         asked: Whether the look has selected anything.
+        in_order: Whether frames in order were asked for, so that the end of the source shows.
         answered: Whether the reducer has an answer for all that was seen.
         due: Whether something was seen since the last result of a stream.
         shown: Microseconds of the frames that were shown.
@@ -125,6 +127,7 @@ class _InWindow:
     memory: Any = None
     evidence: Evidence | None = None
     asked: bool = False
+    in_order: bool = False
     answered: bool = False
     due: bool = False
     shown: set[int] = field(default_factory=set)
@@ -177,7 +180,7 @@ class Session:
                 if window is None:
                     break
                 start = yield from self._window(window)
-            if not self.looked:
+            if not self.parts:
                 raise MediaError(f"{self.info.name}: no frame could be decoded")
         finally:
             self.sample.close()
@@ -210,12 +213,15 @@ class Session:
             if selection is None:
                 if not now.asked:
                     following = yield from self._next_time(window.end - 1e-6)
+                elif not now.in_order:
+                    following = yield from self._beyond(window)
                 break
             now.asked = True
             if selection.part is None:
                 yield from self._hold(selection, now)
                 continue
             fetched = yield from self._fetched(selection, selection.part, now.window)
+            now.in_order = now.in_order or fetched.in_order
             stop = False
             if fetched.empty:
                 now.evidence = None
@@ -254,6 +260,12 @@ class Session:
         if selection is None:
             return None
         _check_inside(selection, window)
+        executor = self.plan.executor
+        if selection.part not in (None, executor.head, *executor.parts):
+            raise ConfigError(
+                f"a look asks for the part {selection.part!r}",
+                f"the parts of this model are {', '.join(executor.parts)}",
+            )
         return selection if now.window is window else _until(selection, now.window.end)
 
     def _fetched(self, selection: Selection, part: str, window: Window) -> Work[Fetched]:
@@ -410,6 +422,13 @@ class Session:
         duration = self.info.duration
         return None if duration is not None and duration <= window.end else window.end
 
+    def _beyond(self, window: Window) -> Work[float | None]:
+        """Where to go on after a window in which no frames in order could show the end."""
+        if self.info.duration is not None:
+            return self._after_stop(window)
+        following = yield from self._next_time(window.end - 1e-6)
+        return following
+
     def _last_shown(self, start: float, over: bool) -> float:
         """When the last frame before a gap or the end stops being shown, at least `start`."""
         last = self._reached + 1.0 / self._source_rate if self.looked else start
@@ -458,7 +477,7 @@ def _check_inside(selection: Selection, window: Window) -> None:
     """A look that leaves its window would be asked for ever."""
     times = selection.times
     if times and not window.start <= min(times) <= max(times) < window.end:
-        raise ValueError(
+        raise ConfigError(
             f"a look chose {min(times):g} to {max(times):g} s, outside its window "
             f"{window.start:g} to {window.end:g} s"
         )
