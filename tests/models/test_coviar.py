@@ -168,12 +168,11 @@ def test_wrong_shapes_and_names_are_refused() -> None:
 def test_weights_of_colour_images_start_a_network_of_vectors(monkeypatch) -> None:
     """Cross-modality initialisation: on two equal channels it is the network of three."""
     from foveate.models import backbones
-    from foveate.models import backbones_weights as table
 
     torch.manual_seed(0)
     whole = backbones.build("efficientnet_lite0").eval()
-    entry = table.BACKBONES["efficientnet_lite0.imagenet_lite0"]
-    monkeypatch.setattr(table, "load_backbone", lambda known: copy.deepcopy(whole))
+    entry = backbones.BACKBONES["efficientnet_lite0.imagenet_lite0"]
+    monkeypatch.setattr(backbones, "load_backbone", lambda known: copy.deepcopy(whole))
     found = backbones.build(entry.name, pretrained=True, in_chans=2).eval()
     grey = torch.randn(2, 1, 64, 64)
     with torch.no_grad():

@@ -12,7 +12,9 @@ from nontrivial import clip, randomise
 
 from foveate.core.errors import ModelError
 from foveate.models import count_macs, create, split_state, stack_states
-from foveate.models.movinet import A0, TINY, MoViNetLite, pooled, running_means
+from foveate.models.movinet import MoViNetLite
+from foveate.models.movinet_config import A0, TINY
+from foveate.models.streaming import mean_features
 
 SIZE = (37, 44)
 FRAMES = 9
@@ -150,7 +152,7 @@ def test_streams_of_different_age_run_as_one_batch(form):
     assert close(logits[:1], run(form, old, [5])[0])
     assert close(logits[1:], run(form, young[:, :, :2], [2])[0])
     first, second = split_state(both)
-    assert close(pooled(first), pooled(both)[:1])
+    assert close(mean_features(first), mean_features(both)[:1])
     assert second["head/frames"].tolist() == [2]
 
 
@@ -201,17 +203,6 @@ def test_states_of_other_shapes_do_not_stack():
     for states in ([], [a, b], [a, {"x": torch.zeros(1)}]):
         with pytest.raises(ModelError):
             stack_states(states)
-
-
-@FORMS
-def test_running_means_give_a_prediction_per_frame(form):
-    x = clip((2, 3, 5, *SIZE))
-    _, before = form.step_features(x[:, :, :2], form.initial_state(2, *SIZE))
-    features, _ = form.step_features(x[:, :, 2:], before)
-    with torch.no_grad():
-        each = form.classify(running_means(features, before))
-        for t in range(3):
-            assert close(each[:, t], MODEL(x[:, :, : 3 + t]))
 
 
 def test_the_fast_form_of_the_published_size():

@@ -18,11 +18,11 @@ from foveate.core.errors import FoveateError, ModelError, WeightsError
 from foveate.models import backbones, load, registry
 from foveate.models.coviar import CompressedNet, ExitNetwork
 from foveate.models.spec import InputSpec
-from foveate.models.weights.builtin import declared
 from foveate.models.weights.run import (
     InputCard,
     NetworkCard,
     RunCard,
+    declared,
     load_run,
     read_run,
     write_run,

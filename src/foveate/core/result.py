@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from foveate.core import result_text
 from foveate.core.config import build
-from foveate.core.errors import ConfigError, MissingExtra, ResultError
+from foveate.core.errors import ConfigError, ResultError
+from foveate.core.lazy import import_extra
 
 if TYPE_CHECKING:
     import pandas
@@ -237,12 +238,10 @@ class Result(_Plain):
         """
         if what not in result_text.COLUMNS:
             raise ValueError(f"no table {what!r}; there are {', '.join(result_text.COLUMNS)}")
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtra("pandas", "pandas") from None
-        rows = result_text.rows(self, what)
-        return pandas.DataFrame(rows, columns=list(result_text.COLUMNS[what]))
+        frame: pandas.DataFrame = import_extra("pandas", "pandas").DataFrame(
+            result_text.rows(self, what), columns=list(result_text.COLUMNS[what])
+        )
+        return frame
 
     def to_json(self, indent: int | None = None) -> str:
         """One JSON object (one line unless `indent` is given)."""

@@ -8,30 +8,16 @@ other ways; those come first.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from foveate.core.errors import ModelError, WeightsError
+from foveate.core.lazy import import_extra
+from foveate.models.backbones_weights import BACKBONES, load_backbone
 from foveate.models.spec import InputSpec
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
 Triple = tuple[float, float, float]
-
-
-def timm_library() -> ModuleType:
-    """Import timm when a backbone is first asked for: it takes seconds.
-
-    Raises:
-        ModelError: It is not installed.
-    """
-    try:
-        import timm
-    except ImportError as error:
-        raise ModelError("the package timm is missing", "type: pip install foveate[zoo]") from error
-    return timm
 
 
 def build(name: str, pretrained: bool = False, **settings: Any) -> nn.Module:
@@ -43,16 +29,15 @@ def build(name: str, pretrained: bool = False, **settings: Any) -> nn.Module:
         **settings: For timm, as ``img_size``.
 
     Raises:
-        ModelError: There is no such backbone, or timm is missing.
+        ModelError: There is no such backbone.
+        MissingExtra: timm is not installed.
         WeightsError: Its weights cannot be had.
     """
-    from foveate.models.backbones_weights import BACKBONES, load_backbone
-
     known = BACKBONES.get(name)
     if known is not None:
         network = load_backbone(known) if pretrained else known.build()
         return _with_channels(network, int(settings.get("in_chans", 3)))
-    timm = timm_library()
+    timm = import_extra("timm", "zoo")
     if not timm.is_model(name.partition(".")[0]):
         near = difflib.get_close_matches(name, [*timm.list_models(), *BACKBONES], n=1, cutoff=0.0)
         raise ModelError(f"there is no backbone {name!r}", f"did you mean {near[0]!r}?")
@@ -101,13 +86,12 @@ def normalisation(name: str) -> tuple[Triple, Triple, int]:
 
     Raises:
         ModelError: There is no such backbone.
+        MissingExtra: timm is not installed.
     """
-    from foveate.models.backbones_weights import BACKBONES
-
     if name in BACKBONES:
         known = BACKBONES[name]
         return known.mean, known.std, known.size
-    timm = timm_library()
+    timm = import_extra("timm", "zoo")
     try:
         config = timm.get_pretrained_cfg(name)
     except (RuntimeError, ValueError) as error:

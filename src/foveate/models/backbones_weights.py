@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveate.core.errors import WeightsError
+from foveate.core.lazy import import_extra
 from foveate.models.weights.resolve import locate, sha256_of
 from foveate.models.weights.table import WeightFile
 
@@ -54,10 +55,12 @@ class BackboneEntry:
 
 
 def _lite0() -> nn.Module:
-    from foveate.models.backbones import build
     from foveate.models.weights.importers.efficientnet_lite import ARCH, EPSILON
 
-    return build(ARCH, bn_eps=EPSILON)
+    network: nn.Module = import_extra("timm", "zoo").create_model(
+        ARCH, num_classes=0, bn_eps=EPSILON
+    )
+    return network
 
 
 def _read_lite0(path: Path) -> nn.Module:

@@ -15,21 +15,20 @@ What makes it fast, with everything done once when it is built:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 
 from foveate.core.errors import ModelError
+from foveate.models.clip import check_clip
 from foveate.models.layers.packed import PackedConv
 from foveate.models.layers.same import avg_pool_same
-from foveate.models.movinet import (
-    Bottleneck,
-    MoViNetLite,
-    check_clip,
-    empty_state,
-    pooled,
-    slot_name,
-)
-from foveate.models.streaming import State
+from foveate.models.movinet_config import empty_state, slot_name
+from foveate.models.streaming import State, add_to_mean, mean_features
+
+if TYPE_CHECKING:
+    from foveate.models.movinet import Bottleneck, MoViNetLite
 
 
 class MoViNetInference:
@@ -39,10 +38,9 @@ class MoViNetInference:
         model: The network; later changes to its weights do not reach the copy.
     """
 
-    pooling = MoViNetLite.pooling
-
     def __init__(self, model: MoViNetLite) -> None:
         self.config = model.config
+        self.pooling = model.pooling
         self.dtype = model.stem.weight.dtype
         self.num_classes = model.classifier.out_features
         with torch.inference_mode():
@@ -101,14 +99,12 @@ class MoViNetInference:
             y = layer(y, batch, state, new)
         h = torch.mm(y.flatten(0, 2), self._head)
         features = F.hardtanh_(h, 0.0, 6.0).view(batch, frames, -1, h.shape[1]).mean(2)
-        new["head/sum"] = state["head/sum"] + features.sum(1, dtype=torch.float32)
-        new["head/frames"] = state["head/frames"] + frames
-        return features, new
+        return features, new | add_to_mean(state, features)
 
     def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Run the next n >= 1 frames and classify all that was seen; see ``MoViNetLite``."""
         _, state = self.step_features(x, state)
-        return self.classify(pooled(state)), state
+        return self.classify(mean_features(state)), state
 
     @torch.inference_mode()
     def classify(self, pooled_features: torch.Tensor) -> torch.Tensor:

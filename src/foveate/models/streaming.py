@@ -55,3 +55,34 @@ def split_state(state: State) -> list[State]:
     """Take a batch's state apart into one state per stream (the tensors are copies)."""
     batch = next(iter(state.values())).shape[0]
     return [{key: value[i : i + 1].clone() for key, value in state.items()} for i in range(batch)]
+
+
+def empty_mean(batch: int, channels: int, device: torch.device | str) -> State:
+    """State entries of a mean over the features of all frames so far, before the first frame.
+
+    Returns:
+        ``head/sum`` (B, channels) float32, the sum of the features; ``head/frames`` (B,) int64,
+        the number of frames.
+    """
+    return {
+        "head/sum": torch.zeros(batch, channels, device=device),
+        "head/frames": torch.zeros(batch, dtype=torch.int64, device=device),
+    }
+
+
+def add_to_mean(state: State, features: torch.Tensor) -> State:
+    """The entries of `empty_mean` after more frames.
+
+    Args:
+        state: Before them; it is not changed.
+        features: (B, n, channels) of the new frames.
+    """
+    return {
+        "head/sum": state["head/sum"] + features.sum(1, dtype=torch.float32),
+        "head/frames": state["head/frames"] + features.shape[1],
+    }
+
+
+def mean_features(state: State) -> torch.Tensor:
+    """The mean over the features of all frames so far, (B, channels); zeros before the first."""
+    return state["head/sum"] / state["head/frames"].clamp(min=1).unsqueeze(1)

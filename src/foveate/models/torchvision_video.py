@@ -7,7 +7,6 @@ The networks are torchvision's own; only the head is taken off and replaced by o
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from foveate.core.errors import ModelError
+from foveate.core.lazy import import_extra
 from foveate.models.clip import ClipModel, check_clip, over_space
 from foveate.models.registry import register
 
@@ -23,17 +23,12 @@ if TYPE_CHECKING:
 
 
 def video_library() -> ModuleType:
-    """Import torchvision's video networks when one is first asked for.
+    """Import torchvision's video networks when one is first built: it takes seconds.
 
     Raises:
-        ModelError: It is not installed.
+        MissingExtra: torchvision is not installed.
     """
-    try:
-        video = importlib.import_module("torchvision.models.video")
-    except ImportError as error:
-        hint = "type: pip install foveate[zoo]"
-        raise ModelError("the package torchvision is missing", hint) from error
-    return video
+    return import_extra("torchvision.models.video", "zoo")
 
 
 def kinetics_labels() -> tuple[str, ...]:

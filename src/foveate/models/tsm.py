@@ -26,7 +26,7 @@ from foveate.models import backbones
 from foveate.models.clip import ClipModel, check_clip, frames_of
 from foveate.models.macs import on_meta
 from foveate.models.registry import register
-from foveate.models.streaming import State
+from foveate.models.streaming import State, add_to_mean, empty_mean, mean_features
 
 PLACES = ("blockres", "block")
 SHARE = 8  # one channel of so many goes each way
@@ -371,9 +371,7 @@ class TSMOnline(TSM):
             name: torch.zeros((batch, *shape), dtype=dtype, device=device)
             for name, shape in self._kept_shapes(height, width).items()
         }
-        state["head/sum"] = torch.zeros(batch, self.num_features, device=device)
-        state["head/frames"] = torch.zeros(batch, dtype=torch.int64, device=device)
-        return state
+        return state | empty_mean(batch, self.num_features, device)
 
     def _kept_shapes(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
         """Shapes of the shifts' entries, found by running one frame that holds no values."""
@@ -404,16 +402,12 @@ class TSMOnline(TSM):
         """
         passage = Passage(len(x), x.shape[2], True, state)
         features = self.run(x, passage)
-        new = dict(passage.left)
-        new["head/sum"] = state["head/sum"] + features.sum(1, dtype=torch.float32)
-        new["head/frames"] = state["head/frames"] + features.shape[1]
-        return features, new
+        return features, passage.left | add_to_mean(state, features)
 
     def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Run the next frames and classify all that was seen: logits (B, classes), new state."""
         _, state = self.step_features(x, state)
-        frames = state["head/frames"].clamp(min=1).unsqueeze(1)
-        return self.classify(state["head/sum"] / frames), state
+        return self.classify(mean_features(state)), state
 
 
 @register(

@@ -8,12 +8,8 @@ Plain paths: nothing heavy is imported, so the command can list and check names 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from foveate.core.files import cache_folder
-
-if TYPE_CHECKING:
-    from foveate.models.registry import ModelEntry
 
 CARD = "run.json"
 WEIGHTS = "model.safetensors"
@@ -51,23 +47,3 @@ def run_folder(model: str) -> Path | None:
     if is_run(model):
         return Path(model)
     return None if Path(model).exists() else built_in().get(model) or imported().get(model)
-
-
-def declared(model: str) -> ModelEntry | None:
-    """What the registry says of a model's architecture, without loading the model.
-
-    Args:
-        model: A run folder, weights, or an architecture.
-
-    Returns:
-        None where it is none of these, or several networks.
-    """
-    from foveate.core.errors import ModelError
-    from foveate.models.registry import entry, split_name
-    from foveate.models.weights.run import read_run
-
-    folder = run_folder(model)
-    try:
-        return entry(split_name(model)[0] if folder is None else read_run(folder).network.arch)
-    except ModelError:
-        return None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from foveate.core.errors import WeightsError
 from foveate.core.files import cache_folder
+from foveate.models.weights.builtin import built_in
 from foveate.models.weights.download import Progress, download
 from foveate.models.weights.table import WeightFile, entries
 
@@ -133,8 +134,6 @@ def _missing(file: WeightFile, why: str) -> str:
 
 def _advice(file: WeightFile) -> str:
     """What to do about a miss, in one line."""
-    from foveate.models.weights.builtin import built_in
-
     name = next((e.name for e in entries() if file in e.files), None)
     fetch = f", or with a network type: foveate weights fetch {name}" if name else ""
     names = list(built_in()) if name else []

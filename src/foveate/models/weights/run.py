@@ -36,9 +36,9 @@ from pydantic_core import from_json
 from foveate.core.errors import ModelError, WeightsError
 from foveate.core.files import replace_file
 from foveate.models.loaded import NETWORK, LoadedModel
-from foveate.models.registry import create, entry
+from foveate.models.registry import ModelEntry, create, entry, split_name
 from foveate.models.spec import Crop, InputSpec, Resize
-from foveate.models.weights.builtin import CARD, WEIGHTS
+from foveate.models.weights.builtin import CARD, WEIGHTS, run_folder
 from foveate.models.weights.convert import fill
 
 if TYPE_CHECKING:
@@ -182,6 +182,22 @@ def read_run(path: str | os.PathLike[str]) -> RunCard:
         WeightsError: No run folder, or a card that is damaged; one line says where.
     """
     return _read_card(Path(path))[0]
+
+
+def declared(model: str) -> ModelEntry | None:
+    """The registry entry of a model's architecture, found without loading the model.
+
+    Args:
+        model: A run folder, weights, or an architecture.
+
+    Returns:
+        None for anything else, and for a run folder of several networks.
+    """
+    folder = run_folder(model)
+    try:
+        return entry(split_name(model)[0] if folder is None else read_run(folder).network.arch)
+    except ModelError:
+        return None
 
 
 def load_run(path: str | os.PathLike[str]) -> LoadedModel:

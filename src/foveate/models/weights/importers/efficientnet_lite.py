@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from foveate.core.errors import ModelError
-from foveate.models.backbones import timm_library
+from foveate.core.lazy import import_extra
 from foveate.models.weights.importers.naming import place
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
@@ -65,7 +65,7 @@ def efficientnet_lite(arrays: Mapping[str, Any], **config: Any) -> Imported:
     if name != "efficientnet-lite0" or config:
         raise ModelError(f"only efficientnet-lite0 is built here, not {name} {config or ''}")
     classes = int(arrays["_fc.weight"].shape[0]) if "_fc.weight" in arrays else 1000
-    model = timm_library().create_model(ARCH, num_classes=classes, bn_eps=EPSILON)
+    model = import_extra("timm", "zoo").create_model(ARCH, num_classes=classes, bn_eps=EPSILON)
     names = original_names(model)
     place(model, arrays, names.__getitem__)
 
