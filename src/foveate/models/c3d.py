@@ -28,11 +28,16 @@ _LAYERS = (
 )
 
 
+@register(
+    "c3d",
+    tiny={"num_classes": 7, "size": 32, "width": 8, "hidden": 24},
+    tiny_input=(2, 3, 16, 32, 32),
+)
 class C3D(ClipModel):
     """The network of figure 3; longer clips run in pieces of ``frames`` and are averaged.
 
     Args:
-        num_classes: Outputs of the classifier.
+        num_classes: Outputs of the classifier (487 for Sports-1M).
         dropout: Probability of dropping a unit of the dense layers, in training.
         frames: Length of a piece; the dense layers are tied to it (16 in the paper).
         size: Side of the square input; the dense layers are tied to it (112 in the paper).
@@ -94,20 +99,3 @@ class C3D(ClipModel):
         pieces = x.unflatten(2, (-1, self.frames)).transpose(1, 2).flatten(0, 1)
         found: torch.Tensor = self.dense(pieces)[1].unflatten(0, (batch, -1))
         return found
-
-
-@register(
-    "c3d",
-    tiny={"num_classes": 7, "size": 32, "width": 8, "hidden": 24},
-    tiny_input=(2, 3, 16, 32, 32),
-)
-def c3d(
-    num_classes: int = 487,
-    dropout: float = 0.5,
-    frames: int = 16,
-    size: int = 112,
-    width: int = 64,
-    hidden: int = 4096,
-) -> C3D:
-    """Build C3D; 487 classes are those of Sports-1M."""
-    return C3D(num_classes, dropout, frames, size, width, hidden)

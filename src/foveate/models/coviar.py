@@ -55,6 +55,12 @@ _SIDE = 7  # of the maps that it works on, at least
 _RELEASED = {256: {"layer1": 64}, 512: {"layer2": 256}}
 
 
+@register(
+    "coviar",
+    tiny={"num_classes": 7, "backbone": "test_resnet", "modality": "residual"},
+    tiny_input=(2, 3, 3, 32, 40),
+    mixes_frames=False,
+)
 class CompressedNet(ClipModel):
     """One of the three networks: segments of one modality to logits.
 
@@ -428,23 +434,6 @@ def square(x: torch.Tensor, size: int) -> torch.Tensor:
     return functional.interpolate(
         cut, (size, size), mode="bilinear", align_corners=False, antialias=side > size
     )
-
-
-@register(
-    "coviar",
-    tiny={"num_classes": 7, "backbone": "test_resnet", "modality": "residual"},
-    tiny_input=(2, 3, 3, 32, 40),
-    mixes_frames=False,
-)
-def coviar(
-    num_classes: int = 101,
-    dropout: float = 0.0,
-    backbone: str = "resnet18",
-    modality: Modality = "iframe",
-    pretrained: bool = False,
-) -> CompressedNet:
-    """Build one of CoViAR's networks over a 2D backbone."""
-    return CompressedNet(modality, backbone, num_classes, dropout, pretrained)
 
 
 @register(

@@ -78,8 +78,9 @@ class Mixed(nn.Module):
         return torch.cat(branches, 1)
 
 
+@register("i3d", tiny={"num_classes": 7, "divide": 8}, tiny_input=(2, 3, 9, 32, 40))
 class I3D(ClipModel):
-    """Inflated Inception-v1.
+    """Inflated Inception-v1 (12,287,264 parameters before the classifier; 21,952 fewer for flow).
 
     The logits are the mean over windows of two steps of the last maps (one step where a clip
     leaves only one), which are eight frames apart.
@@ -131,9 +132,3 @@ class I3D(ClipModel):
             x = layer(max_pool_same(x, *_POOLS[name]) if name in _POOLS else x)
         steps = over_space(x)
         return steps if steps.shape[1] == 1 else (steps[:, 1:] + steps[:, :-1]) / 2
-
-
-@register("i3d", tiny={"num_classes": 7, "divide": 8}, tiny_input=(2, 3, 9, 32, 40))
-def i3d(num_classes: int = 400, dropout: float = 0.5, divide: int = 1, channels: int = 3) -> I3D:
-    """Build I3D (12,287,264 parameters before the classifier; 21,952 fewer for flow)."""
-    return I3D(num_classes, dropout, divide, channels)

@@ -106,6 +106,12 @@ class Bottleneck(nn.Module):
         return F.relu6(out.permute(0, 3, 1, 2)), past
 
 
+@register(
+    "movinet-a0-stream-lite",
+    tiny={"config": TINY, "num_classes": 7},
+    tiny_input=(2, 3, 6, 37, 44),
+    streaming=True,
+)
 class MoViNetLite(nn.Module):
     """The SE-free ReLU6 stream network: clip form and step form over one set of weights.
 
@@ -272,16 +278,3 @@ class MoViNetLite(nn.Module):
     def for_inference(self) -> MoViNetInference:
         """Return a fast frozen copy with the same step form (see ``movinet_inference``)."""
         return MoViNetInference(self)
-
-
-@register(
-    "movinet-a0-stream-lite",
-    tiny={"config": TINY, "num_classes": 7},
-    tiny_input=(2, 3, 6, 37, 44),
-    streaming=True,
-)
-def movinet_a0_stream_lite(
-    num_classes: int = 600, dropout: float = 0.2, config: MoViNetConfig = A0
-) -> MoViNetLite:
-    """Build the SE-free ReLU6 A0-stream network (2,723,407 parameters with 600 classes)."""
-    return MoViNetLite(config, num_classes, dropout)

@@ -77,8 +77,7 @@ def register(
         raise ModelError(f"{name!r} is no architecture name (lower case and hyphens only)")
 
     def enter(build: Builder) -> Builder:
-        known = _ENTRIES.get(name)
-        if known is not None and known.build.__qualname__ != build.__qualname__:
+        if name in _ENTRIES:
             raise ModelError(f"the model name {name!r} is registered twice")
         _ENTRIES[name] = ModelEntry(
             name, build, dict(tiny or {}), tiny_input, streaming, mixes_frames, classifier

@@ -396,15 +396,8 @@ def rs(
     return ResNet3DRS(num_classes, _blocks(depth, blocks_per_group), dropout, shape, checkpointing)
 
 
-def _enter(depth: int) -> None:
-    """Put the network of a depth into the registry, with that depth settled."""
-    build: Any = partial(rs, depth)
-    build.__qualname__ = f"rs_{depth}"
-    register(f"resnet3d-rs-{depth}", tiny=_TINY, tiny_input=_TINY_CLIP)(build)
-
-
 for _depth in DEPTHS:
-    _enter(_depth)
+    register(f"resnet3d-rs-{_depth}", tiny=_TINY, tiny_input=_TINY_CLIP)(partial(rs, _depth))
 
 
 @register("resnet3d-50", tiny=_TINY, tiny_input=_TINY_CLIP)

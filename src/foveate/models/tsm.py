@@ -16,17 +16,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from foveate.core.errors import ModelError
-from foveate.models import backbones
-from foveate.models.clip import ClipModel, check_clip, frames_of
+from foveate.models.clip import check_clip, frames_of
 from foveate.models.macs import on_meta
 from foveate.models.registry import register
 from foveate.models.streaming import State, add_to_mean, empty_mean, mean_features
+from foveate.models.tsn import TSN
 
 PLACES = ("blockres", "block")
 SHARE = 8  # one channel of so many goes each way
@@ -281,7 +282,10 @@ def _attention_around(block: nn.Module, name: str) -> str:
     return ""
 
 
-class TSM(ClipModel):
+@register(
+    "tsm", tiny={"num_classes": 7, "backbone": "test_efficientnet"}, tiny_input=(2, 3, 3, 32, 40)
+)
+class TSM(TSN):
     """Two-way temporal shift over a clip.
 
     Args:
@@ -305,10 +309,8 @@ class TSM(ClipModel):
         shift_place: str = "blockres",
         shift_div: int = SHARE,
     ) -> None:
-        network = backbones.build(backbone, pretrained)
-        super().__init__(backbones.width_of(network), num_classes, dropout)
-        self.shifted = insert_shifts(network, self.shift, shift_place, shift_div)
-        self.backbone = network
+        super().__init__(backbone, num_classes, dropout, pretrained)
+        self.shifted = insert_shifts(self.backbone, self.shift, shift_place, shift_div)
         self._shapes: dict[tuple[int, int], dict[str, tuple[int, ...]]] = {}
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
@@ -410,34 +412,9 @@ class TSMOnline(TSM):
         return self.classify(mean_features(state)), state
 
 
-@register(
-    "tsm", tiny={"num_classes": 7, "backbone": "test_efficientnet"}, tiny_input=(2, 3, 3, 32, 40)
-)
-def tsm(
-    num_classes: int = 400,
-    dropout: float = 0.5,
-    backbone: str = "resnet50",
-    pretrained: bool = False,
-    shift_place: str = "blockres",
-    shift_div: int = SHARE,
-) -> TSM:
-    """Build TSM over a 2D backbone."""
-    return TSM(backbone, num_classes, dropout, pretrained, shift_place, shift_div)
-
-
-@register(
+register(
     "tsm-online",
     tiny={"num_classes": 7, "backbone": "test_resnet"},
     tiny_input=(2, 3, 5, 32, 40),
     streaming=True,
-)
-def tsm_online(
-    num_classes: int = 400,
-    dropout: float = 0.5,
-    backbone: str = "mobilenetv2_100",
-    pretrained: bool = False,
-    shift_place: str = "blockres",
-    shift_div: int = SHARE,
-) -> TSMOnline:
-    """Build the one-way TSM over a 2D backbone, with the step form."""
-    return TSMOnline(backbone, num_classes, dropout, pretrained, shift_place, shift_div)
+)(partial(TSMOnline, backbone="mobilenetv2_100"))
