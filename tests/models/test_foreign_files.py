@@ -19,8 +19,8 @@ from torch import nn
 
 from foveate.core.errors import FoveateError, ModelError, WeightsError
 from foveate.models import registry
-from foveate.models.weights.imported import import_file, recognise
 from foveate.models.weights.importers import from_arrays, unwrapped
+from foveate.models.weights.importers.checkpoints import import_file, recognise
 from foveate.models.weights.importers.files import read_arrays
 
 

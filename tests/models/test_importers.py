@@ -14,10 +14,10 @@ from torch import nn
 import foveate
 from foveate.core.errors import FoveateError, ModelError, WeightsError
 from foveate.models import backbones, registry
-from foveate.models.weights.imported import import_file
 from foveate.models.weights.importers import Imported, checksums, from_arrays, importer, systems
 from foveate.models.weights.importers import registry as sources
 from foveate.models.weights.importers.autovideo import _eco_name
+from foveate.models.weights.importers.checkpoints import import_file
 from foveate.models.weights.importers.files import read_arrays
 
 SMALL = {"model_depth": 10, "widen_factor": 1 / 16}

@@ -18,7 +18,7 @@ from foveate.core.errors import WeightsError
 from foveate.core.files import cache_folder
 from foveate.models.weights import resolve, table
 from foveate.models.weights.builtin import built_in
-from foveate.models.weights.download import check_address, download
+from foveate.models.weights.resolve import check_address, download
 from foveate.models.weights.table import WeightFile
 
 DATA = bytes(range(256)) * 4000

@@ -12,8 +12,9 @@ from nontrivial import clip, randomise
 
 from foveate.core.errors import WeightsError
 from foveate.models.registry import create_tiny
-from foveate.models.weights.convert import fill, import_movinet_tflite
-from foveate.models.weights.tflite import read_tflite
+from foveate.models.weights.importers.movinet_tflite import import_movinet_tflite
+from foveate.models.weights.importers.tflite import read_tflite
+from foveate.models.weights.run import fill
 
 ARCH = "movinet-a0-stream-lite"
 SIZE = (21, 26)

@@ -76,7 +76,7 @@ def _read_lite0(path: Path) -> nn.Module:
 def _folded(variant: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         from foveate.models.mobilenet_folded import FoldedMobileNet
-        from foveate.models.weights.importers.folded import VARIANTS
+        from foveate.models.weights.importers.mobilenet_tflite import VARIANTS
 
         return FoldedMobileNet(**VARIANTS[variant])
 
@@ -86,7 +86,7 @@ def _folded(variant: str) -> Callable[[], nn.Module]:
 def _read_folded(variant: str) -> Callable[[Path], nn.Module]:
     def read(path: Path) -> nn.Module:
         from foveate.models.weights.importers import from_arrays
-        from foveate.models.weights.importers.folded import read_convolutions
+        from foveate.models.weights.importers.mobilenet_tflite import read_convolutions
 
         arrays = read_convolutions(path.read_bytes(), path.name)
         network: Any = from_arrays("mobilenet-tflite", arrays, name=variant).model

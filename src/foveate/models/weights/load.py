@@ -18,16 +18,16 @@ from foveate.core.files import cache_folder, replace_file
 from foveate.models.loaded import NETWORK, LoadedModel
 from foveate.models.registry import create
 from foveate.models.weights.builtin import run_folder
-from foveate.models.weights.convert import VERSION, fill
-from foveate.models.weights.download import Progress
-from foveate.models.weights.resolve import locate
-from foveate.models.weights.run import load_run
+from foveate.models.weights.resolve import Progress, locate
+from foveate.models.weights.run import fill, load_run
 from foveate.models.weights.table import WeightEntry, WeightFile, find
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+# Raise it when an importer gives other numbers or names: cached conversions are redone.
+VERSION = 1
 _CHECKSUM = "crc32"
 
 

@@ -39,7 +39,6 @@ from foveate.models.loaded import NETWORK, LoadedModel
 from foveate.models.registry import ModelEntry, create, entry, split_name
 from foveate.models.spec import Crop, InputSpec, Resize
 from foveate.models.weights.builtin import CARD, WEIGHTS, run_folder
-from foveate.models.weights.convert import fill
 
 if TYPE_CHECKING:
     import torch
@@ -247,6 +246,38 @@ def load_run(path: str | os.PathLike[str]) -> LoadedModel:
         method=card.method,
         card=card,
     )
+
+
+def fill(
+    module: nn.Module | Mapping[str, torch.Tensor],
+    arrays: Mapping[str, Any],
+    source: str = "the file",
+) -> None:
+    """Copy arrays into parameters and buffers, all of them and nothing else.
+
+    Args:
+        module: Receives the values in its own dtype and memory format; or tensors by name.
+        arrays: NumPy arrays or tensors by state-dict name.
+        source: What to call the origin in errors.
+
+    Raises:
+        WeightsError: Names missing or left over, or shapes that differ; it lists them.
+    """
+    import torch
+
+    own = module if isinstance(module, Mapping) else module.state_dict()
+    faults = [f"missing {name}" for name in own if name not in arrays]
+    faults += [f"unused {name}" for name in arrays if name not in own]
+    for name in own.keys() & arrays.keys():
+        have, want = tuple(arrays[name].shape), tuple(own[name].shape)
+        if have != want:
+            faults.append(f"{name} is {have}, not {want}")
+    if faults:
+        more = f" and {len(faults) - 12} more" if len(faults) > 12 else ""
+        raise WeightsError(f"{source} does not fit: {', '.join(sorted(faults)[:12])}{more}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(torch.as_tensor(arrays[name]))
 
 
 def write_run(

@@ -1,28 +1,18 @@
-"""From the arrays of a foreign file to the parameters of our modules.
-
-An importer turns a file's bytes into named arrays; ``fill`` puts them into a module and lists
-whatever is missing, left over or of the wrong shape.
-"""
+"""The published .tflite file of the quantised MoViNet stream network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from foveate.core.errors import WeightsError
-from foveate.models.weights.tflite import Graph, Operator, read_tflite
+from foveate.models.weights.importers.tflite import Graph, Operator, read_tflite
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
-    from torch import nn
 
     Arrays = dict[str, NDArray[Any]]
-
-# Raise it when an importer gives other numbers or names: cached conversions are remade.
-VERSION = 1
 
 _ROLES = ("expansion", "feature_temporal", "feature", "projection", "skip_project")
 
@@ -55,18 +45,14 @@ def import_movinet_tflite(data: bytes, source: str = "the file") -> Arrays:
 
 def _operator_arrays(graph: Graph, operator: Operator) -> Arrays:
     """Return the parameters that one operation holds, none for most."""
-    if operator.kind in ("CONV_2D", "DEPTHWISE_CONV_2D") and len(operator.inputs) == 3:
-        kernel, bias = (graph.tensors[i] for i in operator.inputs[1:])
+    convolution = graph.convolution(operator)
+    if convolution is not None:
+        weight, bias = convolution
+        kernel = graph.tensors[operator.inputs[1]]
         name = _module_name(kernel.name, operator.kind, kernel.shape)
-        weight = kernel.values()
-        if weight.ndim != 4:
-            raise WeightsError(f"{name}: a kernel of shape {weight.shape}")
-        # OHWI to OIHW, and 1HWC to C1HW for depthwise.
-        depthwise = operator.kind == "DEPTHWISE_CONV_2D"
-        weight = weight.transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2))
         if name in ("classifier_head", "classifier"):
             weight = weight[:, :, 0, 0]
-        return {f"{name}.weight": weight, f"{name}.bias": bias.values()}
+        return {f"{name}.weight": weight, f"{name}.bias": bias}
     if operator.kind == "MUL":
         for index in operator.inputs:
             tensor = graph.tensors[index]
@@ -108,35 +94,3 @@ def _scalar(values: NDArray[Any], name: str) -> NDArray[Any]:
     if values.size == 0 or values.min() != values.max():
         raise WeightsError(f"{name} is not one number")
     return np.asarray(values.flat[0], np.float32)
-
-
-def fill(
-    module: nn.Module | Mapping[str, torch.Tensor],
-    arrays: Mapping[str, Any],
-    source: str = "the file",
-) -> None:
-    """Copy arrays into parameters and buffers, all of them and nothing else.
-
-    Args:
-        module: Receives the values in its own dtype and memory format; or tensors by name.
-        arrays: NumPy arrays or tensors by state-dict name.
-        source: What to call the origin in errors.
-
-    Raises:
-        WeightsError: Names missing or left over, or shapes that differ; it lists them.
-    """
-    import torch
-
-    own = module if isinstance(module, Mapping) else module.state_dict()
-    faults = [f"missing {name}" for name in own if name not in arrays]
-    faults += [f"unused {name}" for name in arrays if name not in own]
-    for name in own.keys() & arrays.keys():
-        have, want = tuple(arrays[name].shape), tuple(own[name].shape)
-        if have != want:
-            faults.append(f"{name} is {have}, not {want}")
-    if faults:
-        more = f" and {len(faults) - 12} more" if len(faults) > 12 else ""
-        raise WeightsError(f"{source} does not fit: {', '.join(sorted(faults)[:12])}{more}")
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(torch.as_tensor(arrays[name]))

@@ -121,6 +121,25 @@ class Graph:
     tensors: tuple[TensorInfo, ...]
     operators: tuple[Operator, ...]
 
+    def convolution(self, operator: Operator) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """The constants of a convolution with bias; None for other operations.
+
+        Returns:
+            Kernel (out, in / groups, kh, kw) and bias (out,).
+
+        Raises:
+            WeightsError: They cannot be read, or the kernel does not have four axes.
+        """
+        depthwise = operator.kind == "DEPTHWISE_CONV_2D"
+        if len(operator.inputs) != 3 or not (depthwise or operator.kind == "CONV_2D"):
+            return None
+        kernel, bias = (self.tensors[i] for i in operator.inputs[1:])
+        weight = kernel.values()
+        if weight.ndim != 4:
+            raise WeightsError(f"tensor {kernel.name!r}: a kernel of shape {weight.shape}")
+        # OHWI to OIHW, and 1HWC to C1HW for depthwise.
+        return weight.transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2)), bias.values()
+
 
 def read_tflite(data: bytes, source: str = "the file") -> Graph:
     """Read a .tflite file.
@@ -148,11 +167,9 @@ def read_tflite(data: bytes, source: str = "the file") -> Graph:
 
 @cache
 def _schema() -> Any:
-    """Import the schema on first use: it is slow and only importing files needs it."""
-    try:
-        import tflite
-    except ImportError as error:
-        raise WeightsError("the package tflite is missing", "type: pip install tflite") from error
+    """Import the schema on first use: it is slow, and only importing files needs it."""
+    import tflite
+
     return tflite
 
 

@@ -16,14 +16,9 @@ from foveate.models.loaded import NETWORK
 from foveate.models.registry import split_backbone
 from foveate.models.resnet3drs import DEPTHS, RATE
 from foveate.models.spec import InputSpec
-from foveate.models.weights.importers import (
-    Imported,
-    MisfitError,
-    ValuesError,
-    from_arrays,
-    systems,
-)
 from foveate.models.weights.importers.files import read_arrays
+from foveate.models.weights.importers.naming import MisfitError, ValuesError
+from foveate.models.weights.importers.registry import Imported, from_arrays, systems
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
 from foveate.models.weights.table import input_of
 

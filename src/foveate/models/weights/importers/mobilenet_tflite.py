@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveate.core.errors import ModelError, WeightsError
+from foveate.core.errors import ModelError
 from foveate.models.mobilenet_folded import FoldedMobileNet
 from foveate.models.weights.importers.naming import place
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
-from foveate.models.weights.tflite import read_tflite
+from foveate.models.weights.importers.tflite import read_tflite
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "mobilenet-v1-025": {"version": 1, "width": 0.25},
@@ -36,15 +36,10 @@ def read_convolutions(data: bytes, source: str = "the file") -> dict[str, Any]:
     graph = read_tflite(data, source)
     arrays: dict[str, Any] = {}
     for operator in graph.operators:
-        if operator.kind in ("CONV_2D", "DEPTHWISE_CONV_2D") and len(operator.inputs) == 3:
-            kernel, bias = (graph.tensors[i].values() for i in operator.inputs[1:])
-            if kernel.ndim != 4:
-                raise WeightsError(f"{source}: a kernel of shape {kernel.shape}")
-            # OHWI to OIHW, and 1HWC to C1HW for depthwise.
-            axes = (0, 3, 1, 2) if operator.kind == "CONV_2D" else (3, 0, 1, 2)
+        convolution = graph.convolution(operator)
+        if convolution is not None:
             name = f"conv{len(arrays) // 2}"
-            arrays[f"{name}.weight"] = kernel.transpose(axes)
-            arrays[f"{name}.bias"] = bias
+            arrays[f"{name}.weight"], arrays[f"{name}.bias"] = convolution
     return arrays
 
 
