@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from foveate.core.errors import ModelError
 from foveate.models import backbones
-from foveate.models.clip import ClipModel
+from foveate.models.clip import ClipModel, check_clip
 from foveate.models.registry import register
 
 Modality = Literal["iframe", "mv", "residual"]
@@ -106,12 +106,7 @@ class CompressedNet(ClipModel):
         Raises:
             ModelError: The clip has another shape.
         """
-        channels = CHANNELS[self.modality]
-        if x.ndim != 5 or x.shape[1] != channels or 0 in x.shape:
-            raise ModelError(
-                f"{self.modality} segments have the shape (B, {channels}, T, H, W), "
-                f"not {tuple(x.shape)}"
-            )
+        check_clip(x, CHANNELS[self.modality])
         images = x.transpose(1, 2).flatten(0, 1)
         if self.data_bn is not None:
             images = self.data_bn(images)

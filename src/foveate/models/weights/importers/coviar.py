@@ -15,6 +15,7 @@ from torch import nn
 
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork, Modality, fuse
+from foveate.models.weights.importers.autovideo import resnet_of
 from foveate.models.weights.importers.naming import place, without_prefix
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
@@ -126,23 +127,7 @@ def _network(
 
 
 def _backbone(arrays: Mapping[str, Any], prefix: str) -> str:
-    """Which ResNet has such names: the depths differ in blocks and in convolutions a block."""
-    blocks = tuple(
-        len({name.split(".")[prefix.count(".") + 1] for name in arrays
-             if name.startswith(f"{prefix}layer{number}.")})
-        for number in (1, 2, 3, 4)
-    )  # fmt: skip
-    wide = f"{prefix}layer1.0.conv3.weight" in arrays
-    known: dict[tuple[tuple[int, ...], bool], str] = {
-        ((2, 2, 2, 2), False): "resnet18",
-        ((3, 4, 6, 3), False): "resnet34",
-        ((3, 4, 6, 3), True): "resnet50",
-        ((3, 4, 23, 3), True): "resnet101",
-        ((3, 8, 36, 3), True): "resnet152",
-    }
-    if (blocks, wide) not in known:
-        raise WeightsError(f"arrays of no ResNet that is known here (blocks {blocks})")
-    return known[blocks, wide]
+    return resnet_of(name.removeprefix(prefix) for name in arrays)
 
 
 def _network_name(name: str, prefix: str, outer: str) -> str:
