@@ -1,8 +1,9 @@
-"""MoViNets: mobile video networks with a causal clip form and a functional step form.
+"""MoViNets: mobile video networks with a clip form and, if causal, a functional step form.
 
-Now the SE-free ReLU6 A0-stream network that Google published as a quantised file
-(``movinet-a0-stream-lite``). It is not the A0 of the paper: ReLU6 stands for hard-swish, there
-is no squeeze-excite, batch normalisation is folded, and a learned scalar scales every branch.
+A0 to A5 and T0 as networks of whole clips (``movinet-a0``) and as causal networks that stream
+(``movinet-a0-stream``), and the A0-stream network that Google published as a quantised file
+(``movinet-a0-stream-lite``), which is not the A0 of the paper: ReLU6 instead of hard-swish, no
+squeeze-excite, and batch normalisation folded. All are one family over `movinet_config`.
 
 Source: Kondratyuk et al., "MoViNets: Mobile Video Networks for Efficient Video Recognition",
 CVPR 2021 (arXiv 2103.11511); the lite graph is read from the published file.
@@ -11,7 +12,11 @@ CVPR 2021 (arXiv 2103.11511); the lite graph is read from the published file.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,140 +24,320 @@ from torch import nn
 
 from foveate.core.errors import ModelError
 from foveate.models.clip import check_clip
-from foveate.models.layers.same import avg_pool_same, conv2d_same
+from foveate.models.layers.memory import Cumulative, Memory, memory
+from foveate.models.layers.same import avg_pool_same, conv2d_same, pad_same
 from foveate.models.movinet_config import (
-    A0,
+    ACTIVATIONS,
+    TABLES,
     TINY,
     LayerConfig,
     MoViNetConfig,
+    base,
     empty_state,
     layer_name,
+    lite,
+    map_sizes,
+    pool_name,
     slot_name,
+    stream,
 )
 from foveate.models.movinet_inference import MoViNetInference
 from foveate.models.registry import register
-from foveate.models.streaming import State, add_to_mean, mean_features
+from foveate.models.streaming import State
+
+A0 = lite(TABLES["a0"])
+NORM_EPS = 1e-3
+
+GATES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "hard-sigmoid": lambda x: F.relu6(x + 3) * 0.16667,
+    "hard-sigmoid-0.2": lambda x: (0.2 * x + 0.5).clamp(0, 1),
+}
+
+
+class SqueezeExcite(nn.Module):
+    """Scale channels by a gate over their means in space and time (paper, section 3).
+
+    Args:
+        channels: E.
+        config: `squeeze`, `gate`, `activation`, `causal` and `positions`.
+        memory: What the mean over frames so far remembers.
+    """
+
+    def __init__(self, channels: int, config: MoViNetConfig, memory: Memory) -> None:
+        super().__init__()
+        self.causal, self.memory = config.causal, memory
+        self.and_frame = config.squeeze == "mean+frame"
+        inputs = channels * (1 + self.and_frame)
+        hidden = _divisible(0.25 * inputs)
+        self.reduce = nn.Linear(inputs, hidden)
+        self.expand = nn.Linear(hidden, channels)
+        self.position_scale = nn.Parameter(torch.zeros(())) if config.positions else None
+        self.activation, self.gate = ACTIVATIONS[config.activation], GATES[config.gate]
+
+    def forward(
+        self, means: torch.Tensor, held: torch.Tensor | None, seen: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the gates of n frames.
+
+        Args:
+            means: Means over space (B, n, E).
+            held: What the memory holds; None where the network is not causal.
+            seen: Frames before these (B,).
+
+        Returns:
+            Gates (B, n, E), or (B, 1, E) where the network is not causal; and what is held now.
+        """
+        if held is None:
+            pooled = means.mean(1, keepdim=True)
+        else:
+            pooled, held = self.memory.advance(means, held, seen)
+        pooled = pooled.to(means.dtype)
+        if self.and_frame:
+            pooled = torch.cat([pooled, means.expand(-1, pooled.shape[1], -1)], 2)
+        if self.position_scale is not None:
+            at = seen.unsqueeze(1) + torch.arange(pooled.shape[1], device=seen.device)
+            encoded = positions(at, pooled.shape[2]).to(pooled.dtype)
+            pooled = pooled + self.position_scale * encoded
+        return self.gate(self.expand(self.activation(self.reduce(pooled)))), held
+
+
+def positions(at: torch.Tensor, channels: int) -> torch.Tensor:
+    """Encode numbers of frames (B, n) as (B, n, channels): sines first, then cosines."""
+    half = torch.arange(0, channels, 2, device=at.device, dtype=torch.float32)
+    angles = at.unsqueeze(2).float() * 10000.0 ** (-half / channels)
+    return torch.cat([angles.sin(), angles.cos()[..., : channels // 2]], 2)
+
+
+def _divisible(value: float) -> int:
+    """The nearest multiple of 8, at least 8, and no less than .9 of the value."""
+    nearest = max(8, int(value + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * value else nearest
 
 
 class Bottleneck(nn.Module):
-    """Expand, spatial depthwise, temporal depthwise, project, scale, add (paper, section 3).
+    """Expand, depthwise over space and time, squeeze-excite, project, scale, add.
 
-    y = rezero * project(relu6(temporal(relu6(spatial(relu6(expand(x))))))) + skip(x)
+    y = rezero * norm(projection(gate * depthwise(act(norm(expansion(x)))))) + skip(x)
+
+    Args:
+        name: Of its entries in the state.
+        inputs: Channels.
+        outputs: Channels.
+        stride: In space.
+        layer: Widths and kernels.
+        config: Of the network.
+        shrink: See `BlockConfig`.
+        memory: Of squeeze-excitation.
+        drop_path: Probability that the branch of a clip is left out, in training.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, config: LayerConfig) -> None:
+    def __init__(
+        self,
+        name: str,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        layer: LayerConfig,
+        config: MoViNetConfig,
+        shrink: int,
+        memory: Memory,
+        drop_path: float,
+    ) -> None:
         super().__init__()
-        wide = config.expanded
-        self.stride = stride
-        self.kernel_t = config.temporal
-        self.expansion = nn.Conv2d(inputs, wide, 1)
-        self.feature = nn.Conv2d(wide, wide, config.kernel, stride, groups=wide)
-        self.feature_temporal = (
-            nn.Conv2d(wide, wide, (config.temporal, 1), groups=wide)
-            if config.temporal > 1
-            else None
+        wide, kt = layer.expanded, layer.temporal
+        self.name, self.stride, self.kernel_t, self.drop_path = name, stride, kt, drop_path
+        self.causal = config.causal
+        self.symmetric = config.padding == "symmetric"
+        self.shrink = shrink if stride > 1 else 0
+        self.activation = ACTIVATIONS[config.activation]
+        bias = not config.norm
+        self.joint = config.conv == "3d" and kt > 1  # one kernel over space and time
+        self.keys = [slot_name(name, i) for i in range(kt - 1)] if config.causal else []
+
+        def norm(channels: int) -> nn.Module:
+            return nn.BatchNorm2d(channels, NORM_EPS, 0.01) if config.norm else nn.Identity()
+
+        self.expansion = nn.Conv2d(inputs, wide, 1, bias=bias)
+        self.expansion_norm = norm(wide)
+        kernel = (layer.kernel,) * 2
+        self.feature: nn.Conv2d | nn.Conv3d = (
+            nn.Conv3d(wide, wide, (kt, *kernel), (1, stride, stride), groups=wide, bias=bias)
+            if self.joint
+            else nn.Conv2d(wide, wide, kernel, stride, groups=wide, bias=bias)
         )
-        self.projection = nn.Conv2d(wide, outputs, 1)
+        self.feature_norm = norm(wide)
+        factored = kt > 1 and not self.joint
+        self.feature_temporal = (
+            nn.Conv2d(wide, wide, (kt, 1), groups=wide, bias=bias) if factored else None
+        )
+        self.feature_temporal_norm = norm(wide) if factored else nn.Identity()
+        self.squeeze = None if config.squeeze == "none" else SqueezeExcite(wide, config, memory)
+        self.projection = nn.Conv2d(wide, outputs, 1, bias=bias)
+        self.projection_norm = norm(outputs)
         self.rezero = nn.Parameter(torch.zeros(()))
         changed = stride > 1 or inputs != outputs
-        self.skip_project = nn.Conv2d(inputs, outputs, 1) if changed else None
+        self.skip_project = nn.Conv2d(inputs, outputs, 1, bias=bias) if changed else None
+        self.skip_project_norm = norm(outputs) if changed else nn.Identity()
 
-    def forward(
-        self, x: torch.Tensor, batch: int, past: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def forward(self, x: torch.Tensor, state: State, new: State) -> torch.Tensor:
         """Run n frames of every stream.
 
         Args:
             x: Frames of all streams (B * n, C, H, W), streams outermost.
-            batch: B.
-            past: The kt - 1 last inputs of the temporal kernel, each (B, H', W', E).
+            state: Of the network before these frames; it is not changed.
+            new: Of the network after them; the layer adds its own entries.
 
         Returns:
-            Output (B * n, C', H', W') and the new past, oldest first.
+            (B * n, C', H', W').
         """
-        wide = F.relu6(self.expansion(x))
-        spatial = self.feature
-        wide = F.relu6(conv2d_same(wide, spatial.weight, spatial.bias, self.stride, spatial.groups))
-        if self.feature_temporal is not None:
-            wide, past = self._temporal(self.feature_temporal, wide, batch, past)
-        branch = self.rezero * self.projection(wide)
-        return branch + self._skip(x), past
+        seen = state["head/frames"]
+        batch = len(seen)
+        wide = self.activation(self.expansion_norm(self.expansion(x)))
+        wide = self._depthwise(wide, batch, state, new)
+        if self.squeeze is not None:
+            means = wide.mean((2, 3)).unflatten(0, (batch, -1))
+            key = pool_name(self.name)
+            gates, held = self.squeeze(means, state.get(key), seen)
+            if held is not None:
+                new[key] = held
+            wide = wide * gates.expand_as(means).flatten(0, 1)[..., None, None]
+        branch = self.rezero * self.projection_norm(self.projection(wide))
+        if self.training and self.drop_path > 0:
+            keep = 1 - self.drop_path
+            kept = branch.new_empty(batch).bernoulli_(keep).div_(keep)
+            branch = branch * kept.repeat_interleave(len(x) // batch)[:, None, None, None]
+        return branch + self._skip(x)
 
     def _skip(self, x: torch.Tensor) -> torch.Tensor:
-        """The other way round the branch: identity, or pooled and projected."""
+        """The path past the branch: identity, or pooled and projected."""
         if self.skip_project is None:
             return x
-        y: torch.Tensor = self.skip_project(avg_pool_same(x) if self.stride > 1 else x)
+        if self.stride > 1 and self.symmetric:
+            x = F.avg_pool2d(x, 3, 2, 1 - self.shrink)  # its zeros count
+        elif self.stride > 1:
+            x = avg_pool_same(x)
+        y: torch.Tensor = self.skip_project_norm(self.skip_project(x))
         return y
 
-    def _temporal(
-        self, conv: nn.Conv2d, x: torch.Tensor, batch: int, past: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Depthwise convolution over time behind the stream buffer, VALID, then ReLU6."""
-        wide, height, width = x.shape[1:]
-        if tuple(past[0].shape) != (batch, height, width, wide):
-            raise ModelError(
-                f"the state holds maps of {tuple(past[0].shape)}, the frames give "
-                f"{(batch, height, width, wide)}",
-                "make the state with initial_state for this batch and resolution",
-            )
-        frames = x.permute(0, 2, 3, 1).reshape(batch, -1, height, width, wide)
-        full = torch.cat([torch.stack(past, 1).to(x.dtype), frames], 1)
-        keep = self.kernel_t - 1
-        past = [full[:, i - keep].clone() for i in range(keep)]
+    def _depthwise(self, x: torch.Tensor, batch: int, state: State, new: State) -> torch.Tensor:
+        """The kernels over space and time, each normalised and activated."""
+        if self.joint:
+            frames = x.unflatten(0, (batch, -1)).permute(0, 1, 3, 4, 2)
+            full = self._with_past(frames, state, new).permute(0, 4, 1, 2, 3)
+            size = self.feature.kernel_size[1:]
+            y = F.conv3d(
+                self._padded(full, size), self.feature.weight, self.feature.bias,
+                self.feature.stride, groups=x.shape[1],
+            )  # fmt: skip
+            y = y.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            return self.activation(self.feature_norm(y))
+        spatial = self.feature
+        if self.symmetric:
+            pad = spatial.kernel_size[0] // 2 - self.shrink
+            y = F.conv2d(x, spatial.weight, spatial.bias, self.stride, pad, 1, spatial.groups)
+        else:
+            y = conv2d_same(x, spatial.weight, spatial.bias, self.stride, spatial.groups)
+        y = self.activation(self.feature_norm(y))
+        conv = self.feature_temporal
+        if conv is None:
+            return y
+        height, width = y.shape[2:]
+        frames = y.permute(0, 2, 3, 1).unflatten(0, (batch, -1))
+        full = self._with_past(frames, state, new)
         # (B, E, time, H'W') in channels-last memory: one 2D convolution does all positions.
         out = conv(full.flatten(2, 3).permute(0, 3, 1, 2))
-        out = out.permute(0, 2, 3, 1).reshape(-1, height, width, wide)
-        return F.relu6(out.permute(0, 3, 1, 2)), past
+        out = out.permute(0, 2, 3, 1).reshape(-1, height, width, out.shape[1])
+        return self.activation(self.feature_temporal_norm(out.permute(0, 3, 1, 2)))
+
+    def _padded(self, x: torch.Tensor, kernel: tuple[int, ...]) -> torch.Tensor:
+        """Zeros around the last two axes."""
+        if self.symmetric:
+            return F.pad(x, (kernel[0] // 2 - self.shrink,) * 4)
+        return pad_same(x, kernel, (self.stride, self.stride))
+
+    def _with_past(self, frames: torch.Tensor, state: State, new: State) -> torch.Tensor:
+        """Frames (B, n, H, W, E) behind those of the stream buffer, or between zeros."""
+        if not self.causal:
+            around = self.kernel_t // 2
+            return F.pad(frames, (0, 0, 0, 0, 0, 0, around, around))
+        past = [state[key] for key in self.keys]
+        if past[0].shape != frames[:, 0].shape:
+            raise ModelError(
+                f"the state holds maps of {tuple(past[0].shape)}, the frames give "
+                f"{tuple(frames[:, 0].shape)}",
+                "make the state with initial_state for this batch and resolution",
+            )
+        full = torch.cat([torch.stack(past, 1).to(frames.dtype), frames], 1)
+        keep = len(past)
+        new.update({key: full[:, i - keep].clone() for i, key in enumerate(self.keys)})
+        return full
 
 
-@register(
-    "movinet-a0-stream-lite",
-    tiny={"config": TINY, "num_classes": 7},
-    tiny_input=(2, 3, 6, 37, 44),
-    streaming=True,
-)
-class MoViNetLite(nn.Module):
-    """The SE-free ReLU6 stream network: clip form and step form over one set of weights.
+class MoViNet(nn.Module):
+    """A MoViNet: clip form and, if causal, step form over one set of weights.
 
-    Both forms are causal and give the same numbers for any split of the frames. The classifier
-    sees the mean of the features of all frames so far (the cumulative policy); this never
-    forgets, so an endless stream must begin a new state now and then.
+    Both forms of a causal network give the same numbers for any split of the frames. The
+    classifier sees the mean of the features of the frames so far.
 
     Args:
-        config: Block table.
+        config: Block table and kind.
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a hidden unit before the classifier, in training.
+        stochastic_depth: Probability that the branch of the last layer is left out, in training;
+            it rises linearly from the first (paper: .2).
+        remembers: What means over time remember; see `layers.memory`. Clip and step form of any of
+            them agree, too.
     """
 
-    pooling = "cumulative"
-
     def __init__(
-        self, config: MoViNetConfig = A0, num_classes: int = 600, dropout: float = 0.2
+        self,
+        config: MoViNetConfig = A0,
+        num_classes: int = 600,
+        dropout: float = 0.2,
+        stochastic_depth: float = 0.0,
+        remembers: str = "cumulative",
     ) -> None:
         super().__init__()
         if num_classes < 1:
             raise ModelError(f"a classifier needs at least one class, not {num_classes}")
+        self.memory = memory(remembers)
+        if not config.causal and self.memory != Cumulative():
+            raise ModelError("a network of whole clips has no memory", "take a stream network")
         self.config = config
-        self.stem = nn.Conv2d(3, config.stem, 3, 2)
+        self.activation = ACTIVATIONS[config.activation]
+        self.head_activation = ACTIVATIONS[config.head_activation]
+
+        def norm(channels: int) -> nn.Module:
+            return nn.BatchNorm2d(channels, NORM_EPS, 0.01) if config.norm else nn.Identity()
+
+        self.stem = nn.Conv2d(3, config.stem, 3, 2, bias=not config.norm)
+        self.stem_norm = norm(config.stem)
         self.blocks = nn.ModuleDict()
-        inputs = config.stem
+        inputs, count = config.stem, sum(len(stage.layers) for stage in config.blocks)
         for b, stage in enumerate(config.blocks):
             for i, layer in enumerate(stage.layers):
-                stride = stage.stride if i == 0 else 1
-                self.blocks[layer_name(b, i)] = Bottleneck(inputs, stage.width, stride, layer)
+                name, stride = layer_name(b, i), stage.stride if i == 0 else 1
+                rate = stochastic_depth * (len(self.blocks) + 1) / count
+                self.blocks[name] = Bottleneck(
+                    name, inputs, stage.width, stride, layer, config, stage.shrink, self.memory,
+                    rate,
+                )  # fmt: skip
                 inputs = stage.width
-        self.head_project = nn.Conv2d(inputs, config.project, 1)
+        self.head_project = nn.Conv2d(inputs, config.project, 1, bias=not config.norm)
+        self.head_project_norm = norm(config.project)
         self.classifier_head = nn.Linear(config.project, config.hidden)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(config.hidden, num_classes)
         self._initialise()
-        self.to(memory_format=torch.channels_last)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(memory_format=torch.channels_last)
 
     def _initialise(self) -> None:
         """He-normal kernels, zero biases, a narrow classifier, as the recipe asks."""
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
                 fan_in = module.weight[0].numel()
                 nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_in))
                 if module.bias is not None:
@@ -184,13 +369,33 @@ class MoViNetLite(nn.Module):
 
         Returns:
             ``{layer}/slot{i}`` (B, H', W', E): the last inputs of each temporal kernel, oldest
-            first; ``head/sum`` (B, project): sum of the frames' features; ``head/frames`` (B,):
-            how many frames each stream has seen.
+            first; ``{layer}/pool`` (B, ..., E): what squeeze-excitation remembers; ``head/sum``
+            (B, ..., project): what the mean of the features remembers; ``head/frames`` (B,): how
+            many frames each stream has seen.
         """
         like = self.classifier.weight
-        return empty_state(
-            self.config, batch, height, width, dtype or like.dtype, device or like.device
-        )
+        dtype, device = dtype or like.dtype, device or like.device
+        return empty_state(self.config, self.memory, batch, height, width, dtype, device)
+
+    def maps(self, x: torch.Tensor, state: State, new: State) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the maps (B * n, C, H, W) of the stem, of every layer and of the head, by name.
+
+        Args:
+            x: Frames (B, 3, n, H, W), RGB in 0..1.
+            state: Before them; it is not changed.
+            new: Filled with the entries of the layers after them.
+        """
+        y = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        if self.config.padding == "symmetric":
+            y = F.conv2d(y, self.stem.weight, self.stem.bias, 2, 1)
+        else:
+            y = conv2d_same(y, self.stem.weight, self.stem.bias, 2)
+        y = self.activation(self.stem_norm(y))
+        yield "stem", y
+        for name, layer in self.layers():
+            y = layer(y, state, new)
+            yield name, y
+        yield "head", self.activation(self.head_project_norm(self.head_project(y)))
 
     def step_features(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Run the next n >= 1 frames of every stream, without the dense head.
@@ -203,20 +408,18 @@ class MoViNetLite(nn.Module):
             Features of these frames (B, n, project) and the new state.
 
         Raises:
-            ModelError: The frames or the state have the wrong shape.
+            ModelError: The frames or the state have the wrong shape, or the network is not causal.
         """
         check_clip(x)
-        batch, frames = x.shape[0], x.shape[2]
+        if not self.config.causal:
+            raise ModelError("this network takes whole clips", "take its -stream form")
         new: State = {}
-        y = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        y = F.relu6(conv2d_same(y, self.stem.weight, self.stem.bias, 2))
-        for name, layer in self.layers():
-            keys = [slot_name(name, i) for i in range(layer.kernel_t - 1)]
-            y, past = layer(y, batch, [state[key] for key in keys])
-            new.update(zip(keys, past, strict=True))
-        y = F.relu6(self.head_project(y))
-        features = y.mean((2, 3)).view(batch, frames, -1)
-        return features, new | add_to_mean(state, features)
+        for _, y in self.maps(x, state, new):
+            last = y
+        features = last.mean((2, 3)).unflatten(0, (len(x), -1))
+        _, new["head/sum"] = self.memory.advance(features, state["head/sum"], state["head/frames"])
+        new["head/frames"] = state["head/frames"] + x.shape[2]
+        return features, new
 
     def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Run the next n >= 1 frames and classify all that was seen.
@@ -229,19 +432,40 @@ class MoViNetLite(nn.Module):
             Logits (B, classes) after the last of these frames, and the new state.
         """
         _, state = self.step_features(x, state)
-        return self.classify(mean_features(state)), state
+        return self.classify(self.pooled(state)), state
+
+    def pooled(self, state: State) -> torch.Tensor:
+        """Return the mean of the features remembered, (B, project), zeros before any frame."""
+        return self.memory.mean(state["head/sum"], state["head/frames"])
+
+    def running_means(self, features: torch.Tensor, before: State) -> torch.Tensor:
+        """Return what the classifier would have seen after each frame of a step.
+
+        Args:
+            features: (B, n, project), from ``step_features``.
+            before: The state that was given to that call.
+
+        Returns:
+            (B, n, project) float32; ``classify`` of it gives a prediction per frame.
+        """
+        return self.memory.advance(features, before["head/sum"], before["head/frames"])[0]
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features of every frame of a clip (B, 3, T, H, W) as (B, T, project)."""
         check_clip(x)
         batch, _, _, height, width = x.shape
-        start = self.initial_state(batch, height, width, x.dtype, x.device)
-        return self.step_features(x, start)[0]
+        if self.config.causal:
+            start = self.initial_state(batch, height, width, x.dtype, x.device)
+            return self.step_features(x, start)[0]
+        state = {"head/frames": torch.zeros(batch, dtype=torch.int64, device=x.device)}
+        for _, y in self.maps(x, state, {}):
+            last = y
+        return last.mean((2, 3)).unflatten(0, (batch, -1))
 
     def classify(self, pooled_features: torch.Tensor) -> torch.Tensor:
         """Return logits (..., classes) for pooled features (..., project)."""
         pooled_features = pooled_features.to(self.classifier_head.weight.dtype)
-        hidden = F.relu6(self.classifier_head(pooled_features))
+        hidden = self.head_activation(self.classifier_head(pooled_features))
         logits: torch.Tensor = self.classifier(self.dropout(hidden))
         return logits
 
@@ -254,27 +478,131 @@ class MoViNetLite(nn.Module):
         Returns:
             Logits (B, classes) after the last frame.
         """
-        return self.classify(self.features(x).mean(1))
+        features = self.features(x)
+        if self.memory == Cumulative():
+            return self.classify(features.mean(1))
+        zero = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        held = self.memory.start(len(x), features.shape[2], x.device)
+        return self.classify(self.memory.advance(features, held, zero)[0][:, -1])
 
     def macs(self, shape: tuple[int, ...], method: str = "forward") -> int:
         """Multiply-adds of one call, from the block table: what ``count_macs`` counts, at once.
 
         Args:
-            shape: Input shape (B, 3, T, H, W).
+            shape: Input shape (B, C, T, H, W).
             method: ``"forward"``, or ``"features"`` (also ``step_features``) without the head.
         """
-        batch, _, frames, height, width = shape
-        height, width = -(-height // 2), -(-width // 2)
-        total = self.stem.weight.numel() * height * width
+        batch, _, frames, *size = shape
+        after = map_sizes(self.config, *size)
+        total, once = self.stem.weight.numel() * math.prod(next(after)), 0
+        inside = math.prod(next(map_sizes(self.config, *size)))
         for _, layer in self.layers():
-            total += layer.expansion.weight.numel() * height * width
-            height, width = -(-height // layer.stride), -(-width // layer.stride)
-            after = (layer.feature, layer.feature_temporal, layer.projection, layer.skip_project)
-            total += sum(m.weight.numel() for m in after if m is not None) * height * width
-        total += self.head_project.weight.numel() * height * width
+            total += layer.expansion.weight.numel() * inside
+            inside = math.prod(next(after))
+            convs = (layer.feature, layer.feature_temporal, layer.projection, layer.skip_project)
+            total += sum(conv.weight.numel() for conv in convs if conv is not None) * inside
+            if layer.squeeze is not None:
+                gate = layer.squeeze.reduce.weight.numel() + layer.squeeze.expand.weight.numel()
+                total, once = (total + gate, once) if self.config.causal else (total, once + gate)
+        total += self.head_project.weight.numel() * inside
         head = self.classifier_head.weight.numel() + self.classifier.weight.numel()
-        return batch * (frames * total + (head if method in ("forward", "step") else 0))
+        return batch * (frames * total + once + (head if method in ("forward", "step") else 0))
 
-    def for_inference(self) -> MoViNetInference:
-        """Return a fast frozen copy with the same step form (see ``movinet_inference``)."""
-        return MoViNetInference(self)
+    def folded(self) -> MoViNet:
+        """Return a frozen copy whose normalisations are folded into biases; the same numbers."""
+        copy = deepcopy(self).eval().requires_grad_(False)
+        copy.config = replace(self.config, norm=False)
+        for module in copy.modules():
+            for name, norm in list(module.named_children()):
+                if isinstance(norm, nn.BatchNorm2d):
+                    conv = module.get_submodule(name.removesuffix("_norm"))
+                    _fold(conv, norm)
+                    setattr(module, name, nn.Identity())
+        return copy
+
+    def for_inference(self) -> MoViNetInference | MoViNet:
+        """Return a fast frozen copy for a CPU with the same numbers (see ``movinet_inference``).
+
+        What has kernels over time and space at once is only folded.
+        """
+        copy = self.folded()
+        fits = self.config.causal and self.config.conv == "2plus1d"
+        return MoViNetInference(copy) if fits and self.config.padding == "same" else copy
+
+
+def _fold(conv: Any, norm: nn.BatchNorm2d) -> None:
+    """Put a normalisation into the convolution before it, in double precision."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    shape = (-1,) + (1,) * (conv.weight.ndim - 1)
+    bias = norm.bias.double() - norm.running_mean.double() * scale
+    dtype = conv.weight.dtype
+    conv.weight = nn.Parameter((conv.weight.double() * scale.view(shape)).to(dtype), False)
+    conv.bias = nn.Parameter(bias.to(dtype), False)
+
+
+@register(
+    "movinet-a0-stream-lite",
+    tiny={"config": lite(TINY), "num_classes": 7},
+    tiny_input=(2, 3, 6, 37, 44),
+    streaming=True,
+)
+def movinet_a0_stream_lite(
+    num_classes: int = 600,
+    dropout: float = 0.2,
+    config: MoViNetConfig = A0,
+    remembers: str = "cumulative",
+) -> MoViNet:
+    """Build the SE-free ReLU6 A0-stream network (2,723,407 parameters with 600 classes)."""
+    return MoViNet(config, num_classes, dropout, remembers=remembers)
+
+
+def _build(
+    name: str,
+    kind: str,
+    num_classes: int = 600,
+    dropout: float | None = None,
+    stochastic_depth: float = 0.2,
+    gate: str | None = None,
+    conv: str | None = None,
+    remembers: str = "cumulative",
+    tiny: bool = False,
+) -> MoViNet:
+    """Build a network of the paper.
+
+    Args:
+        name: A key of `TABLES`.
+        kind: ``"base"`` or ``"stream"``.
+        num_classes: Outputs of the classifier.
+        dropout: Before the classifier; as published when None (.2 for A0 and T0, else .5).
+        stochastic_depth: See ``MoViNet``.
+        gate: Another gate of squeeze-excitation; see ``MoViNetConfig``.
+        conv: Another kind of depthwise kernel; see ``MoViNetConfig``.
+        remembers: See ``MoViNet``.
+        tiny: A small table in its place, for tests.
+    """
+    table = TINY if tiny else TABLES[name]
+    config = base(table) if kind == "base" else stream(table, name)
+    if gate is not None:
+        if gate not in GATES:
+            raise ModelError(f"gate={gate!r} is not known", f"one of: {', '.join(GATES)}")
+        config = replace(config, gate=gate)
+    if conv is not None:
+        if conv not in ("3d", "2plus1d"):
+            raise ModelError(f"conv={conv!r} is not known", "3d or 2plus1d")
+        config = replace(config, conv=conv)  # type: ignore[arg-type]
+    if dropout is None:
+        dropout = 0.2 if name in ("a0", "t0") else 0.5
+    return MoViNet(config, num_classes, dropout, stochastic_depth, remembers)
+
+
+for _name in TABLES:
+    for _kind, _ending in (("base", ""), ("stream", "-stream")):
+        _builder: Any = partial(_build, _name, _kind)
+        _builder.__qualname__ = f"movinet_{_name}_{_kind}"
+        register(
+            f"movinet-{_name}{_ending}",
+            tiny={"num_classes": 7, "tiny": True},
+            tiny_input=(2, 3, 6, 37, 44),
+            streaming=_kind == "stream",
+        )(_builder)

@@ -1,13 +1,13 @@
-"""The fast form of the lite MoViNet: the same step, folded and laid out for a CPU.
+"""The fast form of the causal MoViNets: the same step, folded and laid out for a CPU.
 
-It gives the numbers of ``MoViNetLite.step`` to rounding and takes and returns the same states.
+It gives the numbers of ``MoViNet.step`` to rounding and takes and returns the same states.
 What makes it fast, with everything done once when it is built:
 
 * Maps are matrices (pixels, channels): 1x1 convolutions are matrix products, which start ten
   times faster than a convolution primitive, and residual sums are their accumulators.
 * A channel that is always 1 carries the biases through the products. The scalars of the
   branches are folded into the projections, and the projections' biases into the next product.
-* Depthwise kernels are packed once and fused with ReLU6. Uneven SAME padding becomes even
+* Depthwise kernels are packed once and fused with the activation. Uneven SAME padding becomes even
   padding of a kernel with a leading row of zeros, so maps are not copied to be padded.
 * Temporal kernels are multiply-adds over the stored past frames; nothing is concatenated,
   and the frame of a live stream moves through its slots without being copied.
@@ -15,6 +15,7 @@ What makes it fast, with everything done once when it is built:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,38 +25,50 @@ from foveate.core.errors import ModelError
 from foveate.models.clip import check_clip
 from foveate.models.layers.packed import PackedConv
 from foveate.models.layers.same import avg_pool_same
-from foveate.models.movinet_config import empty_state, slot_name
-from foveate.models.streaming import State, add_to_mean, mean_features
+from foveate.models.movinet_config import empty_state, pool_name, slot_name
+from foveate.models.streaming import State
 
 if TYPE_CHECKING:
-    from foveate.models.movinet import Bottleneck, MoViNetLite
+    from foveate.models.movinet import Bottleneck, MoViNet
+
+
+IN_PLACE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "relu6": lambda x: x.clamp_(0.0, 6.0),
+    "swish": lambda x: F.silu(x, inplace=True),
+    "hard-swish": lambda x: F.hardswish(x, inplace=True),
+}
+# What the activations turn into 1: the bias of the constant channel behind the stem.
+_ONE = {"relu6": 1.0, "swish": 1.2784645427610738, "hard-swish": (33**0.5 - 3) / 2}
 
 
 class MoViNetInference:
-    """A frozen copy of a ``MoViNetLite`` for inference on a CPU; see the module's text.
+    """A frozen copy of a ``MoViNet`` for inference on a CPU; see the module's text.
 
     Args:
-        model: The network; later changes to its weights do not reach the copy.
+        model: A causal network without normalisation (see ``MoViNet.folded``), with a kernel over
+            space and one over time; later changes to its weights do not reach the copy.
     """
 
-    def __init__(self, model: MoViNetLite) -> None:
+    def __init__(self, model: MoViNet) -> None:
         self.config = model.config
-        self.pooling = model.pooling
+        self.memory = model.memory
+        self._activate = IN_PLACE[model.config.activation]
+        self._activate_head = IN_PLACE[model.config.head_activation]
         self.dtype = model.stem.weight.dtype
         self.num_classes = model.classifier.out_features
         with torch.inference_mode():
             self._build(model)
 
-    def _build(self, model: MoViNetLite) -> None:
+    def _build(self, model: MoViNet) -> None:
         """Fold and pack the weights."""
         stem = model.stem
         weight = F.pad(stem.weight, (0, 0, 0, 0, 0, 0, 0, 1))
-        bias = F.pad(_bias(stem), (0, 1), value=1.0)
-        self._stem = PackedConv(weight, bias, 2, 1)
+        bias = F.pad(_bias(stem), (0, 1), value=_ONE[model.config.activation])
+        self._stem = PackedConv(weight, bias, 2, 1, model.config.activation)
         carried = torch.zeros(stem.out_channels, dtype=torch.float64)
         self._layers: list[_FoldedLayer] = []
         for name, block in model.layers():
-            layer = _FoldedLayer(name, block, carried)
+            layer = _FoldedLayer(name, block, carried, model.config.activation)
             carried = layer.carried
             self._layers.append(layer)
         self._head = _with_bias(model.head_project, carried).to(self.dtype)
@@ -72,8 +85,9 @@ class MoViNetInference:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> State:
-        """Return the state of streams that have seen nothing; see ``MoViNetLite``."""
-        return empty_state(self.config, batch, height, width, dtype or self.dtype, device or "cpu")
+        """Return the state of streams that have seen nothing; see ``MoViNet``."""
+        dtype, device = dtype or self.dtype, device or "cpu"
+        return empty_state(self.config, self.memory, batch, height, width, dtype, device)
 
     @torch.inference_mode()
     def step_features(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
@@ -98,20 +112,26 @@ class MoViNetInference:
         for layer in self._layers:
             y = layer(y, batch, state, new)
         h = torch.mm(y.flatten(0, 2), self._head)
-        features = F.hardtanh_(h, 0.0, 6.0).view(batch, frames, -1, h.shape[1]).mean(2)
-        return features, new | add_to_mean(state, features)
+        features = self._activate(h).view(batch, frames, -1, h.shape[1]).mean(2)
+        _, new["head/sum"] = self.memory.advance(features, state["head/sum"], state["head/frames"])
+        new["head/frames"] = state["head/frames"] + frames
+        return features, new
 
     def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames and classify all that was seen; see ``MoViNetLite``."""
+        """Run the next n >= 1 frames and classify all that was seen; see ``MoViNet``."""
         _, state = self.step_features(x, state)
-        return self.classify(mean_features(state)), state
+        return self.classify(self.pooled(state)), state
+
+    def pooled(self, state: State) -> torch.Tensor:
+        """Return the mean of the features remembered, (B, project); see ``MoViNet``."""
+        return self.memory.mean(state["head/sum"], state["head/frames"])
 
     @torch.inference_mode()
     def classify(self, pooled_features: torch.Tensor) -> torch.Tensor:
         """Return logits (..., classes) for pooled features (..., project)."""
         (w1, b1), (w2, b2) = self._dense
         hidden = F.linear(pooled_features.to(self.dtype), w1, b1)
-        return F.linear(F.hardtanh_(hidden, 0.0, 6.0), w2, b2)
+        return F.linear(self._activate_head(hidden), w2, b2)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features of every frame of a clip (B, 3, T, H, W) as (B, T, project)."""
@@ -120,7 +140,8 @@ class MoViNetInference:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Classify whole clips (B, 3, T, H, W)."""
-        return self.classify(self.features(x).mean(1))
+        check_clip(x)
+        return self.step(x, self.initial_state(x.shape[0], *x.shape[-2:]))[0]
 
 
 class _FoldedLayer:
@@ -130,14 +151,21 @@ class _FoldedLayer:
         name: Key of its slots in the state.
         block: The layer.
         carried: Bias (C,) that the incoming maps still lack.
+        activation: A key of `ACTIVATIONS`.
     """
 
-    def __init__(self, name: str, block: Bottleneck, carried: torch.Tensor) -> None:
+    def __init__(
+        self, name: str, block: Bottleneck, carried: torch.Tensor, activation: str
+    ) -> None:
+        self._activate = IN_PLACE[activation]
+        self.squeeze, self.pool = block.squeeze, pool_name(name)
         dtype = block.projection.weight.dtype
         self.stride = block.stride
         self.expand = _with_bias(block.expansion, carried).to(dtype)
         spatial = block.feature
-        self.spatial = PackedConv(spatial.weight, _bias(spatial), block.stride, spatial.groups)
+        self.spatial = PackedConv(
+            spatial.weight, _bias(spatial), block.stride, spatial.groups, activation
+        )
         self.keys = [slot_name(name, i) for i in range(block.kernel_t - 1)]
         self.taps: list[torch.Tensor] = []
         if block.feature_temporal is not None:
@@ -162,10 +190,15 @@ class _FoldedLayer:
         """Run N = B * n frames; ``y`` may be overwritten, ``state`` is read, ``new`` filled."""
         n, height, width, channels = y.shape
         flat = y.view(-1, channels)
-        wide = torch.mm(flat, self.expand).clamp_(0.0, 6.0).view(n, height, width, -1)
+        wide = self._activate(torch.mm(flat, self.expand)).view(n, height, width, -1)
         wide = self.spatial(wide.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         if self.taps:
             wide = self._temporal(wide, batch, state, new)
+        if self.squeeze is not None:
+            means = wide.mean((1, 2)).view(batch, -1, wide.shape[3])
+            gates, held = self.squeeze(means, state[self.pool], state["head/frames"])
+            new[self.pool] = held
+            wide = wide * gates.reshape(n, 1, 1, -1)  # the slots may share its memory
         if self.skip is not None:
             if self.stride > 1:
                 y = avg_pool_same(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -192,9 +225,9 @@ class _FoldedLayer:
             for frame, tap in zip(past, self.taps, strict=False):
                 out.addcmul_(frame, tap)
             new.update(zip(self.keys, (*past[1:], latest), strict=True))
-            return out.clamp_(0.0, 6.0)
+            return self._activate(out)
         new.update(zip(self.keys, _latest(past, frames), strict=True))
-        return self._several(past, frames).clamp_(0.0, 6.0).view(x.shape)
+        return self._activate(self._several(past, frames)).view(x.shape)
 
     def _several(self, past: list[torch.Tensor], frames: torch.Tensor) -> torch.Tensor:
         """The temporal sums of a chunk (B, n, H, W, E) behind the frames before it."""

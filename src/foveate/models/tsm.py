@@ -409,7 +409,9 @@ class TSMOnline(TSM):
     def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Run the next frames and classify all that was seen: logits (B, classes), new state."""
         _, state = self.step_features(x, state)
-        return self.classify(mean_features(state)), state
+        return self.classify(self.pooled(state)), state
+
+    pooled = staticmethod(mean_features)
 
 
 register(

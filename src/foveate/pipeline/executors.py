@@ -18,7 +18,7 @@ from torch import Tensor
 from foveate.core import Evidence, InputSpec, Views
 from foveate.models import is_streaming, macs_of, stack_states
 from foveate.models.maps import glance_method, last_maps
-from foveate.models.streaming import inference_form, mean_features
+from foveate.models.streaming import inference_form
 
 State = dict[str, Tensor]
 THIN = 8  # a clip network keeps at most so many times the frames that it takes
@@ -136,7 +136,7 @@ class NetworkExecutor:
 class StreamExecutor(NetworkExecutor):
     """Runs a network step by step, its head only when asked.
 
-    The module has `initial_state`, `step_features` and `classify`. The state of a source is a
+    The module has `initial_state`, `step_features`, `pooled` and `classify`. The state of a source is a
     plain dictionary of tensors, batch first.
     """
 
@@ -155,7 +155,7 @@ class StreamExecutor(NetworkExecutor):
 
     def _answer(self, states: Sequence[Any]) -> list[Evidence]:
         """Logits for all that was seen; the features are their pooled mean."""
-        mean = mean_features(_stacked(states))
+        mean = self.module.pooled(_stacked(states))
         logits = self.module.classify(mean)
         return _evidence(logits, mean, [_rows(state) for state in states])
 

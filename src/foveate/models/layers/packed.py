@@ -1,4 +1,4 @@
-"""A frozen convolution with SAME padding and ReLU6, packed for the CPU where torch can.
+"""A frozen convolution with SAME padding and activation, packed for the CPU where torch can.
 
 Torch's oneDNN operators take weights in the library's own layout and fuse the activation, which
 saves reordering the weights at every call. They are internal to torch and may change, so they
@@ -18,15 +18,23 @@ from foveate.models.layers.same import same_padding
 
 Convolution = Callable[[torch.Tensor], torch.Tensor]
 
+# In place; and what oneDNN calls it, with its bounds.
+_ACTIVATIONS: dict[str, tuple[Convolution, str, list[float]]] = {
+    "relu6": (lambda x: F.hardtanh_(x, 0.0, 6.0), "hardtanh", [0.0, 6.0]),
+    "swish": (lambda x: F.silu(x, inplace=True), "swish", []),
+    "hard-swish": (lambda x: F.hardswish(x, inplace=True), "hardswish", []),
+}
+
 
 class PackedConv:
-    """relu6(conv2d(x) + bias) with SAME padding on channels-last maps, weights frozen.
+    """activation(conv2d(x) + bias) with SAME padding on channels-last maps, weights frozen.
 
     Args:
         weight: (out, C / groups, kh, kw).
         bias: (out,).
         stride: The same along both axes.
         groups: Channel groups.
+        activation: ``relu6``, ``swish`` or ``hard-swish``.
     """
 
     def __init__(
@@ -35,7 +43,9 @@ class PackedConv:
         bias: torch.Tensor,
         stride: int,
         groups: int,
+        activation: str = "relu6",
     ) -> None:
+        self.activation = activation
         self.weight = weight.detach().clone()
         self.bias = bias.detach().clone()
         self.stride = stride
@@ -65,46 +75,65 @@ class PackedConv:
         run = self._by_padding.get((*pads, *lead))
         if run is None:
             weight = F.pad(self.weight, (lead[1], 0, lead[0], 0))
-            run = _convolution(weight, self.bias, (pads[0], pads[1]), self.stride, self.groups)
+            run = _convolution(
+                weight, self.bias, (pads[0], pads[1]), self.stride, self.groups, self.activation
+            )
             self._by_padding[*pads, *lead] = run
         return run
 
 
 def _convolution(
-    weight: torch.Tensor, bias: torch.Tensor, pads: tuple[int, int], stride: int, groups: int
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    pads: tuple[int, int],
+    stride: int,
+    groups: int,
+    activation: str,
 ) -> Convolution:
     """Return the packed form if it works here, else the plain one."""
-    if weight.dtype == torch.float32 and weight.device.type == "cpu" and _packs():
-        return _packed(weight, bias, pads, stride, groups)
-    return _plain(weight, bias, pads, stride, groups)
+    if weight.dtype == torch.float32 and weight.device.type == "cpu" and _packs(activation):
+        return _packed(weight, bias, pads, stride, groups, activation)
+    return _plain(weight, bias, pads, stride, groups, activation)
 
 
 def _plain(
-    weight: torch.Tensor, bias: torch.Tensor, pads: tuple[int, int], stride: int, groups: int
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    pads: tuple[int, int],
+    stride: int,
+    groups: int,
+    activation: str,
 ) -> Convolution:
     """The convolution with public operators only."""
     weight = weight.contiguous(memory_format=torch.channels_last)
+    activate = _ACTIVATIONS[activation][0]
 
     def run(x: torch.Tensor) -> torch.Tensor:
         y = F.conv2d(x, weight, bias, stride, pads, 1, groups)
         y = y.contiguous(memory_format=torch.channels_last)
-        return F.hardtanh_(y, 0.0, 6.0)
+        return activate(y)
 
     return run
 
 
 def _packed(
-    weight: torch.Tensor, bias: torch.Tensor, pads: tuple[int, int], stride: int, groups: int
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    pads: tuple[int, int],
+    stride: int,
+    groups: int,
+    activation: str,
 ) -> Convolution:
-    """The convolution with packed weights and fused ReLU6."""
+    """The convolution with packed weights and fused activation."""
     padding, strides, dilation = list(pads), [stride, stride], [1, 1]
     reorder = torch._C._nn.mkldnn_reorder_conv2d_weight
     packed = reorder(weight.to_mkldnn(), padding, strides, dilation, groups)
     conv = torch.ops.mkldnn._convolution_pointwise.default
+    _, fused, bounds = _ACTIVATIONS[activation]
 
     def run(x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = conv(
-            x, packed, bias, padding, strides, dilation, groups, "hardtanh", [0.0, 6.0], ""
+            x, packed, bias, padding, strides, dilation, groups, fused, bounds, ""
         )
         return y
 
@@ -112,16 +141,16 @@ def _packed(
 
 
 @cache
-def _packs() -> bool:
+def _packs(activation: str) -> bool:
     """Whether the packed operators exist here and agree with the plain ones."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 16, 7, 7, generator=generator)
     x = x.contiguous(memory_format=torch.channels_last)
     weight = torch.randn(16, 1, 3, 3, generator=generator)
     bias = torch.randn(16, generator=generator)
-    plain = _plain(weight, bias, (1, 1), 1, 16)(x)
+    plain = _plain(weight, bias, (1, 1), 1, 16, activation)(x)
     try:
-        packed = _packed(weight, bias, (1, 1), 1, 16)(x)
+        packed = _packed(weight, bias, (1, 1), 1, 16, activation)(x)
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return False
     return packed.stride() == plain.stride() and torch.allclose(packed, plain, atol=1e-4)
