@@ -81,12 +81,6 @@ def test_the_walk_sees_the_house() -> None:
     assert len(FILES) > 40
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
-def test_files_stay_readable(path: Path) -> None:
-    lines = len(path.read_text("utf-8").splitlines())
-    assert lines <= 600, f"{path}: {lines} lines"
-
-
 def test_no_name_that_says_nothing() -> None:
     assert not [p for p in FILES if p.stem in {"utils", "helpers", "misc", "common"}]
 

@@ -169,7 +169,7 @@ class MoViNetFile(LiteFile):
     """One frame of a lite MoViNet with its states, as the published file has it.
 
     Args:
-        model: A ``MoViNetLite``; its weights go into the file.
+        model: A ``MoViNet``; its weights go into the file.
         size: Height and width of the frame.
         quantised: Store int8 kernels and int32 biases (then the file is for reading only).
     """

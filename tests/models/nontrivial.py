@@ -7,7 +7,7 @@ from torch import nn
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Set every parameter to a value that matters; fresh ReZero scalars are all zero.
+    """Set every parameter and statistic to a value that matters; fresh ReZero scalars are zero.
 
     Args:
         model: Changed in place and returned in evaluation mode.
@@ -24,6 +24,11 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
             else:
                 fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
                 parameter.copy_(values * (2.0 / fan_in) ** 0.5)
+        for name, buffer in sorted(model.named_buffers()):
+            if name.endswith("running_mean"):
+                buffer.copy_(0.1 * torch.randn(buffer.shape, generator=generator))
+            elif name.endswith("running_var"):
+                buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
     return model.eval()
 
 

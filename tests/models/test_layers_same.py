@@ -67,7 +67,7 @@ def test_packed_convolution_falls_back_where_packing_is_missing(monkeypatch):
     x = torch.randn(1, 16, 9, 8).contiguous(memory_format=torch.channels_last)
     weight, bias = torch.randn(16, 1, 3, 3), torch.randn(16)
     want = PackedConv(weight, bias, 2, 16)(x)
-    monkeypatch.setattr(module, "_packs", lambda: False)
+    monkeypatch.setattr(module, "_packs", lambda activation: False)
     got = PackedConv(weight, bias, 2, 16)(x)
     torch.testing.assert_close(got, want)
     assert got.stride() == want.stride()

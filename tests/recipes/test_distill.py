@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from foveate.core import ConfigError
-from foveate.models.movinet import MoViNetLite
+from foveate.models.movinet import MoViNet
 from foveate.models.weights.run import read_run
 from foveate.train.initial_model import build_initial_model
 from foveate.train.kit.batches import TensorBatches
@@ -148,7 +148,7 @@ def test_a_clip_the_teacher_could_not_read_has_its_label(tmp_path: Path, teacher
     batches = TensorBatches(batches.x[6:8], batches.y[6:8], 2)
     batch = next(batches.batches(0))
     batch["index"] = torch.tensor([6, 7])
-    model = MoViNetLite.eval(start.model)
+    model = MoViNet.eval(start.model)
     with torch.no_grad():
         got = objective(model, batch, torch.Generator())
         logits = model(batch["x"].float() / 255)

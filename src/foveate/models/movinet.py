@@ -202,7 +202,7 @@ class Bottleneck(nn.Module):
             if held is not None:
                 new[key] = held
             wide = wide * gates.expand_as(means).flatten(0, 1)[..., None, None]
-        branch = self.rezero * self.projection_norm(self.projection(wide))
+        branch: torch.Tensor = self.rezero * self.projection_norm(self.projection(wide))
         if self.training and self.drop_path > 0:
             keep = 1 - self.drop_path
             kept = branch.new_empty(batch).bernoulli_(keep).div_(keep)
@@ -414,9 +414,7 @@ class MoViNet(nn.Module):
         if not self.config.causal:
             raise ModelError("this network takes whole clips", "take its -stream form")
         new: State = {}
-        for _, y in self.maps(x, state, new):
-            last = y
-        features = last.mean((2, 3)).unflatten(0, (len(x), -1))
+        features = self._features(x, state, new)
         _, new["head/sum"] = self.memory.advance(features, state["head/sum"], state["head/frames"])
         new["head/frames"] = state["head/frames"] + x.shape[2]
         return features, new
@@ -458,9 +456,14 @@ class MoViNet(nn.Module):
             start = self.initial_state(batch, height, width, x.dtype, x.device)
             return self.step_features(x, start)[0]
         state = {"head/frames": torch.zeros(batch, dtype=torch.int64, device=x.device)}
-        for _, y in self.maps(x, state, {}):
+        return self._features(x, state, {})
+
+    def _features(self, x: torch.Tensor, state: State, new: State) -> torch.Tensor:
+        """The last maps' means over space (B, n, project); earlier maps are not kept."""
+        for _, y in self.maps(x, state, new):
             last = y
-        return last.mean((2, 3)).unflatten(0, (batch, -1))
+        features: torch.Tensor = last.mean((2, 3)).unflatten(0, (len(x), -1))
+        return features
 
     def classify(self, pooled_features: torch.Tensor) -> torch.Tensor:
         """Return logits (..., classes) for pooled features (..., project)."""
@@ -532,13 +535,75 @@ class MoViNet(nn.Module):
 
 def _fold(conv: Any, norm: nn.BatchNorm2d) -> None:
     """Put a normalisation into the convolution before it, in double precision."""
-    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     shape = (-1,) + (1,) * (conv.weight.ndim - 1)
     bias = norm.bias.double() - norm.running_mean.double() * scale
     dtype = conv.weight.dtype
     conv.weight = nn.Parameter((conv.weight.double() * scale.view(shape)).to(dtype), False)
     conv.bias = nn.Parameter(bias.to(dtype), False)
+
+
+def stream_from_base(network: MoViNet, causal: MoViNet) -> MoViNet:
+    """Start a causal network from the weights of one of whole clips over the same block table.
+
+    Kernels over one frame, normalisations behind them and the head are copied. A kernel over time
+    and space becomes the product of two that is nearest to it in every channel, its taps at the
+    last frames (what looked into the future looks at the present: features are late by half a
+    kernel). Squeeze-excitation looks at frames so far and the frame alike, half each, and its
+    additional hidden units begin silent. The numbers are not the same: fine-tune the result.
+
+    Args:
+        network: Not causal, one kernel over time and space (``movinet-a0``).
+        causal: Filled in place: causal, factored kernels (``movinet-a0-stream``); its classifier
+            may have other classes and is then left as it is.
+
+    Returns:
+        `causal`.
+
+    Raises:
+        ModelError: The networks do not fit each other.
+    """
+    ours, theirs = causal.config, network.config
+    if ours.blocks != theirs.blocks or theirs.conv != "3d" or ours.conv != "2plus1d":
+        raise ModelError("the weights of a base network fit the -stream form of the same name")
+    given, wanted = network.state_dict(), causal.state_dict()
+    for name, value in wanted.items():
+        source = given.get(name)
+        if name.startswith("classifier.") and source is not None and source.shape != value.shape:
+            continue
+        if name.endswith(".feature_temporal.weight"):
+            joint = given[name.replace("feature_temporal", "feature")]
+            space, time = _factored(joint)
+            value.copy_(time)
+            wanted[name.replace("feature_temporal", "feature")].copy_(space)
+        elif ".squeeze." in name and source is not None:
+            value.zero_()
+            if name.endswith("reduce.weight"):
+                value[: len(source)] = source.repeat(1, value.shape[1] // source.shape[1]) / (
+                    value.shape[1] / source.shape[1]
+                )
+            else:
+                value[tuple(slice(size) for size in source.shape)] = source
+        elif source is not None and source.shape == value.shape:
+            value.copy_(source)
+    causal.load_state_dict(wanted)
+    return causal
+
+
+def _factored(joint: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Depthwise kernels (C, 1, kt, k, k) as the nearest products: (C, 1, k, k), (C, 1, kt, 1).
+
+    The taps over time sum to one, or have norm one where their sum is near zero, so that the
+    activation between the two sees the range that the normalisation in front of it was fitted to.
+    """
+    left, values, right = torch.linalg.svd(joint.flatten(3).squeeze(1), full_matrices=False)
+    time, space = left[:, :, 0], right[:, 0] * values[:, :1]
+    total = time.sum(1, keepdim=True)
+    scale = torch.where(total.abs() < 0.3, torch.ones_like(total), total)
+    kernel = joint.shape[-2:]
+    return (space * scale).unflatten(1, kernel).unsqueeze(1), (time / scale)[:, None, :, None]
 
 
 @register(
@@ -590,7 +655,7 @@ def _build(
     if conv is not None:
         if conv not in ("3d", "2plus1d"):
             raise ModelError(f"conv={conv!r} is not known", "3d or 2plus1d")
-        config = replace(config, conv=conv)  # type: ignore[arg-type]
+        config = replace(config, conv=conv)
     if dropout is None:
         dropout = 0.2 if name in ("a0", "t0") else 0.5
     return MoViNet(config, num_classes, dropout, stochastic_depth, remembers)

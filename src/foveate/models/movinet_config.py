@@ -1,7 +1,7 @@
 """Block tables and settings of the MoViNets, and the names and shapes of their stream state.
 
 Source: Kondratyuk et al., "MoViNets: Mobile Video Networks for Efficient Video Recognition",
-CVPR 2021 (arXiv 2103.11511), with the settings of the released TensorFlow models (tensorflow/models,
+CVPR 2021 (arXiv 2103.11511), with the settings of the released models (tensorflow/models,
 `official/projects/movinet`).
 """
 
@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
 from foveate.models.layers.memory import Memory
 from foveate.models.streaming import State
-
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu6": F.relu6,
@@ -80,14 +78,14 @@ class MoViNetConfig:
     project: int
     hidden: int = 2048
     causal: bool = True
-    conv: Literal["3d", "2plus1d"] = "2plus1d"
+    conv: str = "2plus1d"
     norm: bool = True
     activation: str = "hard-swish"
-    squeeze: Literal["none", "mean", "mean+frame"] = "mean+frame"
+    squeeze: str = "mean+frame"
     gate: str = "hard-sigmoid"
     head_activation: str = "swish"
     positions: bool = False
-    padding: Literal["same", "symmetric"] = "same"
+    padding: str = "same"
 
 
 def block(width: int, stride: int, layers: str, shrink: int = 0) -> BlockConfig:
@@ -229,9 +227,7 @@ def stream(table: MoViNetConfig, name: str = "") -> MoViNetConfig:
 
 def lite(table: MoViNetConfig) -> MoViNetConfig:
     """The causal network without squeeze-excitation, with ReLU6, normalisation folded."""
-    return replace(
-        table, norm=False, activation="relu6", squeeze="none", head_activation="relu6"
-    )
+    return replace(table, norm=False, activation="relu6", squeeze="none", head_activation="relu6")
 
 
 def layer_name(block_index: int, layer_index: int) -> str:

@@ -249,7 +249,7 @@ def _latest(past: list[torch.Tensor], frames: torch.Tensor) -> list[torch.Tensor
     return (past + recent)[-keep:]
 
 
-def _bias(conv: torch.nn.Conv2d) -> torch.Tensor:
+def _bias(conv: torch.nn.Conv2d | torch.nn.Conv3d) -> torch.Tensor:
     """The bias of a convolution, zeros when it has none."""
     if conv.bias is None:
         return conv.weight.new_zeros(conv.out_channels)

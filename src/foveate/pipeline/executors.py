@@ -136,8 +136,8 @@ class NetworkExecutor:
 class StreamExecutor(NetworkExecutor):
     """Runs a network step by step, its head only when asked.
 
-    The module has `initial_state`, `step_features`, `pooled` and `classify`. The state of a source is a
-    plain dictionary of tensors, batch first.
+    The module has `initial_state`, `step_features`, `pooled` and `classify`. The state of a source
+    is a plain dictionary of tensors, batch first.
     """
 
     def __init__(self, module: Any, device: torch.device, spec: InputSpec) -> None:

@@ -135,7 +135,9 @@ class Segments:
             age = (seen + i).unsqueeze(1)
             here = (age // self.length) % self.count == ring  # (B, count)
             begun = here & (age % self.length == 0)
-            held = held.masked_fill(begun.unsqueeze(2), 0.0) + here.unsqueeze(2) * value.unsqueeze(1)
+            held = held.masked_fill(begun.unsqueeze(2), 0.0) + here.unsqueeze(2) * value.unsqueeze(
+                1
+            )
             means.append(self.mean(held, seen + i + 1))
         return torch.stack(means, 1), held
 

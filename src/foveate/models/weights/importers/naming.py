@@ -14,6 +14,12 @@ from foveate.core.errors import WeightsError
 if TYPE_CHECKING:
     from torch import nn
 
+# Of TensorFlow's checkpoints: what ends the path of a variable, and what a trainer keeps besides
+# the network (counters, settings, the optimiser's own arrays).
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+TRAINERS = re.compile(
+    r"optimizer/|save_counter|global_step|_CHECKPOINTABLE_OBJECT_GRAPH|.*/\.OPTIMIZER_SLOT/"
+)
 _SHOWN = 8  # faults of a line
 
 

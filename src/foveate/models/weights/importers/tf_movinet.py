@@ -2,7 +2,7 @@
 
 Two ways of naming are understood: by layer (``block0_layer0/bneck/expansion/conv3d/kernel``) and by
 the path of the object in a checkpoint (``model/layer_with_weights-0/layer_with_weights-1/
-_expansion/_conv/kernel/.ATTRIBUTES/VARIABLE_VALUE``; a trainer's checkpoint has ``backbone/`` for
+_expansion/_conv/kernel/.ATTRIBUTES/VARIABLEVALUE``; a trainer's checkpoint has ``backbone/`` for
 the first two, one of the backbone alone has neither). All forms of the depthwise kernels are read:
 ``3d``, ``2plus1d`` and ``3d_2plus1d``, which holds the numbers of the second.
 """
@@ -21,15 +21,12 @@ from foveate.core.errors import ModelError, WeightsError
 from foveate.models.movinet import MoViNet
 from foveate.models.movinet_config import TABLES, MoViNetConfig, base, pool_name, slot_name, stream
 from foveate.models.weights.importers.movinet import in_calls, table_of
-from foveate.models.weights.importers.naming import place
+from foveate.models.weights.importers.naming import TRAINERS, VALUE, place
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-# What a trainer keeps besides the network.
-_TRAINERS = re.compile(
-    r"optimizer/|save_counter|global_step|_CHECKPOINTABLE_OBJECT_GRAPH|.*/\.OPTIMIZER_SLOT/"
+_OBJECT = re.compile(
+    r"(?:model/)?(?:layer_with_weights-0/|backbone/)?layer_with_weights-(\d+)/(_.+)"
 )
-_OBJECT = re.compile(r"(?:model/)?(?:layer_with_weights-0/|backbone/)?layer_with_weights-(\d+)/(_.+)")
 _DENSE = re.compile(r"(?:model/)?layer_with_weights-1/_(head|classifier)/(.+)")
 _ROLES = (
     ("/se_reduce/", "squeeze.reduce"),
@@ -64,7 +61,7 @@ def tf_movinet(arrays: Mapping[str, Any], **config: Any) -> Imported:
         WeightsError: No network of the family, or one that does not fit its own configuration.
         ModelError: A configuration that is not built here.
     """
-    kept = {name: value for name, value in arrays.items() if not _TRAINERS.match(name)}
+    kept = {name: value for name, value in arrays.items() if not TRAINERS.match(name)}
     named, table = _by_layer(kept)
     found: dict[str, Any] = {}
     for name, value in named.items():
@@ -94,7 +91,7 @@ def _settings(
     seen_squeeze = "none" if reduce is None else "2plus3d" if reduce.shape[1] == 2 * wide else "3d"
     bias = found.get("classifier.bias")
     classes = 1 if bias is None else len(bias)
-    seen = {
+    seen: dict[str, Any] = {
         "model_id": table,
         "num_classes": classes,
         "se_type": seen_squeeze,
@@ -126,7 +123,8 @@ def _settings(
             value = config.pop(key)
             if value not in known:
                 raise ModelError(f"{key}={value!r} is not built here")
-            made = replace(made, **{ours: known[value]})
+            chosen: dict[str, Any] = {ours: known[value]}
+            made = replace(made, **chosen)
     if config:
         raise ModelError(f"an unknown argument {next(iter(config))!r} of the original")
     return made, classes
@@ -137,7 +135,7 @@ def _settings(
 
 def _by_layer(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """The arrays under the names of their layers, and the table that has such layers."""
-    objects = {name: _OBJECT.fullmatch(name.removesuffix(_VALUE)) for name in arrays}
+    objects = {name: _OBJECT.fullmatch(name.removesuffix(VALUE)) for name in arrays}
     widths: dict[tuple[int, int], int] = {}
     for name, value in arrays.items():
         match = re.match(r"block(\d+)_layer(\d+)/.*expansion/.*gamma$", name)
@@ -155,12 +153,14 @@ def _by_layer(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     layers = ["stem", *places, "head"]
     named = {}
     for name, value in arrays.items():
-        match, dense = objects[name], _DENSE.fullmatch(name.removesuffix(_VALUE))
+        match, dense = objects[name], _DENSE.fullmatch(name.removesuffix(VALUE))
         if dense:
             named[f"classifier_head/{dense[1]}/{dense[2]}"] = value
         elif match and int(match[1]) < len(layers):
             inner = match[2].replace("/_", "/").removeprefix("_")
-            inner = inner.replace("attention/", "se/").replace("skip/projection", "skip/skip_project")
+            inner = inner.replace("attention/", "se/").replace(
+                "skip/projection", "skip/skip_project"
+            )
             if inner == "mobile_bottleneck/rezero/scale":
                 inner = "scale"
             named[f"{layers[int(match[1])]}/{inner}"] = value

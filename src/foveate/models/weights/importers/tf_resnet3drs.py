@@ -2,7 +2,7 @@
 
 Two ways of naming are understood: by layer (``group3/block5/temporal_conv/kernel``) and by the
 path of the object in a checkpoint (``model/layer_with_weights-0/layer_with_weights-11/
-_temporal_conv/kernel/.ATTRIBUTES/VARIABLE_VALUE``; a trainer's checkpoint has ``backbone/`` for the
+_temporal_conv/kernel/.ATTRIBUTES/VARIABLEVALUE``; a trainer's checkpoint has ``backbone/`` for the
 first two). TensorFlow counts statistics the other way and keeps channels last; both are turned.
 """
 
@@ -17,14 +17,9 @@ import torch
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.registry import create
 from foveate.models.resnet3drs import DEPTHS, GROUPS
-from foveate.models.weights.importers.naming import place
+from foveate.models.weights.importers.naming import TRAINERS, VALUE, place
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-# What a trainer keeps besides the network: counters, settings, the optimiser's own arrays.
-_TRAINERS = re.compile(
-    r"optimizer/|save_counter|global_step|_CHECKPOINTABLE_OBJECT_GRAPH|.*/\.OPTIMIZER_SLOT/"
-)
 _LAYER = re.compile(r"layer_with_weights-(\d+)/(.+)")
 _LEAVES = {
     "weight": "gamma",
@@ -149,7 +144,7 @@ def _turned(name: str, value: torch.Tensor) -> torch.Tensor:
 
 def _by_layer(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """The arrays under the names of their layers; names that mean nothing keep theirs."""
-    kept = {name: value for name, value in arrays.items() if not _TRAINERS.match(name)}
+    kept = {name: value for name, value in arrays.items() if not TRAINERS.match(name)}
     named = dict(_of_objects(kept))
     if len(named) < len(kept):
         raise WeightsError("two arrays of the checkpoint are the same variable")
@@ -164,7 +159,7 @@ def _of_objects(arrays: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     inside = [path[0] for path in paths.values() if path and "/" in path[1]]
     starts = _starts(len(set(inside)))
     for name, path in paths.items():
-        layer = name.removesuffix(_VALUE)
+        layer = name.removesuffix(VALUE)
         if path is not None and path[0] < 0:
             layer = f"classifier/{path[1]}"
         elif path is not None and "/" not in path[1]:
@@ -180,7 +175,7 @@ def _of_objects(arrays: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _path(name: str) -> tuple[int, str] | None:
     """Layer of the backbone (-1: the classifier) and what lies below it; None for other names."""
-    path = name.removesuffix(_VALUE)
+    path = name.removesuffix(VALUE)
     whole = re.sub(r"^model/", "", path)
     if whole in ("layer_with_weights-1/kernel", "layer_with_weights-1/bias"):
         return -1, whole.partition("/")[2]
