@@ -1,4 +1,4 @@
-"""Opening labelled videos the same way everywhere: read, split, find the part that is meant."""
+"""Opens labelled videos, the same for all commands: read, split, choose a split."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DataRequest:
     split_seed: int = 0
 
     def origin(self) -> dict[str, Any]:
-        """Plain values, with absolute paths, for whoever goes on with a run later."""
+        """Plain values, with absolute paths, so that a run can be resumed from another folder."""
         values = asdict(self)
         for key in ("path", "videos"):
             if values[key] is not None:
@@ -51,7 +51,7 @@ class DataRequest:
 
     @classmethod
     def of(cls, origin: Mapping[str, Any]) -> DataRequest:
-        """The request that `origin` was taken of.
+        """The request whose `origin` was saved.
 
         Raises:
             ConfigError: The values are none of a request's.
@@ -77,9 +77,9 @@ def open_labelled(videos: Videos) -> Dataset:
 
     What the reader passed over is said on standard error.
 
-    Splits that the data names are kept. Where it names none, clips are dealt out 70, 15 and 15 in
+    Splits that the data names are kept. Where it names none, clips are divided 70, 15 and 15 in
     a hundred; where it has training clips but none for validation, some of those are taken.
-    Groups, files and copies stay together. All of it depends on the split seed alone.
+    Groups, files and copies stay together. The result depends on the split seed alone.
 
     Args:
         videos: A folder or an annotation; a request, which says more than where; or records.
@@ -117,7 +117,7 @@ def request_for(videos: str | os.PathLike[str] | DataRequest) -> DataRequest:
 
 
 def choose_split(dataset: Dataset, asked: str | None) -> str:
-    """The split to measure on: the one asked for, or test, or val.
+    """The split to evaluate on: the one requested, or test, or val.
 
     Raises:
         ConfigError: There is no such split.

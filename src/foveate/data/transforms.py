@@ -1,4 +1,4 @@
-"""What training does to whole clips: one draw per clip, the same for all its frames.
+"""Training augmentation of whole clips: drawn once per clip, the same for all its frames.
 
 Each transform is a function of frames (T, 3, H, W) uint8 and a generator; the same generator state
 gives the same result, whatever process it runs in. `Augment` joins them for a loader. torchvision
@@ -107,7 +107,7 @@ def grey(x_tchw: Tensor, random: Random | None = None) -> Tensor:
 def rand_augment(
     x_tchw: Tensor, random: Random, *, operations: int = 2, magnitude: int = 9
 ) -> Tensor:
-    """Operations chosen and signed by chance (Cubuk et al., RandAugment, NeurIPS 2020)."""
+    """Operations with random choice and sign (Cubuk et al., RandAugment, NeurIPS 2020)."""
     augment: Callable[[Tensor], Tensor] = _v2().RandAugment(operations, magnitude)
     with _seeded(random):
         return augment(x_tchw)
@@ -157,7 +157,7 @@ class Augment:
     grey: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse settings that cannot be meant; torchvision must be there."""
+        """Refuse invalid settings; torchvision must be installed."""
         if self.size < 1 or self.decode < 1 or not 0 <= self.flip <= 1 or self.colour < 0:
             raise ConfigError(f"augmentation out of range: {self}")
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 1:
@@ -167,7 +167,7 @@ class Augment:
         _v2()
 
     def decode_size(self, source: tuple[int, int]) -> tuple[int, int]:
-        """Somewhat larger than the square, so that crops differ."""
+        """Somewhat larger than the square, so that crops vary."""
         return shorter_side(source, round(self.size * self.decode))
 
     def __call__(

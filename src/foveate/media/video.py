@@ -55,7 +55,7 @@ class Video:
 
     Attributes:
         meter: Frames decoded, packets fed and bytes read so far.
-        warnings: Damage met so far, each said once.
+        warnings: Warnings so far, each given once.
         geometry: Size, pixel shape and orientation of the coded picture.
     """
 
@@ -270,7 +270,7 @@ class Video:
             size: As for `frames`.
         """
         if end is None:
-            # The header's word for the length is not good enough: the last frame's is.
+            # The length in the header is not exact enough; the end of the last frame is.
             last = self.times()[-1]
             end = max(last + 1e-6, self._duration() or 0.0)
         if not rate > 0 or not math.isfinite(start + end):
@@ -404,7 +404,7 @@ class Video:
         known = self._known_duration()
         if known is not None or len(self._cursor.stream.container.streams) == 1:
             return known
-        # What the container says is the length of its longest stream.
+        # The container states the length of its longest stream.
         end, read = indexing.picture_end(self._open_reader, self._limits)
         self.meter.bytes += read
         self._end = self.packet_index().end if end is None else end
@@ -422,7 +422,7 @@ class Video:
         return None if seconds is None or seconds > MOST_SECONDS else seconds
 
     def _tick(self, seconds: float) -> int:
-        # A little of a tick forgives the rounding of times that were ticks once.
+        # A fraction of a tick allows for rounding of times that were ticks before.
         tick = math.floor(seconds / float(self._cursor.time_base) + 1e-4)
         return tick + self._cursor.origin
 
