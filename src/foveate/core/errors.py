@@ -34,6 +34,10 @@ class LimitError(MediaError):
     kind = "limit"
 
 
+class DataWarning(UserWarning):
+    """Something odd about labelled videos that does not stop the work."""
+
+
 class WeightsError(FoveateError):
     """Weights that are missing, damaged or of the wrong shape."""
 

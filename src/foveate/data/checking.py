@@ -226,7 +226,7 @@ def _notes(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[str]:
     if not dataset.splits:
         like = [name for name in dataset.classes if split_of(name)]
         yield from (f"class {name!r} has the name of a split" for name in like)
-    yield from (f"passed over {line}" for line in dataset.passed_over)
+    yield from (f"skipped {line}" for line in dataset.passed_over)
     if dataset.left_out:
         yield f"{len(dataset.left_out)} clips of the annotation are missing and were left out"
 

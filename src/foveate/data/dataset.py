@@ -36,7 +36,7 @@ _DEFAULT_RATE = 25.0  # frames per second of a source that does not say
 _WHAT_SHOWS, _WHAT_CHANGES = 0, 1  # random streams: times, then transforms
 
 
-class Shows(Protocol):
+class ClipSelector(Protocol):
     """Chooses times and boxes of a clip, in place of a sampler."""
 
     def __call__(
@@ -71,10 +71,10 @@ class ClipDataset(TorchDataset[Any]):
         modalities: Names of what to build (see `modalities`).
         fps: Frames per second of frame folders.
         limits: Bounds on work.
-        shows: Chooses times and places instead of `sampling`; the transform then gets what it cut.
+        selector: Chooses times and places instead of `sampling`; the transform then gets what it cut.
 
     Raises:
-        ValueError: `shows` and modalities that need whole frames.
+        ValueError: `selector` and modalities that need whole frames.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class ClipDataset(TorchDataset[Any]):
         modalities: Sequence[str] = ("rgb",),
         fps: float = RATE,
         limits: Limits = DEFAULT_LIMITS,
-        shows: Shows | None = None,
+        selector: ClipSelector | None = None,
     ) -> None:
-        if shows is not None and tuple(modalities) != ("rgb",):
+        if selector is not None and tuple(modalities) != ("rgb",):
             raise ValueError("what a look shows is rgb alone")
         self.dataset = dataset
         self.train = train
@@ -99,7 +99,7 @@ class ClipDataset(TorchDataset[Any]):
         self._transform = transform
         self._kinds = [kinds.find(name) for name in modalities]
         self._following = max(kind.following for kind in self._kinds)
-        self._shows = shows
+        self._selector = selector
         self._fps = fps
         self._limits = limits
         self.at = torch.full((64,), -1, dtype=torch.int64)  # what each worker loads now
@@ -171,10 +171,10 @@ class ClipDataset(TorchDataset[Any]):
                 raise MediaError(f"starts at {start:g} s, the video lasts {end:g} s")
             random = self._random(epoch, index, _WHAT_SHOWS)
             times: Times | Views
-            if self._shows is None:
+            if self._selector is None:
                 times, wanted, pixels = self._sampled(sample, start, end, random)
             else:
-                times, pixels = self._shows(sample, record, start, end, random)
+                times, pixels = self._selector(sample, record, start, end, random)
                 wanted = len(times)
             if len(pixels) == wanted:
                 return end, times, pixels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from foveate.core import ConfigError
 from foveate.core.config import nearest
+from foveate.core.errors import DataWarning
 from foveate.data.readers.detect import read
 from foveate.data.record import Dataset
 from foveate.data.splits import folds
@@ -75,7 +76,7 @@ Videos = str | os.PathLike[str] | DataRequest | Dataset
 def open_labelled(videos: Videos) -> Dataset:
     """Read a data set and give every record its split: train, val or test.
 
-    What the reader passed over is said on standard error.
+    Files that the reader skips are warnings (`core.errors.DataWarning`).
 
     Splits that the data names are kept. Where it names none, clips are divided 70, 15 and 15 in
     a hundred; where it has training clips but none for validation, some of those are taken.
@@ -98,7 +99,7 @@ def open_labelled(videos: Videos) -> Dataset:
         )  # fmt: skip
         fold, seed = request.fold, request.split_seed
     for line in dataset.passed_over:
-        print(f"foveate: passed over {line}", file=sys.stderr)
+        warnings.warn(f"skipped {line}", DataWarning, stacklevel=2)
     if fold is not None:
         dataset = _fold(dataset, fold)
     elif not dataset.splits:

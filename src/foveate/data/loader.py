@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from foveate.data.batches import Batches, collate
-from foveate.data.dataset import ClipDataset, Shows
+from foveate.data.dataset import ClipDataset, ClipSelector
 from foveate.data.errors import CAP, DataError
 from foveate.data.prepare import Transform
 from foveate.data.record import Dataset
@@ -198,7 +198,7 @@ def make_loader(
     hang_seconds: float = HANG_SECONDS,
     fps: float = RATE,
     limits: Limits = DEFAULT_LIMITS,
-    shows: Shows | None = None,
+    selector: ClipSelector | None = None,
 ) -> Loader:
     """A loader for one split.
 
@@ -222,7 +222,7 @@ def make_loader(
         hang_seconds: Longest wait for a batch.
         fps: Frames per second of frame folders.
         limits: Bounds on what a clip may cost.
-        shows: Chooses times and places instead of `sampling` (see `ClipDataset`).
+        selector: Chooses times and places instead of `sampling` (see `ClipDataset`).
 
     Raises:
         DataError: The split has no clips, or a clip has no class and the classes exclude another.
@@ -245,7 +245,7 @@ def make_loader(
         modalities=modalities,
         fps=fps,
         limits=limits,
-        shows=shows,
+        selector=selector,
     )
     batches = Batches(
         len(chosen), batch, seed=seed, shuffle=train, drop_last=drop_last, rank=rank, world=world

@@ -129,16 +129,6 @@ def pair(
     )
 
 
-def scattered(
-    start: float, end: float, random: np.random.Generator | None = None, *, count: int
-) -> Times:
-    """`count` times anywhere in the clip, sorted; in evaluation as `segments`."""
-    if random is None:
-        return segments(start, end, None, count=count)
-    _check(start, end, count)
-    return _ascending(sorted((start + random.random(count) * (end - start)).tolist()), end)
-
-
 def whole(
     start: float,
     end: float,

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from foveate.core import ConfigError, MissingExtra
-from foveate.core.config import nearest
 from foveate.data.prepare import Labels, Transform, shorter_side, to_tchw
 
 if TYPE_CHECKING:
@@ -239,27 +238,6 @@ def mirror_labels(labels: Labels, mirror: Sequence[int | None]) -> Labels | None
         return labels
     found = [mirror[label] for label in labels]
     return None if None in found else tuple(label for label in found if label is not None)
-
-
-def mirrored_by_names(classes: Sequence[str], pairs: Mapping[str, str]) -> tuple[int | None, ...]:
-    """For each class its mirror image, from pairs of names; other classes are their own.
-
-    Raises:
-        ConfigError: A name that is no class, or a class with two mirror images.
-    """
-    places = {name: i for i, name in enumerate(classes)}
-    mirror = list(range(len(classes)))
-    for pair in pairs.items():
-        for name, other in (pair, pair[::-1]):
-            if name not in places:
-                guess = nearest(name, classes)
-                raise ConfigError(
-                    f"flip: no class {name!r}", f"did you mean {guess!r}?" if guess else None
-                )
-            if mirror[places[name]] not in (places[name], places.get(other)):
-                raise ConfigError(f"flip: the class {name!r} has two mirror images")
-            mirror[places[name]] = places.get(other, -1)
-    return tuple(mirror)
 
 
 def mirrored_by_words(classes: Sequence[str], words: Mapping[str, str]) -> tuple[int | None, ...]:

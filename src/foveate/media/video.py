@@ -34,7 +34,7 @@ from foveate.media.container import (
 )
 from foveate.media.convert import Converter, orientation
 from foveate.media.decode import Cursor
-from foveate.media.held import HeldFrames
+from foveate.media.frame_cache import FrameCache
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.motion import check, near_fields, vector_motion
 from foveate.media.packets import MOST_SECONDS, RESTARTING
@@ -92,7 +92,7 @@ class Video:
             raise
         self._convert = Converter(self.geometry, self._cursor.decoder.pixel_shape)
         self._cache: dict[tuple[int, tuple[int, int] | None], Any] = {}
-        self._held = HeldFrames()
+        self._held = FrameCache()
         self._vectors: VectorReader | None = None
         self._no_vectors: str | None = None
         self._compressed: Any = None
@@ -254,19 +254,20 @@ class Video:
             raise IndexError(f"{self.name}: frames are numbered from 0 to {len(times) - 1}")
         return self.frames([times[number] for number in numbers], size)
 
-    def frames_per_second(
+    def frames_in_range(
         self,
-        rate: float,
         start: float = 0.0,
         end: float | None = None,
+        *,
+        rate: float,
         size: tuple[int, int] | None = None,
     ) -> Clip:
-        """The frames shown `rate` times a second, from `start` to before `end`; see `frames`.
+        """The frames shown at an even rate from `start` to before `end`; see `frames`.
 
         Args:
-            rate: Frames per second.
             start: Seconds from the first frame.
             end: Seconds from the first frame; None for the end of the last one.
+            rate: Frames per second.
             size: As for `frames`.
         """
         if end is None:
