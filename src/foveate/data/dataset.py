@@ -71,7 +71,7 @@ class ClipDataset(TorchDataset[Any]):
         modalities: Names of what to build (see `modalities`).
         fps: Frames per second of frame folders.
         limits: Bounds on work.
-        selector: Chooses times and places instead of `sampling`; the transform then gets what it cut.
+        selector: Chooses times and boxes instead of `sampling`; the transform gets its crops.
 
     Raises:
         ValueError: `selector` and modalities that need whole frames.
