@@ -29,7 +29,7 @@ def test_units_and_prefixes(text: str, fields: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("fast", "budget fast: not understood (say 100MMAC/s"),
+        ("fast", "budget fast: not understood (use 100MMAC/s"),
         ("", "budget : not understood"),
         ("3fps,", "budget 3fps,: not understood"),
         ("3 parsecs", "not understood"),

@@ -145,9 +145,9 @@ def test_arrays_that_do_not_fit_are_named() -> None:
     arrays = names_of(CompressedNet("mv", "resnet18", 4))
     with pytest.raises(WeightsError, match="num_class=5"):
         from_arrays("coviar", arrays, num_class=5)
-    with pytest.raises(WeightsError, match="resnet18, not of resnet50"):
+    with pytest.raises(WeightsError, match="resnet18, not a resnet50"):
         from_arrays("coviar", arrays, base_models={"mv": "resnet50"})
-    with pytest.raises(WeightsError, match="no network of CoViAR"):
+    with pytest.raises(WeightsError, match="not a network of CoViAR"):
         from_arrays("pkd", {"a": np.zeros(1)})
     with pytest.raises(FoveateError, match="unused extra"):
         from_arrays("coviar", {**arrays, "base_model.fc.extra": np.zeros(1), "extra": np.zeros(1)})

@@ -112,7 +112,7 @@ def test_values_that_are_not_finite_are_refused(
         with pytest.raises(WeightsError) as caught:
             import_file(tmp_path / "x.pth", "mine", system=system, config={"widen_factor": 1 / 16})
         assert said in str(caught.value)
-        assert str(caught.value).startswith("x.pth: the checkpoint holds values")
+        assert str(caught.value).startswith("x.pth: the checkpoint has invalid values")
     assert not (tmp_path / "cache" / "imported").exists()
 
 
@@ -122,7 +122,9 @@ def test_values_beyond_single_precision_and_whole_numbers_are_refused() -> None:
     with pytest.raises(WeightsError, match=r"fc\.bias \(3 of 3 not finite\)"):
         from_arrays("autovideo", large, **SMALL)
     quantised = {**state, "fc.weight": (state["fc.weight"] * 100).astype(np.int8)}
-    with pytest.raises(WeightsError, match=r"fc\.weight \(int8, not fractions\)"):
+    with pytest.raises(
+        WeightsError, match=r"fc\.weight \(int8 instead of floating-point numbers\)"
+    ):
         from_arrays("autovideo", quantised, **SMALL)
     half = {n: v.astype(np.float16) if v.dtype == np.float32 else v for n, v in state.items()}
     assert from_arrays("autovideo", half, **SMALL).arch == "r3d"
@@ -261,7 +263,7 @@ def test_i3d_of_flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"shape \(B, 2, T, H, W\), not \(1, 3, 9, 64, 64\)"):
         network(clip=torch.rand(1, 3, 9, 64, 64))
     torch.save(tensors(state), tmp_path / "flow.pth")
-    with pytest.raises(ModelError, match="takes optical flow"):
+    with pytest.raises(ModelError, match="is optical flow"):
         import_file(tmp_path / "flow.pth", "flow")
 
 
@@ -300,7 +302,7 @@ def test_an_import_names_the_nearest_network_and_what_differs(tmp_path: Path) ->
     assert the_line(tmp_path / "y.pth", system="torchvision", config={"name": "r3d_18"}) == said
     torch.save({"a.weight": torch.zeros(2), "b": torch.zeros(2)}, tmp_path / "z.pth")
     said = the_line(tmp_path / "z.pth")
-    assert "no importer takes these arrays (the first names: a.weight, b)" in said
+    assert "no importer fits these arrays (the first names: a.weight, b)" in said
 
 
 @pytest.mark.parametrize("system", ["autovideo", "mmaction"])
@@ -363,7 +365,7 @@ def _scripted() -> bytes:
     ("name", "make", "words"),
     [
         ("a.pth", lambda: b"", "empty, 0 bytes"),
-        ("a.pth", lambda: b"<!DOCTYPE html><html>404</html>", "a web page and not the file"),
+        ("a.pth", lambda: b"<!DOCTYPE html><html>404</html>", "a web page, not the file"),
         ("a.pth", lambda: b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         ("a.ckpt", lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file"),
         ("a.tflite", lambda: b"\x1c\0\0\0TFL3" + bytes(99), "a .tflite file"),
@@ -371,24 +373,24 @@ def _scripted() -> bytes:
         ("a.pth", lambda: pickle.dumps({"a": 1}, 0), "text"),
         ("a.pth", lambda: bytes(5000), "neither a pickle nor an archive of one"),
         ("a.pth", lambda: b"\0\0\0\x20ftypisom" + bytes(99), "a video"),
-        ("a.pth", lambda: b"\x80\x02abc", "damaged or cut off"),
+        ("a.pth", lambda: b"\x80\x02abc", "damaged or truncated"),
         ("a.pth", lambda: pickle.dumps({"a": Namespace()}), "tensors (argparse.Namespace)"),
         ("a.pth", lambda: pickle.dumps({"a": Namespace()}, 2), "tensors (argparse.Namespace)"),
-        ("a.pth", lambda: _saved({"a": torch.ones(9, 9)})[:400], "damaged or cut off"),
+        ("a.pth", lambda: _saved({"a": torch.ones(9, 9)})[:400], "damaged or truncated"),
         ("a.pth", lambda: _zipped(readme=b"x"), "an archive without tensors"),
         ("a.pt", _scripted, "a TorchScript archive"),
         ("a.pth", lambda: pickle.dumps(OrderedDict(a=np.zeros(3))), "more than tensors (numpy."),
-        ("a.pth", lambda: _saved(nn.Linear(2, 2)), "holds more than tensors (torch.nn.modules"),
+        ("a.pth", lambda: _saved(nn.Linear(2, 2)), "contains more than tensors (torch.nn.modules"),
         ("a.pth", lambda: _saved({"state_dict": {"a": torch.ones(1)}, "args": Namespace(x=1)}),
-         "holds more than tensors (argparse.Namespace)"),
+         "contains more than tensors (argparse.Namespace)"),
         ("a.pth", lambda: _saved(torch.ones(2)), "a tensor, not tensors by name"),
         ("a.pth", lambda: _saved([torch.ones(2)]), "a list, not tensors by name"),
         ("a.pth", lambda: _saved({}), "an empty dictionary"),
-        ("a.pth", lambda: _saved({"model": {"a": torch.ones(1), "b": "x"}}), "no tensors under b"),
-        ("a.safetensors", lambda: b"\xff" * 50, "no safetensors file (damaged or cut off)"),
-        ("a.safetensors", lambda: b"words of a page", "no safetensors file (text)"),
-        ("a.npz", lambda: _zipped(readme=b"x"), "no numbers under readme"),
-        ("a.npz", lambda: json.dumps({"a": 1}).encode(), "no plain npz file"),
+        ("a.pth", lambda: _saved({"model": {"a": torch.ones(1), "b": "x"}}), "no tensors but: b"),
+        ("a.safetensors", lambda: b"\xff" * 50, "not a safetensors file (damaged or truncated)"),
+        ("a.safetensors", lambda: b"words of a page", "not a safetensors file (text)"),
+        ("a.npz", lambda: _zipped(readme=b"x"), "not numeric: readme"),
+        ("a.npz", lambda: json.dumps({"a": 1}).encode(), "not a plain npz file"),
     ],
 )  # fmt: skip
 def test_files_of_another_kind_are_named(tmp_path: Path, name: str, make: Any, words: str) -> None:
@@ -398,7 +400,7 @@ def test_files_of_another_kind_are_named(tmp_path: Path, name: str, make: Any, w
 
 def test_numbers_only(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", a=np.array(["x"]), b=np.zeros(2))
-    assert "no numbers under a" in the_line(tmp_path / "a.npz")
+    assert "not numeric: a" in the_line(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", **{"fc8.weight": np.zeros(()), "x": np.zeros(3)})
     assert "autovideo" in the_line(tmp_path / "b.npz", system="autovideo")
     assert "no such file" in the_line(tmp_path / "missing.pth")

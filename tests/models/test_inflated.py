@@ -8,7 +8,7 @@ from torch import nn
 
 from foveate.models import registry
 from foveate.models.inflated import Inflated, TemporalConvolution
-from foveate.models.tsm import Passage, passing
+from foveate.models.tsm import ShiftContext, shift_context
 
 
 def pair(backbone: str) -> tuple[nn.Module, Inflated]:
@@ -42,15 +42,15 @@ def test_each_channel_is_convolved_over_its_own_frames_and_places() -> None:
     with torch.no_grad():
         layer.time.weight[:] = torch.tensor([[1.0, 10.0, 100.0], [0.0, 0.0, 1.0]])[:, None, :, None]
     x = torch.arange(1.0, 25.0).reshape(6, 2, 1, 2)  # two clips of three frames, two places
-    with torch.no_grad(), passing(Passage(2, 3)) as passage:
+    with torch.no_grad(), shift_context(ShiftContext(2, 3)) as context:
         got = layer(x)
-    assert passage.done == {"t"}
+    assert context.done == {"t"}
     clips, found = x.unflatten(0, (2, 3)), got.unflatten(0, (2, 3))
     padded = torch.cat([torch.zeros_like(clips[:, :1]), clips, torch.zeros_like(clips[:, :1])], 1)
     first = padded[:, :-2, 0] + 10 * padded[:, 1:-1, 0] + 100 * padded[:, 2:, 0]
     assert torch.equal(found[:, :, 0], first)
     assert torch.equal(found[:, :, 1], padded[:, 2:, 1])
-    assert torch.equal(layer(x), x)  # outside of a passage the layer alone
+    assert torch.equal(layer(x), x)  # outside of a context the layer alone
 
 
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_vit"])

@@ -108,9 +108,9 @@ def test_a_model_of_two_parts_comes_back(folder: Path) -> None:
     assert loaded.card.size == (folder / "model.safetensors").stat().st_size
     assert sorted(p.name for p in folder.iterdir()) == ["model.safetensors", "run.json"]
     assert {key.partition(".")[0] for key in tensors_of(folder)} == set(PARTS)
-    with pytest.raises(ModelError, match="not one network but several: peripheral, foveal"):
+    with pytest.raises(ModelError, match="has several networks: peripheral, foveal"):
         _ = loaded.network
-    with pytest.raises(ModelError, match="several: peripheral, foveal"):
+    with pytest.raises(ModelError, match="several networks: peripheral, foveal"):
         _ = loaded.card.network
     assert declared(str(folder)) is None
 
@@ -252,7 +252,7 @@ def test_damaged_tensors_give_one_line(folder: Path) -> None:
     put_tensors(folder, tensors)
     assert load_run(folder)
     (folder / "model.safetensors").write_bytes(save(tensors)[:-1] + b"x")
-    assert "not the file that run.json describes" in fault(folder)
+    assert "does not match run.json" in fault(folder)
     (folder / "model.safetensors").unlink()
     assert "cannot be read" in fault(folder)
     (folder / "run.json").unlink()
@@ -306,7 +306,7 @@ def test_damage_of_format_1_gives_one_line(tmp_path: Path) -> None:
     edited(tmp_path / "run", lambda card: card.update(settings=3))
     assert "networks.network.settings" in fault(tmp_path / "run")
     edited(tmp_path / "run", lambda card: card.update(settings={"num_classes": 3}))
-    assert "num_classes is that of the classes" in fault(tmp_path / "run")
+    assert "num_classes is given by the classes" in fault(tmp_path / "run")
     edited(tmp_path / "run", lambda card: card.pop("arch"))
     assert "networks.network.arch" in fault(tmp_path / "run")
 
@@ -339,7 +339,7 @@ def test_a_cascade_of_format_1_is_still_loaded(tmp_path: Path) -> None:
     assert loaded.card is not None
     assert (loaded.method, loaded.card.calibration) == ("cascade", calibration)
     for text, said in (
-        (json.dumps({**cascade, "sha256": "0" * 64}), "cascade.json: not of the weights that"),
+        (json.dumps({**cascade, "sha256": "0" * 64}), "cascade.json: does not match run.json"),
         (json.dumps({**cascade, "networks": ["mv"]}), "cascade.json: networks: "),
         ("{", "cascade.json: not JSON"),
     ):

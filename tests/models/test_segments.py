@@ -9,7 +9,7 @@ from torch import nn
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models import backbones, registry, split_state, stack_states
 from foveate.models.backbones_weights import BACKBONES, find_file
-from foveate.models.tsm import Passage, TemporalShift, TSMOnline, insert_shifts, passing
+from foveate.models.tsm import ShiftContext, TemporalShift, TSMOnline, insert_shifts, shift_context
 
 
 def shifted(x: torch.Tensor, online: bool) -> torch.Tensor:
@@ -21,7 +21,7 @@ def shifted(x: torch.Tensor, online: bool) -> torch.Tensor:
             seen.append(given)
             return given
 
-    with passing(Passage(1, len(x), online)):
+    with shift_context(ShiftContext(1, len(x), online)):
         TemporalShift(Keep(8, 8, 1), "s")(x)
     return seen[0][:, :, 0, 0]
 
@@ -101,13 +101,13 @@ def test_windows_of_a_frame_are_shifted_in_time_not_among_each_other(online):
     with torch.no_grad():
         alone = network(clip)
         assert insert_shifts(network) == ["layers.0.blocks.0.attn"]
-        with passing(Passage(1, 4, online)) as passage:
+        with shift_context(ShiftContext(1, 4, online)) as context:
             found = network(clip)
     # Nothing moves, so channels of the frame beside are one's own, but beyond the ends.
     assert torch.allclose(found[1:3], alone[1:3], atol=1e-6)
     assert not torch.allclose(found[0], alone[0], atol=1e-4)
     assert torch.allclose(found[3], alone[3], atol=1e-6) == online
-    assert passage.done == {"shift0"}
+    assert context.done == {"shift0"}
 
 
 def test_a_stream_over_windows_steps_as_the_clip_goes(monkeypatch):
@@ -199,7 +199,7 @@ def test_names_with_backbones():
         registry.create("tsn:efficientnet_lite00")
     with pytest.raises(ModelError, match="takes no backbone"):
         registry.create("c3d:resnet18")
-    with pytest.raises(ModelError, match="names no backbone"):
+    with pytest.raises(ModelError, match="has no backbone after"):
         registry.create("tsn:")
     with pytest.raises(ModelError, match="contradict"):
         registry.create("tsn:resnet18", backbone="resnet34")

@@ -1,16 +1,16 @@
-"""The fast form of the lite MoViNet: the same step, folded and laid out for a CPU.
+"""The lite MoViNet optimised for inference on a CPU.
 
-It gives the numbers of ``MoViNetLite.step`` to rounding and takes and returns the same states.
-What makes it fast, with everything done once when it is built:
+It equals ``MoViNetLite.step`` up to rounding and has the same states. The optimisations, all
+prepared once when it is built:
 
-* Maps are matrices (pixels, channels): 1x1 convolutions are matrix products, which start ten
-  times faster than a convolution primitive, and residual sums are their accumulators.
-* A channel that is always 1 carries the biases through the products. The scalars of the
-  branches are folded into the projections, and the projections' biases into the next product.
-* Depthwise kernels are packed once and fused with ReLU6. Uneven SAME padding becomes even
-  padding of a kernel with a leading row of zeros, so maps are not copied to be padded.
-* Temporal kernels are multiply-adds over the stored past frames; nothing is concatenated,
-  and the frame of a live stream moves through its slots without being copied.
+* Maps are matrices (pixels, channels): 1x1 convolutions are matrix products, which have a tenth of
+  the overhead of a convolution call, and residual sums are their accumulators.
+* A constant channel of ones adds the biases in the products. The scalars of the branches are folded
+  into the projections, and the biases of the projections into the next product.
+* Depthwise kernels are packed and fused with ReLU6. Asymmetric SAME padding becomes symmetric
+  padding of a kernel with a leading row of zeros, so maps are not copied for padding.
+* Temporal kernels are multiply-adds over the stored past frames, without concatenation, and the
+  frame of a live stream moves through its slots without a copy.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 
 class MoViNetInference:
-    """A frozen copy of a ``MoViNetLite`` for inference on a CPU; see the module's text.
+    """A frozen copy of a ``MoViNetLite`` for inference on a CPU; see the module docstring.
 
     Args:
-        model: The network; later changes to its weights do not reach the copy.
+        model: The network; later changes of its weights do not affect the copy.
     """
 
     def __init__(self, model: MoViNetLite) -> None:
@@ -72,16 +72,17 @@ class MoViNetInference:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> State:
-        """Return the state of streams that have seen nothing; see ``MoViNetLite``."""
+        """Return the state of streams before their first frame; see ``MoViNetLite``."""
         return empty_state(self.config, batch, height, width, dtype or self.dtype, device or "cpu")
 
     @torch.inference_mode()
     def step_features(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames of every stream, without the dense head.
+        """Run the next n >= 1 frames of every stream, without the classifier head.
 
         Args:
             x: Frames (B, 3, n, H, W), RGB in 0..1, any memory layout.
-            state: From ``initial_state`` or a previous step of either form; not changed.
+            state: From ``initial_state`` or a previous step, of this class or of ``MoViNetLite``;
+                it is not changed.
 
         Returns:
             Features of these frames (B, n, project) and the new state.
@@ -102,7 +103,7 @@ class MoViNetInference:
         return features, new | add_to_mean(state, features)
 
     def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames and classify all that was seen; see ``MoViNetLite``."""
+        """Run the next n >= 1 frames and classify all frames so far; see ``MoViNetLite``."""
         _, state = self.step_features(x, state)
         return self.classify(mean_features(state)), state
 
@@ -124,12 +125,12 @@ class MoViNetInference:
 
 
 class _FoldedLayer:
-    """One bottleneck on maps (N, H, W, C + 1) whose last channel is 1.
+    """A bottleneck on maps (N, H, W, C + 1) whose last channel is 1.
 
     Args:
         name: Key of its slots in the state.
         block: The layer.
-        carried: Bias (C,) that the incoming maps still lack.
+        carried: Bias (C,) that has not been added to the input yet.
     """
 
     def __init__(self, name: str, block: Bottleneck, carried: torch.Tensor) -> None:
@@ -176,7 +177,7 @@ class _FoldedLayer:
         return flat.view(n, *wide.shape[1:3], -1)
 
     def _temporal(self, x: torch.Tensor, batch: int, state: State, new: State) -> torch.Tensor:
-        """Convolve over time behind the slots: one multiply-add for each tap and source."""
+        """Convolve over the slots and the new frames: a multiply-add for each kernel tap."""
         past = [state[key] for key in self.keys]
         frames = x.view(batch, -1, *x.shape[1:])
         if past[0].shape != frames[:, 0].shape:
@@ -186,7 +187,7 @@ class _FoldedLayer:
                 "make the state with initial_state for this batch and resolution",
             )
         if frames.shape[1] == 1:
-            # The common case of a live stream, with as few calls as it takes.
+            # The common case of a live stream, with few calls.
             latest = frames[:, 0]
             out = torch.addcmul(self.tap_bias, latest, self.taps[-1])
             for frame, tap in zip(past, self.taps, strict=False):
@@ -197,7 +198,7 @@ class _FoldedLayer:
         return self._several(past, frames).clamp_(0.0, 6.0).view(x.shape)
 
     def _several(self, past: list[torch.Tensor], frames: torch.Tensor) -> torch.Tensor:
-        """The temporal sums of a chunk (B, n, H, W, E) behind the frames before it."""
+        """The temporal sums of a chunk (B, n, H, W, E) after the past frames."""
         count, keep = frames.shape[1], len(past)
         out = torch.addcmul(self.tap_bias, frames, self.taps[keep])
         for lag in range(1, keep + 1):
@@ -210,14 +211,14 @@ class _FoldedLayer:
 
 
 def _latest(past: list[torch.Tensor], frames: torch.Tensor) -> list[torch.Tensor]:
-    """The slots after a chunk; its frames are copied, so that the chunk can be let go."""
+    """The slots after a chunk; its frames are copied, so that the chunk can be freed."""
     keep = len(past)
     recent = [frame.clone() for frame in frames[:, -keep:].unbind(1)]
     return (past + recent)[-keep:]
 
 
 def _bias(conv: torch.nn.Conv2d) -> torch.Tensor:
-    """The bias of a convolution, zeros when it has none."""
+    """The bias of a convolution, zeros without one."""
     if conv.bias is None:
         return conv.weight.new_zeros(conv.out_channels)
     return conv.bias.detach()
@@ -229,11 +230,11 @@ def _matrix(conv: torch.nn.Conv2d) -> torch.Tensor:
 
 
 def _with_bias(conv: torch.nn.Conv2d, carried: torch.Tensor) -> torch.Tensor:
-    """A 1x1 convolution as a matrix (in + 1, out) whose last row meets the constant channel.
+    """A 1x1 convolution as a matrix (in + 1, out) whose last row is the bias.
 
     Args:
         conv: The convolution.
-        carried: Bias (in,) that its input still lacks.
+        carried: Bias (in,) that has not been added to its input yet.
     """
     matrix = _matrix(conv)
     return torch.cat([matrix, (_bias(conv).double() + carried @ matrix).unsqueeze(0)])

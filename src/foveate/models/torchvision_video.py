@@ -1,8 +1,8 @@
-"""torchvision's video networks behind the face of the house.
+"""torchvision's video networks with the interface of this package.
 
 R3D, MC3 and R(2+1)D of 18 layers (Tran et al., arXiv 1711.11248), S3D (Xie et al., arXiv
 1712.04851), MViTv2-S (Li et al., arXiv 2112.01526) and Video Swin (Liu et al., arXiv 2106.13230).
-The networks are torchvision's own; only the head is taken off and replaced by ours.
+The networks are torchvision's; only their head is replaced.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def kinetics_labels() -> tuple[str, ...]:
 
 
 class VideoNetwork(ClipModel):
-    """A torchvision network without its head, and our classifier.
+    """A torchvision network without its head, and a classifier.
 
     Args:
-        trunk: The network; its head has been replaced by the identity.
-        num_features: Channels in front of the head.
+        trunk: The network with its head replaced by the identity.
+        num_features: Number of input channels of the head.
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a feature before the classifier, in training.
     """
@@ -54,7 +54,7 @@ class VideoNetwork(ClipModel):
 
 
 class VideoResNet(VideoNetwork):
-    """R3D, MC3 and R(2+1)D: one position per step of the last maps."""
+    """R3D, MC3 and R(2+1)D: one position per temporal step of the last maps."""
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (B, steps, 512) of clips (B, 3, T, H, W)."""
@@ -66,13 +66,13 @@ class VideoResNet(VideoNetwork):
 
 
 class VideoS3D(VideoNetwork):
-    """S3D: one position per window of two steps of the last maps."""
+    """S3D: one position per window of two temporal steps of the last maps."""
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (B, windows, 1024) of clips (B, 3, T, H, W)."""
         check_clip(x)
         maps = self.trunk.features(x)
-        # The published window is 2 x 7 x 7; smaller maps get what they have.
+        # The published window is 2 x 7 x 7; smaller maps use their whole size.
         side = [min(own, 7) for own in maps.shape[3:]]
         steps = F.avg_pool2d(maps.flatten(1, 2), side, 1).mean((2, 3)).unflatten(1, maps.shape[1:3])
         steps = steps.transpose(1, 2)
@@ -83,13 +83,13 @@ class VideoS3D(VideoNetwork):
 
 
 class VideoMViT(VideoNetwork):
-    """MViT: the class token, which has seen the whole clip; of one length and size only."""
+    """MViT: the class token as the only position; for one clip length and size."""
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (B, 1, C) of clips (B, 3, T, H, W).
 
         Raises:
-            ModelError: Another length or size than the positions were built for.
+            ModelError: Another length or size than that of the position encoding.
         """
         check_clip(x)
         time, (height, width) = (
@@ -117,7 +117,7 @@ class VideoSwin(VideoNetwork):
 
 
 def _resnet(name: str, num_classes: int, dropout: float, blocks: int) -> VideoResNet:
-    """A VideoResNet with that many blocks in each stage (2 in the published ones)."""
+    """A VideoResNet with that many blocks per stage (2 in the published networks)."""
     video = video_library()
     if blocks == 2:
         trunk = getattr(video, name)(weights=None)
@@ -180,10 +180,10 @@ def mvit_v2_s(
     Args:
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a feature before the classifier, in training.
-        frames: Length of the clips; positions are tied to it.
-        size: Side of the square frames, likewise.
-        width: Channels of the first stage; like the others, not to be changed but for small test
-            networks.
+        frames: Length of the clips, fixed by the position encoding.
+        size: Side of the square frames, also fixed.
+        width: Channels of the first stage; like ``frames``, ``size`` and ``depth`` only for small
+            test networks.
         depth: Number of blocks.
 
     Raises:
@@ -214,7 +214,7 @@ def mvit_v2_s(
 
 
 def _swin(name: str, num_classes: int, dropout: float, depth: int | None) -> VideoSwin:
-    """A Video Swin; with a depth, a small network of so many blocks in two stages."""
+    """A Video Swin; with a depth, a small network of that many blocks in two stages."""
     video = video_library()
     if depth is None:
         trunk = getattr(video, name)(weights=None)

@@ -1,9 +1,8 @@
-"""A frozen convolution with SAME padding and ReLU6, packed for the CPU where torch can.
+"""A frozen convolution with SAME padding and ReLU6, packed for the CPU if torch supports it.
 
-Torch's oneDNN operators take weights in the library's own layout and fuse the activation, which
-saves reordering the weights at every call. They are internal to torch and may change, so they
-are tried once when a layer is built, compared with the plain operators, and left alone if
-anything is amiss.
+Torch's oneDNN operators take weights in the layout of the library and fuse the activation, so
+weights are not reordered at every call. They are internal to torch and may change, so they are
+tried once, compared with the public operators, and not used if they differ or fail.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ Convolution = Callable[[torch.Tensor], torch.Tensor]
 
 
 class PackedConv:
-    """relu6(conv2d(x) + bias) with SAME padding on channels-last maps, weights frozen.
+    """relu6(conv2d(x) + bias) with SAME padding on channels-last maps, with frozen weights.
 
     Args:
         weight: (out, C / groups, kh, kw).
         bias: (out,).
-        stride: The same along both axes.
+        stride: Stride of both axes.
         groups: Channel groups.
     """
 
@@ -48,20 +47,20 @@ class PackedConv:
         size = (x_bchw.shape[2], x_bchw.shape[3])
         run = self._by_size.get(size)
         if run is None:
-            # Two threads may both build it; the results are equal and the last one stays.
+            # If two threads build it at once, the results are equal and the last one is kept.
             run = self._by_size[size] = self._prepare(size)
         return run(x_bchw)
 
     def _prepare(self, size: tuple[int, int]) -> Convolution:
-        """Choose padding and kernel for an input size."""
+        """Prepare padding and kernel for an input size."""
         pads = [0, 0]
         lead = [0, 0]
         for axis, n in enumerate(size):
             before, after = same_padding(n, self.weight.shape[2 + axis], self.stride)
-            # An extra zero in front of the kernel makes (p, p + 1) into (p + 1, p + 1).
+            # A leading zero in the kernel turns padding (p, p + 1) into (p + 1, p + 1).
             pads[axis] = max(before, after)
             lead[axis] = int(after > before)
-        # Sizes are many, paddings few: the weights are packed once for each padding.
+        # There are many sizes but few paddings: the weights are packed once per padding.
         run = self._by_padding.get((*pads, *lead))
         if run is None:
             weight = F.pad(self.weight, (lead[1], 0, lead[0], 0))
@@ -73,7 +72,7 @@ class PackedConv:
 def _convolution(
     weight: torch.Tensor, bias: torch.Tensor, pads: tuple[int, int], stride: int, groups: int
 ) -> Convolution:
-    """Return the packed form if it works here, else the plain one."""
+    """Return the packed convolution if it works on this machine, else the plain one."""
     if weight.dtype == torch.float32 and weight.device.type == "cpu" and _packs():
         return _packed(weight, bias, pads, stride, groups)
     return _plain(weight, bias, pads, stride, groups)
@@ -113,7 +112,7 @@ def _packed(
 
 @cache
 def _packs() -> bool:
-    """Whether the packed operators exist here and agree with the plain ones."""
+    """Whether the packed operators exist and agree with the plain ones."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 16, 7, 7, generator=generator)
     x = x.contiguous(memory_format=torch.channels_last)

@@ -1,8 +1,8 @@
 """Checkpoints of CoViAR (arXiv 1712.00636) and of PKD (arXiv 2407.02713).
 
-The releases keep one file per modality. Arrays of several are distinguished by ``iframe.``, ``mv.``
-and ``residual.`` in front of their names; those of one need no such mark, since the vector network
-has two input channels and the I-frame network no BatchNorm in front.
+The releases have one file per modality. Arrays of several modalities have the prefixes ``iframe.``,
+``mv.`` and ``residual.``; those of one need no prefix, since the vector network has two input
+channels and the I-frame network has no BatchNorm at the input.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def pkd(arrays: Mapping[str, Any], **config: Any) -> Imported:
 
 
 def _parts(arrays: Mapping[str, Any]) -> Parts:
-    """The arrays of each modality, without what all their names share in front."""
+    """The arrays of each modality, without common prefixes."""
     arrays = without_prefix(arrays)
     parts: Parts = {
         modality: without_prefix(
@@ -99,7 +99,7 @@ def _parts(arrays: Mapping[str, Any]) -> Parts:
     stem = next((v for n, v in arrays.items() if n.endswith("base_model.conv1.weight")), None)
     if parts or stem is None:
         some = ", ".join(list(arrays)[:4]) or "none"
-        raise WeightsError(f"arrays of no network of CoViAR (the first names: {some})")
+        raise WeightsError(f"not a network of CoViAR (the first names: {some})")
     if stem.shape[1] == 2:
         return {"mv": dict(arrays)}
     plain = not any("data_bn." in name for name in arrays)
@@ -113,16 +113,16 @@ def _network(
     if rows is None:
         raise WeightsError(f"{modality}: no {prefix}fc.weight")
     said = dict(config)
-    said.pop("num_segments", None)  # how many pictures are averaged changes no weight
+    said.pop("num_segments", None)  # it changes no weights
     classes = int(said.pop("num_class", rows.shape[0]))
     named = said.pop("base_models", {}).get(modality)
     if said:
-        raise ModelError(f"an unknown argument {next(iter(said))!r} of the original")
+        raise ModelError(f"unknown argument {next(iter(said))!r} of the original")
     if classes != rows.shape[0]:
         raise WeightsError(f"num_class={classes}, but {prefix}fc.weight has {rows.shape[0]} rows")
     backbone = _backbone(arrays, prefix)
     if named not in (None, backbone):
-        raise WeightsError(f"{modality}: the arrays are those of a {backbone}, not of {named}")
+        raise WeightsError(f"{modality}: the arrays are those of a {backbone}, not a {named}")
     return CompressedNet(modality, backbone, classes)
 
 
