@@ -1,4 +1,4 @@
-"""Weights with which no branch is silent, so that comparisons mean something."""
+"""Random weights that activate all branches, so that comparisons are meaningful."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Set every parameter to a value that matters; fresh ReZero scalars are all zero.
+    """Randomise every parameter; initial ReZero scalars are zero.
 
     Args:
         model: Changed in place and returned in evaluation mode.

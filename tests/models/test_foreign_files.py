@@ -1,4 +1,4 @@
-"""Foreign checkpoints as they are found: wrapped, averaged, damaged, of another kind."""
+"""Checkpoints of other projects: wrapped, averaged, damaged, of another kind."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ def test_wrapped_checkpoints_are_unwrapped(tmp_path: Path, wrap: str) -> None:
         assert torch.equal(value, again[name])
 
 
-def test_an_averaged_copy_beside_the_network_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_averaged_copies_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
     state = tensors(r3d()[1])
     torch.save({"model_ema": state, "model": state}, tmp_path / "x.pth")
@@ -82,7 +80,7 @@ def test_an_averaged_copy_beside_the_network_is_named(
     assert "averaged" not in card.notice
 
 
-def test_names_of_the_network_itself_stay() -> None:
+def test_names_of_the_network_are_kept() -> None:
     for names in (["net.a", "IC1.b"], ["module"], ["model.weight", "head.weight"], ["n_averaged"]):
         assert list(unwrapped(dict.fromkeys(names, 0))) == names
     assert list(unwrapped({"model.module.a": 0, "model.module.b": 0})) == ["a", "b"]
@@ -101,7 +99,7 @@ def test_names_of_the_network_itself_stay() -> None:
         ("bn1.running_var", -1.0, "bn1.running_var (a negative variance)"),
     ],
 )
-def test_values_that_are_not_finite_are_refused(
+def test_values_that_are_not_finite_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float, said: str
 ) -> None:
     monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
@@ -116,7 +114,7 @@ def test_values_that_are_not_finite_are_refused(
     assert not (tmp_path / "cache" / "imported").exists()
 
 
-def test_values_beyond_single_precision_and_whole_numbers_are_refused() -> None:
+def test_values_beyond_float32_and_integers_are_rejected() -> None:
     state = r3d()[1]
     large = {**state, "fc.bias": state["fc.bias"].astype(np.float64) + 1e300}
     with pytest.raises(WeightsError, match=r"fc\.bias \(3 of 3 not finite\)"):
@@ -134,7 +132,7 @@ def test_values_beyond_single_precision_and_whole_numbers_are_refused() -> None:
 
 
 class OriginalShift(nn.Module):
-    """The shift of the TSM release, written down from its paper's formula."""
+    """The shift of the TSM release, implemented from the formula of its paper."""
 
     def __init__(self, net: nn.Module, frames: int, share: int) -> None:
         super().__init__()
@@ -151,7 +149,7 @@ class OriginalShift(nn.Module):
 
 
 def original_tsm(place: str, share: int, frames: int, name: str = "resnet18") -> nn.Module:
-    """torchvision's ResNet with shifts put in as the release puts them."""
+    """torchvision's ResNet with shifts inserted as in the release."""
     import torchvision
 
     torch.manual_seed(0)
@@ -173,9 +171,7 @@ def original_tsm(place: str, share: int, frames: int, name: str = "resnet18") ->
     [("block", 8, "resnet18"), ("block", 4, "resnet50"), ("blockres", 4, "resnet18")],
 )
 @pytest.mark.parametrize("system", ["autovideo", "mmaction"])
-def test_shifts_of_blocks_and_of_other_shares(
-    system: str, place: str, share: int, name: str
-) -> None:
+def test_block_shifts_and_other_divisors(system: str, place: str, share: int, name: str) -> None:
     frames = 4
     net = original_tsm(place, share, frames, name)
     clip = torch.rand(2, frames, 3, 64, 64)
@@ -200,13 +196,13 @@ def test_shifts_of_blocks_and_of_other_shares(
 
 
 def _mmaction_name(own: str) -> str:
-    """What MMAction2 calls an array of torchvision's ResNet with shifts."""
+    """MMAction2's name of an array of torchvision's ResNet with shifts."""
     if own.startswith("fc."):
         return f"cls_head.fc_cls.{own[3:]}"
     *path, layer, leaf = own.split(".")
     if "downsample" in path:
         return ".".join(["backbone", *path, "conv" if layer == "0" else "bn", leaf])
-    if layer == "net":  # conv1 behind a shift
+    if layer == "net":  # conv1 after a shift
         return ".".join(["backbone", *path, "conv", "net", leaf])
     if layer.startswith("bn"):
         return ".".join(["backbone", *path, f"conv{layer[2]}", "bn", leaf])
@@ -233,7 +229,7 @@ def test_shifts_of_blocks_frame_by_frame() -> None:
 
 
 def flow_i3d() -> tuple[nn.Module, dict[str, np.ndarray]]:
-    """I3D for flow and its arrays as the original names them."""
+    """I3D for flow and its arrays by the original's names."""
     torch.manual_seed(0)
     model = registry.create("i3d", num_classes=3, channels=2).eval()
     state = {}
@@ -307,7 +303,7 @@ def test_an_import_names_the_nearest_network_and_what_differs(tmp_path: Path) ->
 
 @pytest.mark.parametrize("system", ["autovideo", "mmaction"])
 def test_a_network_without_its_head_is_recognised(tmp_path: Path, system: str) -> None:
-    """Feature extractors are published without the classifier, and files get cut in pieces."""
+    """Feature extractors are published without the classifier, and files are split."""
     state = original_tsm("blockres", 8, 4).state_dict()
     names = {n: f"base_model.{n}" if system == "autovideo" else _mmaction_name(n) for n in state}
     kept = {names[n]: v for n, v in state.items() if not n.startswith("fc.")}
@@ -331,7 +327,7 @@ def test_a_configuration_that_does_not_fit_names_its_system(tmp_path: Path) -> N
     assert "unknown argument 'colour'" in the_line(tmp_path / "x.pth", config={"colour": 1})
 
 
-def test_torchvision_s_networks_are_told_by_their_arrays() -> None:
+def test_torchvision_networks_are_recognised_by_their_arrays() -> None:
     import torchvision.models.video as video
 
     for name in ("r3d_18", "mc3_18", "r2plus1d_18"):

@@ -453,7 +453,7 @@ class Executor(Protocol):
     """A model as the loop runs it: named parts, and states that are opaque to the loop.
 
     Attributes:
-        parts: Names of the parts that a policy may ask for, besides the head.
+        parts: Names of the parts that a policy may select, besides the head.
         head: The part that turns a state into logits; it takes no views and runs only on request.
             None if the parts return logits themselves.
         persistent: Whether a state is kept from window to window.
