@@ -6,7 +6,9 @@ names. Both are replaced by visible characters instead of being removed.
 
 from __future__ import annotations
 
+import difflib
 import html
+from collections.abc import Iterable
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _PICTURES = 0x2400
@@ -59,6 +61,12 @@ def shorten_name(name: str, most: int) -> str:
         return shorten(name, most)
     tail = (most - 1) * 2 // 3
     return name[: most - 1 - tail] + "…" + name[-tail:]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """A hint with the known word that is most similar, None if no word is known."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)
+    return f"did you mean {near[0]!r}?" if near else None
 
 
 def plural(number: int, noun: str) -> str:

@@ -7,13 +7,13 @@ precedence.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from torch import nn
 
 from foveate.core.errors import ModelError, WeightsError
 from foveate.core.lazy import import_extra
+from foveate.core.text import did_you_mean
 from foveate.models.backbones_weights import BACKBONES, load_backbone
 from foveate.models.spec import InputSpec
 
@@ -39,8 +39,8 @@ def build(name: str, pretrained: bool = False, **settings: Any) -> nn.Module:
         return _with_channels(network, int(settings.get("in_chans", 3)))
     timm = import_extra("timm", "zoo")
     if not timm.is_model(name.partition(".")[0]):
-        near = difflib.get_close_matches(name, [*timm.list_models(), *BACKBONES], n=1, cutoff=0.0)
-        raise ModelError(f"there is no backbone {name!r}", f"did you mean {near[0]!r}?")
+        hint = did_you_mean(name, [*timm.list_models(), *BACKBONES])
+        raise ModelError(f"there is no backbone {name!r}", hint)
     try:
         built: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, **settings)
     except (OSError, RuntimeError, ValueError, TypeError) as error:

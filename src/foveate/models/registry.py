@@ -6,7 +6,6 @@ registry is first used, so a new model is one file and is listed nowhere.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -16,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from foveate.core.errors import ModelError
+from foveate.core.text import did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,9 +118,7 @@ def entry(name: str) -> ModelEntry:
     import_modules()
     name = name.partition(":")[0]
     if name not in _ENTRIES:
-        near = difflib.get_close_matches(name, _ENTRIES, n=1, cutoff=0.0)
-        hint = f"did you mean {near[0]!r}?" if near else None
-        raise ModelError(f"there is no model {name!r}", hint)
+        raise ModelError(f"there is no model {name!r}", did_you_mean(name, _ENTRIES))
     return _ENTRIES[name]
 
 
@@ -152,9 +150,7 @@ def create(name: str, **config: Any) -> nn.Module:
         config = {**config, "backbone": backbone}
     for key in config:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-            hint = f"did you mean {near[0]!r}?" if near else None
-            raise ModelError(f"{arch} has no setting {key!r}", hint)
+            raise ModelError(f"{arch} has no setting {key!r}", did_you_mean(key, known))
     return _marked(found, found.build(**config))
 
 

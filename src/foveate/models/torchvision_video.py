@@ -7,6 +7,7 @@ The networks are torchvision's; only their head is replaced.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -116,7 +117,7 @@ class VideoSwin(VideoNetwork):
         return found
 
 
-def _resnet(name: str, num_classes: int, dropout: float, blocks: int) -> VideoResNet:
+def resnet(name: str, num_classes: int = 400, dropout: float = 0.0, blocks: int = 2) -> VideoResNet:
     """A VideoResNet with that many blocks per stage (2 in the published networks)."""
     video = video_library()
     if blocks == 2:
@@ -133,25 +134,10 @@ def _resnet(name: str, num_classes: int, dropout: float, blocks: int) -> VideoRe
     return VideoResNet(trunk, 512, num_classes, dropout)
 
 
-_SHALLOW: dict[str, Any] = {"num_classes": 7, "blocks": 1}
-
-
-@register("r3d-18", tiny=_SHALLOW, tiny_input=(2, 3, 4, 24, 32))
-def r3d_18(num_classes: int = 400, dropout: float = 0.0, blocks: int = 2) -> VideoResNet:
-    """Build torchvision's R3D-18 (33,371,472 parameters with 400 classes)."""
-    return _resnet("r3d_18", num_classes, dropout, blocks)
-
-
-@register("mc3-18", tiny=_SHALLOW, tiny_input=(2, 3, 4, 24, 32))
-def mc3_18(num_classes: int = 400, dropout: float = 0.0, blocks: int = 2) -> VideoResNet:
-    """Build torchvision's MC3-18 (11,695,440 parameters with 400 classes)."""
-    return _resnet("mc3_18", num_classes, dropout, blocks)
-
-
-@register("r2plus1d-18", tiny=_SHALLOW, tiny_input=(2, 3, 4, 24, 32))
-def r2plus1d_18(num_classes: int = 400, dropout: float = 0.0, blocks: int = 2) -> VideoResNet:
-    """Build torchvision's R(2+1)D-18 (31,505,325 parameters with 400 classes)."""
-    return _resnet("r2plus1d_18", num_classes, dropout, blocks)
+for _name in ("r3d_18", "mc3_18", "r2plus1d_18"):
+    register(
+        _name.replace("_", "-"), tiny={"num_classes": 7, "blocks": 1}, tiny_input=(2, 3, 4, 24, 32)
+    )(partial(resnet, _name))
 
 
 @register("s3d", tiny={"num_classes": 7}, tiny_input=(2, 3, 14, 32, 40))
@@ -213,7 +199,9 @@ def mvit_v2_s(
     return VideoMViT(trunk, wide, num_classes, dropout)
 
 
-def _swin(name: str, num_classes: int, dropout: float, depth: int | None) -> VideoSwin:
+def swin(
+    name: str, num_classes: int = 400, dropout: float = 0.0, depth: int | None = None
+) -> VideoSwin:
     """A Video Swin; with a depth, a small network of that many blocks in two stages."""
     video = video_library()
     if depth is None:
@@ -227,22 +215,7 @@ def _swin(name: str, num_classes: int, dropout: float, depth: int | None) -> Vid
     return VideoSwin(trunk, wide, num_classes, dropout)
 
 
-_SMALL: dict[str, Any] = {"num_classes": 7, "depth": 2}
-
-
-@register("swin3d-t", tiny=_SMALL, tiny_input=(2, 3, 4, 32, 40))
-def swin3d_t(num_classes: int = 400, dropout: float = 0.0, depth: int | None = None) -> VideoSwin:
-    """Build torchvision's Video Swin-T (28,158,070 parameters with 400 classes)."""
-    return _swin("swin3d_t", num_classes, dropout, depth)
-
-
-@register("swin3d-s", tiny=_SMALL, tiny_input=(2, 3, 4, 32, 40))
-def swin3d_s(num_classes: int = 400, dropout: float = 0.0, depth: int | None = None) -> VideoSwin:
-    """Build torchvision's Video Swin-S (49,816,678 parameters with 400 classes)."""
-    return _swin("swin3d_s", num_classes, dropout, depth)
-
-
-@register("swin3d-b", tiny=_SMALL, tiny_input=(2, 3, 4, 32, 40))
-def swin3d_b(num_classes: int = 400, dropout: float = 0.0, depth: int | None = None) -> VideoSwin:
-    """Build torchvision's Video Swin-B (88,048,984 parameters with 400 classes)."""
-    return _swin("swin3d_b", num_classes, dropout, depth)
+for _name in ("swin3d_t", "swin3d_s", "swin3d_b"):
+    register(
+        _name.replace("_", "-"), tiny={"num_classes": 7, "depth": 2}, tiny_input=(2, 3, 4, 32, 40)
+    )(partial(swin, _name))

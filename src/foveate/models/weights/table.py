@@ -7,12 +7,12 @@ nor numpy and opens no weights.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from foveate.core.errors import WeightsError
+from foveate.core.text import did_you_mean
 from foveate.models.registry import import_modules
 from foveate.models.spec import InputSpec
 
@@ -134,5 +134,4 @@ def find(name: str) -> WeightEntry:
         return matches[0]
     if matches:
         raise WeightsError(f"{name!r} has several weights: {', '.join(e.name for e in matches)}")
-    near = difflib.get_close_matches(name, names(), n=1, cutoff=0.0)
-    raise WeightsError(f"there are no weights {name!r}", f"did you mean {near[0]!r}?")
+    raise WeightsError(f"there are no weights {name!r}", did_you_mean(name, names()))

@@ -18,7 +18,12 @@ from torch import nn
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.r3d import DEPTHS
 from foveate.models.registry import create
-from foveate.models.weights.importers.naming import place, rows_of
+from foveate.models.weights.importers.naming import (
+    check_settings,
+    classes_of,
+    place,
+    unknown_network,
+)
 from foveate.models.weights.importers.registry import Imported, Outputs, checksums, importer
 
 _IN_BLOCK = re.compile(r"\.layer\d\.\d+\.net\.")  # a block after a shift
@@ -74,43 +79,12 @@ def family_of(arrays: Mapping[str, Any]) -> str:
         and getattr(arrays["layer1.0.conv1.weight"], "ndim", 0) == 5
     ):
         return "r3d"
-    some = ", ".join(list(arrays)[:4]) or "none"
-    raise WeightsError(f"not a network of AutoVideo (the first names: {some})")
-
-
-def _classes(arrays: Mapping[str, Any], name: str, config: dict[str, Any]) -> int:
-    """Number of classes of the head; the configuration must agree."""
-    found = rows_of(arrays, name)
-    for key in ("num_classes", "num_class", "n_classes"):
-        said = config.pop(key, found)
-        if said != found and name in arrays:
-            raise WeightsError(f"{key}={said}, but {name} has {found} rows")
-    return found
-
-
-def _settle(config: dict[str, Any], fixed: Mapping[str, Any], free: tuple[str, ...] = ()) -> None:
-    """Reject unknown and unsupported settings.
-
-    Args:
-        config: The remaining arguments of the original.
-        fixed: The only supported value of each of these.
-        free: Arguments without effect at inference.
-
-    Raises:
-        ModelError: The error names the argument.
-    """
-    for key, value in config.items():
-        if key in free:
-            continue
-        if key not in fixed:
-            raise ModelError(f"unknown argument {key!r} of the original")
-        if value != fixed[key]:
-            raise ModelError(f"{key}={value!r} is not supported, only {fixed[key]!r}")
+    raise unknown_network("AutoVideo", arrays)
 
 
 def _c3d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
-    classes = _classes(arrays, "fc8.weight", config)
-    _settle(config, {}, ("pretrained",))
+    classes = classes_of(arrays, "fc8.weight", config)
+    check_settings(config, {}, ("pretrained",))
     model = create("c3d", num_classes=classes)
     place(model, arrays, lambda n: n.removeprefix("convs.").replace("classifier", "fc8"))
 
@@ -126,9 +100,9 @@ def _c3d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
 
 
 def _i3d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
-    classes = _classes(arrays, "conv3d_0c_1x1.conv3d.weight", config)
+    classes = classes_of(arrays, "conv3d_0c_1x1.conv3d.weight", config)
     channels = _channels(arrays, config)
-    _settle(config, {}, ("dropout_prob", "name"))
+    check_settings(config, {}, ("dropout_prob", "name"))
 
     def original(name: str) -> str:
         if name.startswith("classifier."):
@@ -205,10 +179,10 @@ def _eco_name(name: str) -> str:
 
 
 def _eco(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
-    classes = _classes(arrays, "new_fc.weight", config)
+    classes = classes_of(arrays, "new_fc.weight", config)
     full = "base_model.inception_5b_1x1.weight" in arrays
     name = "ECOfull" if full else "ECO"
-    _settle(
+    check_settings(
         config,
         {"modality": "RGB", "base_model": name, "consensus_type": "identity"},
         (
@@ -243,7 +217,7 @@ def _hara(arch: str, original: Callable[[str], str]) -> Build:
     """Importer of R3D and R(2+1)D, which differ only in their names."""
 
     def build(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
-        classes = _classes(arrays, "fc.weight", config)
+        classes = classes_of(arrays, "fc.weight", config)
         settings = {
             ours: config.pop(theirs)
             for theirs, ours in (
@@ -257,7 +231,7 @@ def _hara(arch: str, original: Callable[[str], str]) -> Build:
         if "no_max_pool" in config:
             settings["max_pool"] = not config.pop("no_max_pool")
         settings["width"] = int(64 * config.pop("widen_factor", 1.0))
-        _settle(config, {"n_input_channels": 3, "shortcut_type": "B"})
+        check_settings(config, {"n_input_channels": 3, "shortcut_type": "B"})
         model = create(arch, num_classes=classes, **settings)
         place(model, arrays, original)
 
@@ -330,14 +304,14 @@ def _segments(arch: str) -> Build:
     """Importer of TSN and TSM over torchvision's ResNets."""
 
     def build(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
-        classes = _classes(arrays, "new_fc.weight", config)
+        classes = classes_of(arrays, "new_fc.weight", config)
         backbone = config.pop("base_model", None) or resnet_of(
             name.removeprefix("base_model.") for name in arrays
         )
         settings: dict[str, Any] = {"backbone": backbone}
         if arch == "tsm":
             settings |= shift_settings(arrays, config)
-        _settle(
+        check_settings(
             config,
             {"modality": "RGB", "consensus_type": "avg", "is_shift": arch == "tsm",
              "non_local": False, "temporal_pool": False, "new_length": None,

@@ -13,10 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveate.core.errors import ModelError, WeightsError
+from foveate.core.errors import WeightsError
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork, Modality, fuse
 from foveate.models.weights.importers.autovideo import resnet_of
-from foveate.models.weights.importers.naming import place, without_prefix
+from foveate.models.weights.importers.naming import (
+    check_settings,
+    classes_of,
+    place,
+    unknown_network,
+    without_prefix,
+)
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 Parts = dict[Modality, dict[str, Any]]
@@ -98,8 +104,7 @@ def _parts(arrays: Mapping[str, Any]) -> Parts:
         return parts
     stem = next((v for n, v in arrays.items() if n.endswith("base_model.conv1.weight")), None)
     if parts or stem is None:
-        some = ", ".join(list(arrays)[:4]) or "none"
-        raise WeightsError(f"not a network of CoViAR (the first names: {some})")
+        raise unknown_network("CoViAR", arrays)
     if stem.shape[1] == 2:
         return {"mv": dict(arrays)}
     plain = not any("data_bn." in name for name in arrays)
@@ -109,17 +114,14 @@ def _parts(arrays: Mapping[str, Any]) -> Parts:
 def _network(
     modality: Modality, arrays: Mapping[str, Any], prefix: str, config: Mapping[str, Any]
 ) -> CompressedNet:
-    rows = arrays.get(f"{prefix}fc.weight")
-    if rows is None:
-        raise WeightsError(f"{modality}: no {prefix}fc.weight")
-    said = dict(config)
-    said.pop("num_segments", None)  # it changes no weights
-    classes = int(said.pop("num_class", rows.shape[0]))
-    named = said.pop("base_models", {}).get(modality)
-    if said:
-        raise ModelError(f"unknown argument {next(iter(said))!r} of the original")
-    if classes != rows.shape[0]:
-        raise WeightsError(f"num_class={classes}, but {prefix}fc.weight has {rows.shape[0]} rows")
+    head = f"{prefix}fc.weight"
+    if head not in arrays:
+        raise WeightsError(f"{modality}: no {head}")
+    left = dict(config)
+    classes = classes_of(arrays, head, left)
+    named = left.pop("base_models", {}).get(modality)
+    # The number of averaged segments changes no weights.
+    check_settings(left, free=("num_segments",))
     backbone = _backbone(arrays, prefix)
     if named not in (None, backbone):
         raise WeightsError(f"{modality}: the arrays are those of a {backbone}, not a {named}")

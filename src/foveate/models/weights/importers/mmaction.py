@@ -13,10 +13,15 @@ from typing import Any
 
 import torch
 
-from foveate.core.errors import ModelError, WeightsError
+from foveate.core.errors import WeightsError
 from foveate.models.registry import create
 from foveate.models.weights.importers.autovideo import resnet_of, shift_settings
-from foveate.models.weights.importers.naming import place, rows_of
+from foveate.models.weights.importers.naming import (
+    check_settings,
+    classes_of,
+    place,
+    unknown_network,
+)
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 HEAD = "cls_head.fc_cls"
@@ -39,14 +44,10 @@ def mmaction(arrays: Mapping[str, Any], **config: Any) -> Imported:
         ModelError: An unsupported configuration.
     """
     if not any(name.startswith(("backbone.", f"{HEAD}.")) for name in arrays):
-        some = ", ".join(list(arrays)[:4]) or "none"
-        raise WeightsError(f"not a network of MMAction2 (the first names: {some})")
-    classes = rows_of(arrays, f"{HEAD}.weight")
-    if config.pop("num_classes", classes) != classes:
-        raise WeightsError(f"{HEAD}.weight has {classes} rows")
+        raise unknown_network("MMAction2", arrays)
+    classes = classes_of(arrays, f"{HEAD}.weight", config)
     shifts = shift_settings(arrays, config)
-    if config:
-        raise ModelError(f"unknown argument {next(iter(config))!r} of the original")
+    check_settings(config)
     if "backbone.conv1a.conv.weight" in arrays:
         return _c3d(arrays, classes)
     return _segments(arrays, classes, shifts)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from foveate.core.errors import WeightsError
+from foveate.core.errors import ModelError, WeightsError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -153,10 +153,51 @@ def _tensor(value: Any) -> torch.Tensor:
     return found.to_dense() if found.layout != torch.strided else found
 
 
-def rows_of(arrays: Mapping[str, Any], head: str) -> int:
-    """Number of classes of a head; 1 without a head, so that `place` lists all differences."""
+def unknown_network(project: str, arrays: Mapping[str, Any]) -> WeightsError:
+    """The error for arrays that are not of a network of a project."""
+    some = ", ".join(list(arrays)[:4]) or "none"
+    return WeightsError(f"not a network of {project} (the first names: {some})")
+
+
+def classes_of(arrays: Mapping[str, Any], head: str, config: dict[str, Any]) -> int:
+    """Number of classes of a head; 1 without a head, so that `place` lists all differences.
+
+    Args:
+        arrays: By original name.
+        head: Name of the weights of the head.
+        config: The original's arguments; the number of classes is removed.
+
+    Raises:
+        WeightsError: The configuration has another number.
+    """
     shape = tuple(getattr(arrays.get(head), "shape", ()))
-    return max(1, int(shape[0])) if len(shape) > 1 else 1
+    found = max(1, int(shape[0])) if len(shape) > 1 else 1
+    for key in ("num_classes", "num_class", "n_classes"):
+        given = config.pop(key, found)
+        if given != found and head in arrays:
+            raise WeightsError(f"{key}={given}, but {head} has {found} rows")
+    return found
+
+
+def check_settings(
+    config: Mapping[str, Any], fixed: Mapping[str, Any] | None = None, free: tuple[str, ...] = ()
+) -> None:
+    """Reject unknown and unsupported settings.
+
+    Args:
+        config: The remaining arguments of the original.
+        fixed: The only supported value of each of these.
+        free: Arguments without effect at inference.
+
+    Raises:
+        ModelError: The error names the argument.
+    """
+    fixed = fixed or {}
+    for key, value in config.items():
+        if key not in fixed and key not in free:
+            raise ModelError(f"unknown argument {key!r} of the original")
+        if key in fixed and value != fixed[key]:
+            raise ModelError(f"{key}={value!r} is not supported, only {fixed[key]!r}")
 
 
 def without_prefix(arrays: Mapping[str, Any], prefix: str = "module.") -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from foveate.core.errors import FoveateError, ModelError, WeightsError
+from foveate.core.text import did_you_mean
 from foveate.models.weights.importers.naming import unwrapped
 
 if TYPE_CHECKING:
@@ -130,9 +130,7 @@ def from_arrays(system: str, arrays: Arrays, **config: Any) -> Imported:
     _discover()
     build = _BUILDERS.get(system)
     if build is None:
-        near = difflib.get_close_matches(system, _BUILDERS, n=1, cutoff=0.0)
-        hint = f"did you mean {near[0]!r}?" if near else None
-        raise WeightsError(f"there is no importer {system!r}", hint)
+        raise WeightsError(f"there is no importer {system!r}", did_you_mean(system, _BUILDERS))
     try:
         return build(unwrapped(arrays), **config)
     except FoveateError:

@@ -17,7 +17,7 @@ import torch
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.registry import create
 from foveate.models.resnet3drs import DEPTHS, GROUPS
-from foveate.models.weights.importers.naming import place
+from foveate.models.weights.importers.naming import check_settings, place
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -108,11 +108,7 @@ def _settings(config: dict[str, Any], depth: int, classes: int, deep: bool) -> d
         "stem_conv_temporal_stride": 2,
         "norm_epsilon": 1e-5,
     }
-    for key, value in config.items():
-        if key not in fixed:
-            raise ModelError(f"unknown argument {key!r} of the original")
-        if value != fixed[key]:
-            raise ModelError(f"{key}={value!r} is not supported, only {fixed[key]!r}")
+    check_settings(config, fixed)
     return settings
 
 

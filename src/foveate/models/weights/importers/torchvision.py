@@ -8,10 +8,15 @@ from typing import Any
 
 import torch
 
-from foveate.core.errors import ModelError, WeightsError
+from foveate.core.errors import ModelError
 from foveate.models.registry import create
 from foveate.models.weights.importers.files import read_torch
-from foveate.models.weights.importers.naming import place, rows_of
+from foveate.models.weights.importers.naming import (
+    check_settings,
+    classes_of,
+    place,
+    unknown_network,
+)
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 # Name of the head of each network.
@@ -32,17 +37,12 @@ def torchvision(arrays: Mapping[str, Any], **config: Any) -> Imported:
     """
     name = config.pop("name", None) or name_of(arrays)
     if name is None:
-        some = ", ".join(list(arrays)[:4]) or "none"
-        raise WeightsError(f"not a network of torchvision (the first names: {some})")
+        raise unknown_network("torchvision", arrays)
     arch = str(name).replace("_", "-")
     if arch not in HEADS:
         raise ModelError(f"torchvision's {name!r} is not supported", f"name= {', '.join(HEADS)}")
-    head = f"{HEADS[arch]}.weight"
-    classes = rows_of(arrays, head)
-    if config.pop("num_classes", classes) != classes:
-        raise WeightsError(f"{head} has {classes} rows")
-    if config:
-        raise ModelError(f"unknown argument {next(iter(config))!r} of the original")
+    classes = classes_of(arrays, f"{HEADS[arch]}.weight", config)
+    check_settings(config)
     model = create(arch, num_classes=classes)
     place(model, arrays, lambda own: original_name(own, arch), _flat)
 
