@@ -31,7 +31,7 @@ from foveate.models.movinet_config import (
 )
 from foveate.models.movinet_inference import MoViNetInference
 from foveate.models.registry import register
-from foveate.models.streaming import State, add_to_mean, mean_features
+from foveate.models.streaming import MeanStream, State, add_to_mean
 
 
 class Bottleneck(nn.Module):
@@ -112,7 +112,7 @@ class Bottleneck(nn.Module):
     tiny_input=(2, 3, 6, 37, 44),
     streaming=True,
 )
-class MoViNetLite(nn.Module):
+class MoViNetLite(nn.Module, MeanStream):
     """The SE-free ReLU6 stream network (2,723,407 parameters with 600 classes).
 
     The clip and the step interface are causal and agree for any split of the frames. The classifier
@@ -124,8 +124,6 @@ class MoViNetLite(nn.Module):
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a hidden unit before the classifier, in training.
     """
-
-    pooling = "cumulative"
 
     def __init__(
         self, config: MoViNetConfig = A0, num_classes: int = 600, dropout: float = 0.2
@@ -217,19 +215,6 @@ class MoViNetLite(nn.Module):
         y = F.relu6(self.head_project(y))
         features = y.mean((2, 3)).view(batch, frames, -1)
         return features, new | add_to_mean(state, features)
-
-    def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames and classify all frames so far.
-
-        Args:
-            x: Frames (B, 3, n, H, W), RGB in 0..1.
-            state: From ``initial_state`` or the previous step; it is not changed.
-
-        Returns:
-            Logits (B, classes) after the last of these frames, and the new state.
-        """
-        _, state = self.step_features(x, state)
-        return self.classify(mean_features(state)), state
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features of every frame of a clip (B, 3, T, H, W) as (B, T, project)."""

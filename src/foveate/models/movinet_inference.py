@@ -25,13 +25,13 @@ from foveate.models.clip import check_clip
 from foveate.models.layers.packed import PackedConv
 from foveate.models.layers.same import avg_pool_same
 from foveate.models.movinet_config import empty_state, slot_name
-from foveate.models.streaming import State, add_to_mean, mean_features
+from foveate.models.streaming import MeanStream, State, add_to_mean
 
 if TYPE_CHECKING:
     from foveate.models.movinet import Bottleneck, MoViNetLite
 
 
-class MoViNetInference:
+class MoViNetInference(MeanStream):
     """A frozen copy of a ``MoViNetLite`` for inference on a CPU; see the module docstring.
 
     Args:
@@ -40,7 +40,6 @@ class MoViNetInference:
 
     def __init__(self, model: MoViNetLite) -> None:
         self.config = model.config
-        self.pooling = model.pooling
         self.dtype = model.stem.weight.dtype
         self.num_classes = model.classifier.out_features
         with torch.inference_mode():
@@ -101,11 +100,6 @@ class MoViNetInference:
         h = torch.mm(y.flatten(0, 2), self._head)
         features = F.hardtanh_(h, 0.0, 6.0).view(batch, frames, -1, h.shape[1]).mean(2)
         return features, new | add_to_mean(state, features)
-
-    def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames and classify all frames so far; see ``MoViNetLite``."""
-        _, state = self.step_features(x, state)
-        return self.classify(mean_features(state)), state
 
     @torch.inference_mode()
     def classify(self, pooled_features: torch.Tensor) -> torch.Tensor:
