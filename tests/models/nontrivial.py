@@ -7,7 +7,7 @@ from torch import nn
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Randomise every parameter; initial ReZero scalars are zero.
+    """Set every parameter to a value that matters; fresh ReZero scalars are all zero.
 
     Args:
         model: Changed in place and returned in evaluation mode.

@@ -1,4 +1,4 @@
-"""The lite MoViNet: published sizes, streaming, states, training, inference form."""
+"""The lite MoViNet: oracles, streaming, state as a value, training, the fast form."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_any_split_equals_the_clip(form, cuts):
 
 
 @FORMS
-def test_outputs_do_not_depend_on_future_frames(form):
+def test_the_future_does_not_reach_the_past(form):
     x = clip((1, 3, FRAMES, *SIZE))
     changed = x.clone()
     changed[:, :, 5:] = 1 - changed[:, :, 5:]
@@ -115,7 +115,7 @@ def test_outputs_do_not_depend_on_future_frames(form):
 
 
 @FORMS
-def test_outputs_depend_on_past_frames(form):
+def test_the_past_reaches_the_future(form):
     x = clip((1, 3, 3, *SIZE))
     changed = x.clone()
     changed[:, :, 0] = 1 - changed[:, :, 0]
@@ -132,7 +132,7 @@ def test_a_batch_equals_its_streams(form):
 
 
 @FORMS
-def test_interleaved_streams_are_independent(form):
+def test_interleaved_streams_do_not_meet(form):
     a, b = clip((1, 3, 4, *SIZE), 1), clip((1, 3, 4, *SIZE), 2)
     states = {"a": form.initial_state(1, *SIZE), "b": form.initial_state(1, *SIZE)}
     for t in range(4):
@@ -142,7 +142,7 @@ def test_interleaved_streams_are_independent(form):
 
 
 @FORMS
-def test_streams_of_different_lengths_run_as_one_batch(form):
+def test_streams_of_different_age_run_as_one_batch(form):
     old, young = clip((1, 3, 5, *SIZE), 1), clip((1, 3, 5, *SIZE), 2)
     _, _, aged = run(form, old[:, :, :3], [2, 1])
     both = stack_states([aged, form.initial_state(1, *SIZE)])
@@ -186,14 +186,14 @@ def test_any_size_and_aspect(form, size):
 
 
 @FORMS
-def test_a_state_of_another_resolution_is_rejected(form):
+def test_a_state_of_another_resolution_is_refused(form):
     with pytest.raises(ModelError, match="initial_state"):
         form.step(clip((1, 3, 1, 64, 64)), form.initial_state(1, *SIZE))
 
 
 @FORMS
 @pytest.mark.parametrize("shape", [(3, 1, 32, 32), (1, 1, 1, 32, 32), (1, 3, 0, 32, 32)])
-def test_invalid_clips_are_rejected(form, shape):
+def test_what_is_no_clip_is_refused(form, shape):
     with pytest.raises(ModelError, match="shape"):
         form.step(torch.zeros(shape), form.initial_state(1, 32, 32))
 
@@ -261,7 +261,7 @@ def test_a_classifier_needs_a_class():
         create("movinet-a0-stream-lite", num_classes=0)
 
 
-def test_the_inference_copy_does_not_change():
+def test_a_frozen_copy_stays_as_it_was():
     model = randomise(MoViNetLite(TINY, 7))
     fast = model.for_inference()
     x = clip((1, 3, 2, *SIZE))

@@ -1,8 +1,8 @@
-"""MoViNets: mobile video networks with causal clip and step interfaces.
+"""MoViNets: mobile video networks with a causal clip form and a functional step form.
 
-So far the SE-free ReLU6 A0-stream network that Google published as a quantised file
-(``movinet-a0-stream-lite``). It is not the A0 of the paper: it has ReLU6 instead of hard-swish and
-no squeeze-excitation, batch normalisation is folded, and a learned scalar scales each branch.
+Now the SE-free ReLU6 A0-stream network that Google published as a quantised file
+(``movinet-a0-stream-lite``). It is not the A0 of the paper: ReLU6 stands for hard-swish, there
+is no squeeze-excite, batch normalisation is folded, and a learned scalar scales every branch.
 
 Source: Kondratyuk et al., "MoViNets: Mobile Video Networks for Efficient Video Recognition",
 CVPR 2021 (arXiv 2103.11511); the lite graph is read from the published file.
@@ -31,7 +31,7 @@ from foveate.models.movinet_config import (
 )
 from foveate.models.movinet_inference import MoViNetInference
 from foveate.models.registry import register
-from foveate.models.streaming import MeanStream, State, add_to_mean
+from foveate.models.streaming import State, add_to_mean, mean_features
 
 
 class Bottleneck(nn.Module):
@@ -60,7 +60,7 @@ class Bottleneck(nn.Module):
     def forward(
         self, x: torch.Tensor, batch: int, past: list[torch.Tensor]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Run n frames of each stream.
+        """Run n frames of every stream.
 
         Args:
             x: Frames of all streams (B * n, C, H, W), streams outermost.
@@ -79,7 +79,7 @@ class Bottleneck(nn.Module):
         return branch + self._skip(x), past
 
     def _skip(self, x: torch.Tensor) -> torch.Tensor:
-        """The shortcut: identity, or pooled and projected."""
+        """The other way round the branch: identity, or pooled and projected."""
         if self.skip_project is None:
             return x
         y: torch.Tensor = self.skip_project(avg_pool_same(x) if self.stride > 1 else x)
@@ -88,7 +88,7 @@ class Bottleneck(nn.Module):
     def _temporal(
         self, conv: nn.Conv2d, x: torch.Tensor, batch: int, past: list[torch.Tensor]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Depthwise convolution over the stream buffer and the new frames (VALID), then ReLU6."""
+        """Depthwise convolution over time behind the stream buffer, VALID, then ReLU6."""
         wide, height, width = x.shape[1:]
         if tuple(past[0].shape) != (batch, height, width, wide):
             raise ModelError(
@@ -100,7 +100,7 @@ class Bottleneck(nn.Module):
         full = torch.cat([torch.stack(past, 1).to(x.dtype), frames], 1)
         keep = self.kernel_t - 1
         past = [full[:, i - keep].clone() for i in range(keep)]
-        # (B, E, time, H'W') in channels-last memory format: one 2D convolution for all positions.
+        # (B, E, time, H'W') in channels-last memory: one 2D convolution does all positions.
         out = conv(full.flatten(2, 3).permute(0, 3, 1, 2))
         out = out.permute(0, 2, 3, 1).reshape(-1, height, width, wide)
         return F.relu6(out.permute(0, 3, 1, 2)), past
@@ -112,18 +112,20 @@ class Bottleneck(nn.Module):
     tiny_input=(2, 3, 6, 37, 44),
     streaming=True,
 )
-class MoViNetLite(nn.Module, MeanStream):
-    """The SE-free ReLU6 stream network (2,723,407 parameters with 600 classes).
+class MoViNetLite(nn.Module):
+    """The SE-free ReLU6 stream network: clip form and step form over one set of weights.
 
-    The clip and the step interface are causal and agree for any split of the frames. The classifier
-    gets the mean over the features of all frames so far; old frames never lose weight, so an
-    endless stream has to be restarted now and then.
+    Both forms are causal and give the same numbers for any split of the frames. The classifier
+    sees the mean of the features of all frames so far (the cumulative policy); this never
+    forgets, so an endless stream must begin a new state now and then.
 
     Args:
         config: Block table.
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a hidden unit before the classifier, in training.
     """
+
+    pooling = "cumulative"
 
     def __init__(
         self, config: MoViNetConfig = A0, num_classes: int = 600, dropout: float = 0.2
@@ -148,7 +150,7 @@ class MoViNetLite(nn.Module, MeanStream):
         self.to(memory_format=torch.channels_last)
 
     def _initialise(self) -> None:
-        """He-normal kernels, zero biases, a classifier with a small deviation."""
+        """He-normal kernels, zero biases, a narrow classifier, as the recipe asks."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 fan_in = module.weight[0].numel()
@@ -183,7 +185,7 @@ class MoViNetLite(nn.Module, MeanStream):
         Returns:
             ``{layer}/slot{i}`` (B, H', W', E): the last inputs of each temporal kernel, oldest
             first; ``head/sum`` (B, project): sum of the frames' features; ``head/frames`` (B,):
-            the number of frames of each stream.
+            how many frames each stream has seen.
         """
         like = self.classifier.weight
         return empty_state(
@@ -215,6 +217,19 @@ class MoViNetLite(nn.Module, MeanStream):
         y = F.relu6(self.head_project(y))
         features = y.mean((2, 3)).view(batch, frames, -1)
         return features, new | add_to_mean(state, features)
+
+    def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """Run the next n >= 1 frames and classify all frames so far.
+
+        Args:
+            x: Frames (B, 3, n, H, W), RGB in 0..1.
+            state: From ``initial_state`` or the previous step; it is not changed.
+
+        Returns:
+            Logits (B, classes) after the last of these frames, and the new state.
+        """
+        _, state = self.step_features(x, state)
+        return self.classify(mean_features(state)), state
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features of every frame of a clip (B, 3, T, H, W) as (B, T, project)."""
@@ -261,5 +276,5 @@ class MoViNetLite(nn.Module, MeanStream):
         return batch * (frames * total + (head if method in ("forward", "step") else 0))
 
     def for_inference(self) -> MoViNetInference:
-        """Return a fast frozen copy with the same step interface (see ``movinet_inference``)."""
+        """Return a fast frozen copy with the same step form (see ``movinet_inference``)."""
         return MoViNetInference(self)

@@ -24,7 +24,7 @@ class LayerConfig:
 
 @dataclass(frozen=True)
 class BlockConfig:
-    """A stage of layers of one width; the first has the spatial stride, the others stride 1."""
+    """Layers of one width; the first has the spatial stride, the others stride 1."""
 
     width: int
     stride: int
@@ -49,7 +49,7 @@ class MoViNetConfig:
 
 
 def block(width: int, stride: int, layers: str) -> BlockConfig:
-    """Parse a stage in the notation of the table: ``"184/533"`` is 184 channels, kernel (5,3,3)."""
+    """Read a stage from the table's notation: ``"184/533"`` is 184 channels, kernel (5,3,3)."""
     parsed = []
     for word in layers.split():
         expanded, kernel = word.split("/")
@@ -70,7 +70,7 @@ A0 = MoViNetConfig(
     hidden=2048,
 )
 
-# Small, with all kinds of layers: temporal kernels of 1, 3 and 5, both kinds of shortcut.
+# Small, yet with every kind of layer: no temporal kernel, 3 and 5, each kind of skip.
 TINY = MoViNetConfig(
     stem=4,
     blocks=(block(4, 2, "8/155"), block(8, 2, "12/533 12/333"), block(12, 1, "16/333 16/155")),
@@ -97,7 +97,7 @@ def empty_state(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> State:
-    """Return a state of zeros; see ``MoViNetLite.initial_state``."""
+    """Return zeros in the shape of a state; see ``MoViNetLite.initial_state``."""
     state: State = {}
     height, width = -(-height // 2), -(-width // 2)
     for b, stage in enumerate(config.blocks):

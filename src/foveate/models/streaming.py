@@ -86,27 +86,3 @@ def add_to_mean(state: State, features: torch.Tensor) -> State:
 def mean_features(state: State) -> torch.Tensor:
     """The mean over the features of all frames so far, (B, channels); zeros before the first."""
     return state["head/sum"] / state["head/frames"].clamp(min=1).unsqueeze(1)
-
-
-class MeanStream:
-    """`step` of streaming networks whose classifier gets the mean over all frames so far.
-
-    A network has the methods `initial_state`, `step_features` and `classify`.
-    """
-
-    pooling = "cumulative"
-    step_features: Any
-    classify: Any
-
-    def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames and classify all frames so far.
-
-        Args:
-            x: Frames (B, 3, n, H, W).
-            state: From ``initial_state`` or the previous step; it is not changed.
-
-        Returns:
-            Logits (B, classes) after the last of these frames, and the new state.
-        """
-        _, state = self.step_features(x, state)
-        return self.classify(mean_features(state)), state

@@ -26,7 +26,7 @@ from foveate.core.errors import ModelError
 from foveate.models.clip import check_clip, frames_of
 from foveate.models.macs import on_meta
 from foveate.models.registry import register
-from foveate.models.streaming import MeanStream, State, add_to_mean, empty_mean
+from foveate.models.streaming import State, add_to_mean, empty_mean, mean_features
 from foveate.models.tsn import TSN
 
 PLACES = ("blockres", "block")
@@ -335,13 +335,14 @@ class TSM(TSN):
         return found
 
 
-class TSMOnline(TSM, MeanStream):
+class TSMOnline(TSM):
     """One-way temporal shift: the clip and the step interface give the same numbers.
 
     The classifier gets the mean over the features of all frames so far.
     """
 
     online = True
+    pooling = "cumulative"
 
     def initial_state(
         self,
@@ -403,6 +404,11 @@ class TSMOnline(TSM, MeanStream):
         context = ShiftContext(len(x), x.shape[2], True, state)
         features = self.run(x, context)
         return features, context.new | add_to_mean(state, features)
+
+    def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """Run the next frames and classify all frames so far: logits (B, classes), new state."""
+        _, state = self.step_features(x, state)
+        return self.classify(mean_features(state)), state
 
 
 register(

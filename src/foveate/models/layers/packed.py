@@ -1,8 +1,9 @@
-"""A frozen convolution with SAME padding and ReLU6, packed for the CPU if torch supports it.
+"""A frozen convolution with SAME padding and ReLU6, packed for the CPU where torch can.
 
-Torch's oneDNN operators take weights in the layout of the library and fuse the activation, so
-weights are not reordered at every call. They are internal to torch and may change, so they are
-tried once, compared with the public operators, and not used if they differ or fail.
+Torch's oneDNN operators take weights in the library's own layout and fuse the activation, which
+saves reordering the weights at every call. They are internal to torch and may change, so they
+are tried once when a layer is built, compared with the plain operators, and left alone if
+anything is amiss.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ Convolution = Callable[[torch.Tensor], torch.Tensor]
 
 
 class PackedConv:
-    """relu6(conv2d(x) + bias) with SAME padding on channels-last maps, with frozen weights.
+    """relu6(conv2d(x) + bias) with SAME padding on channels-last maps, weights frozen.
 
     Args:
         weight: (out, C / groups, kh, kw).
         bias: (out,).
-        stride: Stride of both axes.
+        stride: The same along both axes.
         groups: Channel groups.
     """
 
@@ -72,7 +73,7 @@ class PackedConv:
 def _convolution(
     weight: torch.Tensor, bias: torch.Tensor, pads: tuple[int, int], stride: int, groups: int
 ) -> Convolution:
-    """Return the packed convolution if it works on this machine, else the plain one."""
+    """Return the packed form if it works here, else the plain one."""
     if weight.dtype == torch.float32 and weight.device.type == "cpu" and _packs():
         return _packed(weight, bias, pads, stride, groups)
     return _plain(weight, bias, pads, stride, groups)
@@ -112,7 +113,7 @@ def _packed(
 
 @cache
 def _packs() -> bool:
-    """Whether the packed operators exist and agree with the plain ones."""
+    """Whether the packed operators exist here and agree with the plain ones."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 16, 7, 7, generator=generator)
     x = x.contiguous(memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ from foveate.core.errors import ModelError, WeightsError
 if TYPE_CHECKING:
     from torch import nn
 
-_SHOWN = 8  # names per message
+_SHOWN = 8  # faults of a line
 
 
 class MisfitError(WeightsError):
