@@ -1,9 +1,9 @@
 """Checkpoints of TensorFlow's 3D ResNet-RS and R3D-50, as npz or safetensors of arrays.
 
-Two naming schemes are supported: by layer (``group3/block5/temporal_conv/kernel``) and by the
+Two ways of naming are understood: by layer (``group3/block5/temporal_conv/kernel``) and by the
 path of the object in a checkpoint (``model/layer_with_weights-0/layer_with_weights-11/
 _temporal_conv/kernel/.ATTRIBUTES/VARIABLE_VALUE``; a trainer's checkpoint has ``backbone/`` for the
-first two). Kernels are transposed from TensorFlow's channels-last layout.
+first two). TensorFlow counts statistics the other way and keeps channels last; both are turned.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from foveate.models.weights.importers.naming import check_settings, place
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-# Other entries of a trainer's checkpoint: counters, settings, optimiser state.
+# What a trainer keeps besides the network: counters, settings, the optimiser's own arrays.
 _TRAINERS = re.compile(
     r"optimizer/|save_counter|global_step|_CHECKPOINTABLE_OBJECT_GRAPH|.*/\.OPTIMIZER_SLOT/"
 )
@@ -145,7 +145,7 @@ def _turned(name: str, value: torch.Tensor) -> torch.Tensor:
 
 
 def _by_layer(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays by the names of their layers; unknown names are kept."""
+    """The arrays under the names of their layers; names that mean nothing keep theirs."""
     kept = {name: value for name, value in arrays.items() if not _TRAINERS.match(name)}
     named = dict(_of_objects(kept))
     if len(named) < len(kept):
@@ -176,7 +176,7 @@ def _of_objects(arrays: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _path(name: str) -> tuple[int, str] | None:
-    """Layer of the backbone (-1: the classifier) and the path below it; None for other names."""
+    """Layer of the backbone (-1: the classifier) and what lies below it; None for other names."""
     path = name.removesuffix(_VALUE)
     whole = re.sub(r"^model/", "", path)
     if whole in ("layer_with_weights-1/kernel", "layer_with_weights-1/bias"):
