@@ -46,10 +46,11 @@ def asked_for() -> list[tuple[str, str]]:
     calls = []
     for file in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "MissingExtra":
+            called = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+            if called in ("MissingExtra", "import_extra"):
                 words = [a.value for a in node.args if isinstance(a, ast.Constant)]
                 if len(words) == 2:
-                    calls.append((words[0], words[1]))
+                    calls.append((words[0].partition(".")[0], words[1]))
     return calls
 
 

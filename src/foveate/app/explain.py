@@ -65,7 +65,7 @@ def patch_of(preset: Preset) -> tuple[Any, float]:
     Raises:
         ConfigError: The look has no windows.
     """
-    from foveate.models.weights.builtin import declared
+    from foveate.models.weights.run import declared
 
     if preset.look.name == "activation-patch":
         raise ConfigError(

@@ -161,7 +161,7 @@ def import_one(request: ImportRequest) -> int:
         WeightsError: The file or a name in it does not fit.
         DataError: The labels cannot be read, or one of them is empty or repeated.
     """
-    from foveate.models.weights.imported import import_file
+    from foveate.models.weights.importers.checkpoints import import_file
 
     folder, card = import_file(
         request.file,

@@ -1,10 +1,13 @@
-"""Packages whose public names are imported on their first use (PEP 562)."""
+"""Imports on first use: public names of a package (PEP 562), and optional dependencies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
+
+from foveate.core.errors import MissingExtra
 
 
 def lazy_names(
@@ -23,3 +26,19 @@ def lazy_names(
         return getattr(import_module(f"{package}.{modules[name]}"), name)
 
     return get, lambda: sorted(modules)
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import a module of an optional dependency.
+
+    Args:
+        module: Its full name.
+        extra: The extra of this package that installs it.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        raise MissingExtra(module.partition(".")[0], extra) from None

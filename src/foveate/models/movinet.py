@@ -12,96 +12,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from foveate.core.errors import ModelError
+from foveate.models.clip import check_clip
 from foveate.models.layers.same import avg_pool_same, conv2d_same
+from foveate.models.movinet_config import (
+    A0,
+    TINY,
+    LayerConfig,
+    MoViNetConfig,
+    empty_state,
+    layer_name,
+    slot_name,
+)
+from foveate.models.movinet_inference import MoViNetInference
 from foveate.models.registry import register
-from foveate.models.streaming import State
-
-if TYPE_CHECKING:
-    from foveate.models.movinet_inference import MoViNetInference
-
-
-@dataclass(frozen=True)
-class LayerConfig:
-    """One bottleneck: expanded channels, temporal kernel (1: none), spatial kernel."""
-
-    expanded: int
-    temporal: int
-    kernel: int
-
-
-@dataclass(frozen=True)
-class BlockConfig:
-    """Layers of one width; the first has the spatial stride, the others stride 1."""
-
-    width: int
-    stride: int
-    layers: tuple[LayerConfig, ...]
-
-
-@dataclass(frozen=True)
-class MoViNetConfig:
-    """The block table of one network (paper, table 1).
-
-    Attributes:
-        stem: Channels of the 3x3 stride-2 stem.
-        blocks: The stages.
-        project: Channels of the per-frame features.
-        hidden: Width of the dense layer before the classifier.
-    """
-
-    stem: int
-    blocks: tuple[BlockConfig, ...]
-    project: int
-    hidden: int
-
-
-def block(width: int, stride: int, layers: str) -> BlockConfig:
-    """Read a stage from the table's notation: ``"184/533"`` is 184 channels, kernel (5,3,3)."""
-    parsed = []
-    for word in layers.split():
-        expanded, kernel = word.split("/")
-        parsed.append(LayerConfig(int(expanded), int(kernel[0]), int(kernel[1])))
-    return BlockConfig(width, stride, tuple(parsed))
-
-
-A0 = MoViNetConfig(
-    stem=8,
-    blocks=(
-        block(8, 2, "24/155"),
-        block(32, 2, "80/333 80/333 80/333"),
-        block(56, 2, "184/533 112/333 184/333"),
-        block(56, 1, "184/533 184/333 184/333 184/333"),
-        block(104, 2, "384/533 280/155 280/155 344/155"),
-    ),
-    project=480,
-    hidden=2048,
-)
-
-# Small, yet with every kind of layer: no temporal kernel, 3 and 5, each kind of skip.
-TINY = MoViNetConfig(
-    stem=4,
-    blocks=(block(4, 2, "8/155"), block(8, 2, "12/533 12/333"), block(12, 1, "16/333 16/155")),
-    project=24,
-    hidden=32,
-)
-
-
-def layer_name(block_index: int, layer_index: int) -> str:
-    """Name of a layer in states and weight files."""
-    return f"block{block_index}_layer{layer_index}"
-
-
-def slot_name(layer: str, slot: int) -> str:
-    """Name of one past frame of a layer's stream buffer; slot 0 is the oldest."""
-    return f"{layer}/slot{slot}"
+from foveate.models.streaming import State, add_to_mean, mean_features
 
 
 class Bottleneck(nn.Module):
@@ -176,6 +106,12 @@ class Bottleneck(nn.Module):
         return F.relu6(out.permute(0, 3, 1, 2)), past
 
 
+@register(
+    "movinet-a0-stream-lite",
+    tiny={"config": TINY, "num_classes": 7},
+    tiny_input=(2, 3, 6, 37, 44),
+    streaming=True,
+)
 class MoViNetLite(nn.Module):
     """The SE-free ReLU6 stream network: clip form and step form over one set of weights.
 
@@ -237,14 +173,14 @@ class MoViNetLite(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> State:
-        """Return the state of streams that have seen nothing.
+        """Return the state of streams before their first frame.
 
         Args:
             batch: Number of streams.
             height: Height of the frames in pixels.
             width: Width of the frames in pixels.
-            dtype: Of the stream buffers; the weights' when None. Sums stay float32.
-            device: The weights' when None.
+            dtype: Of the stream buffers; None means that of the weights. Sums are float32.
+            device: None means that of the weights.
 
         Returns:
             ``{layer}/slot{i}`` (B, H', W', E): the last inputs of each temporal kernel, oldest
@@ -257,7 +193,7 @@ class MoViNetLite(nn.Module):
         )
 
     def step_features(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames of every stream, without the dense head.
+        """Run the next n >= 1 frames of every stream, without the classifier head.
 
         Args:
             x: Frames (B, 3, n, H, W), RGB in 0..1.
@@ -280,12 +216,10 @@ class MoViNetLite(nn.Module):
             new.update(zip(keys, past, strict=True))
         y = F.relu6(self.head_project(y))
         features = y.mean((2, 3)).view(batch, frames, -1)
-        new["head/sum"] = state["head/sum"] + features.sum(1, dtype=torch.float32)
-        new["head/frames"] = state["head/frames"] + frames
-        return features, new
+        return features, new | add_to_mean(state, features)
 
     def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames and classify all that was seen.
+        """Run the next n >= 1 frames and classify all frames so far.
 
         Args:
             x: Frames (B, 3, n, H, W), RGB in 0..1.
@@ -295,7 +229,7 @@ class MoViNetLite(nn.Module):
             Logits (B, classes) after the last of these frames, and the new state.
         """
         _, state = self.step_features(x, state)
-        return self.classify(pooled(state)), state
+        return self.classify(mean_features(state)), state
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features of every frame of a clip (B, 3, T, H, W) as (B, T, project)."""
@@ -323,7 +257,7 @@ class MoViNetLite(nn.Module):
         return self.classify(self.features(x).mean(1))
 
     def macs(self, shape: tuple[int, ...], method: str = "forward") -> int:
-        """Multiply-adds of one call, from the block table: what ``count_macs`` counts, at once.
+        """Multiply-adds of one call, computed from the layers; equal to ``count_macs``.
 
         Args:
             shape: Input shape (B, 3, T, H, W).
@@ -343,69 +277,4 @@ class MoViNetLite(nn.Module):
 
     def for_inference(self) -> MoViNetInference:
         """Return a fast frozen copy with the same step form (see ``movinet_inference``)."""
-        from foveate.models.movinet_inference import MoViNetInference
-
         return MoViNetInference(self)
-
-
-def empty_state(
-    config: MoViNetConfig,
-    batch: int,
-    height: int,
-    width: int,
-    dtype: torch.dtype,
-    device: torch.device | str,
-) -> State:
-    """Return zeros in the shape of a state; see ``MoViNetLite.initial_state``."""
-    state: State = {}
-    height, width = -(-height // 2), -(-width // 2)
-    for b, stage in enumerate(config.blocks):
-        height, width = -(-height // stage.stride), -(-width // stage.stride)
-        for i, layer in enumerate(stage.layers):
-            for slot in range(layer.temporal - 1):
-                shape = (batch, height, width, layer.expanded)
-                key = slot_name(layer_name(b, i), slot)
-                state[key] = torch.zeros(shape, dtype=dtype, device=device)
-    state["head/sum"] = torch.zeros(batch, config.project, device=device)
-    state["head/frames"] = torch.zeros(batch, dtype=torch.int64, device=device)
-    return state
-
-
-def pooled(state: State) -> torch.Tensor:
-    """Return the mean of the features of all frames seen, (B, project), zeros before any."""
-    frames = state["head/frames"].clamp(min=1).unsqueeze(1)
-    return state["head/sum"] / frames
-
-
-def running_means(features: torch.Tensor, before: State) -> torch.Tensor:
-    """Return what the classifier would have seen after each frame of a step.
-
-    Args:
-        features: (B, n, project), from ``step_features``.
-        before: The state that was given to that call.
-
-    Returns:
-        (B, n, project) float32; ``classify`` of it gives a prediction per frame.
-    """
-    sums = before["head/sum"].unsqueeze(1) + features.float().cumsum(1)
-    ages = torch.arange(1, features.shape[1] + 1, device=features.device)
-    return sums / (before["head/frames"].unsqueeze(1) + ages).unsqueeze(2)
-
-
-def check_clip(x: torch.Tensor) -> None:
-    """Refuse what is not a clip (B, 3, T >= 1, H, W)."""
-    if x.ndim != 5 or x.shape[1] != 3 or 0 in x.shape:
-        raise ModelError(f"a clip has the shape (B, 3, T, H, W), not {tuple(x.shape)}")
-
-
-@register(
-    "movinet-a0-stream-lite",
-    tiny={"config": TINY, "num_classes": 7},
-    tiny_input=(2, 3, 6, 37, 44),
-    streaming=True,
-)
-def movinet_a0_stream_lite(
-    num_classes: int = 600, dropout: float = 0.2, config: MoViNetConfig = A0
-) -> MoViNetLite:
-    """Build the SE-free ReLU6 A0-stream network (2,723,407 parameters with 600 classes)."""
-    return MoViNetLite(config, num_classes, dropout)

@@ -1,4 +1,4 @@
-"""Published weights of the MoViNets; plain data, see ``weights/table.py``."""
+"""Published weights of MoViNets; plain data, see ``weights/table.py``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _K600_LABELS = "official/projects/movinet/files/kinetics_600_labels.txt"
 
 
 def _read(data: bytes, source: str) -> dict[str, Any]:
-    from foveate.models.weights.convert import import_movinet_tflite
+    from foveate.models.weights.importers.movinet_tflite import import_movinet_tflite
 
     return import_movinet_tflite(data, source)
 

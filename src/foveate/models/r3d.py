@@ -1,11 +1,17 @@
-"""R3D: residual networks with 3x3x3 kernels throughout.
+"""3D residual networks: R3D with 3x3x3 kernels, and R(2+1)D with kernels in space, then in time.
 
-Source: Hara et al., "Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?",
-CVPR 2018 (arXiv 1711.09577), table 1, with the 7x7x7 stem of unit stride in time and shortcuts
-of type B (1x1x1 convolutions). torchvision's network of another stem is ``r3d-18``.
+Sources: Hara et al., "Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?",
+CVPR 2018 (arXiv 1711.09577), table 1, with the 7x7x7 stem of stride 1 in time and shortcuts of type
+B (1x1x1 convolutions); Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action
+Recognition", CVPR 2018 (arXiv 1711.11248), section 3.5, in the form with the stem and max-pooling
+of R3D, where the number of intermediate channels is computed for each kernel. torchvision's
+networks, which have another stem, are ``r3d-18`` and ``r2plus1d-18``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +20,9 @@ from torch import nn
 from foveate.core.errors import ModelError
 from foveate.models.clip import ClipModel, check_clip, he_normal, over_space
 from foveate.models.registry import register
+
+Pair = tuple[int, int]  # in time, in space
+Convolution = Callable[[int, int, Pair, Pair], nn.Module]
 
 # Depth: blocks per stage, and whether they are bottlenecks.
 DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
@@ -27,18 +36,53 @@ DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
 }
 
 
+def conv3d(inputs: int, outputs: int, kernel: Pair, stride: Pair) -> nn.Conv3d:
+    """A 3D convolution without bias, padded so that stride 1 keeps the size."""
+    frames, side = kernel
+    padding = (frames // 2, side // 2, side // 2)
+    size, step = (frames, side, side), (stride[0], stride[1], stride[1])
+    return nn.Conv3d(inputs, outputs, size, step, padding, bias=False)
+
+
+class Conv2Plus1d(nn.Module):
+    """A spatial convolution, BatchNorm, ReLU and a temporal convolution.
+
+    It has as many parameters as the 3D convolution that it replaces (section 3.5). The stride is
+    split as well, so the spatial kernel sees every frame.
+
+    Args:
+        inputs: Channels of the input.
+        outputs: Channels of the output.
+        kernel: Sizes in time and in space.
+        stride: In time and in space.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: Pair, stride: Pair) -> None:
+        super().__init__()
+        frames, side = kernel
+        between = inputs * outputs * frames * side**2 // (inputs * side**2 + frames * outputs)
+        self.spatial = conv3d(inputs, between, (1, side), (1, stride[1]))
+        self.bn = nn.BatchNorm3d(between)
+        self.temporal = conv3d(between, outputs, (frames, 1), (stride[0], 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, inputs, T, H, W) to (B, outputs, T/s, H/s, W/s)."""
+        y: torch.Tensor = self.temporal(F.relu(self.bn(self.spatial(x))))
+        return y
+
+
 class Basic(nn.Module):
-    """Two 3x3x3 convolutions beside a shortcut."""
+    """Two 3x3x3 convolutions and a shortcut."""
 
     expansion = 1
 
-    def __init__(self, inputs: int, planes: int, stride: int) -> None:
+    def __init__(self, inputs: int, planes: int, stride: int, conv: Convolution) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(inputs, planes, 3, stride, 1, bias=False)
+        self.conv1 = conv(inputs, planes, (3, 3), (stride, stride))
         self.bn1 = nn.BatchNorm3d(planes)
-        self.conv2 = nn.Conv3d(planes, planes, 3, 1, 1, bias=False)
+        self.conv2 = conv(planes, planes, (3, 3), (1, 1))
         self.bn2 = nn.BatchNorm3d(planes)
-        self.downsample = shortcut(inputs, planes, stride)
+        self.downsample = _shortcut(inputs, planes, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, inputs, T, H, W) to (B, planes, T/s, H/s, W/s)."""
@@ -48,20 +92,20 @@ class Basic(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Narrow, 3x3x3, widen by four, beside a shortcut."""
+    """1x1x1, 3x3x3 and 1x1x1 convolutions and a shortcut; the last has four times the channels."""
 
     expansion = 4
 
-    def __init__(self, inputs: int, planes: int, stride: int) -> None:
+    def __init__(self, inputs: int, planes: int, stride: int, conv: Convolution) -> None:
         super().__init__()
         outputs = planes * self.expansion
-        self.conv1 = nn.Conv3d(inputs, planes, 1, bias=False)
+        self.conv1 = conv3d(inputs, planes, (1, 1), (1, 1))
         self.bn1 = nn.BatchNorm3d(planes)
-        self.conv2 = nn.Conv3d(planes, planes, 3, stride, 1, bias=False)
+        self.conv2 = conv(planes, planes, (3, 3), (stride, stride))
         self.bn2 = nn.BatchNorm3d(planes)
-        self.conv3 = nn.Conv3d(planes, outputs, 1, bias=False)
+        self.conv3 = conv3d(planes, outputs, (1, 1), (1, 1))
         self.bn3 = nn.BatchNorm3d(outputs)
-        self.downsample = shortcut(inputs, outputs, stride)
+        self.downsample = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, inputs, T, H, W) to (B, 4 * planes, T/s, H/s, W/s)."""
@@ -71,38 +115,12 @@ class Bottleneck(nn.Module):
         return F.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
-def shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
-    """Return the projection that brings a block's input to its output's shape, if any."""
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+    """The projection of a block's input to the shape of its output, None where they are equal."""
     if stride == 1 and inputs == outputs:
         return None
-    conv = nn.Conv3d(inputs, outputs, 1, stride, bias=False)
+    conv = conv3d(inputs, outputs, (1, 1), (stride, stride))
     return nn.Sequential(conv, nn.BatchNorm3d(outputs))
-
-
-def stages(
-    block: type[nn.Module], expansion: int, blocks: tuple[int, int, int, int], width: int
-) -> list[nn.Sequential]:
-    """Build four stages that double the channels; all but the first halve time and space."""
-    built, inputs = [], width
-    for index, count in enumerate(blocks):
-        planes = width << index
-        layers = []
-        for i in range(count):
-            layers.append(block(inputs, planes, 2 if i == 0 and index else 1))
-            inputs = planes * expansion
-        built.append(nn.Sequential(*layers))
-    return built
-
-
-def depth_of(depth: int) -> tuple[tuple[int, int, int, int], bool]:
-    """Look a depth up in the table.
-
-    Raises:
-        ModelError: No network of that depth.
-    """
-    if depth not in DEPTHS:
-        raise ModelError(f"there is no depth {depth}", f"known: {', '.join(map(str, DEPTHS))}")
-    return DEPTHS[depth]
 
 
 class R3D(ClipModel):
@@ -112,11 +130,16 @@ class R3D(ClipModel):
         num_classes: Outputs of the classifier.
         depth: A key of ``DEPTHS``.
         dropout: Probability of dropping a feature before the classifier, in training.
-        width: Channels of the stem (64 in the paper).
+        width: Channels of the stem (64 in the papers).
         stem_frames: Temporal size of the stem's kernel.
-        stem_stride: Its step in time.
-        max_pool: Whether a 3x3x3 pooling of stride 2 follows the stem.
+        stem_stride: Temporal stride of the stem.
+        max_pool: Whether a 3x3x3 max-pooling of stride 2 follows the stem.
+
+    Raises:
+        ModelError: No network of that depth.
     """
+
+    conv: Convolution = staticmethod(conv3d)
 
     def __init__(
         self,
@@ -128,15 +151,22 @@ class R3D(ClipModel):
         stem_stride: int = 1,
         max_pool: bool = True,
     ) -> None:
-        blocks, wide = depth_of(depth)
+        if depth not in DEPTHS:
+            raise ModelError(f"there is no depth {depth}", f"known: {', '.join(map(str, DEPTHS))}")
+        blocks, wide = DEPTHS[depth]
         block = Bottleneck if wide else Basic
         super().__init__(8 * width * block.expansion, num_classes, dropout)
         self.max_pool = max_pool
-        kernel, stride = (stem_frames, 7, 7), (stem_stride, 2, 2)
-        self.conv1 = nn.Conv3d(3, width, kernel, stride, (stem_frames // 2, 3, 3), bias=False)
+        self.conv1 = self.conv(3, width, (stem_frames, 7), (stem_stride, 2))
         self.bn1 = nn.BatchNorm3d(width)
-        built = stages(block, block.expansion, blocks, width)
-        self.layer1, self.layer2, self.layer3, self.layer4 = built
+        inputs = width
+        for stage, count in enumerate(blocks):
+            layers = []
+            for i in range(count):
+                stride = 2 if i == 0 and stage else 1
+                layers.append(block(inputs, width << stage, stride, self.conv))
+                inputs = (width << stage) * block.expansion
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
         he_normal(self)
 
     def maps(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -155,15 +185,13 @@ class R3D(ClipModel):
         return over_space(self.maps(x)["layer4"])
 
 
-@register("r3d", tiny={"num_classes": 7, "depth": 50, "width": 4}, tiny_input=(2, 3, 8, 32, 40))
-def r3d(
-    num_classes: int = 400,
-    depth: int = 50,
-    dropout: float = 0.0,
-    width: int = 64,
-    stem_frames: int = 7,
-    stem_stride: int = 1,
-    max_pool: bool = True,
-) -> R3D:
-    """Build a 3D ResNet of 10 to 200 layers (50 by default)."""
-    return R3D(num_classes, depth, dropout, width, stem_frames, stem_stride, max_pool)
+class R2Plus1D(R3D):
+    """A 3D ResNet whose kernels are separated into space and time; arguments as for ``R3D``."""
+
+    conv = Conv2Plus1d
+
+
+register("r3d", tiny={"num_classes": 7, "depth": 50, "width": 4}, tiny_input=(2, 3, 8, 32, 40))(R3D)
+register(
+    "r2plus1d", tiny={"num_classes": 7, "depth": 10, "width": 8}, tiny_input=(2, 3, 8, 32, 40)
+)(partial(R2Plus1D, depth=34))

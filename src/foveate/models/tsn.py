@@ -1,8 +1,8 @@
-"""TSN: a 2D network on sparse frames of a clip, and the mean of what it says.
+"""TSN: a 2D network on sparse frames of a clip, with the mean over their logits.
 
 Source: Wang et al., "Temporal Segment Networks: Towards Good Practices for Deep Action
 Recognition", ECCV 2016 (arXiv 1608.00859), section 3.1: K segments, one frame of each, average
-consensus. The network itself knows nothing of time: ``tsn:BACKBONE`` over any timm backbone.
+consensus. The network has no temporal layers: ``tsn:BACKBONE`` over any timm backbone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ from foveate.models.clip import ClipModel, check_clip, frames_of
 from foveate.models.registry import register
 
 
+@register(
+    "tsn",
+    tiny={"num_classes": 7, "backbone": "test_resnet"},
+    tiny_input=(2, 3, 3, 32, 40),
+    mixes_frames=False,
+)
 class TSN(ClipModel):
     """Average consensus over frames.
 
@@ -21,7 +27,7 @@ class TSN(ClipModel):
         backbone: Name of a 2D network; see ``backbones.build``.
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a feature before the classifier, in training.
-        pretrained: Fill the backbone with the weights that its name stands for.
+        pretrained: Load the pretrained weights of the backbone.
     """
 
     def __init__(
@@ -40,19 +46,3 @@ class TSN(ClipModel):
         check_clip(x)
         found: torch.Tensor = self.backbone(frames_of(x)).unflatten(0, (x.shape[0], -1))
         return found
-
-
-@register(
-    "tsn",
-    tiny={"num_classes": 7, "backbone": "test_resnet"},
-    tiny_input=(2, 3, 3, 32, 40),
-    mixes_frames=False,
-)
-def tsn(
-    num_classes: int = 400,
-    dropout: float = 0.5,
-    backbone: str = "resnet50",
-    pretrained: bool = False,
-) -> TSN:
-    """Build TSN over a 2D backbone."""
-    return TSN(backbone, num_classes, dropout, pretrained)

@@ -18,8 +18,7 @@ from torch import Tensor
 from foveate.core import Evidence, InputSpec, Views
 from foveate.models import is_streaming, macs_of, stack_states
 from foveate.models.maps import glance_method, last_maps
-from foveate.models.movinet import pooled
-from foveate.models.streaming import inference_form
+from foveate.models.streaming import inference_form, mean_features
 
 State = dict[str, Tensor]
 THIN = 8  # a clip network keeps at most so many times the frames that it takes
@@ -156,7 +155,7 @@ class StreamExecutor(NetworkExecutor):
 
     def _answer(self, states: Sequence[Any]) -> list[Evidence]:
         """Logits for all that was seen; the features are their pooled mean."""
-        mean = pooled(_stacked(states))
+        mean = mean_features(_stacked(states))
         logits = self.module.classify(mean)
         return _evidence(logits, mean, [_rows(state) for state in states])
 

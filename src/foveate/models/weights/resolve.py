@@ -1,32 +1,43 @@
-"""Finding weight files: folders the user named, then the cache, then the network.
+"""Find weight files: in folders of the user, then in the cache, then on the network.
 
-Whatever is returned has the sha256 of the table. Settings are environment variables:
+Every returned file has the sha256 of the table. Settings are environment variables:
 
-* ``FOVEATE_WEIGHTS``: folders to look in first, separated like ``PATH``; never written to.
-* ``FOVEATE_CACHE``: the cache folder, instead of the user's cache directory.
-* ``FOVEATE_WEIGHTS_URL``: base address of a mirror; the file name is joined to it.
-* ``FOVEATE_OFFLINE``: ``1`` forbids the network.
+* ``FOVEATE_WEIGHTS``: folders that are searched first, separated like ``PATH``; nothing is written
+to them.
+* ``FOVEATE_CACHE``: overrides the user's cache folder.
+* ``FOVEATE_WEIGHTS_URL``: base URL of a mirror; the file name is appended.
+* ``FOVEATE_OFFLINE``: ``1`` disables the network.
 """
 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
-from collections.abc import Iterator
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
+from typing import IO
 
 from foveate.core.errors import WeightsError
-from foveate.core.files import cache_folder
-from foveate.models.weights.download import Progress, download
+from foveate.core.files import cache_folder, replacing
+from foveate.models.weights.builtin import built_in
 from foveate.models.weights.table import WeightFile, entries
 
-_CHUNK = 1 << 20
+Progress = Callable[[int, int], None]
+"""Called with (bytes so far, bytes in total)."""
+
+_CHUNK = 1 << 18
+_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file of the table on this machine, and whether its content is right."""
+    """A local copy of a file of the table, with its digest."""
 
     file: WeightFile
     path: Path
@@ -34,7 +45,7 @@ class Found:
 
     @property
     def ok(self) -> bool:
-        """True when the content is the published one."""
+        """Whether the content is the published one."""
         return self.file.matches(self.sha256)
 
 
@@ -45,7 +56,7 @@ def weight_folders() -> list[Path]:
 
 
 def is_offline(offline: bool = False) -> bool:
-    """Whether the network is forbidden, by argument or by ``FOVEATE_OFFLINE``."""
+    """Whether the network is disabled, by argument or by ``FOVEATE_OFFLINE``."""
     asked = os.environ.get("FOVEATE_OFFLINE", "").strip().lower()
     return offline or asked not in ("", "0", "false", "no")
 
@@ -67,16 +78,16 @@ def sha256_of(path: Path) -> str:
 
 
 def locate(file: WeightFile, *, offline: bool = False, progress: Progress | None = None) -> Path:
-    """Return the path of a published file, fetching it into the cache when it is missing.
+    """Return the path of a published file, downloading it to the cache if it is missing.
 
     Args:
-        file: What to look for.
-        offline: Never touch the network (``FOVEATE_OFFLINE=1`` does the same).
+        file: The file.
+        offline: Do not use the network (like ``FOVEATE_OFFLINE=1``).
         progress: Called with (bytes so far, bytes in total) during a download.
 
     Raises:
-        WeightsError: A named folder holds another file under this name; or the file is
-            nowhere and could not be fetched. The error says what to do.
+        WeightsError: A folder of the user has another file of this name; or the file was not found
+            and could not be downloaded. The error says what to do.
     """
     for folder in weight_folders():
         path = folder / file.name
@@ -86,7 +97,7 @@ def locate(file: WeightFile, *, offline: bool = False, progress: Progress | None
     cached = cache_folder() / file.name
     if cached.is_file() and Found(file, cached, sha256_of(cached)).ok:
         return cached
-    # A damaged file in the cache is ours to replace: it falls through to the download.
+    # A damaged file in the cache is replaced by a download.
     if is_offline(offline):
         raise WeightsError(_missing(file, "and the network is off"), _advice(file))
     failures = []
@@ -99,7 +110,7 @@ def locate(file: WeightFile, *, offline: bool = False, progress: Progress | None
 
 
 def find_local(file: WeightFile) -> Iterator[Found]:
-    """Yield every copy of a file in the named folders and the cache, right or wrong."""
+    """Yield every copy of a file in the user's folders and the cache, valid or not."""
     for folder in (*weight_folders(), cache_folder()):
         path = folder / file.name
         if path.is_file():
@@ -107,23 +118,23 @@ def find_local(file: WeightFile) -> Iterator[Found]:
 
 
 def verify() -> list[Found]:
-    """Hash every file of the table that is on this machine."""
+    """Hash every local copy of the files of the table."""
     files = dict.fromkeys(file for entry in entries() for file in entry.files)
     return [found for file in files for found in find_local(file)]
 
 
 def _addresses(file: WeightFile) -> tuple[str, ...]:
-    """The mirror's address, if one is set, and otherwise the owner's."""
+    """The URL at the mirror if one is set, otherwise the published ones."""
     mirror = os.environ.get("FOVEATE_WEIGHTS_URL")
     return (f"{mirror.rstrip('/')}/{file.name}",) if mirror else file.addresses
 
 
 def _require(found: Found) -> None:
-    """Refuse a file whose content is not the published one."""
+    """Raise WeightsError if the content is not the published one."""
     if not found.ok:
         raise WeightsError(
             f"{found.path}: sha256 is {found.sha256}, expected {found.file.sha256}",
-            "replace the file or take its folder out of FOVEATE_WEIGHTS",
+            "replace the file or remove its folder from FOVEATE_WEIGHTS",
         )
 
 
@@ -132,11 +143,101 @@ def _missing(file: WeightFile, why: str) -> str:
 
 
 def _advice(file: WeightFile) -> str:
-    """What to do about a miss, in one line."""
-    from foveate.models.weights.builtin import built_in
-
+    """How to provide a missing file, in one line."""
     name = next((e.name for e in entries() if file in e.files), None)
     fetch = f", or with a network type: foveate weights fetch {name}" if name else ""
     names = list(built_in()) if name else []
     here = f"; models that come with the package: {', '.join(names)}" if names else ""
     return f"put it in {cache_folder()} or in a folder named by FOVEATE_WEIGHTS{fetch}{here}"
+
+
+def download(
+    address: str, file: WeightFile, target: Path, progress: Progress | None = None
+) -> Path:
+    """Download a file to ``target``.
+
+    The bytes are checked before they replace the target (`core.files.replacing`).
+
+    Args:
+        address: URL: ``https``; for mirrors also ``file``, and ``http`` on this machine.
+        file: Size and sha256 that the content must have.
+        target: Path of the downloaded file.
+        progress: Called with (bytes so far, bytes in total).
+
+    Raises:
+        WeightsError: URL not allowed or not reachable, wrong size or digest, or the folder is not
+            writable.
+    """
+    check_address(address)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as sink:
+            _copy_checked(address, file, sink, progress)
+    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        raise WeightsError(f"{address}: {getattr(error, 'reason', None) or error}") from error
+    except OSError as error:
+        raise WeightsError(f"{target.parent}: cannot be written ({error.strerror})") from error
+    return target
+
+
+def check_address(address: str) -> None:
+    """Reject URLs whose content could be modified in transit.
+
+    Raises:
+        WeightsError: Not https, and neither a file nor http on this machine.
+    """
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme in ("https", "file"):
+        return
+    if parts.scheme == "http" and _is_loopback(parts.hostname or ""):
+        return
+    raise WeightsError(f"{address}: only https (or file, or http on this machine) is allowed")
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host name is this machine, without a DNS query."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects only to URLs that are allowed."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if urllib.parse.urlsplit(newurl).scheme == "file":
+            raise WeightsError(f"{newurl}: a redirect to a local file is not allowed")
+        check_address(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _copy_checked(
+    address: str, file: WeightFile, sink: IO[bytes], progress: Progress | None
+) -> None:
+    """Copy the content of a URL, and stop when it exceeds the expected size."""
+    opener = urllib.request.build_opener(_CheckedRedirects)
+    request = urllib.request.Request(address, headers={"User-Agent": "foveate"})
+    digest = hashlib.sha256()
+    done = 0
+    with opener.open(request, timeout=_TIMEOUT_SECONDS) as source:
+        while chunk := source.read(_CHUNK):
+            done += len(chunk)
+            if done > file.size:
+                raise WeightsError(f"{address}: longer than the {file.size} bytes expected")
+            digest.update(chunk)
+            sink.write(chunk)
+            if progress is not None:
+                progress(done, file.size)
+    if file.whole and done != file.size:
+        raise WeightsError(f"{address}: ended after {done} of {file.size} bytes")
+    if not file.matches(digest.hexdigest()):
+        raise WeightsError(f"{address}: sha256 is {digest.hexdigest()}, expected {file.sha256}")

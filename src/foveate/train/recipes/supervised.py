@@ -19,7 +19,7 @@ from foveate.core import ConfigError
 from foveate.data.mixing import cutmix, mixup
 from foveate.evaluate import metrics
 from foveate.models.spec import InputSpec
-from foveate.models.weights.builtin import declared
+from foveate.models.weights.run import declared
 from foveate.policy.build import TrainedLook
 from foveate.train.config import TrainingConfig
 from foveate.train.features import (

@@ -1,4 +1,4 @@
-"""Published .tflite MobileNets: the quantised convolutions, de-quantised, in order."""
+"""Published .tflite MobileNets: their convolutions, de-quantised, in order of execution."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveate.core.errors import ModelError, WeightsError
+from foveate.core.errors import ModelError
 from foveate.models.mobilenet_folded import FoldedMobileNet
 from foveate.models.weights.importers.naming import place
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
-from foveate.models.weights.tflite import read_tflite
+from foveate.models.weights.importers.tflite import read_tflite
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "mobilenet-v1-025": {"version": 1, "width": 0.25},
@@ -21,35 +21,30 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def read_convolutions(data: bytes, source: str = "the file") -> dict[str, Any]:
-    """Read the kernels and biases of a .tflite file's convolutions in order of execution.
+    """Read the kernels and biases of all convolutions of a .tflite file in order of execution.
 
     Args:
         data: The whole file.
-        source: What to call it in errors.
+        source: Its name in errors.
 
     Returns:
         ``conv{i}.weight`` (out, in / groups, kh, kw) and ``conv{i}.bias`` (out,), float32.
 
     Raises:
-        WeightsError: A damaged file, or one with other operations on weights.
+        WeightsError: A damaged file, or a kernel of another shape.
     """
     graph = read_tflite(data, source)
     arrays: dict[str, Any] = {}
     for operator in graph.operators:
-        if operator.kind in ("CONV_2D", "DEPTHWISE_CONV_2D") and len(operator.inputs) == 3:
-            kernel, bias = (graph.tensors[i].values() for i in operator.inputs[1:])
-            if kernel.ndim != 4:
-                raise WeightsError(f"{source}: a kernel of shape {kernel.shape}")
-            # OHWI to OIHW, and 1HWC to C1HW for depthwise.
-            axes = (0, 3, 1, 2) if operator.kind == "CONV_2D" else (3, 0, 1, 2)
+        convolution = graph.convolution(operator)
+        if convolution is not None:
             name = f"conv{len(arrays) // 2}"
-            arrays[f"{name}.weight"] = kernel.transpose(axes)
-            arrays[f"{name}.bias"] = bias
+            arrays[f"{name}.weight"], arrays[f"{name}.bias"] = convolution
     return arrays
 
 
 class ImageClassifier(nn.Module):
-    """A folded MobileNet with the classifier that its file holds."""
+    """A folded MobileNet with the classifier of its file."""
 
     def __init__(self, backbone: FoldedMobileNet, num_classes: int) -> None:
         super().__init__()
@@ -64,7 +59,7 @@ class ImageClassifier(nn.Module):
 
 @importer("mobilenet-tflite")
 def mobilenet_tflite(arrays: Mapping[str, Any], **config: Any) -> Imported:
-    """Build a folded MobileNet with its classifier of images; see ``from_arrays``.
+    """Build a folded MobileNet with its image classifier; see ``from_arrays``.
 
     Args:
         arrays: From ``read_convolutions``.
