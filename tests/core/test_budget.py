@@ -1,4 +1,4 @@
-"""Budgets as people write them."""
+"""Parsing of budgets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_units_and_prefixes(text: str, fields: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("fast", "budget fast: not understood (say 100MMAC/s"),
+        ("fast", "budget fast: not understood (use 100MMAC/s"),
         ("", "budget : not understood"),
         ("3fps,", "budget 3fps,: not understood"),
         ("3 parsecs", "not understood"),
@@ -37,7 +37,7 @@ def test_units_and_prefixes(text: str, fields: dict[str, float]) -> None:
         ("1.2.3fps", "budget 1.2.3fps: 1.2.3 is not a number"),
     ],
 )
-def test_what_is_no_budget_costs_one_line(text: str, said: str) -> None:
+def test_invalid_budgets_are_rejected(text: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_budget(text)
     assert said in str(caught.value)

@@ -1,4 +1,4 @@
-"""Configuration: typed, explained in one line, saved as YAML."""
+"""Configuration: validation, one-line errors, YAML."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from foveate.policy.looks.baselines import CentrePatchSpec
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
-def test_an_endless_file_is_not_read_to_its_end() -> None:
+def test_endless_files_are_read_up_to_a_limit() -> None:
     with pytest.raises(ConfigError, match="larger than"):
         read_yaml(Path("/dev/zero"))
 
@@ -33,7 +33,7 @@ def test_round_trip_through_yaml() -> None:
         ({"look": {"rate": "abc"}}, "look.rate", None),
     ],
 )
-def test_faults_are_named_with_the_cure(values, says, hint) -> None:
+def test_errors_name_the_key_and_have_a_hint(values, says, hint) -> None:
     with pytest.raises(ConfigError) as error:
         edit(Preset(), values)
     assert says in error.value.cause
@@ -41,7 +41,7 @@ def test_faults_are_named_with_the_cure(values, says, hint) -> None:
     assert error.value.hint == hint
 
 
-def test_changing_the_policy_drops_the_other_one_s_fields() -> None:
+def test_another_policy_does_not_keep_fields() -> None:
     preset = edit(Preset(), {"look": {"name": "uniform", "rate": 2.0}})
     changed = edit(preset, {"look": {"name": "keyframes-first", "least": 4}})
     assert changed.look.model_dump() == {
@@ -49,13 +49,13 @@ def test_changing_the_policy_drops_the_other_one_s_fields() -> None:
     }  # fmt: skip
 
 
-def test_sets_reach_into_nested_values_and_read_yaml() -> None:
+def test_set_changes_nested_values_and_reads_yaml() -> None:
     values = apply_sets({"look": {"rate": 1.0}}, ["look.chunk=3", "window=2.5", "a.b.c=[1, x]"])
     assert values == {"look": {"rate": 1.0, "chunk": 3}, "window": 2.5, "a": {"b": {"c": [1, "x"]}}}
 
 
 @pytest.mark.parametrize("item", ["noequals", "=3", "look.rate.deep=1"])
-def test_a_set_that_cannot_be_applied_says_so(item) -> None:
+def test_invalid_set_options_are_rejected(item) -> None:
     with pytest.raises(ConfigError):
         apply_sets({"look": {"rate": 1.0}}, [item])
 
@@ -64,7 +64,7 @@ def test_a_set_that_cannot_be_applied_says_so(item) -> None:
     ("text", "says"),
     [("- a\n- b\n", "holds a list"), ("a: [1\n", "not YAML"), ("!!python/object:os.x {}", "YAML")],
 )
-def test_yaml_that_is_no_mapping_or_holds_code_is_refused(tmp_path, text, says) -> None:
+def test_yaml_without_mapping_or_with_code_is_rejected(tmp_path, text, says) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=says):
@@ -91,6 +91,6 @@ def test_unknown_model_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("value", ["2", "wide"])
-def test_a_value_of_several_kinds_is_named_by_its_key_alone(value) -> None:
+def test_errors_of_unions_name_only_the_key(value) -> None:
     with pytest.raises(ConfigError, match=r"^settings: extent: input should be"):
         build(CentrePatchSpec, apply_sets({}, [f"extent={value}"]), "settings")

@@ -1,4 +1,4 @@
-"""The Result: plain values, one JSON line, totals that are sums."""
+"""Result: plain values, one JSON line, totals."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def example() -> Result:
 
 
 def detected() -> Result:
-    """A step of a live source that was searched for objects."""
+    """A step of a live source with detections."""
     return Result(
         source="camera",
         model="m",
@@ -59,7 +59,7 @@ def detected() -> Result:
     )
 
 
-def test_json_is_one_line_and_comes_back_equal() -> None:
+def test_json_is_one_line_and_round_trips() -> None:
     text = example().to_json()
     assert "\n" not in text
     assert Result.from_json(text) == example()
@@ -92,7 +92,7 @@ def test_totals_are_sums() -> None:
     assert cost.stage("never") == StageCost(name="never")
 
 
-def test_results_do_not_change_and_refuse_unknown_fields() -> None:
+def test_results_are_immutable_and_reject_unknown_fields() -> None:
     with pytest.raises(ValidationError):
         example().ok = False
     with pytest.raises(ResultError, match="unknown key colour"):
@@ -100,7 +100,7 @@ def test_results_do_not_change_and_refuse_unknown_fields() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+def test_numbers_that_are_not_finite_are_rejected(value: float) -> None:
     for build in (
         lambda: Score(label="a", index=0, score=value),
         lambda: Segment(start=0, end=value, label="a", score=1),
@@ -124,13 +124,13 @@ def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
 @pytest.mark.parametrize(
     "change", [{"box": [0, 0, 1]}, {"box": [2, 0, 1, 1]}, {"score": 1.5}, {"score": -0.1}]
 )
-def test_detections_out_of_range_are_refused(change: dict[str, object]) -> None:
+def test_detections_out_of_range_are_rejected(change: dict[str, object]) -> None:
     values = {"time": 0, "box": [0, 0, 1, 1], "label": "a", "index": 0, "score": 1, **change}
     with pytest.raises(ValidationError):
         Detection.model_validate(values)
 
 
-def test_results_of_schema_1_are_read_with_the_defaults_of_what_is_new() -> None:
+def test_results_of_schema_1_get_defaults_for_new_fields() -> None:
     good, failed = read_results(OLD)
     assert json.loads(good.to_json())["schema"] == json.loads(failed.to_json())["schema"] == 2
     assert good.top == Score(label="kick", index=3, score=0.5)
@@ -141,7 +141,7 @@ def test_results_of_schema_1_are_read_with_the_defaults_of_what_is_new() -> None
     assert (good.task, good.detections, good.age, good.dropped) == ("classify", [], None, 0)
     assert failed.error is not None
     assert failed.error.kind == "media"
-    # Nothing of what was written is lost or changed.
+    # All written values are unchanged.
     before = json.loads(OLD.read_text("utf-8").splitlines()[0])
     after = json.loads(good.to_json())
     assert {key: after[key] for key in before if key not in ("schema", "trace")} == {
@@ -164,7 +164,7 @@ def test_results_of_schema_1_are_read_with_the_defaults_of_what_is_new() -> None
         ('{"schema": 2, "source": "a"}', "result: model: field required"),
     ],
 )  # fmt: skip
-def test_what_is_no_result_costs_one_line(text: str | bytes, said: str) -> None:
+def test_invalid_results_are_rejected_with_one_line(text: str | bytes, said: str) -> None:
     with pytest.raises(ResultError) as caught:
         Result.from_json(text)
     assert str(caught.value) == said
@@ -179,7 +179,7 @@ def test_a_file_of_results_is_read_line_by_line(tmp_path: Path) -> None:
     assert read_results(path) == []
 
 
-def test_a_line_that_is_no_result_is_named(tmp_path: Path) -> None:
+def test_invalid_lines_are_named(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     for line, said in (
         (example().to_json()[:-9], "not JSON (a file of results has one JSON object on each line)"),
@@ -196,7 +196,7 @@ def test_a_line_that_is_no_result_is_named(tmp_path: Path) -> None:
         read_results(tmp_path)
 
 
-def test_errors_are_one_line_with_the_cure() -> None:
+def test_errors_are_one_line_with_a_hint() -> None:
     error = FoveateError("a\nb:  broken", "type:\n  x")
     assert str(error) == "a b: broken (type: x)"
     assert "pip install 'foveate[zoo]'" in str(MissingExtra("timm", "zoo"))

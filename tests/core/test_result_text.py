@@ -58,7 +58,7 @@ def detected() -> Result:
     return Result(source="a.mp4", model="m", task="detect", detections=[*found, other])
 
 
-def test_the_line_says_what_where_and_for_how_much() -> None:
+def test_the_line_has_source_label_and_cost() -> None:
     said = "clip.mp4: kick 50.0 %, 2 segments, 49.7 M MACs, 750 ms"
     assert str(example()) == f"{example()}" == said
     assert repr(example()) == f"Result({said})"
@@ -68,7 +68,7 @@ def test_the_line_says_what_where_and_for_how_much() -> None:
     assert str(Result(source="a", model="m")) == "a: no label, 0 MACs, 0 s"
 
 
-def test_the_line_is_one_line_whatever_the_names_are() -> None:
+def test_the_line_is_one_line_for_any_names() -> None:
     result = example(HOSTILE).model_copy(update={"source": HOSTILE})
     for text in (str(result), repr(result)):
         assert text.isprintable()
@@ -143,7 +143,7 @@ TABLES: list[tuple[str, Result, dict[str, Any]]] = [
 def test_tables_have_their_columns_and_the_source(
     what: Any, result: Result, first: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a stand-in for pandas, so that this runs without the extra."""
+    """With a fake pandas, so that this runs without the extra."""
     stand_in = SimpleNamespace(DataFrame=lambda rows, columns: (rows, columns))
     monkeypatch.setitem(sys.modules, "pandas", stand_in)
     rows, columns = result.to_pandas(what)
@@ -155,7 +155,7 @@ def test_tables_have_their_columns_and_the_source(
     assert (list(empty), tuple(columns)) == ([], COLUMNS[what])
 
 
-def test_another_table_is_refused() -> None:
+def test_another_table_is_rejected() -> None:
     with pytest.raises(ValueError, match="no table 'boxes'; there are labels, segments"):
         example().to_pandas("boxes")  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Numbers read as people write them, also where rounding changes the prefix."""
+"""Formatting of numbers, also where rounding changes the prefix."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_clock(value: float, digits: int, text: str) -> None:
         (math.nan, "–"),
     ],
 )
-def test_percent_keeps_the_ends_for_certainty(value: float, text: str) -> None:
+def test_percent_shows_0_and_100_only_for_exact_values(value: float, text: str) -> None:
     assert units.percent(value) == text
 
 

@@ -386,5 +386,5 @@ def test_columns_and_fields_without_a_name(tmp_path: Path) -> None:
 
 def test_a_folder_of_nothing_but_previews_says_what_it_holds(tmp_path: Path) -> None:
     labelled.touch(tmp_path, "one/poster.jpg", "one/.DS_Store")
-    with pytest.raises(data.DataError, match=r"passed over 1 hidden or .*; 1 picture that is no"):
+    with pytest.raises(data.DataError, match=r"skipped 1 hidden or .*; 1 picture that is no"):
         data.read(tmp_path, "unlabelled")

@@ -18,7 +18,6 @@ SAMPLERS = {
     "segments": partial(samplers.segments, count=8),
     "window": partial(samplers.window, count=8, rate=4.0),
     "windows": partial(samplers.windows, count=8, rate=4.0, views=3),
-    "scattered": partial(samplers.scattered, count=8),
     "whole": partial(samplers.whole, rate=5.0),
 }
 

@@ -13,7 +13,7 @@ import torch
 import clips
 from foveate.core import ConfigError, MissingExtra
 from foveate.data import transforms
-from foveate.data.transforms import TRANSFORMS, Augment, mirrored_by_names, mirrored_by_words
+from foveate.data.transforms import TRANSFORMS, Augment, mirrored_by_words
 
 
 def moving(frames: int = 4) -> torch.Tensor:
@@ -150,11 +150,3 @@ def test_words_find_the_mirror_image() -> None:
 
 def test_words_inside_words_are_left_alone() -> None:
     assert mirrored_by_words(("leftovers", "brightness"), {"left": "right"}) == (0, 1)
-
-
-def test_names_give_the_mirror_image() -> None:
-    assert mirrored_by_names(("a", "b", "c"), {"a": "b"}) == (1, 0, 2)
-    with pytest.raises(ConfigError, match="no class 'd'"):
-        mirrored_by_names(("a", "b", "c"), {"a": "d"})
-    with pytest.raises(ConfigError, match="two mirror images"):
-        mirrored_by_names(("a", "b", "c"), {"a": "b", "c": "b"})

@@ -100,10 +100,10 @@ def test_by_number_and_at_a_rate(name: str) -> None:
         for number in (-1, count):
             with pytest.raises(IndexError, match="numbered from 0"):
                 video.frames_at([number])
-        got = video.frames_per_second(3.0, 0.0, oracle.times[-1] + 1e-6)
+        got = video.frames_in_range(0.0, oracle.times[-1] + 1e-6, rate=3.0)
         grid = [i / 3 for i in range(int(oracle.times[-1] * 3 + 1e-5) + 1)]
         assert [digest(p) for p in got.pixels] == [oracle.numbers[n] for n in oracle.shown(grid)]
-        whole = video.frames_per_second(3.0).times
+        whole = video.frames_in_range(rate=3.0).times
         assert whole[: len(got)] == got.times
         # What is left is the last frame, as long as it is shown.
         assert np.allclose(whole[len(got) :], oracle.times[-1], atol=1e-6)

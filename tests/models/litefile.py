@@ -1,7 +1,7 @@
 """Writes small .tflite files: the graph of a lite MoViNet, in float or with quantised weights.
 
 The graph has the structure and the tensor names of the published file, so the reader and the
-importer are proven on it, and an independent engine can run its float form.
+importer are tested on it, and an independent engine can run its float form.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class LiteFile:
         self.outputs: dict[str, int] = {}
 
     def var(self, name: str, shape: Sequence[int], kind: str = "f4") -> int:
-        """A tensor that is computed or fed."""
+        """A variable tensor."""
         self.tensors.append((name, tuple(shape), _TYPES[kind], 0, None))
         return len(self.tensors) - 1
 
     def const(
         self, name: str, values: Array, scales: Any = None, zeros: Any = None, axis: int = 0
     ) -> int:
-        """A constant, with scales and zero points when it is quantised."""
+        """A constant, with scales and zero points if it is quantised."""
         self.buffers.append(np.ascontiguousarray(values).tobytes())
         quant = None
         if scales is not None:
@@ -109,7 +109,7 @@ def _code(b: Any, kind: str) -> int:
 
 
 def _buffer(b: Any, data: bytes) -> int:
-    # Engines want constants aligned to 16 bytes.
+    # Engines require constants aligned to 16 bytes.
     where = 0
     if data:
         b.StartVector(1, len(data), 16)
@@ -166,7 +166,7 @@ def _operator(
 
 
 class MoViNetFile(LiteFile):
-    """One frame of a lite MoViNet with its states, as the published file has it.
+    """One frame of a lite MoViNet with its states, as in the published file.
 
     Args:
         model: A ``MoViNet``; its weights go into the file.
@@ -192,7 +192,7 @@ class MoViNetFile(LiteFile):
 
     def weights(self, name: str, kernel: Array, bias: Array, axis: int) -> list[int]:
         """Kernel and bias, in float or quantised per output channel."""
-        # A merged name behind the first part, as converters leave them.
+        # A merged name after the first one, as converters write them.
         name = f"movinet_classifier/movinet/{name};movinet_classifier/movinet/block9_layer9/x"
         if not self.quantised:
             return [self.const(name, kernel), self.const(f"{name}/bias", bias)]
@@ -208,7 +208,7 @@ class MoViNetFile(LiteFile):
         ]
 
     def conv(self, name: str, conv: nn.Module, x: int, stride: int, act: int) -> int:
-        """A dense convolution, SAME."""
+        """A convolution with SAME padding."""
         kernel = conv.weight.detach().numpy()  # type: ignore[union-attr,operator]
         if kernel.ndim == 2:
             kernel = kernel[:, :, None, None]
@@ -231,7 +231,7 @@ class MoViNetFile(LiteFile):
         return self.op("DEPTHWISE_CONV_2D", [x, *inputs], out, ("DepthwiseConv2DOptions", options))
 
     def bottleneck(self, name: str, layer: Any, x: int) -> int:
-        """One layer; the scalar is spread over the map, as in the published file."""
+        """One layer; the scalar is broadcast to the map, as in the published file."""
         path = f"{name}/bneck"
         y = self.conv(f"{path}/expansion/conv2d/conv2d/Conv2D", layer.expansion, x, 1, RELU6)
         y = self.depthwise(f"{path}/feature/conv2d/bn/F", layer.feature, y, layer.stride, SAME)
@@ -277,7 +277,7 @@ class MoViNetFile(LiteFile):
         return self.reshape(y, (1, h, w, c))
 
     def head(self, model: Any, x: int) -> None:
-        """Spatial mean, running mean, two dense layers."""
+        """Spatial mean, running mean, two linear layers."""
         _, h, w, c = self.shape(x)
         axes = self.const("axes", np.asarray((1, 2), np.int32))
         y = self.op("SUM", [x, axes], (1, 1, 1, c), ("ReducerOptions", {"KeepDims": True}))

@@ -1,4 +1,4 @@
-"""Weights with which no branch is silent, so that comparisons mean something."""
+"""Random weights that activate all branches, so that comparisons are meaningful."""
 
 from __future__ import annotations
 

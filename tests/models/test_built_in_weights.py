@@ -1,4 +1,4 @@
-"""Weights that come with the package: whole, described, small, and of use without a network."""
+"""Built-in weights: complete, documented, small, and usable offline."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DEMO = Path(__file__).parents[2] / "examples" / "demo" / "cartwheel.mp4"
 NAMES = ["movinet-a0-stream-lite.actions15", "movinet-a0-stream-lite.fights"]
 
 
-def test_they_are_there() -> None:
+def test_built_in_weights_exist() -> None:
     assert list(built_in()) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_is_whole_small_and_described(name: str) -> None:
+def test_built_in_weights_are_complete_small_and_documented(name: str) -> None:
     folder = built_in()[name]
     card = read_run(folder)
     assert card.size == (folder / "model.safetensors").stat().st_size <= 8_000_000
@@ -43,7 +43,9 @@ def test_the_demo_clip_is_recognised_offline(monkeypatch: pytest.MonkeyPatch) ->
     assert result.labels[0].label == "cartwheel"
 
 
-def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_the_same_name_takes_precedence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_folder(NAMES[0]) == built_in()[NAMES[0]]
     (tmp_path / NAMES[0]).mkdir()

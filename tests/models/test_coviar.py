@@ -1,4 +1,4 @@
-"""CoViAR's networks and the classifiers inside: stages, frozen backbones, inputs, importers."""
+"""CoViAR's networks and internal classifiers: stages, frozen backbones, inputs, importers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def clips(modality: str, segments: int = 3, side: int = 64) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_stages_in_turn_are_the_network(modality) -> None:
+def test_stages_in_sequence_equal_the_network(modality) -> None:
     net = CompressedNet(modality, SETS["tiny"][modality], 5).eval()
     x = clips(modality)
     with torch.no_grad():
@@ -48,13 +48,13 @@ def test_other_backbones_have_stages_too(backbone) -> None:
     assert len(CompressedNet("iframe", backbone, 3).stages) > 3
 
 
-def test_a_backbone_that_is_no_chain_is_refused() -> None:
+def test_non_sequential_backbones_are_rejected() -> None:
     with pytest.raises(ModelError, match="stage by stage"):
         _ = CompressedNet("iframe", "test_vit", 3).stages
 
 
 @pytest.mark.parametrize("style", ["light", "paper"])
-def test_an_exit_taken_early_leaves_the_rest_undone(style) -> None:
+def test_later_stages_are_not_run_after_an_early_exit(style) -> None:
     network = ExitNetwork(CompressedNet("mv", "resnet18", 4), None, style, "resnet18").eval()
     ran: list[str] = []
     for name in ("layer1", "layer2", "layer3", "layer4"):
@@ -105,7 +105,7 @@ def test_inputs_are_normalised_as_published() -> None:
     assert abs(float(normalise("iframe", grey)[0])) < 1e-6
 
 
-def test_a_mirror_image_moves_the_other_way() -> None:
+def test_mirroring_negates_horizontal_motion() -> None:
     x = torch.arange(8.0).reshape(1, 2, 1, 4)
     got = mirrored("mv", x)
     assert got[0, 0, 0].tolist() == [-3, -2, -1, 0]
@@ -119,7 +119,7 @@ def test_squares_keep_the_values_of_motion() -> None:
     assert torch.allclose(got, torch.tensor(7.0))
 
 
-def test_late_fusion_weighs_the_intra_frame_twice() -> None:
+def test_late_fusion_weights() -> None:
     logits = {name: torch.ones(1, 3) * 10**at for at, name in enumerate(MODALITIES)}
     assert fuse(logits)[0, 0] == 2 + 10 + 100
 
@@ -132,7 +132,7 @@ def names_of(net: nn.Module) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_a_single_file_is_told_by_its_arrays(modality) -> None:
+def test_the_modality_of_a_file_is_recognised_by_its_arrays(modality) -> None:
     net = CompressedNet(modality, "resnet18", 4).eval()
     network = from_arrays("coviar", {f"module.{n}": v for n, v in names_of(net).items()})
     x = clips(modality)
@@ -145,15 +145,15 @@ def test_arrays_that_do_not_fit_are_named() -> None:
     arrays = names_of(CompressedNet("mv", "resnet18", 4))
     with pytest.raises(WeightsError, match="num_class=5"):
         from_arrays("coviar", arrays, num_class=5)
-    with pytest.raises(WeightsError, match="resnet18, not of resnet50"):
+    with pytest.raises(WeightsError, match="resnet18, not a resnet50"):
         from_arrays("coviar", arrays, base_models={"mv": "resnet50"})
-    with pytest.raises(WeightsError, match="no network of CoViAR"):
+    with pytest.raises(WeightsError, match="not a network of CoViAR"):
         from_arrays("pkd", {"a": np.zeros(1)})
     with pytest.raises(FoveateError, match="unused extra"):
         from_arrays("coviar", {**arrays, "base_model.fc.extra": np.zeros(1), "extra": np.zeros(1)})
 
 
-def test_wrong_shapes_and_names_are_refused() -> None:
+def test_wrong_shapes_and_names_are_rejected() -> None:
     net = CompressedNet("mv", "test_resnet", 4)
     with pytest.raises(ModelError, match=r"\(B, 2, T, H, W\)"):
         net(torch.zeros(1, 3, 2, 32, 32))
@@ -165,7 +165,7 @@ def test_wrong_shapes_and_names_are_refused() -> None:
         InternalClassifier(8, 3, "heavy")
 
 
-def test_weights_of_colour_images_start_a_network_of_vectors(monkeypatch) -> None:
+def test_rgb_weights_initialise_a_vector_network(monkeypatch) -> None:
     """Cross-modality initialisation: on two equal channels it is the network of three."""
     from foveate.models import backbones
 

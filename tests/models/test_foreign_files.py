@@ -1,4 +1,4 @@
-"""Foreign checkpoints as they are found: wrapped, averaged, damaged, of another kind."""
+"""Checkpoints of other projects: wrapped, averaged, damaged, of another kind."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ def test_wrapped_checkpoints_are_unwrapped(tmp_path: Path, wrap: str) -> None:
         assert torch.equal(value, again[name])
 
 
-def test_an_averaged_copy_beside_the_network_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_averaged_copies_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
     state = tensors(r3d()[1])
     torch.save({"model_ema": state, "model": state}, tmp_path / "x.pth")
@@ -82,7 +80,7 @@ def test_an_averaged_copy_beside_the_network_is_named(
     assert "averaged" not in card.notice
 
 
-def test_names_of_the_network_itself_stay() -> None:
+def test_names_of_the_network_are_kept() -> None:
     for names in (["net.a", "IC1.b"], ["module"], ["model.weight", "head.weight"], ["n_averaged"]):
         assert list(unwrapped(dict.fromkeys(names, 0))) == names
     assert list(unwrapped({"model.module.a": 0, "model.module.b": 0})) == ["a", "b"]
@@ -101,7 +99,7 @@ def test_names_of_the_network_itself_stay() -> None:
         ("bn1.running_var", -1.0, "bn1.running_var (a negative variance)"),
     ],
 )
-def test_values_that_are_not_finite_are_refused(
+def test_values_that_are_not_finite_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float, said: str
 ) -> None:
     monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
@@ -112,17 +110,19 @@ def test_values_that_are_not_finite_are_refused(
         with pytest.raises(WeightsError) as caught:
             import_file(tmp_path / "x.pth", "mine", system=system, config={"widen_factor": 1 / 16})
         assert said in str(caught.value)
-        assert str(caught.value).startswith("x.pth: the checkpoint holds values")
+        assert str(caught.value).startswith("x.pth: the checkpoint has invalid values")
     assert not (tmp_path / "cache" / "imported").exists()
 
 
-def test_values_beyond_single_precision_and_whole_numbers_are_refused() -> None:
+def test_values_beyond_float32_and_integers_are_rejected() -> None:
     state = r3d()[1]
     large = {**state, "fc.bias": state["fc.bias"].astype(np.float64) + 1e300}
     with pytest.raises(WeightsError, match=r"fc\.bias \(3 of 3 not finite\)"):
         from_arrays("autovideo", large, **SMALL)
     quantised = {**state, "fc.weight": (state["fc.weight"] * 100).astype(np.int8)}
-    with pytest.raises(WeightsError, match=r"fc\.weight \(int8, not fractions\)"):
+    with pytest.raises(
+        WeightsError, match=r"fc\.weight \(int8 instead of floating-point numbers\)"
+    ):
         from_arrays("autovideo", quantised, **SMALL)
     half = {n: v.astype(np.float16) if v.dtype == np.float32 else v for n, v in state.items()}
     assert from_arrays("autovideo", half, **SMALL).arch == "r3d"
@@ -132,7 +132,7 @@ def test_values_beyond_single_precision_and_whole_numbers_are_refused() -> None:
 
 
 class OriginalShift(nn.Module):
-    """The shift of the TSM release, written down from its paper's formula."""
+    """The shift of the TSM release, implemented from the formula of its paper."""
 
     def __init__(self, net: nn.Module, frames: int, share: int) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class OriginalShift(nn.Module):
 
 
 def original_tsm(place: str, share: int, frames: int, name: str = "resnet18") -> nn.Module:
-    """torchvision's ResNet with shifts put in as the release puts them."""
+    """torchvision's ResNet with shifts inserted as in the release."""
     import torchvision
 
     torch.manual_seed(0)
@@ -171,9 +171,7 @@ def original_tsm(place: str, share: int, frames: int, name: str = "resnet18") ->
     [("block", 8, "resnet18"), ("block", 4, "resnet50"), ("blockres", 4, "resnet18")],
 )
 @pytest.mark.parametrize("system", ["autovideo", "mmaction"])
-def test_shifts_of_blocks_and_of_other_shares(
-    system: str, place: str, share: int, name: str
-) -> None:
+def test_block_shifts_and_other_divisors(system: str, place: str, share: int, name: str) -> None:
     frames = 4
     net = original_tsm(place, share, frames, name)
     clip = torch.rand(2, frames, 3, 64, 64)
@@ -198,13 +196,13 @@ def test_shifts_of_blocks_and_of_other_shares(
 
 
 def _mmaction_name(own: str) -> str:
-    """What MMAction2 calls an array of torchvision's ResNet with shifts."""
+    """MMAction2's name of an array of torchvision's ResNet with shifts."""
     if own.startswith("fc."):
         return f"cls_head.fc_cls.{own[3:]}"
     *path, layer, leaf = own.split(".")
     if "downsample" in path:
         return ".".join(["backbone", *path, "conv" if layer == "0" else "bn", leaf])
-    if layer == "net":  # conv1 behind a shift
+    if layer == "net":  # conv1 after a shift
         return ".".join(["backbone", *path, "conv", "net", leaf])
     if layer.startswith("bn"):
         return ".".join(["backbone", *path, f"conv{layer[2]}", "bn", leaf])
@@ -231,7 +229,7 @@ def test_shifts_of_blocks_frame_by_frame() -> None:
 
 
 def flow_i3d() -> tuple[nn.Module, dict[str, np.ndarray]]:
-    """I3D for flow and its arrays as the original names them."""
+    """I3D for flow and its arrays by the original's names."""
     torch.manual_seed(0)
     model = registry.create("i3d", num_classes=3, channels=2).eval()
     state = {}
@@ -261,7 +259,7 @@ def test_i3d_of_flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"shape \(B, 2, T, H, W\), not \(1, 3, 9, 64, 64\)"):
         network(clip=torch.rand(1, 3, 9, 64, 64))
     torch.save(tensors(state), tmp_path / "flow.pth")
-    with pytest.raises(ModelError, match="takes optical flow"):
+    with pytest.raises(ModelError, match="is optical flow"):
         import_file(tmp_path / "flow.pth", "flow")
 
 
@@ -300,12 +298,12 @@ def test_an_import_names_the_nearest_network_and_what_differs(tmp_path: Path) ->
     assert the_line(tmp_path / "y.pth", system="torchvision", config={"name": "r3d_18"}) == said
     torch.save({"a.weight": torch.zeros(2), "b": torch.zeros(2)}, tmp_path / "z.pth")
     said = the_line(tmp_path / "z.pth")
-    assert "no importer takes these arrays (the first names: a.weight, b)" in said
+    assert "no importer fits these arrays (the first names: a.weight, b)" in said
 
 
 @pytest.mark.parametrize("system", ["autovideo", "mmaction"])
 def test_a_network_without_its_head_is_recognised(tmp_path: Path, system: str) -> None:
-    """Feature extractors are published without the classifier, and files get cut in pieces."""
+    """Feature extractors are published without the classifier, and files are split."""
     state = original_tsm("blockres", 8, 4).state_dict()
     names = {n: f"base_model.{n}" if system == "autovideo" else _mmaction_name(n) for n in state}
     kept = {names[n]: v for n, v in state.items() if not n.startswith("fc.")}
@@ -329,7 +327,7 @@ def test_a_configuration_that_does_not_fit_names_its_system(tmp_path: Path) -> N
     assert "unknown argument 'colour'" in the_line(tmp_path / "x.pth", config={"colour": 1})
 
 
-def test_torchvision_s_networks_are_told_by_their_arrays() -> None:
+def test_torchvision_networks_are_recognised_by_their_arrays() -> None:
     import torchvision.models.video as video
 
     for name in ("r3d_18", "mc3_18", "r2plus1d_18"):
@@ -363,7 +361,7 @@ def _scripted() -> bytes:
     ("name", "make", "words"),
     [
         ("a.pth", lambda: b"", "empty, 0 bytes"),
-        ("a.pth", lambda: b"<!DOCTYPE html><html>404</html>", "a web page and not the file"),
+        ("a.pth", lambda: b"<!DOCTYPE html><html>404</html>", "a web page, not the file"),
         ("a.pth", lambda: b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         ("a.ckpt", lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file"),
         ("a.tflite", lambda: b"\x1c\0\0\0TFL3" + bytes(99), "a .tflite file"),
@@ -371,24 +369,24 @@ def _scripted() -> bytes:
         ("a.pth", lambda: pickle.dumps({"a": 1}, 0), "text"),
         ("a.pth", lambda: bytes(5000), "neither a pickle nor an archive of one"),
         ("a.pth", lambda: b"\0\0\0\x20ftypisom" + bytes(99), "a video"),
-        ("a.pth", lambda: b"\x80\x02abc", "damaged or cut off"),
+        ("a.pth", lambda: b"\x80\x02abc", "damaged or truncated"),
         ("a.pth", lambda: pickle.dumps({"a": Namespace()}), "tensors (argparse.Namespace)"),
         ("a.pth", lambda: pickle.dumps({"a": Namespace()}, 2), "tensors (argparse.Namespace)"),
-        ("a.pth", lambda: _saved({"a": torch.ones(9, 9)})[:400], "damaged or cut off"),
+        ("a.pth", lambda: _saved({"a": torch.ones(9, 9)})[:400], "damaged or truncated"),
         ("a.pth", lambda: _zipped(readme=b"x"), "an archive without tensors"),
         ("a.pt", _scripted, "a TorchScript archive"),
         ("a.pth", lambda: pickle.dumps(OrderedDict(a=np.zeros(3))), "more than tensors (numpy."),
-        ("a.pth", lambda: _saved(nn.Linear(2, 2)), "holds more than tensors (torch.nn.modules"),
+        ("a.pth", lambda: _saved(nn.Linear(2, 2)), "contains more than tensors (torch.nn.modules"),
         ("a.pth", lambda: _saved({"state_dict": {"a": torch.ones(1)}, "args": Namespace(x=1)}),
-         "holds more than tensors (argparse.Namespace)"),
+         "contains more than tensors (argparse.Namespace)"),
         ("a.pth", lambda: _saved(torch.ones(2)), "a tensor, not tensors by name"),
         ("a.pth", lambda: _saved([torch.ones(2)]), "a list, not tensors by name"),
         ("a.pth", lambda: _saved({}), "an empty dictionary"),
-        ("a.pth", lambda: _saved({"model": {"a": torch.ones(1), "b": "x"}}), "no tensors under b"),
-        ("a.safetensors", lambda: b"\xff" * 50, "no safetensors file (damaged or cut off)"),
-        ("a.safetensors", lambda: b"words of a page", "no safetensors file (text)"),
-        ("a.npz", lambda: _zipped(readme=b"x"), "no numbers under readme"),
-        ("a.npz", lambda: json.dumps({"a": 1}).encode(), "no plain npz file"),
+        ("a.pth", lambda: _saved({"model": {"a": torch.ones(1), "b": "x"}}), "no tensors but: b"),
+        ("a.safetensors", lambda: b"\xff" * 50, "not a safetensors file (damaged or truncated)"),
+        ("a.safetensors", lambda: b"words of a page", "not a safetensors file (text)"),
+        ("a.npz", lambda: _zipped(readme=b"x"), "not numeric: readme"),
+        ("a.npz", lambda: json.dumps({"a": 1}).encode(), "not a plain npz file"),
     ],
 )  # fmt: skip
 def test_files_of_another_kind_are_named(tmp_path: Path, name: str, make: Any, words: str) -> None:
@@ -398,7 +396,7 @@ def test_files_of_another_kind_are_named(tmp_path: Path, name: str, make: Any, w
 
 def test_numbers_only(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", a=np.array(["x"]), b=np.zeros(2))
-    assert "no numbers under a" in the_line(tmp_path / "a.npz")
+    assert "not numeric: a" in the_line(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", **{"fc8.weight": np.zeros(()), "x": np.zeros(3)})
     assert "autovideo" in the_line(tmp_path / "b.npz", system="autovideo")
     assert "no such file" in the_line(tmp_path / "missing.pth")

@@ -1,4 +1,4 @@
-"""Foreign checkpoints: every name finds its place or is listed; no file can run code."""
+"""Importers: every name is mapped or listed; no file can run code."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SMALL = {"model_depth": 10, "widen_factor": 1 / 16}
 
 
 def r3d(classes: int = 3) -> tuple[nn.Module, dict[str, np.ndarray]]:
-    """A small 3D ResNet and its arrays as the original names them."""
+    """A small 3D ResNet and its arrays by the original's names."""
     torch.manual_seed(0)
     model = registry.create("r3d", depth=10, width=4, num_classes=classes).eval()
     state = {n.replace("classifier.", "fc."): v.numpy() for n, v in model.state_dict().items()}
     return model, state
 
 
-def test_the_list_names_the_sources():
+def test_systems_lists_all_importers():
     assert {"autovideo", "mmaction", "torchvision", "efficientnet-lite", "mobilenet-tflite"} <= set(
         systems()
     )
@@ -39,13 +39,13 @@ def test_the_list_names_the_sources():
         from_arrays("autovidio", {})
 
 
-def test_a_name_is_entered_once(monkeypatch):
+def test_importers_are_registered_once(monkeypatch):
     monkeypatch.setattr(sources, "_BUILDERS", dict(sources._BUILDERS))
     with pytest.raises(ModelError, match="twice"):
         importer("autovideo")(lambda arrays: Imported(nn.Identity(), dict))
 
 
-def test_a_network_comes_back_with_the_original_s_face():
+def test_imported_networks_have_the_original_interface():
     model, state = r3d()
     network = from_arrays("autovideo", state, **SMALL, n_classes=3)
     clip = np.random.default_rng(0).random((2, 3, 8, 32, 32), dtype=np.float32)
@@ -59,7 +59,7 @@ def test_a_network_comes_back_with_the_original_s_face():
         network(video=clip)
 
 
-def test_a_wrapper_s_prefix_and_missing_counters_are_no_fault():
+def test_wrapper_prefixes_and_missing_counters_are_accepted():
     model, state = r3d()
     bare = {f"module.{n}": v for n, v in state.items() if "num_batches" not in n}
     again = from_arrays("autovideo", bare, **SMALL).model.state_dict()
@@ -67,7 +67,7 @@ def test_a_wrapper_s_prefix_and_missing_counters_are_no_fault():
         assert torch.equal(value, again[name])
 
 
-def test_every_fault_is_listed_by_its_original_name():
+def test_all_differences_are_listed_by_original_name():
     _, state = r3d()
     del state["layer3.0.bn1.running_mean"]
     state["layer2.0.conv2.weight"] = state["layer2.0.conv2.weight"][:-1]
@@ -84,19 +84,19 @@ def test_every_fault_is_listed_by_its_original_name():
 @pytest.mark.parametrize(
     ("config", "error"),
     [
-        ({"shortcut_type": "A"}, "shortcut_type='A' is not built here"),
+        ({"shortcut_type": "A"}, "shortcut_type='A' is not supported"),
         ({"n_classes": 4}, "n_classes=4, but fc.weight has 3 rows"),
         ({"colour": 1}, "unknown argument 'colour'"),
         ({"model_depth": 11}, "no depth 11"),
     ],
 )
-def test_a_configuration_that_is_not_the_network_s_is_refused(config, error):
+def test_a_configuration_that_is_not_the_network_s_is_rejected(config, error):
     with pytest.raises(FoveateError, match=error):
         from_arrays("autovideo", r3d()[1], **SMALL | config)
 
 
-def test_frames_are_taken_apart_in_their_order():
-    """An index-coded clip survives the change from (B, T * 3, H, W) to (B, 3, T, H, W)."""
+def test_stacked_frames_are_split_in_order():
+    """A clip of indices is reshaped correctly from (B, T * 3, H, W) to (B, 3, T, H, W)."""
     torch.manual_seed(0)
     model = registry.create("tsm:resnet18", num_classes=3).eval()
     state = {}
@@ -113,7 +113,7 @@ def test_frames_are_taken_apart_in_their_order():
 
 
 def mmaction(network: nn.Module, classes: int, shifted: bool) -> dict[str, torch.Tensor]:
-    """A ResNet of timm as MMAction2 saves a recogniser over it, written down independently."""
+    """State dict of MMAction2's recogniser over timm's ResNet, implemented independently."""
     state = {"cls_head.fc_cls.weight": torch.randn(classes, 512),
              "cls_head.fc_cls.bias": torch.randn(classes)}  # fmt: skip
     for name, value in network.state_dict().items():
@@ -131,7 +131,7 @@ def mmaction(network: nn.Module, classes: int, shifted: bool) -> dict[str, torch
 
 
 @pytest.mark.parametrize("shifted", [False, True])
-def test_mmaction_s_segments(shifted):
+def test_mmaction_tsn_and_tsm(shifted):
     torch.manual_seed(0)
     original = backbones.build("resnet18").eval()
     for norm in original.modules():
@@ -143,7 +143,7 @@ def test_mmaction_s_segments(shifted):
     network = from_arrays("mmaction", state, num_classes=3)
     assert network.arch == ("tsm:resnet18" if shifted else "tsn:resnet18")
     frames = torch.rand(1, 4, 3, 64, 64)
-    frames[:, 1:] = frames[:, :1]  # a still clip, so that frames agree unless they are shifted
+    frames[:, 1:] = frames[:, :1]  # equal frames, so that features agree unless frames are shifted
     with torch.no_grad():
         one = original(frames[:, 0]) @ state["cls_head.fc_cls.weight"].T
         want = one + state["cls_head.fc_cls.bias"]
@@ -167,7 +167,7 @@ def test_mmaction_s_segments(shifted):
         from_arrays("mmaction", state)
 
 
-def test_mmaction_s_c3d_and_what_is_not_built():
+def test_mmaction_c3d_and_unsupported_networks():
     own = registry.create_tiny("c3d").state_dict()
     head = torch.zeros(2, own["classifier.weight"].shape[1])
     state = {"cls_head.fc_cls.weight": head, "cls_head.fc_cls.bias": torch.zeros(2)}
@@ -187,12 +187,12 @@ def test_mmaction_s_c3d_and_what_is_not_built():
     inflated = {"backbone.conv1.conv.weight": torch.zeros(8, 3, 5, 7, 7)} | {
         name: value for name, value in state.items() if name.startswith("cls_head")
     }
-    with pytest.raises(WeightsError, match="neither of TSN, TSM nor C3D"):
+    with pytest.raises(WeightsError, match="but not TSN, TSM or C3D"):
         from_arrays("mmaction", inflated)
 
 
 @pytest.mark.parametrize("arch", ["eco-lite", "eco-full"])
-def test_eco_s_names_are_one_to_one(arch):
+def test_eco_names_are_one_to_one(arch):
     names = list(registry.create_tiny(arch).state_dict())
     theirs = [_eco_name(name) for name in names]
     assert len(set(theirs)) == len(names)
@@ -201,7 +201,7 @@ def test_eco_s_names_are_one_to_one(arch):
 
 
 @pytest.mark.parametrize("name", ["mc3_18", "swin3d_t"])
-def test_torchvision_s_own_answers(name):
+def test_outputs_equal_torchvision(name):
     import torchvision.models.video as video
 
     torch.manual_seed(0)
@@ -213,7 +213,7 @@ def test_torchvision_s_own_answers(name):
     torch.testing.assert_close(network(clip=clip)["logits"], want, rtol=1e-4, atol=1e-5)
 
 
-def test_checksums_see_values_and_order():
+def test_checksums_depend_on_values_and_order():
     x = torch.arange(24.0).reshape(2, 3, 4)
     plain, turned = checksums(x), checksums(x.flip(2))
     assert torch.equal(plain[:, :2], turned[:, :2])
@@ -226,7 +226,7 @@ class Evil:
         return (print, ("this must not run",))
 
 
-def test_files_that_hold_code_are_refused(tmp_path, capsys):
+def test_files_that_hold_code_are_rejected(tmp_path, capsys):
     torch.save({"state_dict": {"a": torch.zeros(1)}, "hook": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(WeightsError, match="more than tensors"):
         read_arrays(tmp_path / "evil.pth")
@@ -234,10 +234,10 @@ def test_files_that_hold_code_are_refused(tmp_path, capsys):
     with pytest.raises(WeightsError):
         read_arrays(tmp_path / "evil.pt")
     np.savez(tmp_path / "evil.npz", a=np.array([Evil()], dtype=object))
-    with pytest.raises(WeightsError, match="no plain npz"):
+    with pytest.raises(WeightsError, match="not a plain npz"):
         read_arrays(tmp_path / "evil.npz")
     (tmp_path / "cut.safetensors").write_bytes(b"\x08\x00")
-    with pytest.raises(WeightsError, match="no safetensors file"):
+    with pytest.raises(WeightsError, match="not a safetensors file"):
         read_arrays(tmp_path / "cut.safetensors")
     assert "must not run" not in capsys.readouterr().out
 
@@ -251,7 +251,7 @@ def test_readable_files_give_the_network_s_state(tmp_path):
         assert set(found) == {"a", "b"}
         assert np.array_equal(np.asarray(found["a"]), [0, 1, 2])
     torch.save({"a": 3}, tmp_path / "b.pth")
-    with pytest.raises(WeightsError, match="no tensors under a"):
+    with pytest.raises(WeightsError, match="no tensors but: a"):
         read_arrays(tmp_path / "b.pth")
 
 
@@ -273,10 +273,10 @@ def test_an_import_can_be_loaded_by_its_name(tmp_path, monkeypatch):
     recogniser = foveate.load("mine.v1", device="cpu")
     result = recogniser.predict(np.zeros((8, 48, 64, 3), np.uint8), fps=8)
     assert {score.label for score in result.labels} == set(labels)
-    with pytest.raises(WeightsError, match="no name"):
+    with pytest.raises(WeightsError, match="not a valid name"):
         import_file(tmp_path / "x.pth", "../out")
     with pytest.raises(WeightsError, match="2 labels for 3 classes"):
         import_file(tmp_path / "x.pth", "mine", config=config, labels=("a", "b"))
     np.savez(tmp_path / "y.npz", a=np.zeros(3, np.float32))
-    with pytest.raises(WeightsError, match="no importer takes these arrays"):
+    with pytest.raises(WeightsError, match="no importer fits these arrays"):
         import_file(tmp_path / "y.npz", "mine")

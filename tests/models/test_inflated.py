@@ -1,4 +1,4 @@
-"""Image networks inflated to (2+1)D: they begin as they were, and learn to see what moves."""
+"""Inflated image networks: initial equality, and learning from motion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from foveate.models import registry
 from foveate.models.inflated import Inflated, TemporalConvolution
-from foveate.models.tsm import Passage, passing
+from foveate.models.tsm import ShiftContext, shift_context
 
 
 def pair(backbone: str) -> tuple[nn.Module, Inflated]:
@@ -25,7 +25,7 @@ def pair(backbone: str) -> tuple[nn.Module, Inflated]:
 
 
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_resnet", "test_vit", "vgg11"])
-def test_it_begins_as_the_image_network(backbone: str) -> None:
+def test_it_is_initialised_to_the_image_network(backbone: str) -> None:
     image, inflated = pair(backbone)
     size = 224 if backbone == "vgg11" else 64 if backbone != "test_vit" else 160
     clip = torch.rand(2, 3, 3, size, size)
@@ -33,7 +33,7 @@ def test_it_begins_as_the_image_network(backbone: str) -> None:
         assert torch.allclose(image(clip), inflated(clip), atol=1e-5)
 
 
-def test_each_channel_is_convolved_over_its_own_frames_and_places() -> None:
+def test_channels_are_convolved_over_the_frames_of_a_position() -> None:
     class Keep(nn.Conv2d):
         def forward(self, given: torch.Tensor) -> torch.Tensor:
             return given
@@ -42,19 +42,19 @@ def test_each_channel_is_convolved_over_its_own_frames_and_places() -> None:
     with torch.no_grad():
         layer.time.weight[:] = torch.tensor([[1.0, 10.0, 100.0], [0.0, 0.0, 1.0]])[:, None, :, None]
     x = torch.arange(1.0, 25.0).reshape(6, 2, 1, 2)  # two clips of three frames, two places
-    with torch.no_grad(), passing(Passage(2, 3)) as passage:
+    with torch.no_grad(), shift_context(ShiftContext(2, 3)) as context:
         got = layer(x)
-    assert passage.done == {"t"}
+    assert context.done == {"t"}
     clips, found = x.unflatten(0, (2, 3)), got.unflatten(0, (2, 3))
     padded = torch.cat([torch.zeros_like(clips[:, :1]), clips, torch.zeros_like(clips[:, :1])], 1)
     first = padded[:, :-2, 0] + 10 * padded[:, 1:-1, 0] + 100 * padded[:, 2:, 0]
     assert torch.equal(found[:, :, 0], first)
     assert torch.equal(found[:, :, 1], padded[:, 2:, 1])
-    assert torch.equal(layer(x), x)  # outside of a passage the layer alone
+    assert torch.equal(layer(x), x)  # outside of a context the layer alone
 
 
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_vit"])
-def test_frames_meet_once_it_has_learned(backbone: str) -> None:
+def test_frames_are_mixed_after_training(backbone: str) -> None:
     size = 160 if backbone == "test_vit" else 64
     _, inflated = pair(backbone)
     clip = torch.rand(1, 3, 4, size, size)
@@ -72,7 +72,7 @@ def test_frames_meet_once_it_has_learned(backbone: str) -> None:
         assert (one - other).abs().max() > 1e-3 * one.abs().max()
 
 
-def test_little_is_added() -> None:
+def test_few_parameters_are_added() -> None:
     with torch.device("meta"):
         image = registry.create("tsn:efficientnet_lite0", num_classes=400)
         inflated = registry.create("inflated:efficientnet_lite0", num_classes=400)

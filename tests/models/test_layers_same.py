@@ -1,4 +1,4 @@
-"""SAME padding against its definition, computed by hand."""
+"""SAME padding compared with its definition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = [(1, 1), (2, 3), (3, 2), (5, 4), (6, 6), (7, 9)]
 
 
 def brute_force(x, weight, bias, stride):
-    """Depthwise convolution written as the definition, one output at a time."""
+    """Depthwise convolution by its definition, one output at a time."""
     _, channels, height, width = x.shape
     k = weight.shape[-1]
     rows, columns = math.ceil(height / stride), math.ceil(width / stride)

@@ -37,7 +37,7 @@ FORMS = pytest.mark.parametrize(
 
 
 def run(form, x, splits, state=None):
-    """Feed a clip in pieces of the given lengths; return logits, features and state."""
+    """Run a clip in pieces of the given lengths; return logits, features and state."""
     state = form.initial_state(x.shape[0], *x.shape[-2:]) if state is None else state
     features, logits, at = [], None, 0
     with torch.no_grad():
@@ -51,7 +51,7 @@ def run(form, x, splits, state=None):
 
 
 def close(a, b, bound=1e-5):
-    """Whether two outputs differ by less than a share of the largest value."""
+    """Whether two outputs differ by less than a fraction of the largest value."""
     return (a - b).abs().max() <= bound * b.abs().max()
 
 
@@ -74,7 +74,7 @@ def test_parameters_and_macs_of_the_published_network():
 
 @pytest.mark.parametrize("shape", [(1, 3, 1, 172, 172), (2, 3, 5, 37, 44), (1, 3, 2, 8, 9)])
 @pytest.mark.parametrize("method", ["forward", "features"])
-def test_macs_from_the_table_are_those_that_run(shape, method):
+def test_macs_equal_the_count(shape, method):
     assert MODEL.macs(shape, method) == count_macs(MODEL, shape, method)
     full = create("movinet-a0-stream-lite")
     assert full.macs(shape, method) == count_macs(full, shape, method)
@@ -93,7 +93,7 @@ def test_shapes_of_the_published_state():
     assert state["head/frames"].tolist() == [0, 0]
 
 
-def test_counting_leaves_the_model_alone():
+def test_counting_does_not_change_the_model():
     before = {k: v.clone() for k, v in MODEL.state_dict().items()}
     count_macs(MODEL, (1, 3, 2, *SIZE))
     assert all(torch.equal(v, before[k]) for k, v in MODEL.state_dict().items())
@@ -181,7 +181,7 @@ def test_states_are_never_changed(model, form, splits):
         assert all(torch.equal(state[key], value) for key, value in before.items())
         assert torch.equal(piece, kept)
         assert after.keys() == state.keys()
-        # A later step must not write into what an earlier one returned either.
+        # A later step must not change the state that an earlier one returned either.
         frozen = {key: value.clone() for key, value in after.items()}
         form.step(piece, after)
         assert all(torch.equal(after[key], value) for key, value in frozen.items())
@@ -210,7 +210,7 @@ def test_what_is_no_clip_is_refused(model, form, shape):
         form.step(torch.zeros(shape), form.initial_state(1, 32, 32))
 
 
-def test_states_of_other_shapes_do_not_stack():
+def test_states_of_different_shapes_are_not_stacked():
     a, b = MODEL.initial_state(1, 32, 32), MODEL.initial_state(1, 64, 64)
     for states in ([], [a, b], [a, {"x": torch.zeros(1)}]):
         with pytest.raises(ModelError):
@@ -241,7 +241,7 @@ def test_bfloat16_runs_and_agrees():
             logits, _, state = run(form, x, [1, 3])
             assert logits.dtype == torch.bfloat16
             assert close(logits.float(), exact, 0.1)
-            # Sums keep their precision however long the stream.
+            # Sums are float32, for precision in long streams.
             assert state["head/sum"].dtype == torch.float32
 
 
@@ -261,7 +261,7 @@ def test_gradients_flow_through_steps():
     assert all(x.grad[:, :, t].abs().sum() > 0 for t in range(4))
 
 
-def test_a_fresh_network_has_silent_branches_and_a_narrow_classifier():
+def test_initialisation_of_branches_and_classifier():
     model = create("movinet-a0-stream-lite", num_classes=5)
     assert all(layer.rezero.item() == 0 for _, layer in model.layers())
     assert model.classifier.weight.std() < 0.02

@@ -1,4 +1,4 @@
-"""3D ResNet-RS: its tables, its blocks, and training with less memory."""
+"""3D ResNet-RS: sizes, blocks, and activation checkpointing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_parameters(depth: int) -> None:
     ("depth", "frames", "side", "giga"),
     MACS[:2] + [pytest.param(*row, marks=pytest.mark.slow) for row in MACS[2:] + SLOW_MACS],
 )
-def test_the_rule_of_scaling(depth: int, frames: int, side: int, giga: float) -> None:
+def test_the_scaling_rule(depth: int, frames: int, side: int, giga: float) -> None:
     scaled = scale(depth, frames, side)
     assert scaled.macs / 1e9 == pytest.approx(giga, rel=1e-3)
     assert scaled.parameters == PARAMETERS[depth]
@@ -59,7 +59,7 @@ def test_the_rule_of_scaling(depth: int, frames: int, side: int, giga: float) ->
     assert (scaled.input.clip_frames, scaled.input.size) == (frames, side)
 
 
-def test_the_rule_knows_its_depths() -> None:
+def test_the_scaling_rule_rejects_unknown_depths() -> None:
     with pytest.raises(ModelError, match="no depth 51"):
         scale(51)
 
@@ -74,7 +74,7 @@ def test_the_baseline() -> None:
     assert kernels == [[3, 3, 3], [3, 1, 3, 1], [3, 1, 3, 1, 3, 1], [1, 3, 1]]
 
 
-def test_shapes_of_odd_clips_and_kernels_in_time() -> None:
+def test_shapes_of_odd_clips_and_temporal_kernels() -> None:
     model = small().eval()
     with torch.no_grad():
         maps = model.maps(torch.rand(1, 3, 7, 33, 50))
@@ -119,7 +119,7 @@ def test_stochastic_depth_drops_in_training_only() -> None:
 
 
 def test_checkpointing_changes_memory_only() -> None:
-    """Gradients and running statistics are the same bits, though blocks run twice."""
+    """Gradients and running statistics are bit-identical, though blocks run twice."""
     x = torch.rand(2, 3, 4, 32, 32)
     found = []
     for again in (False, True):
@@ -137,7 +137,7 @@ def test_checkpointing_changes_memory_only() -> None:
             assert torch.equal(value, two[name]), name
 
 
-def test_a_batch_is_learned_by_heart() -> None:
+def test_a_batch_can_be_overfitted() -> None:
     torch.manual_seed(0)
     model = small(blocks_per_group=1, dropout=0.0, stochastic_depth=0.0).train()
     x, y = torch.rand(5, 3, 4, 32, 32), torch.arange(5)

@@ -1,4 +1,4 @@
-"""Run folders: one card for a network or for several, and what is refused."""
+"""Run folders of one network or several, and their errors."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def put_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write other tensors and a card that knows them."""
+    """Write other tensors and a matching card."""
     data = save(tensors)
     (folder / "model.safetensors").write_bytes(data)
     edited(folder, lambda card: card.update(sha256=hashlib.sha256(data).hexdigest()))
 
 
 def fault(folder: Path, kind: type[FoveateError] = WeightsError) -> str:
-    """The one line with which a folder is refused."""
+    """The one-line error for a folder."""
     with pytest.raises(kind) as caught:
         load_run(folder)
     said = str(caught.value)
@@ -92,7 +92,7 @@ def fault(folder: Path, kind: type[FoveateError] = WeightsError) -> str:
     return said
 
 
-def test_a_model_of_two_parts_comes_back(folder: Path) -> None:
+def test_a_model_of_two_parts_round_trips(folder: Path) -> None:
     loaded = load(str(folder))
     assert list(loaded.networks) == ["peripheral", "foveal"]
     for name, network in built().items():
@@ -108,9 +108,9 @@ def test_a_model_of_two_parts_comes_back(folder: Path) -> None:
     assert loaded.card.size == (folder / "model.safetensors").stat().st_size
     assert sorted(p.name for p in folder.iterdir()) == ["model.safetensors", "run.json"]
     assert {key.partition(".")[0] for key in tensors_of(folder)} == set(PARTS)
-    with pytest.raises(ModelError, match="not one network but several: peripheral, foveal"):
+    with pytest.raises(ModelError, match="has several networks: peripheral, foveal"):
         _ = loaded.network
-    with pytest.raises(ModelError, match="several: peripheral, foveal"):
+    with pytest.raises(ModelError, match="several networks: peripheral, foveal"):
         _ = loaded.card.network
     assert declared(str(folder)) is None
 
@@ -121,7 +121,7 @@ def test_state_dicts_are_written_like_modules(folder: Path, tmp_path: Path) -> N
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_half_precision_is_widened_again(folder: Path, tmp_path: Path) -> None:
+def test_half_precision_is_loaded_as_single_precision(folder: Path, tmp_path: Path) -> None:
     card = write_run(tmp_path / "half", built(), card_of(), half=True)
     assert card.size < 0.6 * read_run(folder).size
     loaded = load_run(tmp_path / "half")
@@ -154,7 +154,7 @@ def test_parts_may_have_other_outputs_or_none(tmp_path: Path) -> None:
     assert same(load_run(tmp_path / "run").network, network)
 
 
-def test_a_card_makes_nothing_be_fetched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_downloads_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = backbones.build
 
     def fresh(name: str, pretrained: bool = False, **settings: Any) -> nn.Module:
@@ -172,7 +172,7 @@ def test_the_card_and_the_networks_are_of_the_same_parts(tmp_path: Path) -> None
     assert not (tmp_path / "run").exists()
 
 
-def test_a_card_that_could_not_be_read_again_is_not_written(folder: Path) -> None:
+def test_cards_that_are_too_large_are_not_written(folder: Path) -> None:
     before = (folder / "model.safetensors").read_bytes()
     with pytest.raises(WeightsError, match="would be larger than 4000000 bytes"):
         write_run(folder, built(3), card_of(calibration={"table": "x" * 4_000_000}))
@@ -226,7 +226,9 @@ def test_a_damaged_card_gives_one_line(folder: Path, change: Any, said: str) -> 
 @pytest.mark.parametrize(
     ("settings", "arch"), [({}, "nothing-such"), ({"depht": 10}, "r3d"), ({}, "r3d:resnet18")]
 )
-def test_what_is_not_known_here_names_the_part(folder: Path, settings: Any, arch: str) -> None:
+def test_errors_of_unknown_architectures_name_the_part(
+    folder: Path, settings: Any, arch: str
+) -> None:
     edited(folder, one_part(arch=arch, settings=settings))
     assert fault(folder, ModelError).startswith("run/run.json: networks.foveal: ")
 
@@ -234,7 +236,7 @@ def test_what_is_not_known_here_names_the_part(folder: Path, settings: Any, arch
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"format": 2, "size": NaN}', "[" * 10_000, "\x00"]
 )
-def test_a_card_that_is_no_json_object_gives_one_line(folder: Path, text: str) -> None:
+def test_cards_that_are_not_json_objects_give_one_line(folder: Path, text: str) -> None:
     (folder / "run.json").write_text(text)
     assert fault(folder).startswith("run/run.json: not ")
 
@@ -252,7 +254,7 @@ def test_damaged_tensors_give_one_line(folder: Path) -> None:
     put_tensors(folder, tensors)
     assert load_run(folder)
     (folder / "model.safetensors").write_bytes(save(tensors)[:-1] + b"x")
-    assert "not the file that run.json describes" in fault(folder)
+    assert "does not match run.json" in fault(folder)
     (folder / "model.safetensors").unlink()
     assert "cannot be read" in fault(folder)
     (folder / "run.json").unlink()
@@ -264,7 +266,7 @@ def test_damaged_tensors_give_one_line(folder: Path) -> None:
 
 
 def write_old(folder: Path, tensors: dict[str, torch.Tensor], **card: Any) -> str:
-    """A folder of format 1, as its own time wrote it; returns the digest of its weights."""
+    """Write a folder of format 1; returns the digest of its weights."""
     folder.mkdir()
     data = save({k: v.contiguous() for k, v in tensors.items()}, {"format": "foveate-run"})
     (folder / "model.safetensors").write_bytes(data)
@@ -293,7 +295,7 @@ def test_a_network_of_format_1_is_still_loaded(tmp_path: Path) -> None:
     found = declared(str(tmp_path / "run"))
     assert found is not None
     assert found.name == "r3d"
-    # Written again, it is of the new format.
+    # Writing it again converts it to the new format.
     write_run(tmp_path / "new", loaded.networks, card)
     assert json.loads((tmp_path / "new" / "run.json").read_text())["format"] == 2
     assert same(load_run(tmp_path / "new").network, network)
@@ -306,7 +308,7 @@ def test_damage_of_format_1_gives_one_line(tmp_path: Path) -> None:
     edited(tmp_path / "run", lambda card: card.update(settings=3))
     assert "networks.network.settings" in fault(tmp_path / "run")
     edited(tmp_path / "run", lambda card: card.update(settings={"num_classes": 3}))
-    assert "num_classes is that of the classes" in fault(tmp_path / "run")
+    assert "num_classes is given by the classes" in fault(tmp_path / "run")
     edited(tmp_path / "run", lambda card: card.pop("arch"))
     assert "networks.network.arch" in fault(tmp_path / "run")
 
@@ -339,7 +341,7 @@ def test_a_cascade_of_format_1_is_still_loaded(tmp_path: Path) -> None:
     assert loaded.card is not None
     assert (loaded.method, loaded.card.calibration) == ("cascade", calibration)
     for text, said in (
-        (json.dumps({**cascade, "sha256": "0" * 64}), "cascade.json: not of the weights that"),
+        (json.dumps({**cascade, "sha256": "0" * 64}), "cascade.json: does not match run.json"),
         (json.dumps({**cascade, "networks": ["mv"]}), "cascade.json: networks: "),
         ("{", "cascade.json: not JSON"),
     ):

@@ -1,4 +1,4 @@
-"""TSN and TSM over 2D backbones: where shifts go, what they do, what a stream keeps."""
+"""TSN and TSM over 2D backbones: positions and results of shifts, streaming states."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import nn
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models import backbones, registry, split_state, stack_states
 from foveate.models.backbones_weights import BACKBONES, find_file
-from foveate.models.tsm import Passage, TemporalShift, TSMOnline, insert_shifts, passing
+from foveate.models.tsm import ShiftContext, TemporalShift, TSMOnline, insert_shifts, shift_context
 
 
 def shifted(x: torch.Tensor, online: bool) -> torch.Tensor:
-    """What a shift gives to its layer, for frames (T, C, 1, 1) of one clip."""
+    """Input of a shifted layer, for frames (T, C, 1, 1) of one clip."""
     seen: list[torch.Tensor] = []
 
     class Keep(nn.Conv2d):
@@ -21,12 +21,12 @@ def shifted(x: torch.Tensor, online: bool) -> torch.Tensor:
             seen.append(given)
             return given
 
-    with passing(Passage(1, len(x), online)):
+    with shift_context(ShiftContext(1, len(x), online)):
         TemporalShift(Keep(8, 8, 1), "s")(x)
     return seen[0][:, :, 0, 0]
 
 
-def test_a_shift_moves_an_eighth_each_way():
+def test_a_shift_moves_an_eighth_in_each_direction():
     x = (torch.arange(3)[:, None] * 10 + torch.arange(8)[None] + 1).float()[:, :, None, None]
     got = shifted(x, online=False)
     assert got[:, 0].tolist() == [11, 21, 0]  # from the next frame
@@ -48,7 +48,7 @@ def test_a_shift_moves_an_eighth_each_way():
         ("vgg11", 8, "features.3", "pre_logits.fc1"),
     ],
 )
-def test_where_shifts_go(name, count, first, last):
+def test_positions_of_shifts(name, count, first, last):
     with torch.device("meta"):
         places = insert_shifts(backbones.build(name))
     assert len(places) == count
@@ -65,7 +65,7 @@ def test_deep_resnets_are_shifted_in_every_second_block():
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        ("beit_base_patch16_224", 12),  # reads the weight of its dense layer, past the layer
+        ("beit_base_patch16_224", 12),  # reads the weight of its linear layer directly
         ("convnext_atto", 12),
         ("densenet121", 58),
         ("edgenext_xx_small", 12),
@@ -92,7 +92,7 @@ def test_families_of_timm_are_shifted_in_every_branch(name, count):
 
 
 @pytest.mark.parametrize("online", [False, True])
-def test_windows_of_a_frame_are_shifted_in_time_not_among_each_other(online):
+def test_windows_of_a_frame_are_shifted_only_in_time(online):
     torch.manual_seed(0)
     network = backbones.build(
         "swin_tiny_patch4_window7_224", img_size=56, embed_dim=16, depths=(1,), num_heads=(2,)
@@ -101,16 +101,16 @@ def test_windows_of_a_frame_are_shifted_in_time_not_among_each_other(online):
     with torch.no_grad():
         alone = network(clip)
         assert insert_shifts(network) == ["layers.0.blocks.0.attn"]
-        with passing(Passage(1, 4, online)) as passage:
+        with shift_context(ShiftContext(1, 4, online)) as context:
             found = network(clip)
-    # Nothing moves, so channels of the frame beside are one's own, but beyond the ends.
+    # Frames are equal, so a shift changes only the ends.
     assert torch.allclose(found[1:3], alone[1:3], atol=1e-6)
     assert not torch.allclose(found[0], alone[0], atol=1e-4)
     assert torch.allclose(found[3], alone[3], atol=1e-6) == online
-    assert passage.done == {"shift0"}
+    assert context.done == {"shift0"}
 
 
-def test_a_stream_over_windows_steps_as_the_clip_goes(monkeypatch):
+def test_streams_over_windows_equal_the_clip(monkeypatch):
     torch.manual_seed(0)
     small = backbones.build(
         "swin_tiny_patch4_window7_224", img_size=56, embed_dim=16, depths=(1, 1), num_heads=(2, 2)
@@ -126,7 +126,7 @@ def test_a_stream_over_windows_steps_as_the_clip_goes(monkeypatch):
         assert torch.allclose(logits, model(clip), atol=1e-6)
 
 
-def test_a_backbone_that_goes_past_a_shift_is_refused():
+def test_backbones_that_skip_a_shift_are_rejected():
     model = registry.create("tsm:test_resnet", num_classes=3).eval()
     inner = model.backbone.get_submodule(model.shifted[0])
     inner.forward = inner.layer.forward
@@ -139,7 +139,9 @@ def names_of_frames(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     model = registry.create(name, num_classes=3).eval()
     for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm2d):  # some start at zero and hide their branch
+        if isinstance(
+            norm, nn.BatchNorm2d
+        ):  # some are initialised to zero, which disables the branch
             nn.init.uniform_(norm.weight, 0.5, 1.0)
     a = torch.rand(1, 3, 4, 160, 160)
     b = a.clone()
@@ -149,7 +151,7 @@ def names_of_frames(name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit", "test_byobnet"])
-def test_frames_see_their_neighbours_and_only_those_allowed(backbone):
+def test_features_depend_only_on_allowed_frames(backbone):
     a, b = names_of_frames(f"tsn:{backbone}")
     assert torch.equal(a[:3], b[:3])
     assert not torch.equal(a[3], b[3])
@@ -167,7 +169,7 @@ def online() -> TSMOnline:
     return model
 
 
-def test_streams_of_different_age_share_a_batch():
+def test_streams_of_different_lengths_share_a_batch():
     model = online()
     a, b = torch.rand(1, 3, 5, 32, 40), torch.rand(1, 3, 5, 32, 40)
     with torch.no_grad():
@@ -188,7 +190,7 @@ def test_a_stream_keeps_an_eighth_of_the_channels():
     assert [v.shape[1] for v in kept] == [layer.in_channels // 8 for layer in layers]
 
 
-def test_a_state_of_another_size_is_refused():
+def test_a_state_of_another_size_is_rejected():
     model = online()
     with pytest.raises(ModelError, match="initial_state"):
         model.step(torch.rand(1, 3, 1, 64, 64), model.initial_state(1, 32, 32))
@@ -199,7 +201,7 @@ def test_names_with_backbones():
         registry.create("tsn:efficientnet_lite00")
     with pytest.raises(ModelError, match="takes no backbone"):
         registry.create("c3d:resnet18")
-    with pytest.raises(ModelError, match="names no backbone"):
+    with pytest.raises(ModelError, match="has no backbone after"):
         registry.create("tsn:")
     with pytest.raises(ModelError, match="contradict"):
         registry.create("tsn:resnet18", backbone="resnet34")

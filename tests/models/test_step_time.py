@@ -1,4 +1,4 @@
-"""The benchmark of a step runs and its sums are right."""
+"""The benchmark of a step runs and its sums are correct."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ NAME = f"{ARCH}.test"
 
 @pytest.fixture
 def published(monkeypatch, tmp_path):
-    """A tiny set of weights in a named folder, entered in the table; returns its model."""
+    """Tiny weights in a folder, registered in the table; returns the model."""
     model = randomise(registry.create_tiny("movinet-a0-stream-lite"))
     data = MoViNetFile(model, (20, 24), quantised=True).tobytes()
     folder = tmp_path / "weights"
@@ -53,7 +53,7 @@ def published(monkeypatch, tmp_path):
 
 
 def kept():
-    """The one file of converted weights."""
+    """The only file of converted weights."""
     (path,) = resolve.cache_folder().glob("*.safetensors")
     return path
 
@@ -64,7 +64,7 @@ def same(a, b):
     return mine.keys() == other.keys() and all(torch.equal(v, other[k]) for k, v in mine.items())
 
 
-def test_load_returns_the_model_and_what_is_known_of_it(published):
+def test_load_returns_the_model_and_its_metadata(published):
     loaded = load(NAME)
     model = loaded.network
     assert (loaded.name, loaded.method, loaded.card) == (NAME, "network", None)
@@ -76,7 +76,7 @@ def test_load_returns_the_model_and_what_is_known_of_it(published):
     assert all(p.requires_grad for p in model.parameters())
     x = clip((1, 3, 3, 20, 24))
     with torch.no_grad():
-        # Eight bits leave a small difference.
+        # Quantisation to eight bits leaves a small difference.
         assert (model(x) - published(x)).abs().max() < 0.05 * published(x).abs().max()
 
 
@@ -89,7 +89,7 @@ def test_the_second_load_reads_the_cache(published, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flip", "other"])
-def test_a_damaged_cache_is_remade(published, damage):
+def test_a_damaged_cache_is_replaced(published, damage):
     first = load(NAME).network
     good = kept().read_bytes()
     bad = {
@@ -113,7 +113,7 @@ def test_an_unwritable_cache_is_not_fatal(published, monkeypatch, tmp_path):
     )
 
 
-def test_another_number_of_classes_keeps_the_trunk(published):
+def test_another_number_of_classes_keeps_the_pretrained_layers(published):
     full = load(NAME).network
     loaded = load(NAME, num_classes=3)
     model = loaded.network
@@ -124,7 +124,7 @@ def test_another_number_of_classes_keeps_the_trunk(published):
     assert torch.equal(model.classifier_head.weight, full.classifier_head.weight)
 
 
-def test_labels_must_fit(published, monkeypatch, tmp_path):
+def test_the_number_of_labels_must_match(published, monkeypatch, tmp_path):
     entry = table.find(NAME)
     short = LABELS[:-8]
     (tmp_path / "weights" / "tiny.txt").write_bytes(short)
@@ -135,7 +135,7 @@ def test_labels_must_fit(published, monkeypatch, tmp_path):
         load(NAME)
 
 
-def test_weights_of_another_network_are_refused(published, monkeypatch):
+def test_weights_of_another_network_are_rejected(published, monkeypatch):
     tiny = registry.entry("movinet-a0-stream-lite")
     monkeypatch.setitem(registry._ENTRIES, ARCH, registry.ModelEntry(ARCH, tiny.build))
     with pytest.raises(WeightsError, match="does not fit"):
@@ -148,7 +148,7 @@ def test_missing_weights_say_what_to_do(published, monkeypatch):
         load(NAME)
 
 
-def test_values_are_not_drawn_and_the_generator_is_untouched(published):
+def test_loading_draws_no_random_values(published):
     load(NAME)
     torch.manual_seed(5)
     before = torch.get_rng_state()

@@ -1,4 +1,4 @@
-"""Finding and fetching weight files: order, digests, offline, mirrors, interrupted downloads."""
+"""Finding and downloading weight files: order, digests, offline, mirrors, interruptions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FILE = WeightFile(
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch, tmp_path):
-    """No setting of the machine reaches a test, and the cache is empty."""
+    """Isolate tests from settings of the machine, with an empty cache."""
     for name in ("FOVEATE_WEIGHTS", "FOVEATE_WEIGHTS_URL", "FOVEATE_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
@@ -49,12 +49,12 @@ def no_network(monkeypatch):
 
 @pytest.fixture
 def serve(monkeypatch):
-    """Return a function that serves a handler on this machine and makes it the mirror."""
+    """Return a function that starts a local server and sets it as the mirror."""
     running = []
 
     def start(respond):
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):  # the library's name for the method
+            def do_GET(self):  # name required by http.server
                 respond(self)
 
             def log_message(self, *_args):
@@ -77,7 +77,7 @@ def serve(monkeypatch):
 
 
 def send(data, length=None):
-    """A handler that answers with some bytes."""
+    """A handler that responds with some bytes."""
 
     def respond(handler):
         handler.send_response(200)
@@ -88,13 +88,13 @@ def send(data, length=None):
     return respond
 
 
-def left_over():
+def cached_names():
     """Names in the cache."""
     folder = cache_folder()
     return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
 
 
-def test_named_folders_come_first_and_in_order(monkeypatch, tmp_path, no_network):
+def test_folders_of_the_user_are_searched_first_and_in_order(monkeypatch, tmp_path, no_network):
     folders = [tmp_path / name for name in ("empty", "a", "b")]
     for folder in folders:
         folder.mkdir()
@@ -108,7 +108,7 @@ def test_named_folders_come_first_and_in_order(monkeypatch, tmp_path, no_network
     assert resolve.locate(FILE) == cache_folder() / FILE.name
 
 
-def test_a_wrong_file_in_a_named_folder_is_an_error(monkeypatch, tmp_path, no_network):
+def test_a_wrong_file_in_a_folder_of_the_user_is_an_error(monkeypatch, tmp_path, no_network):
     (tmp_path / FILE.name).write_bytes(DATA[:-1])
     monkeypatch.setenv("FOVEATE_WEIGHTS", str(tmp_path))
     with pytest.raises(WeightsError) as caught:
@@ -119,7 +119,7 @@ def test_a_wrong_file_in_a_named_folder_is_an_error(monkeypatch, tmp_path, no_ne
 
 
 @pytest.mark.parametrize("how", ["argument", "environment"])
-def test_offline_never_touches_the_network(monkeypatch, no_network, how):
+def test_offline_does_not_use_the_network(monkeypatch, no_network, how):
     if how == "environment":
         monkeypatch.setenv("FOVEATE_OFFLINE", "1")
     with pytest.raises(WeightsError) as caught:
@@ -130,7 +130,7 @@ def test_offline_never_touches_the_network(monkeypatch, no_network, how):
         assert part in text
 
 
-def test_a_miss_of_the_table_names_the_command(no_network):
+def test_the_error_of_a_missing_file_names_the_command(no_network):
     entry = table.entries()[0]
     with pytest.raises(WeightsError, match=re.escape(f"weights fetch {entry.name}")):
         resolve.locate(entry.file, offline=True)
@@ -155,8 +155,8 @@ def test_download_from_a_mirror(serve):
     assert asked == ["/mirror/net.bin"]
     assert seen[-1] == (len(DATA), len(DATA))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert left_over() == [FILE.name]
-    # The second time it is there.
+    assert cached_names() == [FILE.name]
+    # The second time it is in the cache.
     assert resolve.locate(FILE) == path
     assert len(asked) == 1
 
@@ -177,7 +177,7 @@ def test_bad_downloads_leave_nothing(serve, respond, message):
     serve(respond)
     with pytest.raises(WeightsError, match=message):
         resolve.locate(FILE)
-    assert left_over() == []
+    assert cached_names() == []
 
 
 def test_a_damaged_file_in_the_cache_is_replaced(serve):
@@ -199,7 +199,7 @@ def test_an_interrupted_download_keeps_the_old_file(serve):
     with pytest.raises(KeyboardInterrupt):
         resolve.locate(FILE, progress=stop)
     assert target.read_bytes() == b"old"
-    assert left_over() == [FILE.name]
+    assert cached_names() == [FILE.name]
 
 
 def test_a_file_mirror(monkeypatch, tmp_path):
@@ -208,7 +208,7 @@ def test_a_file_mirror(monkeypatch, tmp_path):
     assert resolve.locate(FILE).read_bytes() == DATA
 
 
-def test_a_miss_of_the_table_names_the_models_that_are_here(monkeypatch, no_network):
+def test_the_error_of_a_missing_file_names_built_in_models(monkeypatch, no_network):
     entry = table.find("movinet-a0-stream-lite.k600")
     for file in entry.files:
         with pytest.raises(WeightsError) as caught:
@@ -229,7 +229,7 @@ def test_addresses_are_tried_in_order(tmp_path):
     assert resolve.locate(replace(FILE, addresses=addresses)).read_bytes() == DATA
 
 
-def test_redirects_to_unsafe_places_are_refused(serve, tmp_path):
+def test_redirects_to_unsafe_urls_are_rejected(serve, tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(DATA)
     for target in (secret.as_uri(), "http://weights.invalid/net.bin", "ftp://127.0.0.1/net.bin"):
@@ -242,10 +242,10 @@ def test_redirects_to_unsafe_places_are_refused(serve, tmp_path):
         serve(respond)
         with pytest.raises(WeightsError):
             resolve.locate(FILE)
-    assert left_over() == []
+    assert cached_names() == []
 
 
-def test_redirects_on_the_way_are_followed(serve):
+def test_safe_redirects_are_followed(serve):
     def respond(handler):
         if handler.path.endswith("elsewhere"):
             send(DATA)(handler)
@@ -308,7 +308,7 @@ def test_two_processes_at_once(serve, tmp_path):
     assert [p.name for p in target.parent.iterdir()] == [FILE.name]
 
 
-def test_verify_tells_right_from_wrong(monkeypatch, tmp_path):
+def test_verify_finds_wrong_files(monkeypatch, tmp_path):
     entry = replace(table.entries()[0], file=FILE, labels=replace(FILE, name="labels.txt"))
     monkeypatch.setattr(table, "_ENTRIES", {entry.name: entry})
     monkeypatch.setenv("FOVEATE_WEIGHTS", str(tmp_path))

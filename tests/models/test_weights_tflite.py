@@ -1,4 +1,4 @@
-"""Reading .tflite files: every type, the importer's mapping, and hostile bytes."""
+"""Reading .tflite files: dtypes, the importer's mapping, and damaged bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZE = (21, 26)
 
 @pytest.fixture(scope="module")
 def model():
-    """A tiny network with weights that matter."""
+    """A tiny network with random weights."""
     return randomise(create_tiny(ARCH))
 
 
@@ -58,7 +58,7 @@ def test_a_variable_has_no_values():
         read_tflite(file.tobytes()).tensors[0].values()
 
 
-def test_float_file_gives_back_every_parameter(model):
+def test_float_files_round_trip(model):
     arrays = import_movinet_tflite(MoViNetFile(model, SIZE).tobytes())
     assert arrays.keys() == model.state_dict().keys()
     for name, parameter in model.state_dict().items():
@@ -103,7 +103,7 @@ def test_an_independent_engine_gives_the_same_logits(model):
             assert np.abs(logits.numpy() - got["logits"]).max() < 1e-5 * scale, t
 
 
-def test_misfits_are_listed(model):
+def test_differences_are_listed(model):
     arrays = import_movinet_tflite(MoViNetFile(model, SIZE).tobytes())
     del arrays["stem.bias"]
     arrays["extra.weight"] = np.zeros(3)
@@ -114,7 +114,7 @@ def test_misfits_are_listed(model):
         assert part in str(caught.value)
 
 
-def test_fill_leaves_a_misfit_untouched(model):
+def test_fill_changes_nothing_if_arrays_do_not_fit(model):
     target = create_tiny(ARCH)
     before = {k: v.clone() for k, v in target.state_dict().items()}
     with pytest.raises(WeightsError):
@@ -123,7 +123,7 @@ def test_fill_leaves_a_misfit_untouched(model):
 
 
 @pytest.mark.parametrize("data", [b"", b"TFL3", b"x" * 64, b"\0\0\0\0TFL3", b"\xff" * 4 + b"TFL3"])
-def test_what_is_no_file_is_refused(data):
+def test_other_files_are_rejected(data):
     with pytest.raises(WeightsError):
         read_tflite(data)
 
@@ -140,7 +140,7 @@ def test_truncated_files_give_one_error(quantised, seed):
 def test_flipped_bytes_never_crash(quantised, seed):
     rng = random.Random(seed)
     data = bytearray(quantised)
-    # Half of the flips go to the first part, where the tables of offsets are.
+    # Half of the flips are in the first part, with the tables of offsets.
     for _ in range(rng.randrange(1, 40)):
         end = len(data) if rng.random() < 0.5 else 4000
         data[rng.randrange(8, end)] = rng.randrange(256)
@@ -151,7 +151,7 @@ def test_flipped_bytes_never_crash(quantised, seed):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_hostile_counts_are_refused_quickly(quantised, seed):
+def test_malicious_counts_are_rejected_quickly(quantised, seed):
     rng = random.Random(seed)
     data = bytearray(quantised)
     for _ in range(60):

@@ -1,4 +1,4 @@
-"""The zoo table's script, on small networks; its stored figures are those of this code."""
+"""The script of the model table on small networks, and its stored results."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SMALL = (2, 32)
 
 
 @pytest.fixture(scope="module")
-def yardstick() -> torch.nn.Module:
+def reference_network() -> torch.nn.Module:
     return registry.create_tiny("r3d").eval()
 
 
-def test_a_row_says_what_was_counted_and_run(yardstick):
+def test_a_row_has_counts_and_times(reference_network):
     settings = {"num_classes": 5}
-    row = zoo.measure("tsm-online:test_resnet", yardstick, 1, settings, SMALL, (8, 32))
+    row = zoo.measure("tsm-online:test_resnet", reference_network, 1, settings, SMALL, (8, 32))
     model = registry.create("tsm-online:test_resnet", num_classes=5)
     assert row.parameters == sum(p.numel() for p in model.parameters())
     assert row.macs == count_macs(model, (1, 3, 2, 32, 32))
@@ -34,9 +34,9 @@ def test_a_row_says_what_was_counted_and_run(yardstick):
     assert "| `tsm-online:test_resnet` | 2 × 32² |" in page
 
 
-def test_large_networks_are_counted_and_not_run(yardstick, monkeypatch):
+def test_large_networks_are_counted_but_not_run(reference_network, monkeypatch):
     monkeypatch.setattr(zoo, "MOST_TIMED", 1)
-    row = zoo.measure("tsn:test_resnet", yardstick, 1, None, SMALL)
+    row = zoo.measure("tsn:test_resnet", reference_network, 1, None, SMALL)
     assert row.macs > 1
     assert row.ms is None
 
@@ -49,7 +49,7 @@ ABOUT = json.dumps(
 )  # fmt: skip
 
 
-def test_the_page_is_the_stored_figures():
+def test_the_page_has_the_stored_figures():
     about = json.loads((RESULTS / "zoo.json").read_text("utf-8"))
     assert zoo.DOCS.read_text("utf-8") == zoo.markdown(about["figures"], about)
     listed = {row["name"]: row for row in about["figures"]["rows"]}

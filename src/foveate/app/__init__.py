@@ -1,1 +1,1 @@
-"""The doors: the command line (and, later, the service and the web page)."""
+"""The command line."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -27,10 +28,21 @@ def tell_faults(error: DataError) -> None:
 
 def guard(work: Callable[[], int]) -> None:
     """Run a command; an error of the user prints one line and no traceback."""
-    from foveate.core.errors import FoveateError
+    from foveate.core.errors import DataWarning, FoveateError
+
+    plain = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, DataWarning):
+            print(f"foveate: {message}", file=sys.stderr)
+        else:
+            plain(message, category, *place, **more)
 
     try:
-        code = work()
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", DataWarning)
+            warnings.showwarning = show
+            code = work()
     except FoveateError as error:
         if os.environ.get("FOVEATE_DEBUG"):
             raise

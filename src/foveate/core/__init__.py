@@ -1,4 +1,4 @@
-"""The types that all packages share; this one imports no other."""
+"""Types shared by all packages; imports no other package of foveate."""
 
 from foveate.core.errors import (
     ConfigError,

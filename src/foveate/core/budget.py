@@ -1,4 +1,4 @@
-"""Budgets as people write them."""
+"""Parse budgets such as `100MMAC/s`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _FIELDS = {
 def parse_budget(text: str) -> dict[str, float]:
     """Read budgets such as `100MMAC/s`, `2ms/frame` or `3fps`, or several separated by commas.
 
-    `5GMAC` and `20ms` are per answer, on average; only cascades take those.
+    `5GMAC` and `20ms` are per result, on average; only cascades accept them.
 
     Returns:
-        Fields of `Budget`; those that are not named are absent.
+        The given fields of `Budget` by name.
 
     Raises:
         ConfigError: An unknown unit, or a number that is not positive.
@@ -38,7 +38,7 @@ def parse_budget(text: str) -> dict[str, float]:
         if match is None:
             raise ConfigError(
                 f"budget {text}: not understood",
-                "say 100MMAC/s, 2ms/frame or 3fps; for a cascade 5GMAC or 20ms",
+                "use 100MMAC/s, 2ms/frame or 3fps; for a cascade 5GMAC or 20ms",
             )
         number, prefix, unit = match.groups()
         try:

@@ -23,7 +23,7 @@ class CallablePackage(ModuleType):
 
     @property
     def __signature__(self) -> inspect.Signature:
-        """That of the function, for `inspect.signature` and editors."""
+        """The signature of the function, for `inspect.signature` and editors."""
         return inspect.signature(self._function)
 
     @property

@@ -1,4 +1,4 @@
-"""Typed configuration: pydantic models whose unknown keys name the nearest valid one."""
+"""Typed configuration: pydantic models that suggest a valid key for an unknown one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build(model: type[C], values: Mapping[str, Any], source: str = "configuratio
     """Validate `values` as `model`.
 
     Raises:
-        ConfigError: One line with the path of the first fault, and the nearest valid key.
+        ConfigError: One line with the path of the first error, and the nearest valid key.
     """
     try:
         return model.model_validate(dict(values))
@@ -38,7 +38,7 @@ def build(model: type[C], values: Mapping[str, Any], source: str = "configuratio
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file (no code can be in it).
+    """Read the mapping in a YAML file with the safe loader, which runs no code.
 
     Raises:
         ConfigError: The file is missing, too large, or holds no mapping.
@@ -47,7 +47,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         with path.open("rb") as file:
-            # A device may go on for ever: what is read counts, not what the size says.
+            # Devices have no size and may never end: limit the bytes that are read.
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
             raise ConfigError(f"{path}: larger than {_MAX_BYTES} bytes")
@@ -92,7 +92,7 @@ def apply_sets(values: dict[str, Any], sets: Iterable[str]) -> dict[str, Any]:
 
 
 def to_yaml(config: BaseModel) -> str:
-    """The saved form of a configuration."""
+    """A configuration as YAML."""
     import yaml
 
     dumped = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -100,7 +100,7 @@ def to_yaml(config: BaseModel) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The valid word that looks most like `word`, if any looks like it at all."""
+    """The valid word that is most similar to `word`, None if none is similar."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
     return found[0] if found else None
 
@@ -121,17 +121,17 @@ def _explain(error: ValidationError, model: type[BaseModel], source: str) -> Con
 
 
 def _follow(model: type[BaseModel], location: Sequence[Any]) -> tuple[str, set[str]]:
-    """The dotted path a user would write, and the fields that are valid where it ends."""
+    """The dotted path as a user writes it, and the valid fields at its last level."""
     nodes: list[Any] = [model]
     words: list[str] = []
     for at, part in enumerate(location):
         fields = [node.model_fields[part] for node in nodes if part in node.model_fields]
         last = at == len(location) - 1
-        # pydantic puts the tag of a tagged union into the path: it names no field.
+        # pydantic adds the tag of a tagged union to the path, which is not a field.
         if not fields and not last and nodes:
             nodes = [node for node in nodes if _tag(node) == part] or nodes
             continue
-        # So it does with the kinds of a plain one, such as a number or a word.
+        # It also adds the type of a member of a plain union.
         if not nodes and _KIND.match(str(part)):
             continue
         words.append(str(part))

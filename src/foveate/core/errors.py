@@ -4,11 +4,11 @@ from __future__ import annotations
 
 
 class FoveateError(Exception):
-    """Base of every error that a user can cause or fix.
+    """Base of all errors that a user can cause or fix.
 
     Args:
         cause: One line: what failed and on which file or name.
-        hint: One line: how to fix it, or nothing.
+        hint: One line: how to fix it; None if that is unknown.
     """
 
     kind = "error"
@@ -29,9 +29,13 @@ class MediaError(FoveateError):
 
 
 class LimitError(MediaError):
-    """A source that asks for more than the limits in force allow."""
+    """A source that exceeds a limit."""
 
     kind = "limit"
+
+
+class DataWarning(UserWarning):
+    """Something odd about labelled videos that does not stop the work."""
 
 
 class WeightsError(FoveateError):
@@ -41,7 +45,7 @@ class WeightsError(FoveateError):
 
 
 class ModelError(FoveateError):
-    """A model that is unknown or was asked for something it cannot do."""
+    """An unknown model, or a request that a model does not support."""
 
     kind = "model"
 
@@ -53,13 +57,13 @@ class ConfigError(FoveateError):
 
 
 class ResultError(FoveateError):
-    """A file of results that cannot be read back."""
+    """A file of results that cannot be read."""
 
     kind = "result"
 
 
 class InternalError(FoveateError):
-    """Something that should not have happened, met while working on one source."""
+    """An unexpected failure while one source was processed."""
 
     kind = "internal"
 

@@ -1,4 +1,4 @@
-"""Atomic writes, and the cache folder of this machine."""
+"""Atomic writes, and the cache folder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from foveate.core.text import visible
 
 
 def cache_folder() -> Path:
-    """The folder for downloads, converted weights and probes; it need not exist.
+    """The folder for downloads, converted weights and probes; it may not exist yet.
 
-    It is the folder that ``FOVEATE_CACHE`` names, or else the user's cache folder of the operating
-    system (``~/.cache/foveate`` on Linux).
+    ``FOVEATE_CACHE`` overrides the user's cache folder of the operating system
+    (``~/.cache/foveate`` on Linux).
     """
     chosen = os.environ.get("FOVEATE_CACHE")
     if chosen:
@@ -33,9 +33,9 @@ def cache_folder() -> Path:
 def replacing(target: Path) -> Iterator[BinaryIO]:
     """Open a temporary file that replaces `target` when the block ends without an exception.
 
-    The temporary file lies in the folder of the target. It is flushed to the disk before it is
-    renamed, and the folder after that, so that readers, other processes and a machine that
-    restarts find the old file or the new one, whole. After an exception it is deleted.
+    The temporary file is created in the folder of the target. The file is flushed to disk before it
+    is renamed, and the folder afterwards, so that readers, also after a crash, find either the
+    complete old file or the complete new one. After an exception it is deleted.
 
     Args:
         target: The file; its folder must exist.
@@ -64,11 +64,11 @@ def replace_file(target: Path, data: bytes) -> None:
     """Write a whole file atomically; see `replacing`.
 
     Args:
-        target: The file; its folder is made if it is missing.
+        target: The file; its folder is created if it is missing.
         data: Its content.
 
     Raises:
-        FoveateError: It cannot be written; an old file is left as it was.
+        FoveateError: It cannot be written; an old file is unchanged.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def replace_file(target: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the entries of a folder to the disk, where the operating system can do that."""
+    """Flush the entries of a folder to disk, if the operating system supports it."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -1,4 +1,4 @@
-"""Groups of pictures: a key frame of a compressed video and what follows up to the next one."""
+"""Groups of pictures: a key frame of a compressed video and the pictures up to the next one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class Group:
     """A group of pictures.
 
     Attributes:
-        number: Its place in the stream.
-        start: Seconds of the key frame.
-        times: (N,) seconds of its pictures in the order of display; of very long groups the first.
+        number: Its index in the stream.
+        start: Time of the key frame in seconds.
+        times: (N,) seconds of its pictures in display order; only the first ones of very long
+            groups.
     """
 
     number: int
@@ -32,7 +33,7 @@ class Group:
 
 
 class GroupPicture(NamedTuple):
-    """One picture of a group: its group, the seconds at which it is shown, (H, W, channels)."""
+    """One picture: number of its group, display time in seconds, array (H, W, channels)."""
 
     group: int
     time: float
@@ -40,17 +41,17 @@ class GroupPicture(NamedTuple):
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """Numbers of at most `wanted` of `count` things: the middles of equal spans, each once."""
+    """Indices of at most `wanted` of `count` items: centres of equal spans, without repeats."""
     return sorted({int((i + 0.5) * count / wanted) for i in range(wanted)})
 
 
 def worth_reading(groups: Sequence[Group]) -> list[Group]:
-    """The groups in which something can have moved; all of them if there is no such group."""
+    """The groups of more than one picture, which can show motion; all groups if there is none."""
     return [group for group in groups if len(group) > 1] or list(groups)
 
 
 def no_vectors(name: str, codec: str) -> MediaError:
-    """What is said of a file whose codec exports no motion vectors."""
+    """The error for a file whose codec exports no motion vectors."""
     return MediaError(
         f"{name}: {codec} video gives no motion vectors",
         f"foveate data transcode {name} OUT --gop 12 --codec h264",

@@ -1,7 +1,7 @@
-"""The types and protocols of the one loop: a policy selects, views are fetched, a part runs.
+"""Types and protocols of the inference loop: a policy selects, views are fetched, a part runs.
 
-Packages that implement a protocol do not import each other; they meet here. Arrays are NumPy's, and
-nothing heavy is imported at run time.
+Packages that implement a protocol do not import each other, only this module. Arrays are NumPy
+arrays, and no large package is imported at run time.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 Box = tuple[float, float, float, float]
 
 State = Any
-"""What an executor knows of one source: passed in and returned, looked into by nobody else."""
+"""What an executor remembers of one source; opaque to everything else."""
 
 
 @dataclass(frozen=True)
 class SampleInfo:
-    """What is known of a source before anything is decoded.
+    """Metadata of a source, known before anything is decoded.
 
     Attributes:
-        name: What the source is called in messages and results.
+        name: Name of the source in messages and results.
         width: Width in square pixels after rotation.
         height: Height in square pixels after rotation.
         duration: Seconds from the first frame to the end of the last, None if unknown.
         rate: Mean frames per second, None if unknown.
-        frames: Number of frames, None if it takes a full pass to know.
+        frames: Number of frames, None if counting takes a full pass.
         codec: Name of the picture codec, such as `h264`; `raw` for arrays.
         rotation: Clockwise degrees that were applied to make the frames upright.
         has_audio: Whether there is a sound track.
@@ -74,15 +74,16 @@ class Clip:
 
 @dataclass(frozen=True)
 class Motion:
-    """How things move around T times, on a coarse grid; row k belongs to the k-th asked time.
+    """Motion around T times on a coarse grid; row k belongs to the k-th requested time.
 
     Attributes:
         source: `vectors` of the codec, `flow` between decoded frames, or `grey` pictures alone.
-        cell: Pixels of the upright source (x, y) that one place of the grid covers.
-        thumbs: (T, 24, 32) uint8 grey thumbnails, to tell scene cuts by.
+        cell: Size (x, y) of a grid cell in pixels of the upright source.
+        thumbs: (T, 24, 32) uint8 grey thumbnails, for detecting scene cuts.
         field: (T, K, h, w, 2) float32 displacement in source pixels per frame, forward in time; K
             neighbouring pictures. None for `grey`.
-        valid: (T, K, h, w) where the field is known; nowhere if nothing is shown at that time.
+        valid: (T, K, h, w) where the field is known; False everywhere if there is no frame at that
+            time.
         grey: (T, 2, h, w) uint8: two consecutive frames on the grid of the field.
         reason: Why a better source was not used, None if it was.
     """
@@ -98,11 +99,11 @@ class Motion:
 
 @dataclass
 class Meter:
-    """Work that a source has done so far; only ever counted up, by the source itself.
+    """Work that a source has done so far; the source only ever increases the counts.
 
     Attributes:
-        frames: Frames that came out of the decoder, wanted or not.
-        packets: Compressed packets that were given to the decoder.
+        frames: Decoded frames, including those that were not requested.
+        packets: Compressed packets that were sent to the decoder.
         bytes: Bytes read from the source.
         motion_seconds: Seconds spent on motion beyond decoding: flow, reading vectors.
     """
@@ -115,14 +116,14 @@ class Meter:
 
 @runtime_checkable
 class Sample(Protocol):
-    """A lazy source: nothing is decoded until it is asked for."""
+    """A lazy source: nothing is decoded until it is requested."""
 
     meter: Meter
     warnings: list[str]
 
     @property
     def info(self) -> SampleInfo:
-        """What is known without decoding."""
+        """Metadata, known without decoding."""
 
     def keyframes(self) -> tuple[float, ...]:
         """Times of the key frames in seconds; found without decoding."""
@@ -137,18 +138,18 @@ class Sample(Protocol):
         """The frames shown at those times (ascending), scaled to `(width, height)`.
 
         A time at which nothing is shown (past the end, inside a gap, or where decoding failed)
-        gives no frame, so the clip may be shorter than asked; its times say which came. With
-        `keep` they stay at hand: asking for them again decodes nothing.
+        gives no frame, so the clip may be shorter than the request; its times tell which frames it
+        has. With `keep` they stay cached: requesting them again decodes nothing.
         """
 
     def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
-        """How things move at those times (ascending).
+        """Motion at those times (ascending).
 
-        The frames shown at those times stay at hand: asking for them next decodes nothing again.
+        The frames shown at those times stay cached: requesting them next decodes nothing.
 
         Args:
             times: Seconds from the first frame.
-            source: `vectors`, `flow`, `grey` (no field), or `auto`: vectors where there are any.
+            source: `vectors`, `flow`, `grey` (no field), or `auto`: vectors if there are any.
             around: Pictures before and after each time whose vectors are read too.
         """
 
@@ -163,18 +164,18 @@ class Sample(Protocol):
         """
 
     def pictures(self, kind: str, places: Mapping[int, Sequence[int]]) -> Iterable[GroupPicture]:
-        """What the compressed file holds of some of its groups, in their order.
+        """Pictures of some groups of the compressed file, in order.
 
         Args:
             kind: `iframe` (key frames), `mv` (accumulated motion vectors) or `residual`.
             places: Number of a group → positions in it, counted from its key frame.
 
         Raises:
-            MediaError: The source has no such thing.
+            MediaError: The source has no such pictures.
         """
 
     def audio(self, start: float = 0.0, end: float | None = None, rate: int = 16000) -> Waveform:
-        """Mono float samples of that stretch."""
+        """Mono float samples of that time span."""
 
     def close(self) -> None:
         """Release what the source holds; safe to call twice."""
@@ -182,7 +183,7 @@ class Sample(Protocol):
 
 @dataclass(frozen=True)
 class PartCost:
-    """What one call of a part of the model cost so far, on average.
+    """Average cost of one call of a part of the model so far.
 
     Attributes:
         macs: Multiply-adds.
@@ -204,7 +205,7 @@ class Budget:
         macs_per_answer: Multiply-adds of one decision (a window), on average.
         ms_per_answer: Milliseconds of one decision, decoding included, on average.
         costs: Part of the model → what a call of it cost so far in this source; filled in by the
-            loop, for policies that weigh parts against each other.
+            loop, for policies that compare the costs of parts.
     """
 
     macs_per_second: float | None = None
@@ -226,13 +227,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class ViewRequest:
-    """What a policy wants to see of one modality.
+    """A policy's request for views of one modality.
 
     Attributes:
-        times: (N,) seconds from the first frame, in any order; of groups of pictures the time of
-            the wanted picture. Empty for sound.
+        times: (N,) seconds from the first frame, in any order; for groups of pictures the time of
+            the requested picture. Empty for sound.
         rows: (N,) which row of the part's batch each time belongs to, in ascending order; None
-            puts all into one row. All rows have the same number of times.
+            means one row. All rows have the same number of times.
         boxes: (N,) `(x1, y1, x2, y2)` in pixels of the upright source; None for the part's own
             view of the frame.
         size: Side in pixels to which each box, or the part's own view, is scaled; `(width,
@@ -241,8 +242,8 @@ class ViewRequest:
         crop: `source` cuts boxes out of decoded frames; `view` out of the whole view at the same
             time that was fetched before in this window, by exact bilinear sampling, and decodes
             nothing.
-        again: The frames will be asked for again, at another size or place: what was decoded stays
-            at hand, as far as memory allows.
+        again: The frames will be requested again at another size or position: decoded frames stay
+            cached, within the memory limit.
     """
 
     times: tuple[float, ...] = ()
@@ -256,13 +257,13 @@ class ViewRequest:
 
 @dataclass(frozen=True)
 class View:
-    """What came of a `ViewRequest`; read-only.
+    """The data for a `ViewRequest`; read-only.
 
     Attributes:
-        array: (rows, T, H, W, channels); of sound (rows, frequencies, columns). The first
-            dimension counts the rows of the request.
-        times: Seconds of what came, row after row. Fewer than asked where nothing is shown.
-        valid: (rows,) False where there is no such data at all, as in a file without sound.
+        array: (rows, T, H, W, channels); for sound (rows, frequencies, columns). The first
+            dimension is the rows of the request.
+        times: Seconds of the frames, row after row; fewer than requested where there is no frame.
+        valid: (rows,) False if there is no such data at all, as in a file without sound.
         regions: The part of the upright source that each picture covers, `xyxy` in its pixels.
     """
 
@@ -273,27 +274,26 @@ class View:
 
 
 Views = Mapping[str, View]
-"""What a part of the model is shown, by modality."""
+"""Input of a part of the model, by modality."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What happens next: fetch these views, and run that part of the model on them.
+    """The next step: fetch these views, and run that part of the model on them.
 
     Attributes:
-        views: What is wanted, by modality; empty to go deeper on what the state holds already
-            (the next exit, a head).
+        views: Requests by modality; empty to continue from the state alone (the next exit, a head).
         part: Name of the part that takes the views; None: nothing is fetched or run, and the last
             answer holds at the times of the views.
-        restart: The part begins anew, without a state. Nothing else resets a state but a scene
-            cut, another shape of the views, and a new window of a model that is not `persistent`.
-        dense: The frames are near enough in time for a scene cut to be told from them.
-        closes: A result of a stream follows the step; otherwise it waits for a later step, at the
-            latest for the end of the window.
-        fallback: True where the policy could not do what it is for.
-        gate: Confidence of the policy in its choice, if it has one.
-        measured: What else the policy looked at, such as `motion:flow`, for the trace.
-        proposals: What a network proposed that made the policy choose this, for the trace.
+        restart: The part starts without a state. Otherwise a state is reset only at a scene cut, if
+            the views change their shape, and in a new window of a model that is not `persistent`.
+        dense: The frames are close enough in time for detecting scene cuts.
+        closes: A stream yields a result after this step; otherwise after a later step, at the
+            latest at the end of the window.
+        fallback: True if the policy could not be applied.
+        gate: Confidence of the policy in its choice, None without one.
+        measured: Other data that the policy used, such as `motion:flow`, for the trace.
+        proposals: Output of a network on which the choice was based, for the trace.
     """
 
     views: Mapping[str, ViewRequest] = field(default_factory=dict)
@@ -325,14 +325,14 @@ class Selection:
 
 
 class NotYet(Exception):
-    """What a live source was asked for is not there yet; the question is asked again later.
+    """The requested data of a live source is not available yet; the call is repeated later.
 
-    A sample raises it from any of its methods, and a policy may raise it too. The loop then goes
-    on with other sources. A policy keeps nothing but its memory, which is a value, so asking again
-    is safe.
+    A sample raises it from any of its methods, and a policy may raise it too. The loop then
+    continues with other sources. A policy has no state except its memory, which is a value, so
+    repeating a call is safe.
 
     Args:
-        time: Seconds of the source that are waited for, if that is known.
+        time: Awaited time in the source, in seconds, if it is known.
     """
 
     def __init__(self, time: float | None = None) -> None:
@@ -361,13 +361,13 @@ class Detections:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a part of the model found.
+    """Output of a part of the model.
 
     Attributes:
-        logits: Name of the exit → (classes,), in the order in which the exits come; empty where
-            the part says nothing of classes.
-        features: What policies may go by, such as maps (T, C, h, w).
-        proposals: What a policy network proposes: boxes, weights of frames, modalities.
+        logits: Name of the exit → (classes,), in the order of the exits; empty if the part does not
+            classify.
+        features: Features for policies, such as maps (T, C, h, w).
+        proposals: Output of a policy network: boxes, weights of frames, modalities.
         detections: One entry per frame that was looked at.
     """
 
@@ -384,14 +384,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Stop:
-    """Enough was seen. `gate` is the confidence that decided."""
+    """Stop looking. `gate` is the confidence on which the decision was based."""
 
     gate: float | None = None
 
 
 @dataclass(frozen=True)
 class More:
-    """Look again. `gate` is the confidence that was not enough."""
+    """Continue looking. `gate` is the confidence that was too low."""
 
     gate: float | None = None
 
@@ -401,7 +401,7 @@ Verdict = Stop | More
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of the source that is decided on its own, in seconds."""
+    """A time span of the source that is classified on its own, in seconds."""
 
     start: float
     end: float
@@ -410,8 +410,7 @@ class Window:
 class Look(Protocol):
     """A policy that chooses what to look at next.
 
-    Between two calls it keeps nothing but the memory that it returns, so that one policy serves
-    many sources.
+    It has no state except the memory that it returns, so that one policy serves many sources.
     """
 
     def window(self, sample: Sample, start: float, seconds: float) -> Window | None:
@@ -419,8 +418,8 @@ class Look(Protocol):
 
         Args:
             sample: The source.
-            start: Where the window before it ended, 0 at first.
-            seconds: Length of a window, where the policy has none of its own.
+            start: End of the previous window, 0 at first.
+            seconds: Length of a window, if the policy does not define its own.
         """
 
     def next(
@@ -431,33 +430,33 @@ class Look(Protocol):
         evidence: Evidence | None,
         budget: Budget,
     ) -> tuple[Selection | None, Any]:
-        """The next step of a window and the policy's memory; None: the window is done.
+        """The next step of a window and the policy's memory; None if the window is finished.
 
         Args:
-            sample: The source; what a policy probes is charged to it.
-            window: Which may end earlier than in the call before: at a scene cut, or where the
-                source was found to end. What is selected behind its end is not fetched.
-            memory: What the call before returned; None in a new window.
-            evidence: What the step before found; None at first, and where nothing could be fetched.
-            budget: What may be spent.
+            sample: The source; data that a policy reads is charged to it.
+            window: It may end earlier than in the previous call: at a scene cut, or at the end of
+                the source. Views after its end are not fetched.
+            memory: Returned by the previous call; None in a new window.
+            evidence: Output of the previous step; None at first, and if nothing could be fetched.
+            budget: Limits of the cost.
         """
 
     def online(self) -> Look:
-        """The same policy for streams: it chooses without having seen what comes.
+        """The same policy for streams, which chooses without knowing future frames.
 
         Raises:
-            ConfigError: There is no such form.
+            ConfigError: The policy does not support streams.
         """
 
 
 class Executor(Protocol):
-    """A model as the loop runs it: parts with names, states that it alone looks into.
+    """A model as the loop runs it: named parts, and states that are opaque to the loop.
 
     Attributes:
-        parts: Names of the parts that a policy may ask for, besides the head.
-        head: The part that turns a state into logits; it takes no views and runs only when
-            somebody asks. None where parts answer by themselves.
-        persistent: Whether a state lives on from window to window.
+        parts: Names of the parts that a policy may select, besides the head.
+        head: The part that turns a state into logits; it takes no views and runs only on request.
+            None if the parts return logits themselves.
+        persistent: Whether a state is kept from window to window.
     """
 
     parts: tuple[str, ...]
@@ -465,10 +464,10 @@ class Executor(Protocol):
     persistent: bool
 
     def input(self, part: str) -> InputSpec:
-        """What the frames of a part are prepared for."""
+        """How the frames for a part are prepared."""
 
     def batch_key(self, part: str, views: Views, state: State) -> Hashable:
-        """Calls of equal keys can be made together, whatever the numbers of their rows."""
+        """A key of a call: calls with equal keys can be batched, whatever their numbers of rows."""
 
     def run(
         self, part: str, views: Sequence[Views], states: Sequence[State]
@@ -476,9 +475,9 @@ class Executor(Protocol):
         """Run a part for several sources at once, and wait until it is done.
 
         Args:
-            part: Which.
+            part: Name of the part.
             views: One mapping per source; empty for parts without views.
-            states: One per source; None starts anew.
+            states: One per source; None for a new source.
 
         Returns:
             The new state and the evidence of each source.
@@ -488,19 +487,19 @@ class Executor(Protocol):
         """Multiply-adds of a call for one source, from shapes alone."""
 
     def stage(self, part: str) -> str:
-        """What the ledger calls the work of a part."""
+        """Name of the part's work in the ledger."""
 
 
 class Decide(Protocol):
-    """A policy that says when enough was seen; it is asked only where there are logits.
+    """A policy that decides when to stop; it is called only if there are logits.
 
-    `eager` tells the loop whether the verdict can come before the window ends; where it cannot,
-    heads are not run for it.
+    `eager` tells the loop whether the policy can stop before the end of the window; if it cannot,
+    no heads are run for it.
     """
 
     @property
     def eager(self) -> bool:
-        """Whether it wants to be asked after every step."""
+        """Whether it is called after every step."""
 
     def __call__(self, evidence: Evidence, budget: Budget) -> Verdict:
-        """Stop, or look again."""
+        """Stop or continue."""

@@ -1,8 +1,8 @@
-"""The answer: what was seen, when, what it cost and where the program looked.
+"""Results: labels with their times, the cost, and a trace of what the model looked at.
 
 `Result` has schema 2 (`docs/reference/results.md`); `docs/result.schema.json` is generated from it.
-All fields are plain values, so a Result can be written, sent and read back without the library.
-JSON has no NaN and no infinity, so no field takes one.
+All fields are plain values, so that results can be stored and read without the library. JSON has
+neither NaN nor infinity, so no field accepts them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Score(_Plain):
 
 
 class Segment(_Plain):
-    """A stretch of time, in seconds from the first frame, with one label.
+    """A time span, in seconds from the first frame, with one label.
 
     `index` is None for the label `none` (no class reached the threshold).
     """
@@ -85,7 +85,7 @@ class Detection(_Plain):
 
 
 class StageCost(_Plain):
-    """What one stage did: calls, executed multiply-adds, seconds, decoded frames, bytes read."""
+    """The work of one stage: calls, executed multiply-adds, seconds, decoded frames, bytes read."""
 
     name: str
     calls: int = 0
@@ -116,23 +116,23 @@ class Cost(_Plain):
         )
 
     def stage(self, name: str) -> StageCost:
-        """The stage of that name, or an empty one if it never ran."""
+        """The stage of that name, or an empty one if it did not run."""
         return next((s for s in self.stages if s.name == name), StageCost(name=name))
 
 
 class TraceStep(_Plain):
-    """One turn of the loop: when it looked, at which frames, where, and why it went on.
+    """One step of the loop: the frames and regions that were looked at, and the decision.
 
     Attributes:
-        time: Seconds from the first frame of the last frame looked at.
-        frames: Times of the frames looked at, in seconds.
+        time: Time of the last frame looked at, in seconds from the first frame.
+        frames: Times of all frames looked at, in seconds.
         boxes: `[x1, y1, x2, y2]` in pixels of the upright source frame.
-        modalities: What was looked at, such as `rgb` or `motion`.
-        exit: Name of the exit that answered, None if the step did not answer.
-        gate: Confidence that the policy decided on, if it has one.
-        fallback: True where a policy could not do what it wanted and looked at everything.
-        part: Which part of the model took the step, such as `glance`; None if it has one part.
-        proposals: What a policy network proposed, by name: boxes, frame weights, decisions.
+        modalities: Modalities that were used, such as `rgb` or `motion`.
+        exit: Name of the exit that gave the result, None if the step gave none.
+        gate: Confidence on which the decision was based, None without one.
+        fallback: True if the policy could not be applied and the whole frame was used.
+        part: The part of the model that was run, such as `glance`; None if it has one part.
+        proposals: Output of a policy network by name: boxes, frame weights, decisions.
     """
 
     time: float
@@ -147,39 +147,39 @@ class TraceStep(_Plain):
 
 
 class Trace(_Plain):
-    """Every turn of the loop, with the upright size `[width, height]` of the source."""
+    """All steps of the loop, with the upright size `[width, height]` of the source."""
 
     size: list[int]
     steps: list[TraceStep] = Field(default_factory=list)
 
 
 class Failure(_Plain):
-    """Why an input gave no answer: the kind of error and its one-line message."""
+    """Why an input failed: the kind of error and its one-line message."""
 
     kind: str
     message: str
 
 
 class Result(_Plain):
-    """What happened in one source, or over one step of a stream.
+    """The result for one source, or for one step of a stream.
 
     Attributes:
         schema_: Version of the fields (`schema` in JSON).
-        source: Name of the file, or of what else was recognised.
+        source: Name of the file or of another source.
         model: Name of the model.
         preset: Name of the preset, None for a plain model.
         task: `classify` gives labels and segments, `detect` gives detections.
-        ok: False if the source could not be read; `error` says why.
-        error: None if all went well.
+        ok: False if the source failed; `error` has the reason.
+        error: None if there was none.
         duration: Seconds of the source, None if unknown.
         labels: Best first.
-        segments: In order of time.
-        detections: In order of time.
+        segments: In temporal order.
+        detections: In temporal order.
         cost: Calls, multiply-adds, seconds, frames and bytes of every stage.
-        exits: How many windows were decided at each exit of the network.
-        trace: Every turn of the loop, None if it was not kept.
-        warnings: Damage inside a usable source, a budget that was not kept.
-        age: Of a live source: seconds from the capture of the frame to the answer.
+        exits: Number of windows that were decided at each exit of the network.
+        trace: All steps of the loop, None if they were not recorded.
+        warnings: Damage inside a usable source, a budget that was exceeded.
+        age: Of a live source: seconds from the capture of the frame to the result.
         dropped: Of a live source: frames that were skipped since the last step.
     """
 
@@ -214,11 +214,11 @@ class Result(_Plain):
         return result_text.line(self)
 
     def __repr__(self) -> str:
-        """The same, for a prompt: the trace of a long video would fill pages."""
+        """The same, for interactive use: the trace of a long video would fill pages."""
         return f"{type(self).__name__}({result_text.line(self)})"
 
     def summary(self) -> str:
-        """A few lines to read: labels, segments or detections, cost by stage, warnings."""
+        """A few lines: labels, segments or detections, cost by stage, warnings."""
         return result_text.summary(self)
 
     def _repr_html_(self) -> str:
@@ -226,14 +226,14 @@ class Result(_Plain):
         return result_text.html(self)
 
     def to_pandas(self, what: result_text.What = "segments") -> pandas.DataFrame:
-        """One row per segment, or per something else; the first column is the source.
+        """A table of the segments or of other items; the first column is the source.
 
         Args:
             what: `labels`, `segments`, `detections` (with the columns x1, y1, x2, y2), or `steps`
-                (the turns of the loop, from the trace).
+                (of the loop, from the trace).
 
         Raises:
-            ValueError: Another word.
+            ValueError: Unknown `what`.
             MissingExtra: pandas is not installed.
         """
         if what not in result_text.COLUMNS:
@@ -249,12 +249,12 @@ class Result(_Plain):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read back what `to_json` wrote, in this version or an earlier one.
+        """Read JSON that `to_json` wrote, of this schema version or an earlier one.
 
-        What is older reads as if it had been written today: its new fields have their defaults.
+        Fields that an earlier version does not have get their defaults.
 
         Raises:
-            ResultError: No JSON, no Result, or one of a version that is not known here.
+            ResultError: Not JSON, not a Result, or of an unknown schema version.
         """
         try:
             values = json.loads(text)
@@ -281,7 +281,7 @@ class Result(_Plain):
 
     @classmethod
     def failed(cls, source: str, model: str, kind: str, message: str) -> Self:
-        """A Result for an input that could not be read."""
+        """A Result for an input that failed."""
         return cls(source=source, model=model, ok=False, error=Failure(kind=kind, message=message))
 
 
@@ -289,19 +289,19 @@ def read_results(path: str | os.PathLike[str]) -> list[Result]:
     """Read a file of JSON Lines, as `foveate predict --json` writes them.
 
     Args:
-        path: One Result per line; empty lines are passed over.
+        path: One Result per line; empty lines are skipped.
 
     Returns:
-        The Results in the order of the lines, failed ones (`ok=False`) too.
+        The Results in the order of the lines, including failed ones (`ok=False`).
 
     Raises:
-        ResultError: The file cannot be read, or a line is no Result; it names the line.
+        ResultError: The file cannot be read, or a line is not a Result; the error names the line.
     """
     file = Path(path)
     results = []
     try:
         with file.open("rb") as lines:
-            # Line by line and with a bound: a device or a damaged file may have no end.
+            # Line by line with a limit: a device or a damaged file may never end.
             for number, line in enumerate(iter(lambda: lines.readline(_MAX_LINE + 1), b""), 1):
                 if len(line) > _MAX_LINE:
                     raise ResultError(f"{file}: line {number}: longer than {_MAX_LINE} bytes")

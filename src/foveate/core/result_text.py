@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 What = Literal["labels", "segments", "detections", "steps"]
 
-# The columns are named so that a table without rows has them too.
+# Explicit names, so that an empty table has its columns too.
 COLUMNS: dict[What, tuple[str, ...]] = {
     "labels": ("source", "label", "index", "score"),
     "segments": ("source", "start", "end", "label", "index", "score"),
@@ -27,11 +27,11 @@ COLUMNS: dict[What, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-_MOST = 20  # segments, labels of detections and warnings that are shown one by one
+_MOST = 20  # segments, labels of detections and warnings that are listed
 
 
 def line(result: Result) -> str:
-    """Source, best label, and what it cost: one line."""
+    """One line: source, best label, cost."""
     source = visible(result.source)
     if not result.ok:
         return f"{source}: failed: {reason(result)}"
@@ -48,7 +48,7 @@ def line(result: Result) -> str:
 
 
 def reason(result: Result) -> str:
-    """Why there is no answer, without the name of the source in front."""
+    """Why a source failed, without the name of the source."""
     if result.error is None:
         return "no reason given"
     return visible(result.error.message.removeprefix(f"{result.source}: "))
@@ -89,7 +89,7 @@ def tally(detections: Iterable[Detection]) -> list[tuple[str, int, int, float]]:
 
 
 def html(result: Result) -> str:
-    """A small table for notebooks; every text is escaped, and nothing is loaded or run."""
+    """A small table for notebooks; all text is escaped, without scripts or external resources."""
     entries = [(score.label, percent(score.score)) for score in result.labels]
     entries += [(_span(s), _scored(s)) for s in result.segments]
     entries += [(row[0], _counted(*row)) for row in tally(result.detections)]
@@ -127,7 +127,7 @@ def _span(segment: Segment) -> str:
 
 
 def _counted(label: str, detections: int, tracks: int, best: float) -> str:
-    """What `tally` found of one label, without the label."""
+    """A row of `tally` as text, without the label."""
     said = plural(detections, "detection")
     if tracks:
         said += f", {plural(tracks, 'track')}"

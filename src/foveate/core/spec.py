@@ -1,4 +1,4 @@
-"""What a set of weights expects of the frames it is given."""
+"""The input that a set of weights expects."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class InputSpec:
 
     Attributes:
         size: Side of the square input, in pixels.
-        frames_per_second: Rate at which the model was trained to see frames.
+        frames_per_second: Frame rate of the training clips.
         clip_frames: Frames in one training clip; longer files run in windows of this length.
         mean: Subtracted per channel (RGB order) after scaling to 0..1.
         std: Divides per channel after the mean is subtracted.
         resize: ``"shorter side"`` keeps the aspect, ``"squash"`` does not.
-        crop: What is cut from the resized frame.
-        resize_to: Shorter side after resizing, from which ``size`` is cut; None: ``size``.
+        crop: Which part of the resized frame is used.
+        resize_to: Shorter side after resizing, before the crop to ``size``; None means ``size``.
     """
 
     size: int
@@ -34,7 +34,7 @@ class InputSpec:
     resize_to: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse sizes and rates that cannot be meant."""
+        """Reject invalid sizes, rates and deviations."""
         if self.size < 1 or self.clip_frames < 1 or self.frames_per_second <= 0:
             raise ValueError(f"sizes and rates must be positive: {self}")
         if self.resize_to is not None and self.resize_to < self.size:

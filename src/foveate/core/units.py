@@ -1,6 +1,6 @@
-"""Numbers as people read them; the one place where they are rounded.
+"""Numbers formatted for people; all rounding for display is done here.
 
-A number that is not finite has no honest reading, so it becomes a dash everywhere.
+A number that is not finite is shown as a dash.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 def si(value: float) -> str:
     """Three digits and a decimal prefix: `49_700_000` becomes `49.7 M`.
 
-    Whole numbers below a thousand are exact. Past the last prefix, powers of ten are written.
+    Integers below a thousand are exact. Beyond the last prefix, scientific notation is used.
     """
     if not math.isfinite(value):
         return UNKNOWN
@@ -33,7 +33,7 @@ def si(value: float) -> str:
 
 
 def macs(value: float) -> str:
-    """Multiply-adds, named as such: `49.7 M MACs`."""
+    """Multiply-adds with their unit: `49.7 M MACs`."""
     return f"{si(value)} MACs"
 
 
@@ -46,23 +46,23 @@ def size(value: float) -> str:
 
 
 def count(value: int) -> str:
-    """A whole number with its thousands apart: `1,204`."""
+    """An integer with thousands separators: `1,204`."""
     return f"{value:,}"
 
 
 def percent(score: float) -> str:
-    """A share of one: `0.873` becomes `87.3 %`. A small share never reads as zero."""
+    """A fraction as a percentage: `0.873` becomes `87.3 %`. A small one is never shown as zero."""
     if not math.isfinite(score):
         return UNKNOWN
     if 0 < score < 0.0005:
         return "<0.1 %"
-    # Only certainty itself reads as 100 %.
+    # Only exactly 1 is shown as 100 %.
     shown = min(score, 0.999) if score < 1 else score
     return f"{shown * 100:.1f} %"
 
 
 def seconds(value: float) -> str:
-    """How long something took: `420 µs`, `12.3 ms`, `1.23 s`, `2 min 05 s`, `1 h 02 min`."""
+    """A duration: `420 µs`, `12.3 ms`, `1.23 s`, `2 min 05 s`, `1 h 02 min`."""
     if not math.isfinite(value):
         return UNKNOWN
     if value == 0:
@@ -82,7 +82,7 @@ def seconds(value: float) -> str:
 
 
 def clock(value: float, digits: int = 0) -> str:
-    """A moment of a video: `0:05`, `1:02:03`, with `digits` after the second (`0:05.2`)."""
+    """A time in a video: `0:05`, `1:02:03`, with `digits` after the second (`0:05.2`)."""
     if not math.isfinite(value):
         return UNKNOWN
     unit = 10**digits
@@ -97,7 +97,7 @@ def clock(value: float, digits: int = 0) -> str:
 
 
 def share(score: float) -> float:
-    """A score as a length of a bar, 0..1; what is no number has no length."""
+    """A score clamped to 0..1, as the length of a bar; 0 if it is not finite."""
     return min(1.0, max(0.0, score)) if math.isfinite(score) else 0.0
 
 

@@ -18,7 +18,7 @@ from foveate.data.readers.unlabelled import LABEL
 from foveate.data.record import Dataset, Record
 from foveate.media import display_name
 
-_BEYOND = 1.0  # seconds by which a stretch may leave its video
+_BEYOND = 1.0  # seconds by which an interval may extend beyond its video
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class CheckReport:
     Attributes:
         name: What was checked.
         dataset: The records, None if the annotation could not be read.
-        probes: What opening each clip told.
+        probes: Probe results, by clip.
         faults: Lines about the annotation.
         fault_count: How many there are in all (the lines are capped).
         bad: (where, clip, reason) of clips that cannot be used.
@@ -47,7 +47,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing stands in the way of training."""
+        """Whether the data set can be trained on."""
         return not (self.fault_count or self.bad or self.leaks)
 
     @property
@@ -59,7 +59,7 @@ class CheckReport:
         return tuple(sorted(s for s in found if s is not None))
 
     def lines(self) -> list[str]:
-        """The report as lines of text: the verdict, counts, then whatever is wrong."""
+        """The report as lines of text: the verdict, counts, then all problems."""
         out = [self._verdict(), *_counts(self.dataset)]
         if self.durations:
             low, high = self.durations[0], self.durations[-1]
@@ -108,11 +108,11 @@ def check(
         part: As for `read`.
         allow_missing: As for `read`.
         workers: Child processes that open clips; 0 opens them in this process.
-        cache: File that keeps what opening tells; one in the user's cache folder if None.
+        cache: File in which probe results are cached; in the user's cache folder if None.
         progress: Called with (clips done, clips in all).
 
     Returns:
-        The report; faults are in it, not raised.
+        The report. Faults are collected in it, not raised.
     """
     name = display_name(path)
     try:
@@ -130,7 +130,7 @@ def examine(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Open every clip of a data set that was read (and split) already.
+    """Open every clip of a data set that has been read (and split) before.
 
     Args:
         dataset: The records.
@@ -171,7 +171,7 @@ def _seconds(record: Record, known: Probe | None) -> float | None:
 
 
 def _bad(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[tuple[str, str, str]]:
-    """Clips that cannot be opened, and stretches that lie outside their video."""
+    """Clips that cannot be opened, and intervals outside their video."""
     for record in dataset.records:
         found = known[record.path]
         why = found.error
@@ -226,13 +226,13 @@ def _notes(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[str]:
     if not dataset.splits:
         like = [name for name in dataset.classes if split_of(name)]
         yield from (f"class {name!r} has the name of a split" for name in like)
-    yield from (f"passed over {line}" for line in dataset.passed_over)
+    yield from (f"skipped {line}" for line in dataset.passed_over)
     if dataset.left_out:
         yield f"{len(dataset.left_out)} clips of the annotation are missing and were left out"
 
 
 def _at(where: str, clip: str) -> str:
-    """Line and clip, in front of what is said of it; once, where they are the same."""
+    """Line and clip, as a prefix of a message; given once where they are the same."""
     return clip if where in (clip, "") else f"{where}: {clip}"
 
 

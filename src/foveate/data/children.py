@@ -1,6 +1,6 @@
-"""Opens clips in child processes, so that none of them can take this process down or hold it up.
+"""Opens clips in child processes, so that none of them can crash or block this process.
 
-The children are started as programs of their own rather than through `multiprocessing`: that
+The children are separate programs rather than `multiprocessing` workers: that module
 needs a guarded main module, and forking a process that runs threads can hang.
 """
 
@@ -58,7 +58,7 @@ def in_children(
 def _wait(
     ready: selectors.BaseSelector, waiting: deque[Path], seconds: float, children: list[_Child]
 ) -> Iterator[tuple[Path, Probe]]:
-    """Take the answers that are there within a second, and see to children that gave none."""
+    """Collect the answers of one second, and replace children that died or timed out."""
     for key, _ in ready.select(1.0):
         child: _Child = key.data
         path, line = child.path, child.answers.readline()
@@ -87,7 +87,7 @@ def _death(code: int) -> str:
 
 @dataclass
 class _Child:
-    """One child process and the clip that it is at."""
+    """One child process and the clip it is working on."""
 
     program: str
     path: Path | None = None
@@ -113,7 +113,7 @@ class _Child:
         self.fresh = True
 
     def give(self, waiting: deque[Path], seconds: float) -> None:
-        """Hand over the next clip, or nothing if none is left."""
+        """Send the next clip, or nothing if none is left."""
         self.path = waiting.popleft() if waiting else None
         if self.path is None:
             return
@@ -124,7 +124,7 @@ class _Child:
             self._asks.flush()
 
     def restart(self, ready: selectors.BaseSelector) -> int:
-        """End this process and begin another; gives the exit code of the old one."""
+        """Replace this process with a new one; returns the exit code of the old one."""
         ready.unregister(self.answers)
         code = self.end()
         self._start()
@@ -132,7 +132,7 @@ class _Child:
         return code
 
     def end(self) -> int:
-        """Kill the process and close its pipes; gives its exit code, as it was if it had ended."""
+        """Kill the process and close its pipes; returns its exit code."""
         try:
             code = self._process.wait(0.2 if self.path is not None else 0)
         except subprocess.TimeoutExpired:
@@ -145,8 +145,8 @@ class _Child:
 
 
 def serve() -> None:
-    """What a child does: read a path per line, write a probe per line."""
-    # Decoders print to standard output now and then; the answers need a pipe to themselves.
+    """Main loop of a child: read a path per line, write a probe result per line."""
+    # Decoders sometimes print to standard output, so the answers use a pipe of their own.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     _limit_memory()

@@ -1,4 +1,4 @@
-"""What a video file holds for CoViAR's three networks, read once and kept for all epochs.
+"""Inputs of CoViAR's three networks, extracted once per video and cached for all epochs.
 
 Two small files a video: the grids of accumulated vectors of every picture (int8 and a mask, see
 `media.compressed.cache`), and the key frames and residuals of some of its groups as scaled uint8.
@@ -32,7 +32,7 @@ from foveate.media.compressed import (
 )
 from foveate.media.compressed.cache import RANGE, write_arrays
 
-VERSION = 1  # raise it when the files would come out differently: kept ones are made anew
+VERSION = 1  # increase it when the format changes: cached files are then made again
 OFFSET = 128  # of residuals as they are kept
 Kind = Literal["iframe", "mv", "residual"]
 Bytes = npt.NDArray[np.uint8]
@@ -40,7 +40,7 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Reading:
-    """What is kept of a video.
+    """What is cached of a video.
 
     Attributes:
         side: Pixels of the shorter side of key frames and residuals.
@@ -72,7 +72,7 @@ class KeptClip:
     lengths: npt.NDArray[np.int64]
 
     def within(self, start: float | None, end: float | None) -> list[int]:
-        """Rows of the groups that begin in a stretch; the one that reaches into it if none does."""
+        """Rows of the groups that begin in an interval, else of the one that extends into it."""
         first = -np.inf if start is None else start
         last = np.inf if end is None else end
         rows = np.flatnonzero((self.starts >= first) & (self.starts < last))
@@ -84,11 +84,11 @@ class KeptClip:
 def keep(
     path: Path, folder: Path, how: Reading = Reading(), limits: Limits = DEFAULT_LIMITS
 ) -> KeptClip:
-    """The kept files of a video, made if they are not there.
+    """The cached files of a video, created if they do not exist.
 
     Args:
         path: The video.
-        folder: Where the files lie; made if needed.
+        folder: Where the files are; created if needed.
         how: What is kept.
         limits: Bounds on work.
 
@@ -100,7 +100,7 @@ def keep(
     key = _key(path, how)
     pictures, grids = folder / f"{key}.safetensors", folder / f"{key}.grids.safetensors"
     if pictures.is_file() and grids.is_file():
-        with suppress(MediaError):  # a damaged file is made anew
+        with suppress(MediaError):  # a damaged file is made again
             return _opened(pictures, grids)
     require_vectors(path, limits)
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,12 +161,12 @@ def _motion(clip: KeptClip, places: Sequence[tuple[int, float]]) -> torch.Tensor
 
 
 def middle(length: int) -> float:
-    """The place in a group of that many pictures that prediction looks at."""
+    """The place within a group of that many pictures that prediction uses."""
     return (length // 2) / max(length - 1, 1)
 
 
 def _key(path: Path, how: Reading) -> str:
-    """A name that changes with the file and with what is kept of it."""
+    """A name that depends on the file and on what is cached of it."""
     try:
         stat = path.stat()
     except OSError as error:

@@ -1,8 +1,8 @@
-"""Records as tensors: lazily decoded, and the same whoever loads them.
+"""Records as tensors: decoded lazily, and the same in any worker process.
 
 What a clip looks like depends on the seed, the epoch and its place in the data set, never on the
-process that loads it or on what was loaded before. No frame is made up: a clip that does not give
-all frames asked for is a bad one.
+process that loads it or on what was loaded before. Frames are never invented: a clip that lacks
+some of the requested frames is bad.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 _CAUGHT = (FoveateError, OSError, MemoryError)
 _DEFAULT_RATE = 25.0  # frames per second of a source that does not say
-_WHAT_SHOWS, _WHAT_CHANGES = 0, 1  # streams of chance: times, then transforms
+_WHAT_SHOWS, _WHAT_CHANGES = 0, 1  # random streams: times, then transforms
 
 
-class Shows(Protocol):
-    """Chooses what is shown of a clip, places in the frames too; takes a sampler's place."""
+class ClipSelector(Protocol):
+    """Chooses times and boxes of a clip, in place of a sampler."""
 
     def __call__(
         self,
@@ -47,12 +47,12 @@ class Shows(Protocol):
         end: float,
         random: np.random.Generator | None,
     ) -> tuple[Times, Pixels]:
-        """Times between `start` and `end`, and the frames (T, S, S, 3) that came of them."""
+        """Times between `start` and `end`, and their frames (T, S, S, 3)."""
 
 
 @dataclass(frozen=True)
 class BadClip:
-    """A clip that could not be read: its place in the data set, and why."""
+    """A clip that could not be read: its index in the data set, and the reason."""
 
     index: int
     name: str
@@ -71,10 +71,10 @@ class ClipDataset(TorchDataset[Any]):
         modalities: Names of what to build (see `modalities`).
         fps: Frames per second of frame folders.
         limits: Bounds on work.
-        shows: Chooses times and places instead of `sampling`; the transform then gets what it cut.
+        selector: Chooses times and boxes instead of `sampling`; the transform gets its crops.
 
     Raises:
-        ValueError: `shows` and modalities that need whole frames.
+        ValueError: `selector` and modalities that need whole frames.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class ClipDataset(TorchDataset[Any]):
         modalities: Sequence[str] = ("rgb",),
         fps: float = RATE,
         limits: Limits = DEFAULT_LIMITS,
-        shows: Shows | None = None,
+        selector: ClipSelector | None = None,
     ) -> None:
-        if shows is not None and tuple(modalities) != ("rgb",):
+        if selector is not None and tuple(modalities) != ("rgb",):
             raise ValueError("what a look shows is rgb alone")
         self.dataset = dataset
         self.train = train
@@ -99,10 +99,10 @@ class ClipDataset(TorchDataset[Any]):
         self._transform = transform
         self._kinds = [kinds.find(name) for name in modalities]
         self._following = max(kind.following for kind in self._kinds)
-        self._shows = shows
+        self._selector = selector
         self._fps = fps
         self._limits = limits
-        self.at = torch.full((64,), -1, dtype=torch.int64)  # what each worker is loading
+        self.at = torch.full((64,), -1, dtype=torch.int64)  # what each worker loads now
         self.at.share_memory_()
 
     def __len__(self) -> int:
@@ -159,10 +159,10 @@ class ClipDataset(TorchDataset[Any]):
     def _frames(
         self, sample: Sample, record: Record, epoch: int, index: int
     ) -> tuple[float, Times | Views, Pixels]:
-        """Where the clip ends, the times that are looked at, and all frames for them.
+        """The end of the clip, the sampled times, and their frames.
 
-        Containers promise frames beyond the last one now and then. Once the last one was seen the
-        source knows better, and the times are drawn again from the true length.
+        Containers sometimes announce frames beyond the last one. Once the last one was decoded, the
+        source knows its true length, and the times are drawn again from it.
         """
         start = record.start or 0.0
         for _ in range(2):
@@ -171,10 +171,10 @@ class ClipDataset(TorchDataset[Any]):
                 raise MediaError(f"starts at {start:g} s, the video lasts {end:g} s")
             random = self._random(epoch, index, _WHAT_SHOWS)
             times: Times | Views
-            if self._shows is None:
+            if self._selector is None:
                 times, wanted, pixels = self._sampled(sample, start, end, random)
             else:
-                times, pixels = self._shows(sample, record, start, end, random)
+                times, pixels = self._selector(sample, record, start, end, random)
                 wanted = len(times)
             if len(pixels) == wanted:
                 return end, times, pixels
@@ -185,8 +185,8 @@ class ClipDataset(TorchDataset[Any]):
     def _sampled(
         self, sample: Sample, start: float, end: float, random: np.random.Generator | None
     ) -> tuple[Times | Views, int, Pixels]:
-        """The sampler's times, how many frames they ask for, and those frames; of an incomplete
-        answer what came."""
+        """The sampler's times, how many frames they need, and those frames; of an incomplete
+        answer, the frames that were decoded."""
         info = sample.info
         size = self._transform.decode_size((info.width, info.height))
         times = self._sampling(start, end, random)

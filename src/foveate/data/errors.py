@@ -55,7 +55,7 @@ class Faults:
         return [line for *_, line in sorted(self._kept, reverse=True)]
 
     def add(self, where: str, what: str) -> None:
-        """Note one fault.
+        """Add one fault.
 
         Args:
             where: File and line, such as `clips.csv:12`.
@@ -74,7 +74,7 @@ class Faults:
             heapq.heappushpop(self._kept, entry)
 
     def check(self) -> None:
-        """Raise what was collected.
+        """Raise the collected faults.
 
         Raises:
             DataError: There is at least one fault.

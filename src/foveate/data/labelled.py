@@ -1,9 +1,9 @@
-"""Opening labelled videos the same way everywhere: read, split, find the part that is meant."""
+"""Opens labelled videos, the same for all commands: read, split, choose a split."""
 
 from __future__ import annotations
 
 import os
-import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from foveate.core import ConfigError
 from foveate.core.config import nearest
+from foveate.core.errors import DataWarning
 from foveate.data.readers.detect import read
 from foveate.data.record import Dataset
 from foveate.data.splits import folds
@@ -42,7 +43,7 @@ class DataRequest:
     split_seed: int = 0
 
     def origin(self) -> dict[str, Any]:
-        """Plain values, with absolute paths, for whoever goes on with a run later."""
+        """Plain values, with absolute paths, so that a run can be resumed from another folder."""
         values = asdict(self)
         for key in ("path", "videos"):
             if values[key] is not None:
@@ -51,7 +52,7 @@ class DataRequest:
 
     @classmethod
     def of(cls, origin: Mapping[str, Any]) -> DataRequest:
-        """The request that `origin` was taken of.
+        """The request whose `origin` was saved.
 
         Raises:
             ConfigError: The values are none of a request's.
@@ -75,11 +76,11 @@ Videos = str | os.PathLike[str] | DataRequest | Dataset
 def open_labelled(videos: Videos) -> Dataset:
     """Read a data set and give every record its split: train, val or test.
 
-    What the reader passed over is said on standard error.
+    Files that the reader skips are warnings (`core.errors.DataWarning`).
 
-    Splits that the data names are kept. Where it names none, clips are dealt out 70, 15 and 15 in
+    Splits that the data names are kept. Where it names none, clips are divided 70, 15 and 15 in
     a hundred; where it has training clips but none for validation, some of those are taken.
-    Groups, files and copies stay together. All of it depends on the split seed alone.
+    Groups, files and copies stay together. The result depends on the split seed alone.
 
     Args:
         videos: A folder or an annotation; a request, which says more than where; or records.
@@ -98,7 +99,7 @@ def open_labelled(videos: Videos) -> Dataset:
         )  # fmt: skip
         fold, seed = request.fold, request.split_seed
     for line in dataset.passed_over:
-        print(f"foveate: passed over {line}", file=sys.stderr)
+        warnings.warn(f"skipped {line}", DataWarning, stacklevel=2)
     if fold is not None:
         dataset = _fold(dataset, fold)
     elif not dataset.splits:
@@ -117,7 +118,7 @@ def request_for(videos: str | os.PathLike[str] | DataRequest) -> DataRequest:
 
 
 def choose_split(dataset: Dataset, asked: str | None) -> str:
-    """The split to measure on: the one asked for, or test, or val.
+    """The split to evaluate on: the one requested, or test, or val.
 
     Raises:
         ConfigError: There is no such split.

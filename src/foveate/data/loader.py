@@ -1,7 +1,7 @@
-"""The loader: batches in a fixed order, from any step on, past bad clips and dying workers.
+"""The loader: batches in a fixed order, from any step, robust to bad clips and dying workers.
 
-A clip that cannot be read is told of and left out; no other takes its place, so the batch has one
-clip less. Too many of them stop the work with one line.
+A clip that cannot be read is reported and left out; it is not replaced, so the batch has one
+clip less. Too many bad clips raise an error of one line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from foveate.data.batches import Batches, collate
-from foveate.data.dataset import ClipDataset, Shows
+from foveate.data.dataset import ClipDataset, ClipSelector
 from foveate.data.errors import CAP, DataError
 from foveate.data.prepare import Transform
 from foveate.data.record import Dataset
@@ -65,7 +65,7 @@ class Loader:
         self._loader = self._begin()
 
     def _begin(self) -> DataLoader[Any]:
-        """A loader whose workers, if any, are not yet there."""
+        """A loader; workers start with the first pass."""
         return DataLoader(
             self.clips,
             batch_sampler=self._batches,
@@ -74,7 +74,7 @@ class Loader:
             timeout=self._hang if self._workers else 0,
             worker_init_fn=_begin_worker,
             persistent_workers=self._workers > 0,
-            # Its own: the global generator must not notice how clips are loaded.
+            # A generator of its own, so that loading does not change the state of the global one.
             generator=torch.Generator(),
         )
 
@@ -83,7 +83,7 @@ class Loader:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The epoch and step that the loader was made for."""
+        """The epoch and step at which iteration starts."""
         return self.at(self._batches.epoch, self._batches.start)
 
     def at(self, epoch: int, start_step: int = 0) -> Iterator[dict[str, Any]]:
@@ -110,20 +110,20 @@ class Loader:
             explained = self.explain(error)
             if explained is None:
                 raise
-        # Out of the handler, nothing holds the workers any more: left behind, a dead one would be
-        # reported again wherever the program is by then.
+        # Raised outside the handler, so that nothing refers to the workers: a dead one that
+        # was kept would be reported again later, at an unrelated place.
         with suppress(RuntimeError):
             self._loader = self._begin()
         raise explained
 
     def explain(self, error: BaseException) -> DataError | None:
-        """What an error says of a worker, None if it is about something else.
+        """The message for an error that a worker caused; None for other errors.
 
-        torch reports a worker's death wherever the main program happens to be, so a training loop
-        asks here too.
+        torch reports the death of a worker at any place in the main process, so a training loop
+        calls this too.
         """
         text = str(error)
-        # A worker that dies between telling of a batch and handing it over breaks a connection.
+        # A worker that dies between announcing a batch and sending it breaks a connection.
         broken = self._workers > 0 and isinstance(error, (OSError, EOFError))
         if "DataLoader" not in text and not broken:
             return None
@@ -145,13 +145,13 @@ class Loader:
         return None
 
     def _note(self, batch: dict[str, Any]) -> None:
-        """Keep what was bad in a batch; stop if it is too much."""
+        """Record the bad clips of a batch; raise if there are too many."""
         dataset = self.clips.dataset
         for index, line in batch["warnings"]:
             self.warnings[display_name(dataset.name(dataset.records[index]))] = line
         for clip in batch["bad"]:
             self.bad[clip.name] = clip.reason
-            # Several clips may lie in one file and share its name.
+            # Several clips may be parts of one file and share its name.
             self._bad_places.add(clip.index)
         self._row = 0 if len(batch["index"]) else self._row + len(batch["bad"])
         bad, total = len(self._bad_places), len(self.clips)
@@ -173,7 +173,7 @@ class Loader:
 
 
 def tolerated(clips: int, share: float = MAX_BAD) -> int:
-    """How many of so many clips may be bad: a share of them, but always one."""
+    """How many of `count` clips may be bad: a share of them, at least one."""
     return max(1, int(share * clips)) if share > 0 else 0
 
 
@@ -198,7 +198,7 @@ def make_loader(
     hang_seconds: float = HANG_SECONDS,
     fps: float = RATE,
     limits: Limits = DEFAULT_LIMITS,
-    shows: Shows | None = None,
+    selector: ClipSelector | None = None,
 ) -> Loader:
     """A loader for one split.
 
@@ -222,7 +222,7 @@ def make_loader(
         hang_seconds: Longest wait for a batch.
         fps: Frames per second of frame folders.
         limits: Bounds on what a clip may cost.
-        shows: Chooses times and places instead of `sampling` (see `ClipDataset`).
+        selector: Chooses times and places instead of `sampling` (see `ClipDataset`).
 
     Raises:
         DataError: The split has no clips, or a clip has no class and the classes exclude another.
@@ -245,7 +245,7 @@ def make_loader(
         modalities=modalities,
         fps=fps,
         limits=limits,
-        shows=shows,
+        selector=selector,
     )
     batches = Batches(
         len(chosen), batch, seed=seed, shuffle=train, drop_last=drop_last, rank=rank, world=world

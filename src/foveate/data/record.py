@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Record:
-    """One labelled clip: a file, a stretch of a file, or a folder of numbered pictures.
+    """One labelled clip: a file, an interval of a file, or a folder of numbered pictures.
 
     Attributes:
         path: The file or folder.
@@ -47,11 +47,11 @@ class Dataset:
     Attributes:
         records: In the order of the annotation.
         classes: Names in the order of their indices.
-        root: Folder that the paths are told relative to.
+        root: Folder that paths are given relative to.
         multilabel: Whether a clip may have several classes, or none.
         left_out: Lines about clips of the annotation that are not on this machine, if the reader
-            was told to go on without them.
-        passed_over: Lines about what was found and not read, with counts.
+            was allowed to leave them out.
+        passed_over: Lines about skipped files, with counts.
     """
 
     records: tuple[Record, ...]
@@ -76,7 +76,7 @@ class Dataset:
         return self.where(lambda record: record.split == split)
 
     def where(self, wanted: Callable[[Record], bool]) -> Dataset:
-        """The clips that `wanted` says yes to, with all classes."""
+        """The clips for which `wanted` is true, with all classes."""
         return replace(self, records=tuple(r for r in self.records if wanted(r)))
 
     def indices(self, record: Record) -> tuple[int, ...]:
@@ -105,7 +105,7 @@ class Dataset:
         return {name: counts[name] for name in self.classes}
 
     def digest(self, split: str | None = None) -> str:
-        """What a checkpoint keeps, to tell later whether it saw a clip in training.
+        """A fingerprint for checkpoints, to detect evaluation on clips of the training.
 
         Returns:
             The sha256, in hexadecimal, of the classes and the sorted relative paths, labels and

@@ -3,7 +3,7 @@
 A sampler is called with the start and the end of a clip in seconds and a generator of random
 numbers, or None in evaluation. It returns ascending times, or one tuple of times per view. The
 frame shown at a time is the one that was on the screen then, so a time is never rounded to a frame
-number. Bind the other arguments with `functools.partial`.
+number. Other arguments are bound with `functools.partial`.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def window(
 ) -> Times:
     """`count` times at an even rate, from a random place in training, else from the middle.
 
-    Where the clip is shorter than the window, the times move together until they fit: the clip is
-    seen whole at a higher rate, and a frame that is on the screen at two times is given twice.
+    If the clip is shorter than the window, the distance between times is reduced: the clip is
+    sampled whole at a higher rate, and a frame that is shown at two times is returned twice.
 
     Args:
         start: Seconds.
@@ -100,7 +100,7 @@ def pair(
     rate: float,
     power: float = 1.0,
 ) -> Views:
-    """Two windows of one video; the farther apart, the rarer.
+    """Two windows of one video; large distances between them are less likely.
 
     CVRL (Qian et al., CVPR 2021, section 3.2): the distance of their starts has a density that
     falls as (1 - distance / longest)^power; the place of the pair is then drawn evenly.
@@ -108,7 +108,7 @@ def pair(
     Args:
         start: Seconds.
         end: Seconds.
-        random: Chooses distance and place; None for starts a third and two thirds into the room.
+        random: Chooses distance and place; None for starts at one and two thirds of the range.
         count: Times per window.
         rate: Times per second.
         power: 1 falls linearly, 0 is uniform.
@@ -129,16 +129,6 @@ def pair(
     )
 
 
-def scattered(
-    start: float, end: float, random: np.random.Generator | None = None, *, count: int
-) -> Times:
-    """`count` times anywhere in the clip, sorted; in evaluation as `segments`."""
-    if random is None:
-        return segments(start, end, None, count=count)
-    _check(start, end, count)
-    return _ascending(sorted((start + random.random(count) * (end - start)).tolist()), end)
-
-
 def whole(
     start: float,
     end: float,
@@ -147,7 +137,7 @@ def whole(
     rate: float,
     most: int | None = None,
 ) -> Times:
-    """All times at an even rate from the start on: what a streaming model sees of a clip.
+    """All times at an even rate from the start: the input of a streaming model.
 
     The number of times depends on the length of the clip.
 

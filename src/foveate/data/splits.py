@@ -1,4 +1,4 @@
-"""Splits without leaks: what belongs together stays on one side, classes are spread evenly.
+"""Splits without leaks: related clips stay in one split, classes are distributed evenly.
 
 Clips belong together when they share a group, a file, or their content.
 """
@@ -22,7 +22,7 @@ FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 @dataclass(frozen=True)
 class Fold:
-    """One turn of a cross-validation: `dataset` has the splits `train` and `test`."""
+    """One fold of a cross-validation: `dataset` has the splits `train` and `test`."""
 
     name: str
     dataset: Dataset
@@ -76,7 +76,7 @@ def folds(dataset: Dataset, k: int | None = None, seed: int = 0) -> tuple[Fold, 
 
 
 def bundles(dataset: Dataset) -> list[int]:
-    """For each record the number of its bundle: records that must stay on one side."""
+    """For each record the number of its bundle: records that must stay in one split."""
     parent = list(range(len(dataset.records)))
 
     def root(at: int) -> int:
@@ -117,9 +117,9 @@ def _copies(dataset: Dataset) -> dict[str, str]:
 
 
 def _assign(dataset: Dataset, shares: np.ndarray, seed: int) -> list[int]:
-    """For each record the place of its side.
+    """For each record the index of its split.
 
-    Bundles are dealt from the largest to the smallest, each to the side that lacks its classes
+    Bundles are assigned from the largest to the smallest, each to the split that lacks its classes
     most: what it still needs of them, as a share of all clips of the class.
     """
     bundle_of = bundles(dataset)

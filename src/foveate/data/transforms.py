@@ -1,4 +1,4 @@
-"""What training does to whole clips: one draw per clip, the same for all its frames.
+"""Training augmentation of whole clips: drawn once per clip, the same for all its frames.
 
 Each transform is a function of frames (T, 3, H, W) uint8 and a generator; the same generator state
 gives the same result, whatever process it runs in. `Augment` joins them for a loader. torchvision
@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from foveate.core import ConfigError, MissingExtra
-from foveate.core.config import nearest
 from foveate.data.prepare import Labels, Transform, shorter_side, to_tchw
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def grey(x_tchw: Tensor, random: Random | None = None) -> Tensor:
 def rand_augment(
     x_tchw: Tensor, random: Random, *, operations: int = 2, magnitude: int = 9
 ) -> Tensor:
-    """Operations chosen and signed by chance (Cubuk et al., RandAugment, NeurIPS 2020)."""
+    """Operations with random choice and sign (Cubuk et al., RandAugment, NeurIPS 2020)."""
     augment: Callable[[Tensor], Tensor] = _v2().RandAugment(operations, magnitude)
     with _seeded(random):
         return augment(x_tchw)
@@ -157,7 +156,7 @@ class Augment:
     grey: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse settings that cannot be meant; torchvision must be there."""
+        """Refuse invalid settings; torchvision must be installed."""
         if self.size < 1 or self.decode < 1 or not 0 <= self.flip <= 1 or self.colour < 0:
             raise ConfigError(f"augmentation out of range: {self}")
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 1:
@@ -167,7 +166,7 @@ class Augment:
         _v2()
 
     def decode_size(self, source: tuple[int, int]) -> tuple[int, int]:
-        """Somewhat larger than the square, so that crops differ."""
+        """Somewhat larger than the square, so that crops vary."""
         return shorter_side(source, round(self.size * self.decode))
 
     def __call__(
@@ -239,27 +238,6 @@ def mirror_labels(labels: Labels, mirror: Sequence[int | None]) -> Labels | None
         return labels
     found = [mirror[label] for label in labels]
     return None if None in found else tuple(label for label in found if label is not None)
-
-
-def mirrored_by_names(classes: Sequence[str], pairs: Mapping[str, str]) -> tuple[int | None, ...]:
-    """For each class its mirror image, from pairs of names; other classes are their own.
-
-    Raises:
-        ConfigError: A name that is no class, or a class with two mirror images.
-    """
-    places = {name: i for i, name in enumerate(classes)}
-    mirror = list(range(len(classes)))
-    for pair in pairs.items():
-        for name, other in (pair, pair[::-1]):
-            if name not in places:
-                guess = nearest(name, classes)
-                raise ConfigError(
-                    f"flip: no class {name!r}", f"did you mean {guess!r}?" if guess else None
-                )
-            if mirror[places[name]] not in (places[name], places.get(other)):
-                raise ConfigError(f"flip: the class {name!r} has two mirror images")
-            mirror[places[name]] = places.get(other, -1)
-    return tuple(mirror)
 
 
 def mirrored_by_words(classes: Sequence[str], words: Mapping[str, str]) -> tuple[int | None, ...]:

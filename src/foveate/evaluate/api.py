@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from foveate.core import ConfigError
+from foveate.core.errors import DataWarning
 from foveate.data.labelled import Videos, choose_split, open_labelled
 from foveate.data.readers.unlabelled import LABEL as UNLABELLED
 from foveate.data.record import Dataset
@@ -138,7 +139,7 @@ def seen_in_training(model: str, dataset: Dataset, split: str | None) -> str | N
 def _warn(model: str, dataset: Dataset, split: str | None) -> None:
     line = seen_in_training(model, dataset, split)
     if line is not None:
-        warnings.warn(f"{model}: {line}", stacklevel=3)
+        warnings.warn(f"{model}: {line}", DataWarning, stacklevel=3)
 
 
 def _loaded(

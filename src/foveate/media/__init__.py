@@ -1,4 +1,4 @@
-"""Opens any source and decodes what is asked and no more."""
+"""Opens any source, and decodes no more than is requested."""
 
 from __future__ import annotations
 

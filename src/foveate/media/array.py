@@ -1,4 +1,4 @@
-"""Frames that are in memory already, behind the same face as a file."""
+"""Frames in memory, with the same interface as a file."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ArrayVideo:
         )
 
     def keyframes(self) -> tuple[float, ...]:
-        """The first frame: an array has no codec, so nothing else stands out."""
+        """The first frame: an array has no key frames of its own."""
         return (0.0,)
 
     def frames(

@@ -20,7 +20,7 @@ from foveate.media.source import Reader
 if TYPE_CHECKING:
     from foveate.core.loop import Waveform
 
-_LEAD_SECONDS = 0.5  # decoders need a little run-up after a seek
+_LEAD_SECONDS = 0.5  # decoders need some packets before the target after a seek
 _JITTER_SECONDS = 0.02  # a frame whose time is off by less goes on where the one before it ended
 _WAITING = 4096  # packets of sound that may wait for the picture to start again
 
@@ -176,7 +176,7 @@ def _frames(opened: Opened, stream: Any, follows: bool) -> Iterator[tuple[Any, f
     """Sound frames and their container times, damaged packets passed over.
 
     Where times start again (joined recordings), they are moved as those of the picture are; it has
-    to be told that this may happen, since then the packets of the picture are read too.
+    to be announced with `may_seek`, since then the packets of the picture are read too.
     """
     clock = Restarts(opened) if follows and opened.stream is not None else None
     wanted = [stream] if clock is None else [stream, opened.stream]

@@ -389,10 +389,10 @@ class Cursor:
                 self._weak_keys.add(self._start)
             self._unproved = False
             last = self._out[-1] if self._out else self._current
-            if pts is not None and (last is None or pts > last[0]):
-                self._out.append((pts, frame))
-            else:
-                self._warn("frames came out of their order and are not shown")
+            if pts is None or (last is not None and pts <= last[0]):
+                self._warn("frames came out of their order: each is shown after the one before it")
+                pts = 0 if last is None else last[0] + 1
+            self._out.append((pts, frame))
 
 
 def _is_start(packet: Any) -> bool:

@@ -77,7 +77,7 @@ def find(name: str) -> Modality:
     """The modality of that name.
 
     Raises:
-        ConfigError: There is none; the nearest name is told.
+        ConfigError: Unknown name; the message gives the nearest one.
     """
     if name not in _KNOWN:
         guess = nearest(name, _KNOWN)

@@ -155,7 +155,7 @@ def vector_motion(
         times: Seconds.
         around: Neighbours on each side.
         convert: Knows size, pixel shape and orientation of the coded picture.
-        keep: Told of the time that was asked for and the field of the picture shown then.
+        keep: Called with the requested time and the field of the picture shown then.
     """
     flows: list[list[Any]] = []
     greys: list[list[Grey | None]] = []

@@ -122,7 +122,7 @@ def filmed_motion(
     Args:
         cursor: Decodes.
         pixels: Gives the pixels of a frame at a `(width, height)`; may raise on damage.
-        keep: Told of the frame of every asked time, with the tick that was asked for.
+        keep: Called with the frame of every requested time and the requested tick.
         pairs: Filled row by row.
         tick_of: Turns seconds into the cursor's ticks.
         times: Seconds, ascending.

@@ -28,7 +28,7 @@ CHUNK_BYTES = 1024 * 1024
 
 
 class Reader:
-    """A binary file that counts what is read; the only door between FFmpeg and the outside.
+    """A binary file that counts what is read; the only way in which FFmpeg reads data.
 
     Errors are kept until `check`, and the file ends for FFmpeg: an exception thrown through its
     callbacks could be reported twice, on standard error.

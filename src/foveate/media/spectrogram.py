@@ -1,8 +1,6 @@
-"""Sound as images: log spectrograms, and mel filters after Slaney."""
+"""Sound as images: log spectrograms."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +14,6 @@ SECONDS = 1.28
 SAMPLES = round(RATE * SECONDS)
 _FFT, _WINDOW, _HOP = 511, 240, 120  # samples; an odd FFT gives exactly 256 columns
 _FLOOR = 1e-6
-_LINEAR_HZ, _MELS_PER_HZ, _LOG_STEP = 1000.0, 3 / 200, math.log(6.4) / 27
 
 
 def log_spectrogram(wave: Floats) -> Floats:
@@ -32,70 +29,7 @@ def log_spectrogram(wave: Floats) -> Floats:
         (256, 1 + (N - 1) // 120) float32: frequency upward, then time; 256 columns for
         `SAMPLES` samples.
     """
-    return np.asarray(np.log(_power(wave, _FFT, _WINDOW, _HOP) + np.float32(_FLOOR)), np.float32)
-
-
-def log_mel(
-    wave: Floats, *, rate: int = 16_000, bands: int = 64, fft: int = 512, window: int = 400,
-    hop: int = 160, low: float = 125.0, high: float = 7500.0,
-) -> Floats:  # fmt: skip
-    """Logarithm of the power in mel bands.
-
-    Args:
-        wave: (N,) float32 mono samples.
-        rate: Samples per second.
-        bands: Number of bands.
-        fft: Samples of the Fourier transform.
-        window: Samples of the Hann window.
-        hop: Samples from one column to the next.
-        low: Lower edge of the first band in Hz.
-        high: Upper edge of the last band in Hz.
-
-    Returns:
-        (bands, columns) float32.
-    """
-    filters = mel_filters(rate, fft, bands, low, high)
-    power = filters @ _power(wave, fft, window, hop)
-    return np.asarray(np.log(power + np.float32(_FLOOR)), np.float32)
-
-
-def hz_to_mel(hz: float) -> float:
-    """Slaney's scale: linear to 1000 Hz, logarithmic above (Auditory Toolbox, 1998)."""
-    if hz < _LINEAR_HZ:
-        return hz * _MELS_PER_HZ
-    return _LINEAR_HZ * _MELS_PER_HZ + math.log(hz / _LINEAR_HZ) / _LOG_STEP
-
-
-def mel_to_hz(mel: float) -> float:
-    """The inverse of `hz_to_mel`."""
-    knee = _LINEAR_HZ * _MELS_PER_HZ
-    if mel < knee:
-        return mel / _MELS_PER_HZ
-    return _LINEAR_HZ * math.exp((mel - knee) * _LOG_STEP)
-
-
-def mel_filters(rate: int, fft: int, bands: int, low: float, high: float) -> Floats:
-    """Triangular filters, even on Slaney's scale, each of unit area.
-
-    Args:
-        rate: Samples per second.
-        fft: Samples of the Fourier transform.
-        bands: Number of filters.
-        low: Lower edge of the first one in Hz.
-        high: Upper edge of the last one in Hz.
-
-    Returns:
-        (bands, fft // 2 + 1) float32, in 1/Hz.
-    """
-    if not 0 <= low < high <= rate / 2:
-        raise ValueError(f"bands from {low} to {high} Hz at {rate} samples per second")
-    mels = np.linspace(hz_to_mel(low), hz_to_mel(high), bands + 2)
-    edges = np.array([mel_to_hz(mel) for mel in mels])
-    bins = np.arange(fft // 2 + 1) * rate / fft
-    left, centre, right = (edges[i : i + bands, None] for i in range(3))
-    rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
-    shape = np.maximum(0.0, np.minimum(rising, falling))
-    return np.asarray(shape * 2.0 / (right - left), np.float32)
+    return np.asarray(np.log(_power(wave) + np.float32(_FLOOR)), np.float32)
 
 
 def around(
@@ -133,12 +67,12 @@ def around(
     return np.resize(wave, count)
 
 
-def _power(wave: Floats, fft: int, window: int, hop: int) -> Floats:
-    """(fft // 2 + 1, columns) squared magnitudes, zeros beyond the ends of the wave."""
-    hann = np.zeros(fft, np.float32)
-    left = (fft - window) // 2
-    hann[left : left + window] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-    padded = np.pad(np.asarray(wave, np.float32), fft // 2)
-    pieces = np.lib.stride_tricks.sliding_window_view(padded, fft)[::hop]
+def _power(wave: Floats) -> Floats:
+    """(256, columns) squared magnitudes, zeros beyond the ends of the wave."""
+    hann = np.zeros(_FFT, np.float32)
+    left = (_FFT - _WINDOW) // 2
+    hann[left : left + _WINDOW] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)
+    padded = np.pad(np.asarray(wave, np.float32), _FFT // 2)
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, _FFT)[::_HOP]
     found = np.fft.rfft(pieces * hann, axis=1).T
     return np.asarray(found.real**2 + found.imag**2, np.float32)

@@ -34,7 +34,7 @@ from foveate.media.container import (
 )
 from foveate.media.convert import Converter, orientation
 from foveate.media.decode import Cursor
-from foveate.media.held import HeldFrames
+from foveate.media.frame_cache import FrameCache
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.motion import check, near_fields, vector_motion
 from foveate.media.packets import MOST_SECONDS, RESTARTING
@@ -55,7 +55,7 @@ class Video:
 
     Attributes:
         meter: Frames decoded, packets fed and bytes read so far.
-        warnings: Damage met so far, each said once.
+        warnings: Warnings so far, each given once.
         geometry: Size, pixel shape and orientation of the coded picture.
     """
 
@@ -92,7 +92,7 @@ class Video:
             raise
         self._convert = Converter(self.geometry, self._cursor.decoder.pixel_shape)
         self._cache: dict[tuple[int, tuple[int, int] | None], Any] = {}
-        self._held = HeldFrames()
+        self._held = FrameCache()
         self._vectors: VectorReader | None = None
         self._no_vectors: str | None = None
         self._compressed: Any = None
@@ -254,23 +254,24 @@ class Video:
             raise IndexError(f"{self.name}: frames are numbered from 0 to {len(times) - 1}")
         return self.frames([times[number] for number in numbers], size)
 
-    def frames_per_second(
+    def frames_in_range(
         self,
-        rate: float,
         start: float = 0.0,
         end: float | None = None,
+        *,
+        rate: float,
         size: tuple[int, int] | None = None,
     ) -> Clip:
-        """The frames shown `rate` times a second, from `start` to before `end`; see `frames`.
+        """The frames shown at an even rate from `start` to before `end`; see `frames`.
 
         Args:
-            rate: Frames per second.
             start: Seconds from the first frame.
             end: Seconds from the first frame; None for the end of the last one.
+            rate: Frames per second.
             size: As for `frames`.
         """
         if end is None:
-            # The header's word for the length is not good enough: the last frame's is.
+            # The length in the header is not exact enough; the end of the last frame is.
             last = self.times()[-1]
             end = max(last + 1e-6, self._duration() or 0.0)
         if not rate > 0 or not math.isfinite(start + end):
@@ -404,7 +405,7 @@ class Video:
         known = self._known_duration()
         if known is not None or len(self._cursor.stream.container.streams) == 1:
             return known
-        # What the container says is the length of its longest stream.
+        # The container states the length of its longest stream.
         end, read = indexing.picture_end(self._open_reader, self._limits)
         self.meter.bytes += read
         self._end = self.packet_index().end if end is None else end
@@ -422,7 +423,7 @@ class Video:
         return None if seconds is None or seconds > MOST_SECONDS else seconds
 
     def _tick(self, seconds: float) -> int:
-        # A little of a tick forgives the rounding of times that were ticks once.
+        # A fraction of a tick allows for rounding of times that were ticks before.
         tick = math.floor(seconds / float(self._cursor.time_base) + 1e-4)
         return tick + self._cursor.origin
 

@@ -14,13 +14,13 @@ _FREE_PIXELS = 3_000_000_000  # decoded before `pixels_per_byte` is looked at
 _PICTURES = 20  # more than any decoder keeps
 _EVERY = 8  # packets between two looks at the clocks
 
-# A still 1080p scene, the cheapest honest video, gives 13,000 to 19,000 bytes for each second that
+# A still 1080p scene, the cheapest usual video, gives 13,000 to 19,000 bytes for each second that
 # one core needs to decode it (H.264, VP9, AV1). A stretch that costs bytes may take its time.
 _HONEST_BYTES = 10_000  # per second
 
 
 class Work:
-    """Stops a decoder that works for ever or makes much of little.
+    """Stops a decoder that runs forever or produces too much output for its input.
 
     Args:
         limits: Bounds on work.
@@ -75,7 +75,7 @@ class Work:
         self._pixels += pixels
 
     def check(self) -> None:
-        """Look at the limits now and then.
+        """Check the limits from time to time.
 
         Raises:
             LimitError: Too long without a wanted frame, or too many pixels out of too few bytes.

@@ -44,7 +44,7 @@ class VideoWriter:
         self, path: str | os.PathLike[str], size: tuple[int, int], rate: float = 25.0
     ) -> None:
         self._path = Path(path)
-        # FFmpeg is told the file's name: an absolute path is never taken for an address.
+        # FFmpeg gets the file's name: an absolute path is never taken for an address.
         whole = Path(os.path.abspath(self._path))
         self._partial = whole.with_name(f".{whole.name[:100]}.{os.getpid()}.{id(self):x}.partial")
         self._size = (max(2, size[0] // 2 * 2), max(2, size[1] // 2 * 2))
@@ -102,7 +102,7 @@ class VideoWriter:
             raise self._failed(error) from None
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Delete the unfinished file."""
         with suppress(av.error.FFmpegError, OSError, ValueError):
             self._container.close()
         with suppress(OSError):
@@ -110,7 +110,7 @@ class VideoWriter:
         self._partial.unlink(missing_ok=True)
 
     def _again(self, url: str, flags: int, options: dict[str, str]) -> Any:
-        """The file in work, to read: FFmpeg shifts the frames to make room for the index."""
+        """The unfinished file, opened for reading: FFmpeg moves the frames to insert the index."""
         return self._partial.open("rb", buffering=0)
 
     def _failed(self, error: av.error.FFmpegError | OSError) -> MediaError:

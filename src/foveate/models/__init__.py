@@ -1,7 +1,7 @@
 """Networks, their registry and their weights.
 
-Nothing heavy is imported until it is used: ``foveate.models.weights.table`` can be read
-without loading torch.
+Modules are imported on first use: ``foveate.models.weights.table`` can be read without importing
+torch.
 """
 
 from __future__ import annotations

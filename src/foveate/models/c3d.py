@@ -1,8 +1,8 @@
-"""C3D: eight plain 3x3x3 convolutions and two wide dense layers.
+"""C3D: eight 3x3x3 convolutions and two fully connected layers.
 
 Source: Tran et al., "Learning Spatiotemporal Features with 3D Convolutional Networks", ICCV 2015
-(arXiv 1412.0767), figure 3. The fifth pooling is padded by one row and column, as the published
-Caffe network is, so that a 112 x 112 clip of 16 frames ends as a 512 x 1 x 4 x 4 map.
+(arXiv 1412.0767), figure 3. The fifth pooling is padded by one row and column, as in the published
+Caffe network, so that a 112 x 112 clip of 16 frames becomes a 512 x 1 x 4 x 4 map.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ _LAYERS = (
     tiny_input=(2, 3, 16, 32, 32),
 )
 class C3D(ClipModel):
-    """The network of figure 3; longer clips run in pieces of ``frames`` and are averaged.
+    """The network of figure 3; longer clips are split into pieces of ``frames`` and averaged.
 
     Args:
         num_classes: Outputs of the classifier (487 for Sports-1M).
-        dropout: Probability of dropping a unit of the dense layers, in training.
-        frames: Length of a piece; the dense layers are tied to it (16 in the paper).
-        size: Side of the square input; the dense layers are tied to it (112 in the paper).
+        dropout: Probability of dropping a unit of the fully connected layers, in training.
+        frames: Length of a piece, fixed by the fully connected layers (16 in the paper).
+        size: Side of the square input, fixed by the fully connected layers (112 in the paper).
         width: Channels of the first layer (64 in the paper).
-        hidden: Units of each dense layer (4096 in the paper).
+        hidden: Units of each fully connected layer (4096 in the paper).
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class C3D(ClipModel):
         for name, multiple, _ in _LAYERS:
             self.convs[name] = nn.Conv3d(channels, width * multiple, 3, padding=1)
             channels = width * multiple
-        # The padded pooling turns n rows into n // 2 + 1: 7 into 4, 2 into 2.
+        # The padded pooling maps n rows to n // 2 + 1: 7 to 4, 2 to 2.
         side = size // 32 + 1
         self.fc6 = nn.Linear(channels * (frames // 16) * side * side, hidden)
         self.fc7 = nn.Linear(hidden, hidden)
         he_normal(self)
 
     def dense(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return both dense layers' outputs, each (B, hidden), of clips of ``frames`` frames."""
+        """Return the outputs (B, hidden) of both fully connected layers for clips of ``frames``."""
         for name, _, pooled in _LAYERS:
             x = F.relu(self.convs[name](x))
             if name == "conv1":
@@ -86,7 +86,7 @@ class C3D(ClipModel):
         """Return the features (B, pieces, hidden) of clips (B, 3, pieces * frames, size, size).
 
         Raises:
-            ModelError: Another length or size; the dense layers fit no other.
+            ModelError: Another length or size than the network was built for.
         """
         check_clip(x)
         batch, _, frames, height, width = x.shape
@@ -94,7 +94,7 @@ class C3D(ClipModel):
             raise ModelError(
                 f"this C3D takes a multiple of {self.frames} frames of {self.size} x {self.size}, "
                 f"not {frames} of {height} x {width}",
-                "build it with frames= and size= for other clips",
+                "create it with frames= and size= for other clips",
             )
         pieces = x.unflatten(2, (-1, self.frames)).transpose(1, 2).flatten(0, 1)
         found: torch.Tensor = self.dense(pieces)[1].unflatten(0, (batch, -1))

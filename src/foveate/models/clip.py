@@ -1,4 +1,4 @@
-"""The face of a recogniser of whole clips: features, classifier, consensus."""
+"""Base class of networks on whole clips: features, classifier, consensus."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from foveate.core.errors import ModelError
 
 
 class ClipModel(nn.Module):
-    """A network that sees a clip at once and gives it one set of logits.
+    """A network that takes a whole clip and returns one set of logits.
 
-    ``features`` returns pooled features of every position that the network tells apart: frames or
-    segments for two-dimensional networks, steps in time for three-dimensional ones. The logits of
+    ``features`` returns pooled features of every temporal position: frames or segments for 2D
+    networks, temporal steps of the last maps for 3D networks. The logits of
     a clip are the mean of the positions' logits (the average consensus of Wang et al., "Temporal
     Segment Networks", ECCV 2016, section 3.1). A subclass implements ``features``.
 
     Args:
-        num_features: Channels of the features.
+        num_features: Number of channels of the features.
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a feature before the classifier, in training.
     """
@@ -49,21 +49,22 @@ class ClipModel(nn.Module):
         """Classify clips (B, 3, T, H, W): logits (B, classes).
 
         Raises:
-            ModelError: The clip has a shape that the network cannot take.
+            ModelError: The network does not support the shape of the clip.
         """
         return self.classify(self.features(x)).mean(1)
 
 
 def check_clip(x: torch.Tensor, channels: int = 3) -> None:
-    """Refuse what is not a clip (B, channels, T >= 1, H, W)."""
+    """Raise ModelError unless ``x`` is a clip (B, channels, T >= 1, H, W)."""
     if x.ndim != 5 or x.shape[1] != channels or 0 in x.shape:
         raise ModelError(f"a clip has the shape (B, {channels}, T, H, W), not {tuple(x.shape)}")
 
 
 def frames_of(x: torch.Tensor) -> torch.Tensor:
-    """Lay the frames of clips (B, 3, T, H, W) out for a 2D network: (B * T, 3, H, W).
+    """The frames of clips (B, 3, T, H, W) as a batch for a 2D network: (B * T, 3, H, W).
 
-    Channels lie last in memory: on a CPU, depthwise convolutions then take two thirds of the time.
+    In channels-last memory format: depthwise convolutions then take two thirds of the time on a
+    CPU.
     """
     frames = x.transpose(1, 2).flatten(0, 1)
     return frames.contiguous(memory_format=torch.channels_last)
@@ -75,7 +76,7 @@ def over_space(x_bcthw: torch.Tensor) -> torch.Tensor:
 
 
 def he_normal(model: nn.Module) -> None:
-    """Draw kernels with He's fan-out rule and set norms to the identity (arXiv 1502.01852)."""
+    """He-normal (fan-out) initialisation of kernels, norms to identity (arXiv 1502.01852)."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             fan_out = module.weight.shape[0] * math.prod(module.kernel_size) // module.groups

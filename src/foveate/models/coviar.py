@@ -1,12 +1,12 @@
-"""CoViAR: three networks on what a video file holds, and classifiers inside them.
+"""CoViAR: three networks on the data of a compressed video, and their internal classifiers.
 
 Source: Wu et al., "Compressed Video Action Recognition", CVPR 2018 (arXiv 1712.00636): an I-frame
 network on RGB, a motion-vector network on accumulated vectors, a residual network on accumulated
-residuals; each sees one picture of every segment, and the logits of segments are averaged. The
-internal classifiers are those of Soufleri et al. (arXiv 2407.02713) and a light form.
+residuals; each takes one picture of every segment, and the logits of segments are averaged. The
+internal classifiers are those of Soufleri et al. (arXiv 2407.02713) and a light variant.
 
-A network is ``coviar:BACKBONE`` over any timm backbone whose modules run one after the other. Its
-stages are executed one by one, so that leaving at a stage leaves the rest undone.
+A network is ``coviar:BACKBONE`` over any timm backbone whose modules run in sequence. Stages are
+executed one by one, so after an exit the later stages are not computed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHANNELS: dict[Modality, int] = {"iframe": 3, "mv": 2, "residual": 3}
 FUSION: dict[Modality, float] = {"iframe": 2.0, "mv": 1.0, "residual": 1.0}
 
 # Backbones by modality: those of the PKD release (CoViAR's own I-frame network is a ResNet-152),
-# and sets that a CPU trains in minutes; `small` has image weights for key frames.
+# and sets that train on a CPU in minutes; `small` has image weights for key frames.
 SETS: dict[str, dict[Modality, str]] = {
     "published": {"iframe": "resnet50", "mv": "resnet18", "residual": "resnet18"},
     "small": {
@@ -47,11 +47,11 @@ SETS: dict[str, dict[Modality, str]] = {
 }
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_RANGE = 20.0  # pixels of accumulated motion that the vector network tells apart
+_RANGE = 20.0  # range in pixels of the accumulated motion at the input of the vector network
 _LIGHT = 128  # channels of a light head
-_SIDE = 7  # of the maps that it works on, at least
+_SIDE = 7  # smallest side of its input maps after pooling
 # Heads of the release by (channels in, kernel): channels out. The 7x7 kernel of ResNet-18's first
-# head keeps padding 1, so its map shrinks from 56 to 52.
+# head has padding 1, so its map has 52 x 52 positions instead of 56 x 56.
 _RELEASED = {256: {"layer1": 64}, 512: {"layer2": 256}}
 
 
@@ -62,14 +62,14 @@ _RELEASED = {256: {"layer1": 64}, 512: {"layer2": 256}}
     mixes_frames=False,
 )
 class CompressedNet(ClipModel):
-    """One of the three networks: segments of one modality to logits.
+    """One of the three networks: from segments of one modality to logits.
 
     Args:
         modality: ``iframe``, ``mv`` (2 channels, x then y) or ``residual``.
         backbone: Name of a 2D network; see ``backbones.build``.
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a feature before the classifier, in training.
-        pretrained: Fill the backbone with the weights that its name stands for.
+        pretrained: Load the pretrained weights of the backbone.
 
     Raises:
         ModelError: Unknown modality or backbone.
@@ -92,7 +92,7 @@ class CompressedNet(ClipModel):
         super().__init__(backbones.width_of(network), num_classes, dropout)
         self.modality: Modality = modality
         self.backbone = network
-        # The release normalises what is no image by a BatchNorm in front of the network.
+        # As in the release, motion vectors and residuals are normalised by a BatchNorm.
         self.data_bn = None if modality == "iframe" else nn.BatchNorm2d(channels)
         self._pieces: list[tuple[str, list[nn.Module]]] | None = None
 
@@ -114,16 +114,16 @@ class CompressedNet(ClipModel):
 
     @property
     def stages(self) -> list[str]:
-        """Names of the stages of the backbone, in the order in which they run; the last is all."""
+        """Names of the stages of the backbone in order; after the last one it is complete."""
         if self._pieces is None:
             self._pieces = _pieces_of(self.backbone, CHANNELS[self.modality])
         return [name for name, _ in self._pieces]
 
     def run_stages(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-        """Run stage after stage, each only when it is asked for.
+        """Run the stages lazily, one per iteration.
 
         Yields:
-            Name and map (B·T, C, h, w) of every stage; last ``""`` and features (B, T, C).
+            Name and map (B·T, C, h, w) of every stage; finally ``""`` and features (B, T, C).
         """
         names = self.stages
         assert self._pieces is not None
@@ -136,12 +136,12 @@ class CompressedNet(ClipModel):
         yield "", self._pooled(maps, x)
 
     def run_part(self, x: torch.Tensor, begin: int, end: int) -> torch.Tensor:
-        """Run the stages from number `begin` to before `end` on what came out of those before.
+        """Run the stages `begin` to `end - 1` on the output of the stages before.
 
         Args:
             x: Normalised images, or the maps (B·T, C, h, w) of stage `begin - 1`.
-            begin: Number of the first stage, see `stages`.
-            end: Number of the stage in front of which to stop.
+            begin: Index of the first stage, see `stages`.
+            end: Index after the last stage.
         """
         assert len(self.stages) >= end
         assert self._pieces is not None
@@ -156,13 +156,13 @@ class CompressedNet(ClipModel):
 
 
 def _pieces_of(backbone: nn.Module, channels: int) -> list[tuple[str, list[nn.Module]]]:
-    """Cut a backbone into stages and make sure that running them in turn is running it.
+    """Split a backbone into stages, and check that running them in sequence equals running it.
 
-    A stage ends with each child of a ``blocks`` or ``stages`` sequence, or with each child that
-    is a sequence or a stage itself (``layer1``); what comes before belongs to the first one.
+    A stage ends with each child of a ``blocks`` or ``stages`` sequence, or with each child that is
+    a sequence or a stage itself (``layer1``); modules before belong to the first one.
 
     Raises:
-        ModelError: The backbone does more than run its modules one after the other.
+        ModelError: The backbone does not just run its modules in sequence.
     """
     flat: list[tuple[str, nn.Module, bool]] = []
     for name, child in backbone.named_children():
@@ -204,18 +204,18 @@ def _pieces_of(backbone: nn.Module, channels: int) -> list[tuple[str, list[nn.Mo
 
 
 class InternalClassifier(nn.Module):
-    """A classifier on the map of a stage.
+    """A classifier on the maps of a stage.
 
-    ``paper`` is the release's: convolution without bias, BatchNorm, pooling to 4x4, linear, no
-    activation. ``light`` first averages maps down to about 7x7, then 1x1 convolution to 128,
-    BatchNorm, ReLU, global pooling, linear: early maps are large, and its work with them.
+    ``paper`` is that of the release: convolution without bias, BatchNorm, pooling to 4x4, linear
+    layer, no activation. ``light`` average-pools maps to about 7x7, then 1x1 convolution to 128
+    channels, BatchNorm, ReLU, global pooling, linear layer: it is cheaper on large early maps.
 
     Args:
-        channels: Of the map.
+        channels: Channels of the maps.
         num_classes: Outputs.
         style: ``paper`` or ``light``.
-        width: Channels behind the convolution of the paper's form; those of the map if None.
-        kernel: Of the paper's form; the padding is always 1.
+        width: Output channels of the convolution of `paper`; None means those of the maps.
+        kernel: Kernel size of `paper`; the padding is always 1.
     """
 
     def __init__(
@@ -244,35 +244,35 @@ class InternalClassifier(nn.Module):
         self.classifier = nn.Linear(width * side * side, num_classes)
 
     def shrunk(self, maps: torch.Tensor) -> torch.Tensor:
-        """What of the maps (N, C, h, w) the head needs; shrunk maps are left as they are."""
+        """Maps (N, C, h, w) pooled to the size that the head needs; idempotent."""
         by = min(maps.shape[-2:]) // _SIDE
         return functional.avg_pool2d(maps, by) if self.shrinks and by > 1 else maps
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Maps (N, C, h, w), shrunk or not, to logits (N, classes)."""
+        """Map maps (N, C, h, w), pooled or not, to logits (N, classes)."""
         maps = self.maps(self.shrunk(maps))
         logits: torch.Tensor = self.classifier(self.pool(maps).flatten(1))
         return logits
 
 
 def released_head(backbone: str, stage: str, channels: int) -> tuple[int, int]:
-    """Width and kernel of the release's head at a stage; 3x3 of the map's width elsewhere."""
+    """Channels and kernel of the release's head at a stage, or channels of the map and 3x3."""
     if backbone.startswith("resnet50"):
         return _RELEASED.get(channels, {}).get(stage, channels), 3
     return channels, 7 if backbone.startswith("resnet18") and stage == "layer1" else 3
 
 
 class ExitNetwork(nn.Module):
-    """One network with internal classifiers; exits are computed only as far as they are taken.
+    """A network with internal classifiers; stages after the exit that is used are not computed.
 
-    The backbone is frozen for its heads: it stays in evaluation mode whatever `train` says, so
-    that its statistics stand still too, and no gradient enters it.
+    The backbone is frozen: it stays in evaluation mode even after `train()`, so its running
+    statistics do not change, and it gets no gradients.
 
     Args:
-        network: Its own classifier is the last exit.
-        stages: Names of the stages with a head, out of `network.stages`; None: all but the last
+        network: The network; its classifier is the last exit.
+        stages: Names of the stages with a head, from `network.stages`; None means all but the last
             two, which are the last maps and their pooling.
-        style: Of the heads.
+        style: Style of the heads.
         backbone: Name of the backbone, for the shapes of the release's heads.
 
     Raises:
@@ -294,7 +294,7 @@ class ExitNetwork(nn.Module):
             if stage not in inner:
                 raise ModelError(f"there is no stage {stage!r}", f"one of: {', '.join(inner)}")
         widths = self._widths(64)
-        # Behind which stage each exit stands; the last one behind all.
+        # Number of stages before each exit; the last exit is after all stages.
         self._ends = [1 + inner.index(stage) for stage in sorted(chosen, key=inner.index)]
         self._ends.append(len(network.stages))
         self.heads = nn.ModuleDict()
@@ -305,24 +305,24 @@ class ExitNetwork(nn.Module):
 
     @property
     def exits(self) -> list[str]:
-        """Names of the exits, first to last; the last is ``final``."""
+        """Names of the exits in order; the last is ``final``."""
         return [*self.heads, "final"]
 
     def train(self, mode: bool = True) -> ExitNetwork:
-        """Heads learn, the network under them does not."""
+        """Set the mode of the heads; the network stays in evaluation mode."""
         super().train(mode)
         self.network.eval()
         return self
 
     def maps(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-        """What each exit's head takes, stage after stage, without gradients.
+        """Inputs of the exits' heads, computed lazily and without gradients.
 
         Yields:
-            Name of the exit and its map (B·T, C, h, w); last ``final`` and features (B, T, C).
+            Name of the exit and its map (B·T, C, h, w); finally ``final`` and features (B, T, C).
         """
         stages = self.network.run_stages(x)
         while True:
-            with torch.no_grad():  # not around a yield: it would reach into the caller
+            with torch.no_grad():  # not around a yield, where it would affect the caller
                 found = next(stages, None)
             if found is None:
                 return
@@ -331,7 +331,7 @@ class ExitNetwork(nn.Module):
                 yield name, found[1]
 
     def segment_logits(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-        """Logits (B, T, classes) of exit after exit; later stages run only when asked for."""
+        """Logits (B, T, classes) of the exits, computed lazily."""
         for name, maps in self.maps(x):
             if name == "final":
                 yield name, self.network.classify(maps)
@@ -339,12 +339,12 @@ class ExitNetwork(nn.Module):
                 yield name, self.heads[name](maps).unflatten(0, (x.shape[0], -1))
 
     def advance(self, at: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run from the exit before to exit number `at`, and its head.
+        """Run from the previous exit to exit `at`, and its head.
 
         Args:
-            at: Number of the exit, see `exits`.
-            x: For the first exit segments (B, channels, T, H, W), else the maps that the exit
-                before gave.
+            at: Index of the exit, see `exits`.
+            x: For the first exit segments (B, channels, T, H, W), else the maps that the previous
+                exit returned.
 
         Returns:
             Logits (B, classes), the mean over segments, and maps (B, T, C, h, w) for the next
@@ -372,9 +372,9 @@ class ExitNetwork(nn.Module):
 
 
 def even_stages(network: CompressedNet, count: int) -> list[str]:
-    """At most `count` stages for internal classifiers, evenly spread, never the last maps.
+    """At most `count` stages for internal classifiers, evenly spaced, without the last maps.
 
-    Of a ResNet's four stages three are those of the release (arXiv 2407.02713).
+    For a ResNet, three are those of the release (arXiv 2407.02713).
     """
     inner = network.stages[:-2]
     count = min(count, len(inner))
@@ -389,17 +389,17 @@ def fuse(logits: dict[Modality, torch.Tensor]) -> torch.Tensor:
 def normalise(
     modality: Modality, x: torch.Tensor, mean: Sequence[float] = _MEAN, std: Sequence[float] = _STD
 ) -> torch.Tensor:
-    """What the networks of the release are fed.
+    """Normalise inputs as in the release.
 
-    Vectors: to whole numbers with 20 pixels at the ends of 0..255, then to -.5...5. Residuals:
-    moved by 128, clipped, then to -.5...5, divided by ImageNet's deviation. I-frames: ImageNet's
-    mean and deviation (release, as described in 1712.00636 and its code).
+    Vectors: -20..20 pixels are mapped to integers 0..255, then to -0.5..0.5. Residuals: shifted by
+    128, clipped, mapped to -0.5..0.5 and divided by ImageNet's standard deviation. I-frames:
+    ImageNet's mean and standard deviation (arXiv 1712.00636 and its code).
 
     Args:
-        modality: What ``x`` is.
+        modality: Modality of ``x``.
         x: (..., channels, H, W): RGB 0..255, residuals -255..255, or motion in pixels.
-        mean: Of I-frames in 0..1, where the backbone's weights want another than ImageNet's.
-        std: Likewise.
+        mean: For I-frames in 0..1, if the backbone's weights need another one than ImageNet's.
+        std: Standard deviation, likewise.
     """
     x = x.float()
     if modality == "mv":
@@ -410,7 +410,7 @@ def normalise(
 
 
 def mirrored(modality: Modality, x: torch.Tensor) -> torch.Tensor:
-    """The mirror image of (..., channels, H, W) before `normalise`: motion changes its x too."""
+    """Horizontal flip of (..., channels, H, W) before `normalise`; x of motion is negated."""
     flipped = x.flip(-1)
     if modality != "mv":
         return flipped
@@ -418,9 +418,9 @@ def mirrored(modality: Modality, x: torch.Tensor) -> torch.Tensor:
 
 
 def square(x: torch.Tensor, size: int) -> torch.Tensor:
-    """The centre square of (N, channels, H, W), scaled so that it has ``size`` pixels a side.
+    """Centre crop of (N, channels, H, W) to a square, resized to ``size`` pixels.
 
-    Motion keeps its values: they stay in pixels of the coded picture.
+    Motion is not rescaled: its values stay in pixels of the coded picture.
     """
     height, width = x.shape[-2:]
     side = min(height, width)
@@ -445,5 +445,5 @@ def coviar_exits(
     stages: Sequence[str] | None = None,
     heads: Style = "light",
 ) -> ExitNetwork:
-    """Build one of CoViAR's networks with classifiers inside it, a part of a cascade."""
+    """Build one of CoViAR's networks with internal classifiers, a part of a cascade."""
     return ExitNetwork(CompressedNet(modality, backbone, num_classes), stages, heads, backbone)

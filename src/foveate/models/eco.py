@@ -1,10 +1,10 @@
-"""ECO: frames through a 2D network, their maps through a 3D one.
+"""ECO: a 2D network on frames, and a 3D network on its feature maps.
 
 Source: Zolfaghari et al., "ECO: Efficient Convolutional Network for Online Video Understanding",
 ECCV 2018 (arXiv 1804.09066), section 3 and figures 2 and 3. The 2D part is BN-Inception up to the
 first 3x3 pair of module 3c; the 3D part is the upper half of a 3D ResNet-18 with normalisation
-before the convolutions. The full network runs the rest of BN-Inception beside the 3D part and
-joins both features. Poolings round up, as in the published Caffe networks.
+before the convolutions. The full network also runs the rest of BN-Inception and concatenates both
+features. Poolings round up, as in the published Caffe networks.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from foveate.models.registry import register
 
 @dataclass(frozen=True)
 class Inception:
-    """Widths of a BN-Inception module; its branches: 1x1, 3x3, double 3x3, pooling.
+    """Channels of a BN-Inception module with the branches 1x1, 3x3, double 3x3 and pooling.
 
     Attributes:
-        one: Of the 1x1 branch, 0 where there is none.
-        three: Of the 3x3 branch: reduced, output.
-        double: Of the double 3x3 branch: reduced, output.
-        pool: Of the projection behind the pooling; 0: the pooling passes its input on.
-        stride: 2 in the modules that halve the maps.
-        largest: Pool by the maximum instead of the mean.
+        one: Of the 1x1 branch, 0 without one.
+        three: Of the 3x3 branch: reduction, output.
+        double: Of the double 3x3 branch: reduction, output.
+        pool: Of the projection after the pooling; 0 for no projection.
+        stride: 2 in the modules that downsample.
+        largest: Max-pooling instead of average pooling.
     """
 
     one: int
@@ -69,7 +69,7 @@ class ConvBN(nn.Module):
 
 
 class InceptionModule(nn.Module):
-    """One module of BN-Inception (Ioffe and Szegedy, arXiv 1502.03167, figure 5)."""
+    """A module of BN-Inception (Ioffe and Szegedy, arXiv 1502.03167, figure 5)."""
 
     def __init__(self, inputs: int, config: Inception) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class InceptionModule(nn.Module):
         return self.join(x, self.double_1(self.double_reduce(x)))
 
     def join(self, x: torch.Tensor, double: torch.Tensor) -> torch.Tensor:
-        """Finish the module where the first half of its double branch is known already."""
+        """Run the module, given the first half of its double branch."""
         branches = [] if self.one is None else [self.one(x)]
         branches += [self.three(self.three_reduce(x)), self.double_2(double)]
         pooled = self._pool(x)
@@ -106,10 +106,10 @@ class InceptionModule(nn.Module):
 
 
 class Residual3d(nn.Module):
-    """Two 3x3x3 convolutions with normalisation before them.
+    """A pre-activation block of two 3x3x3 convolutions.
 
-    The sum of branch and shortcut is handed on as it is; the next block gets it and its rectified
-    normalised form. The projected shortcut reads the latter.
+    The next block gets the sum of branch and shortcut, and its normalised and rectified form. A
+    projected shortcut takes the latter.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -136,8 +136,8 @@ class ECO(ClipModel):
     Args:
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a feature before the classifier, in training.
-        full: Run the rest of the 2D network beside the 3D part.
-        divide: All widths are divided by it; 1 gives the published networks.
+        full: Also run the rest of the 2D network.
+        divide: Divisor of all numbers of channels; 1 gives the published networks.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class ECO(ClipModel):
             channels = module.outputs
         between = _divided(MODULES["inception_3c"], divide).double
         if not full:
-            # The lite network ends inside module 3c: its other branches would go nowhere.
+            # The lite network ends inside module 3c and needs none of its other branches.
             self.inception_3c_reduce = ConvBN(channels, between[0], 1)
             self.inception_3c_1 = ConvBN(between[0], between[1], 3)
         widths = [128 // divide, 256 // divide, 512 // divide]
@@ -177,13 +177,13 @@ class ECO(ClipModel):
         """Return the features (B, 1, num_features) of clips (B, 3, T, H, W).
 
         Raises:
-            ModelError: T is no multiple of four; the 3D part halves it twice. Or, in the full
-                network, H or W is no multiple of 32: its branches would not meet.
+            ModelError: T is not a multiple of 4; the 3D part halves it twice. Or, for the full
+                network, H or W is not a multiple of 32.
         """
         check_clip(x)
         if self.full and (x.shape[3] % 32 or x.shape[4] % 32):
             raise ModelError(
-                f"ECO full takes sizes that 32 divides, not {x.shape[3]} x {x.shape[4]}"
+                f"ECO full takes sizes that are multiples of 32, not {x.shape[3]} x {x.shape[4]}"
             )
         if x.shape[2] % 4:
             raise ModelError(f"ECO takes a multiple of four frames, not {x.shape[2]}")
@@ -199,7 +199,7 @@ class ECO(ClipModel):
         return found.unsqueeze(1)
 
     def _fork(self, y: torch.Tensor) -> torch.Tensor:
-        """The maps (B * T, 96, H/8, W/8) at which the 3D part begins."""
+        """The input maps (B * T, 96, H/8, W/8) of the 3D part."""
         if not self.full:
             lite: torch.Tensor = self.inception_3c_1(self.inception_3c_reduce(y))
             return lite
@@ -209,7 +209,7 @@ class ECO(ClipModel):
         return full
 
     def _in_time(self, maps: torch.Tensor) -> torch.Tensor:
-        """Features (B, 512) of maps (B, 96, T, H, W)."""
+        """Features (B, 512) of the 3D part for maps (B, 96, T, H, W)."""
         total = self.res3a(maps)
         rectified = F.relu(self.res3a_bn(total))
         for block in self.residual.values():
@@ -217,7 +217,7 @@ class ECO(ClipModel):
         return rectified.mean((2, 3, 4))
 
     def _beside(self, y: torch.Tensor, fork: torch.Tensor, batch: int) -> torch.Tensor:
-        """Features (B, 1024) of the rest of the 2D network, the mean over frames."""
+        """Features (B, 1024) of the rest of the 2D network: the mean over frames."""
         for name, module in self.inception.items():
             assert isinstance(module, InceptionModule)
             if name == "inception_3c":
@@ -229,7 +229,7 @@ class ECO(ClipModel):
 
 
 def _divided(config: Inception, divide: int) -> Inception:
-    """A module's configuration with all widths divided."""
+    """A module's configuration with all channels divided."""
     return Inception(
         config.one // divide,
         (config.three[0] // divide, config.three[1] // divide),
@@ -242,11 +242,11 @@ def _divided(config: Inception, divide: int) -> Inception:
 
 @register("eco-lite", tiny={"num_classes": 7, "divide": 8}, tiny_input=(2, 3, 4, 64, 72))
 def eco_lite(num_classes: int = 400, dropout: float = 0.5, divide: int = 1) -> ECO:
-    """Build ECO lite: the 2D network ends where the 3D one begins."""
+    """Build ECO lite, whose 2D network ends where the 3D part begins."""
     return ECO(num_classes, dropout, full=False, divide=divide)
 
 
 @register("eco-full", tiny={"num_classes": 7, "divide": 8}, tiny_input=(2, 3, 4, 32, 64))
 def eco_full(num_classes: int = 400, dropout: float = 0.5, divide: int = 1) -> ECO:
-    """Build ECO full: the lite network with the rest of BN-Inception beside it."""
+    """Build ECO full, which also runs the rest of BN-Inception."""
     return ECO(num_classes, dropout, full=True, divide=divide)

@@ -1,4 +1,4 @@
-"""I3D: the Inception network inflated into time.
+"""I3D: Inception-v1 inflated to 3D.
 
 Source: Carreira and Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics
 Dataset", CVPR 2017 (arXiv 1705.07750), figure 3; the branch widths are those of Inception-v1.
@@ -18,7 +18,7 @@ from foveate.models.registry import register
 
 Sizes = tuple[int, int, int]
 
-# Widths: 1x1x1; reduce and 3x3x3; reduce and 3x3x3; behind the pooling.
+# Channels of the branches: 1x1x1; reduction and 3x3x3; reduction and 3x3x3; pooling.
 _MIXED: dict[str, tuple[int, int, int, int, int, int]] = {
     "mixed_3b": (64, 96, 128, 16, 32, 32),
     "mixed_3c": (128, 128, 192, 32, 96, 64),
@@ -30,7 +30,7 @@ _MIXED: dict[str, tuple[int, int, int, int, int, int]] = {
     "mixed_5b": (256, 160, 320, 32, 128, 128),
     "mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-# Poolings in front of these modules: window and steps.
+# Poolings before these modules: kernel and stride.
 _POOLS: dict[str, tuple[Sizes, Sizes]] = {
     "conv3d_2b_1x1": ((1, 3, 3), (1, 2, 2)),
     "mixed_3b": ((1, 3, 3), (1, 2, 2)),
@@ -40,7 +40,7 @@ _POOLS: dict[str, tuple[Sizes, Sizes]] = {
 
 
 def max_pool_same(x: torch.Tensor, kernel: Sizes, stride: Sizes) -> torch.Tensor:
-    """Pool with SAME padding. The maps are rectified, so padded zeros never win."""
+    """Max-pool with SAME padding. Maps are not negative, so padding with zeros is correct."""
     return F.max_pool3d(pad_same(x, kernel, stride), kernel, stride)
 
 
@@ -59,7 +59,7 @@ class Unit3d(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Four branches side by side: 1x1x1, two with 3x3x3, one behind a pooling."""
+    """An Inception module of four branches: 1x1x1, twice 3x3x3, and pooling."""
 
     def __init__(self, inputs: int, widths: tuple[int, int, int, int, int, int]) -> None:
         super().__init__()
@@ -82,13 +82,13 @@ class Mixed(nn.Module):
 class I3D(ClipModel):
     """Inflated Inception-v1 (12,287,264 parameters before the classifier; 21,952 fewer for flow).
 
-    The logits are the mean over windows of two steps of the last maps (one step where a clip
-    leaves only one), which are eight frames apart.
+    The logits are the mean over windows of two temporal steps of the last maps (of one step for
+    short clips); steps are eight frames apart.
 
     Args:
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a feature before the classifier, in training.
-        divide: All widths are divided by it; 1 gives the published network.
+        divide: Divisor of all numbers of channels; 1 gives the published network.
         channels: Of the clips: 3 for RGB, 2 for optical flow.
     """
 
@@ -96,7 +96,7 @@ class I3D(ClipModel):
         self, num_classes: int = 400, dropout: float = 0.5, divide: int = 1, channels: int = 3
     ) -> None:
         if channels < 1:
-            raise ModelError(f"channels={channels}: a clip has at least one")
+            raise ModelError(f"channels={channels}: must be at least 1")
         last = _MIXED["mixed_5c"]
         super().__init__(sum(last[i] // divide for i in (0, 2, 4, 5)), num_classes, dropout)
         self.channels = channels
@@ -116,7 +116,7 @@ class I3D(ClipModel):
         he_normal(self)
 
     def maps(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the output of every layer for clips (B, channels, T, H, W), by name in order."""
+        """Return the output of every layer for clips (B, channels, T, H, W), by name."""
         check_clip(x, self.channels)
         found: dict[str, torch.Tensor] = {}
         for name, layer in self.layers.items():

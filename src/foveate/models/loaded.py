@@ -1,4 +1,4 @@
-"""A model with its weights, however it was found: its networks by name, and how to feed them."""
+"""A loaded model: its networks by name, labels and input specification."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from foveate.models.weights.run import RunCard
     from foveate.models.weights.table import WeightEntry
 
-NETWORK = "network"  # the name of the only network, and of the method that runs it
+NETWORK = "network"  # name of a single network, and of the method that runs it
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """What `foveate.models.load` returns.
+    """A model as `foveate.models.load` returns it.
 
     Attributes:
-        name: Of the run folder, as it was asked for, or of the weights.
+        name: Name of the run folder as requested, or of the weights.
         networks: By name, in evaluation mode, with gradients enabled.
-        labels: Name of every output, in order; none where the classifier is fresh.
+        labels: Names of the outputs, in order; empty if the classifier is randomly initialised.
         input: How frames are prepared.
-        output: Whether the classes exclude each other (`softmax`) or not (`sigmoid`).
-        method: What joins the networks; `network` where there is one.
-        card: Of the run folder, None for weights of the table.
-        entry: Of the table of weights, None for a run folder.
+        output: `softmax` for exclusive classes, `sigmoid` for independent ones.
+        method: How the networks are combined; `network` for a single one.
+        card: Card of the run folder, None for weights of the table.
+        entry: Entry in the table of weights, None for a run folder.
     """
 
     name: str
@@ -51,10 +51,10 @@ class LoadedModel:
         """
         if len(self.networks) != 1:
             names = ", ".join(self.networks)
-            raise ModelError(f"{self.name}: not one network but several: {names}")
+            raise ModelError(f"{self.name}: has several networks: {names}")
         return next(iter(self.networks.values()))
 
     def input_of(self, part: str) -> InputSpec:
-        """How what a network takes is prepared: as its own card says, or the model's."""
+        """The input of a network: from its own card, or else the model's."""
         own = None if self.card is None else self.card.networks[part].input
         return self.input if own is None else own.spec()

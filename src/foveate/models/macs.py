@@ -1,4 +1,4 @@
-"""Multiply-adds counted from the operations a model runs, never typed in."""
+"""Multiply-adds, counted from the operations that a model runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import nn
 
 
 def macs_of(model: nn.Module, shape: tuple[int, ...], method: str = "forward") -> int:
-    """Return the multiply-adds of one call: the one place that says what a network costs.
+    """Return the multiply-adds of one call.
 
-    A family that knows them from its own table of layers offers a method `macs(shape, method)`,
-    which equals the count (a contract test compares them); the others are counted, which costs two
-    seconds at the first use.
+    A family can compute them from its layer table in a method `macs(shape, method)`, which equals
+    the count (a contract test compares them); for others they are counted, which takes two seconds
+    at the first use.
 
     Args:
-        model: A network, a user's own too.
+        model: A network, also a custom one.
         shape: Input shape, for clips (B, C, T, H, W).
         method: The method to call: ``"forward"``, or ``"features"`` to leave the head out.
     """
@@ -25,7 +25,7 @@ def macs_of(model: nn.Module, shape: tuple[int, ...], method: str = "forward") -
 
 
 def on_meta(model: nn.Module) -> nn.Module:
-    """Return a copy of a model that has shapes but neither values nor memory."""
+    """Return a copy of a model on the ``meta`` device, with shapes but without values."""
     memo: dict[int, torch.Tensor] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         empty = tensor.detach().to("meta")
@@ -38,18 +38,18 @@ def on_meta(model: nn.Module) -> nn.Module:
 def count_macs(model: nn.Module, shape: tuple[int, ...], method: str = "forward") -> int:
     """Count the multiply-adds of convolutions and matrix products of one call.
 
-    The call is made on the ``meta`` device: nothing is computed, so large models and clips
-    cost milliseconds.
+    The call is made on the ``meta`` device: nothing is computed, so large models and clips take
+    milliseconds.
 
     Args:
-        model: A module in its countable (unfused) form.
+        model: A module in its unfused form.
         shape: Input shape, for clips (B, C, T, H, W).
         method: The method to call: ``"forward"``, or ``"features"`` to leave the head out.
 
     Returns:
         Multiply-adds (half of what torch counts as floating-point operations).
     """
-    # It loads hundreds of modules of torch: only those pay who count.
+    # Imported here because it imports hundreds of modules of torch.
     from torch.utils.flop_counter import FlopCounterMode
 
     ghost = on_meta(model).eval()

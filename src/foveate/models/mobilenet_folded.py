@@ -1,6 +1,6 @@
-"""MobileNets with BatchNorm folded into the convolutions, as published quantised files hold them.
+"""MobileNets with BatchNorm folded into the convolutions, as in published quantised files.
 
-Frozen backbones: without norms they are no good start for training all layers. Sources: Howard
+Frozen backbones: without norms they are not suitable for training all layers. Sources: Howard
 et al., "MobileNets", arXiv 1704.04861, table 1; Sandler et al., "MobileNetV2", CVPR 2018 (arXiv
 1801.04381), table 2. Padding is TensorFlow's SAME.
 """
@@ -94,7 +94,7 @@ class FoldedMobileNet(nn.Module):
         width: Multiplies all channels, for version 1.
     """
 
-    frozen = True  # for whoever trains on it
+    frozen = True  # training code keeps such a backbone frozen
 
     def __init__(self, version: int, width: float = 1.0) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ from torch import nn
 
 from foveate.core.errors import ModelError
 from foveate.models.clip import check_clip
-from foveate.models.layers.memory import Cumulative, Memory, memory
+from foveate.models.layers.memory import CUMULATIVE, Memory, memory
 from foveate.models.layers.same import avg_pool_same, conv2d_same, pad_same
 from foveate.models.movinet_config import (
     ACTIVATIONS,
@@ -43,7 +43,7 @@ from foveate.models.movinet_config import (
 )
 from foveate.models.movinet_inference import MoViNetInference
 from foveate.models.registry import register
-from foveate.models.streaming import State
+from foveate.models.streaming import State, add_to_mean, empty_mean, mean_features
 
 A0 = lite(TABLES["a0"])
 NORM_EPS = 1e-3
@@ -302,7 +302,7 @@ class MoViNet(nn.Module):
         if num_classes < 1:
             raise ModelError(f"a classifier needs at least one class, not {num_classes}")
         self.memory = memory(remembers)
-        if not config.causal and self.memory != Cumulative():
+        if not config.causal and self.memory != CUMULATIVE:
             raise ModelError("a network of whole clips has no memory", "take a stream network")
         self.config = config
         self.activation = ACTIVATIONS[config.activation]
@@ -358,14 +358,14 @@ class MoViNet(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> State:
-        """Return the state of streams that have seen nothing.
+        """Return the state of streams before their first frame.
 
         Args:
             batch: Number of streams.
             height: Height of the frames in pixels.
             width: Width of the frames in pixels.
-            dtype: Of the stream buffers; the weights' when None. Sums stay float32.
-            device: The weights' when None.
+            dtype: Of the stream buffers; None means that of the weights. Sums are float32.
+            device: None means that of the weights.
 
         Returns:
             ``{layer}/slot{i}`` (B, H', W', E): the last inputs of each temporal kernel, oldest
@@ -398,7 +398,7 @@ class MoViNet(nn.Module):
         yield "head", self.activation(self.head_project_norm(self.head_project(y)))
 
     def step_features(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames of every stream, without the dense head.
+        """Run the next n >= 1 frames of every stream, without the classifier head.
 
         Args:
             x: Frames (B, 3, n, H, W), RGB in 0..1.
@@ -415,12 +415,10 @@ class MoViNet(nn.Module):
             raise ModelError("this network takes whole clips", "take its -stream form")
         new: State = {}
         features = self._features(x, state, new)
-        _, new["head/sum"] = self.memory.advance(features, state["head/sum"], state["head/frames"])
-        new["head/frames"] = state["head/frames"] + x.shape[2]
-        return features, new
+        return features, new | add_to_mean(state, features, self.memory)
 
     def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames and classify all that was seen.
+        """Run the next n >= 1 frames and classify all frames so far.
 
         Args:
             x: Frames (B, 3, n, H, W), RGB in 0..1.
@@ -434,7 +432,7 @@ class MoViNet(nn.Module):
 
     def pooled(self, state: State) -> torch.Tensor:
         """Return the mean of the features remembered, (B, project), zeros before any frame."""
-        return self.memory.mean(state["head/sum"], state["head/frames"])
+        return mean_features(state, self.memory)
 
     def running_means(self, features: torch.Tensor, before: State) -> torch.Tensor:
         """Return what the classifier would have seen after each frame of a step.
@@ -482,14 +480,13 @@ class MoViNet(nn.Module):
             Logits (B, classes) after the last frame.
         """
         features = self.features(x)
-        if self.memory == Cumulative():
+        if self.memory == CUMULATIVE:
             return self.classify(features.mean(1))
-        zero = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        held = self.memory.start(len(x), features.shape[2], x.device)
-        return self.classify(self.memory.advance(features, held, zero)[0][:, -1])
+        empty = empty_mean(len(x), features.shape[2], x.device, self.memory)
+        return self.classify(self.pooled(add_to_mean(empty, features, self.memory)))
 
     def macs(self, shape: tuple[int, ...], method: str = "forward") -> int:
-        """Multiply-adds of one call, from the block table: what ``count_macs`` counts, at once.
+        """Multiply-adds of one call, computed from the layers; equal to ``count_macs``.
 
         Args:
             shape: Input shape (B, C, T, H, W).

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from foveate.models.layers.memory import Memory
-from foveate.models.streaming import State
+from foveate.models.streaming import State, empty_mean
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu6": F.relu6,
@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """One bottleneck: expanded channels, temporal kernel (1: none), spatial kernel."""
+    """A bottleneck: expanded channels, temporal kernel (1: none), spatial kernel."""
 
     expanded: int
     temporal: int
@@ -236,7 +236,7 @@ def layer_name(block_index: int, layer_index: int) -> str:
 
 
 def slot_name(layer: str, slot: int) -> str:
-    """Name of one past frame of a layer's stream buffer; slot 0 is the oldest."""
+    """Name of a past frame in a layer's stream buffer; slot 0 is the oldest."""
     return f"{layer}/slot{slot}"
 
 
@@ -288,6 +288,4 @@ def empty_state(
             if config.squeeze != "none":
                 state[pool_name(name)] = memory.start(batch, layer.expanded, device)
             before = after
-    state["head/sum"] = memory.start(batch, config.project, device)
-    state["head/frames"] = torch.zeros(batch, dtype=torch.int64, device=device)
-    return state
+    return state | empty_mean(batch, config.project, device, memory)

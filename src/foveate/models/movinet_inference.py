@@ -26,7 +26,7 @@ from foveate.models.clip import check_clip
 from foveate.models.layers.packed import PackedConv
 from foveate.models.layers.same import avg_pool_same
 from foveate.models.movinet_config import empty_state, pool_name, slot_name
-from foveate.models.streaming import State
+from foveate.models.streaming import State, add_to_mean, mean_features
 
 if TYPE_CHECKING:
     from foveate.models.movinet import Bottleneck, MoViNet
@@ -91,11 +91,12 @@ class MoViNetInference:
 
     @torch.inference_mode()
     def step_features(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames of every stream, without the dense head.
+        """Run the next n >= 1 frames of every stream, without the classifier head.
 
         Args:
             x: Frames (B, 3, n, H, W), RGB in 0..1, any memory layout.
-            state: From ``initial_state`` or a previous step of either form; not changed.
+            state: From ``initial_state`` or a previous step, of this class or of ``MoViNetLite``;
+                it is not changed.
 
         Returns:
             Features of these frames (B, n, project) and the new state.
@@ -113,9 +114,7 @@ class MoViNetInference:
             y = layer(y, batch, state, new)
         h = torch.mm(y.flatten(0, 2), self._head)
         features = self._activate(h).view(batch, frames, -1, h.shape[1]).mean(2)
-        _, new["head/sum"] = self.memory.advance(features, state["head/sum"], state["head/frames"])
-        new["head/frames"] = state["head/frames"] + frames
-        return features, new
+        return features, new | add_to_mean(state, features, self.memory)
 
     def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Run the next n >= 1 frames and classify all that was seen; see ``MoViNet``."""
@@ -124,7 +123,7 @@ class MoViNetInference:
 
     def pooled(self, state: State) -> torch.Tensor:
         """Return the mean of the features remembered, (B, project); see ``MoViNet``."""
-        return self.memory.mean(state["head/sum"], state["head/frames"])
+        return mean_features(state, self.memory)
 
     @torch.inference_mode()
     def classify(self, pooled_features: torch.Tensor) -> torch.Tensor:
@@ -145,7 +144,7 @@ class MoViNetInference:
 
 
 class _FoldedLayer:
-    """One bottleneck on maps (N, H, W, C + 1) whose last channel is 1.
+    """A bottleneck on maps (N, H, W, C + 1) whose last channel is 1.
 
     Args:
         name: Key of its slots in the state.
@@ -209,7 +208,7 @@ class _FoldedLayer:
         return flat.view(n, *wide.shape[1:3], -1)
 
     def _temporal(self, x: torch.Tensor, batch: int, state: State, new: State) -> torch.Tensor:
-        """Convolve over time behind the slots: one multiply-add for each tap and source."""
+        """Convolve over the slots and the new frames: a multiply-add for each kernel tap."""
         past = [state[key] for key in self.keys]
         frames = x.view(batch, -1, *x.shape[1:])
         if past[0].shape != frames[:, 0].shape:
@@ -219,7 +218,7 @@ class _FoldedLayer:
                 "make the state with initial_state for this batch and resolution",
             )
         if frames.shape[1] == 1:
-            # The common case of a live stream, with as few calls as it takes.
+            # The common case of a live stream, with few calls.
             latest = frames[:, 0]
             out = torch.addcmul(self.tap_bias, latest, self.taps[-1])
             for frame, tap in zip(past, self.taps, strict=False):
@@ -230,7 +229,7 @@ class _FoldedLayer:
         return self._activate(self._several(past, frames)).view(x.shape)
 
     def _several(self, past: list[torch.Tensor], frames: torch.Tensor) -> torch.Tensor:
-        """The temporal sums of a chunk (B, n, H, W, E) behind the frames before it."""
+        """The temporal sums of a chunk (B, n, H, W, E) after the past frames."""
         count, keep = frames.shape[1], len(past)
         out = torch.addcmul(self.tap_bias, frames, self.taps[keep])
         for lag in range(1, keep + 1):
@@ -243,7 +242,7 @@ class _FoldedLayer:
 
 
 def _latest(past: list[torch.Tensor], frames: torch.Tensor) -> list[torch.Tensor]:
-    """The slots after a chunk; its frames are copied, so that the chunk can be let go."""
+    """The slots after a chunk; its frames are copied, so that the chunk can be freed."""
     keep = len(past)
     recent = [frame.clone() for frame in frames[:, -keep:].unbind(1)]
     return (past + recent)[-keep:]
@@ -262,11 +261,11 @@ def _matrix(conv: torch.nn.Conv2d) -> torch.Tensor:
 
 
 def _with_bias(conv: torch.nn.Conv2d, carried: torch.Tensor) -> torch.Tensor:
-    """A 1x1 convolution as a matrix (in + 1, out) whose last row meets the constant channel.
+    """A 1x1 convolution as a matrix (in + 1, out) whose last row is the bias.
 
     Args:
         conv: The convolution.
-        carried: Bias (in,) that its input still lacks.
+        carried: Bias (in,) that has not been added to its input yet.
     """
     matrix = _matrix(conv)
     return torch.cat([matrix, (_bias(conv).double() + carried @ matrix).unsqueeze(0)])

@@ -1,4 +1,4 @@
-"""Published weights of the MoViNets; plain data, see ``weights/table.py``."""
+"""Published weights of MoViNets; plain data, see ``weights/table.py``."""
 
 from __future__ import annotations
 

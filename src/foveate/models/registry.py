@@ -1,12 +1,11 @@
-"""Names of models and the functions that build them.
+"""The registry of architectures: names, and the functions or classes that build them.
 
-A family is one module of this package whose builders carry ``@register``. The modules are
-imported on the first question to the registry, so adding a model adds one file and no list.
+A family is one module of this package that calls ``register``. All modules are imported when the
+registry is first used, so a new model is one file and is listed nowhere.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -16,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from foveate.core.errors import ModelError
+from foveate.core.text import did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,14 +29,14 @@ class ModelEntry:
 
     Attributes:
         name: The architecture, without tag or backbone.
-        build: Returns a freshly initialised module.
+        build: Returns a randomly initialised module.
         tiny: Arguments of ``build`` that give a small network for tests.
         tiny_input: Shape of a clip (B, C, T, H, W) that fits the small network.
-        streaming: Whether the module has the functional step form.
-        mixes_frames: Whether features of one place meet those of other frames. Only where they do
-            not may a patch jump from frame to frame without feeding the network false motion.
-        classifier: Whether it takes clips (B, 3, T, H, W) and gives logits (B, classes), so that it
-            can be trained and used by itself; others are parts of models of several networks.
+        streaming: Whether the module has the functional step interface.
+        mixes_frames: Whether the network combines features of the same position in several frames.
+            If it does, a crop that moves from frame to frame shows it false motion.
+        classifier: Whether it maps clips (B, 3, T, H, W) to logits (B, classes), so that it can be
+            trained and used alone; other networks are parts of models of several networks.
     """
 
     name: str
@@ -60,21 +60,22 @@ def register(
     mixes_frames: bool = True,
     classifier: bool = True,
 ) -> Callable[[Builder], Builder]:
-    """Enter a builder function under an architecture name.
+    """Register a function or class under an architecture name.
 
     Args:
         name: Architecture name, lower case with hyphens, without tag or backbone.
-        tiny: Arguments that make the builder return a small network for contract tests.
+        tiny: Arguments that give a small network for the contract tests.
         tiny_input: Clip shape (B, C, T, H, W) for the small network.
-        streaming: True when the module offers ``initial_state`` and ``step``.
-        mixes_frames: False when every frame is seen alone and only the scores are averaged.
-        classifier: False for networks that are only parts of models, as those with several exits.
+        streaming: True if the module has ``initial_state`` and ``step``.
+        mixes_frames: False if frames are processed separately and only their scores are averaged.
+        classifier: False for networks that are only parts of models, such as those with several
+            exits.
 
     Raises:
-        ModelError: The name is malformed or already taken by another function.
+        ModelError: The name is malformed or already registered.
     """
     if name != name.lower() or not name or set(name) & set(".:/ "):
-        raise ModelError(f"{name!r} is no architecture name (lower case and hyphens only)")
+        raise ModelError(f"{name!r} is not a valid architecture name (lower case and hyphens only)")
 
     def enter(build: Builder) -> Builder:
         if name in _ENTRIES:
@@ -89,9 +90,9 @@ def register(
 
 @cache
 def import_modules(ending: str = "") -> None:
-    """Import every module of this package whose name has some ending, once.
+    """Import every module of this package whose name has the given ending, once.
 
-    What they register is known afterwards: a new family is found without being listed anywhere.
+    Everything that they register is known afterwards.
     """
     package = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(package.__path__):
@@ -100,88 +101,84 @@ def import_modules(ending: str = "") -> None:
 
 
 def available() -> list[str]:
-    """Return the names of all architectures that classify clips by themselves, sorted.
+    """Return the names of all architectures that classify clips, sorted.
 
-    Those over backbones come without one; parts of models are not listed (see `entry`).
+    Names are without a backbone; parts of models are not listed (see `entry`).
     """
     import_modules()
     return sorted(name for name, found in _ENTRIES.items() if found.classifier)
 
 
 def entry(name: str) -> ModelEntry:
-    """Return what is registered under an architecture name; a backbone behind it is dropped.
+    """Return the entry of an architecture; a backbone in the name is ignored.
 
     Raises:
-        ModelError: No such architecture; the error names the nearest one.
+        ModelError: No such architecture; the error suggests the nearest one.
     """
     import_modules()
     name = name.partition(":")[0]
     if name not in _ENTRIES:
-        near = difflib.get_close_matches(name, _ENTRIES, n=1, cutoff=0.0)
-        hint = f"did you mean {near[0]!r}?" if near else None
-        raise ModelError(f"there is no model {name!r}", hint)
+        raise ModelError(f"there is no model {name!r}", did_you_mean(name, _ENTRIES))
     return _ENTRIES[name]
 
 
 def create(name: str, **config: Any) -> nn.Module:
-    """Build a freshly initialised model.
+    """Build a randomly initialised model.
 
     Args:
-        name: An architecture, with its backbone if it takes one (``tsm:mobilenetv2_100``); a
-            name with a weights tag is for ``load``. A backbone's tag is kept, but its weights
-            are read only with ``pretrained=True``.
+        name: An architecture, with its backbone if it takes one (``tsm:mobilenetv2_100``); names
+            with a weights tag are for ``load``. The tag of a backbone is kept, but its weights are
+            loaded only with ``pretrained=True``.
         **config: Arguments of the architecture's builder, for example ``num_classes``.
 
     Raises:
-        ModelError: Unknown name or argument, a backbone where none is taken, or a name that asks
-            for weights.
+        ModelError: Unknown name or argument, a backbone for an architecture without one, or a name
+            with a weights tag.
     """
     arch, tag = split_name(name)
     if tag is not None:
         entry(arch)
-        raise ModelError(f"{name!r} names weights", f"use load({name!r}) or create({arch!r})")
+        raise ModelError(f"{name!r} has a weights tag", f"use load({name!r}) or create({arch!r})")
     found = entry(arch)
     known = inspect.signature(found.build).parameters
     backbone = split_backbone(name)
     if backbone is not None:
         if "backbone" not in known:
-            raise ModelError(f"{arch} takes no backbone", f"its name is {arch!r} alone")
+            raise ModelError(f"{arch} takes no backbone", f"use {arch!r}")
         if config.get("backbone", backbone) != backbone:
             raise ModelError(f"{name!r} and backbone={config['backbone']!r} contradict each other")
         config = {**config, "backbone": backbone}
     for key in config:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-            hint = f"did you mean {near[0]!r}?" if near else None
-            raise ModelError(f"{arch} has no setting {key!r}", hint)
+            raise ModelError(f"{arch} has no setting {key!r}", did_you_mean(key, known))
     return _marked(found, found.build(**config))
 
 
 def create_tiny(name: str) -> nn.Module:
-    """Build the small configuration of an architecture, as the contract tests use it."""
+    """Build the small configuration of an architecture that the contract tests use."""
     found = entry(name)
     return _marked(found, found.build(**found.tiny))
 
 
 def is_streaming(model: nn.Module | ModelEntry) -> bool:
-    """Whether a network has the functional step form (`initial_state`, `step_features`).
+    """Whether a network has the functional step interface (`initial_state`, `step_features`).
 
-    It is declared, not found out: by the registry, or by an attribute `streaming` of a module that
-    is not of the registry. One that says nothing takes whole clips.
+    It is declared: in the registry, or by an attribute `streaming` of a custom module. A module
+    without the attribute takes whole clips.
     """
     return bool(getattr(model, "streaming", False))
 
 
 def mixes_frames(model: nn.Module | ModelEntry) -> bool:
-    """Whether features of one place meet those of other frames; declared like `is_streaming`.
+    """Whether a network combines features of several frames; declared like `is_streaming`.
 
-    A module that says nothing with an attribute `mixes_frames` is taken to.
+    A module without an attribute `mixes_frames` is assumed to.
     """
     return bool(getattr(model, "mixes_frames", True))
 
 
 def _marked(found: ModelEntry, module: nn.Module) -> nn.Module:
-    """The module, which says itself what the registry says of it, as a user's own may."""
+    """Set the attributes of the registry on a module, as a custom module may have them."""
     vars(module).update(streaming=found.streaming, mixes_frames=found.mixes_frames)
     return module
 
@@ -194,12 +191,12 @@ def split_backbone(name: str) -> str | None:
     """
     _, colon, backbone = name.partition(":")
     if colon and not backbone:
-        raise ModelError(f"{name!r} names no backbone behind the colon")
+        raise ModelError(f"{name!r} has no backbone after the colon")
     return backbone or None
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """Split ``ARCH[.TAG][:BACKBONE]`` into architecture and tag; the backbone is dropped.
+    """Split ``ARCH[.TAG][:BACKBONE]`` into architecture and tag; the backbone is ignored.
 
     >>> split_name("movinet-a0-stream-lite.k600")
     ('movinet-a0-stream-lite', 'k600')

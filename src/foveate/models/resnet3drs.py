@@ -1,9 +1,10 @@
-"""3D ResNet-RS: bottleneck networks with squeeze-excitation and self-gating, scaled by a rule.
+"""3D ResNet-RS: bottleneck networks with squeeze-excitation, self-gating and a scaling rule.
 
 Source: Du et al., "Revisiting 3D ResNets for Video Recognition", 2021 (arXiv 2109.01696); stem,
-kernels in time, gates and the rates of stochastic depth as its released configurations have them.
+temporal kernels, gates and the rates of stochastic depth are those of its released configurations.
 Self-gating is that of S3D-G (Xie et al., ECCV 2018, section 4.5). An accurate network for whole
-clips and a teacher for smaller ones: there is no streaming form (strided, two-sided in time).
+clips, and a teacher for smaller ones; it cannot stream, since its temporal kernels are strided and
+not causal.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ DEPTHS: dict[int, tuple[int, int, int, int]] = {
     350: (4, 36, 72, 4),
 }
 GROUPS = ("group1", "group2", "group3", "group4")
-# Sizes in time of the blocks' kernels: one per group, or one per block in the baseline.
+# Temporal kernel sizes of the blocks: one per group, or one per block in the baseline.
 KERNELS = ((1,), (1,), (3,), (3,))
 BASELINE_KERNELS = ((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1))
-RATE = 12.5  # frames per second: every second frame of videos of 25
+RATE = 12.5  # frames per second: every second frame of 25-fps videos
 
 
 class SameConv3d(nn.Conv3d):
-    """A convolution without bias, padded as TensorFlow's SAME does."""
+    """A convolution without bias, with TensorFlow's SAME padding."""
 
     def __init__(self, inputs: int, outputs: int, kernel: Triple, stride: Triple) -> None:
         super().__init__(inputs, outputs, kernel, stride, bias=False)
@@ -57,7 +58,7 @@ class SameConv3d(nn.Conv3d):
             for size, k, s in zip(input.shape[-3:], self._kernel, self._stride, strict=True)
         ]
         if all(before == after for before, after in pads):
-            # Even padding needs no copy of the input.
+            # Symmetric padding needs no copy of the input.
             even = tuple(before for before, _ in pads)
             return F.conv3d(input, self.weight, None, self._stride, even)
         return F.conv3d(
@@ -66,7 +67,7 @@ class SameConv3d(nn.Conv3d):
 
 
 class SelfGating(nn.Module):
-    """Scale every channel by what the means of all channels say."""
+    """Scale every channel by a gate computed from the means of all channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -79,7 +80,7 @@ class SelfGating(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Self-gating through a narrow layer (Hu et al., CVPR 2018), pooled over time and space."""
+    """Self-gating with a bottleneck (Hu et al., CVPR 2018), pooled over time and space."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -93,10 +94,10 @@ class SqueezeExcitation(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Leave a block's branch out for some clips in training (Huang et al., ECCV 2016).
+    """Drop a block's branch for some clips in training (Huang et al., ECCV 2016).
 
     Args:
-        rate: Probability that a clip goes without the branch; the others are scaled up for it.
+        rate: Probability of dropping the branch of a clip; other clips are scaled up.
     """
 
     def __init__(self, rate: float) -> None:
@@ -114,17 +115,18 @@ class StochasticDepth(nn.Module):
 
 @dataclass(frozen=True)
 class Shape:
-    """What tells one network of the family from another, besides its depth.
+    """Hyperparameters of a network of the family, besides its depth.
 
     Attributes:
         width: Channels of the stem and of the first group's bottlenecks.
-        kernels: Sizes in time of the blocks' kernels: per group one for all blocks or one each.
+        kernels: Temporal kernel sizes of the blocks: per group one for all blocks or one each.
         deep_stem: Three convolutions (5x3x3, 1x3x3, 1x3x3) instead of one of 5x7x7.
-        pool_stride: Step in time of the stem's pooling.
-        se_ratio: Hidden by outer channels of squeeze-excitation, 0 for none.
-        stochastic_depth: Largest rate; the groups have 2/5, 3/5, 4/5 and 5/5 of it.
-        gate_first: Self-gating before squeeze-excitation, as the released code has it.
-        norm_momentum: Weight of a batch in the running statistics, in torch's way of counting.
+        pool_stride: Temporal stride of the stem's pooling.
+        se_ratio: Ratio of hidden channels of squeeze-excitation, 0 for none.
+        stochastic_depth: Largest drop rate; the groups have 2/5, 3/5, 4/5 and 5/5 of it.
+        gate_first: Self-gating before squeeze-excitation, as in the released code.
+        norm_momentum: Momentum of the running statistics as torch defines it (weight of the new
+            batch).
     """
 
     width: int = 64
@@ -142,16 +144,16 @@ class Shape:
 
 
 class Block(nn.Module):
-    """Narrow with a kernel in time, convolve in space, widen by four, gate; beside a shortcut.
+    """A bottleneck (temporal, spatial, 1x1x1 convolution) with gates and a shortcut.
 
-    The channels change at the first block of every group, so a strided shortcut has a projection.
+    The first block of a group changes the channels, so a strided shortcut has a projection.
 
     Args:
-        inputs: Channels that come in.
-        planes: Channels of the bottleneck; four times as many go out.
-        kernel: Size in time of the first convolution.
-        stride: Step in space.
-        gated: Whether self-gating follows, as in the last block of a group.
+        inputs: Input channels.
+        planes: Channels of the bottleneck; the output has four times as many.
+        kernel: Temporal kernel size of the first convolution.
+        stride: Spatial stride.
+        gated: Whether it has self-gating, as the last block of a group.
         drop: Rate of stochastic depth.
         shape: See ``Shape``.
     """
@@ -202,7 +204,7 @@ class Block(nn.Module):
 
 
 class Stem(nn.Module):
-    """Halve time once and space twice."""
+    """The stem: temporal stride 2, spatial stride 4."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -218,7 +220,7 @@ class Stem(nn.Module):
             self.conv0 = SameConv3d(3, width, (5, 7, 7), (2, 2, 2))
             self.bn0 = shape.norm(width)
         self._convs = 3 if shape.deep_stem else 1
-        # A step of two in time comes with a window of three.
+        # A temporal stride of 2 comes with a kernel of 3.
         steps = shape.pool_stride
         self._kernel: Triple = (1 if steps == 1 else 3, 3, 3)
         self._stride: Triple = (steps, 2, 2)
@@ -227,7 +229,7 @@ class Stem(nn.Module):
         """Map (B, 3, T, H, W) to (B, width, ceil(T/2), ceil(H/4), ceil(W/4))."""
         for i in range(self._convs):
             x = F.relu(getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x)))
-        # No value is negative here, so the padding's zeros never win against one.
+        # Values are not negative here, so padding with zeros is correct.
         return F.max_pool3d(pad_same(x, self._kernel, self._stride), self._kernel, self._stride)
 
 
@@ -236,11 +238,11 @@ class ResNet3DRS(ClipModel):
 
     Args:
         num_classes: Outputs of the classifier.
-        blocks: Blocks of each group.
+        blocks: Number of blocks of each group.
         dropout: Probability of dropping a feature before the classifier, in training.
         shape: See ``Shape``.
-        checkpointing: Keep only the blocks' inputs in training and compute the rest again in the
-            backward pass: the same gradients and statistics for less memory and a third more work.
+        checkpointing: Activation checkpointing of the blocks in training: the same gradients and
+            statistics with less memory and a third more computation.
     """
 
     def __init__(
@@ -287,7 +289,7 @@ class ResNet3DRS(ClipModel):
 
 
 def _initialise(model: nn.Module) -> None:
-    """Draw He's kernels; self-gates start near one half, with a deviation of .01."""
+    """He-normal kernels; self-gates start near 0.5."""
     he_normal(model)
     for module in model.modules():
         if isinstance(module, SelfGating):
@@ -299,18 +301,18 @@ def _initialise(model: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-# --- the rule of scaling ------------------------------------------------------------------------
+# --- scaling rule ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """A network of the family with the clip it is meant for, and what it costs.
+    """A network of the family with the clips that it is meant for, and its cost.
 
     Attributes:
         arch: Name in the registry.
-        input: Size, rate and length of its clips.
-        parameters: Trainable numbers.
-        macs: Multiply-adds of one view; norms and poolings are not counted.
+        input: Size, frame rate and length of its clips.
+        parameters: Number of trainable parameters.
+        macs: Multiply-adds of one view, without norms and poolings.
         settings: Arguments of the builder.
     """
 
@@ -322,24 +324,24 @@ class Scaled:
 
 
 def scale(depth: int, frames: int = 32, size: int = 256, num_classes: int = 400) -> Scaled:
-    """Scale the family: deeper, and with that longer clips; the size of frames stays.
+    """Scale the family: deeper networks with longer clips, at a constant frame size.
 
-    The published ladder is 50, 101, 152 and 200 layers with 32 frames, then 200 and more with 48;
-    frames pay more than pixels do. Counted on the ``meta`` device: nothing is computed.
+    The published networks have 50, 101, 152 and 200 layers with 32 frames, then 200 and more with
+    48: more frames help more than more pixels. The cost is counted on the ``meta`` device.
 
     Args:
         depth: A key of ``DEPTHS``.
-        frames: In a clip, every second one of 25 per second.
+        frames: Frames of a clip, every second one of 25 per second.
         size: Side of the square view in pixels (256 in the published evaluation).
         num_classes: Outputs of the classifier.
 
     Raises:
-        ModelError: No network of that depth, or a clip of no size.
+        ModelError: No network of that depth, or an empty clip.
     """
     if depth not in DEPTHS:
         raise ModelError(f"there is no depth {depth}", f"known: {', '.join(map(str, DEPTHS))}")
     if frames < 1 or size < 1:
-        raise ModelError(f"a clip of {frames} frames of {size} pixels")
+        raise ModelError(f"frames={frames}, size={size}: must be positive")
     with torch.device("meta"):
         model = rs(depth, num_classes=num_classes)
     return Scaled(
@@ -379,15 +381,15 @@ def rs(
     Args:
         depth: A key of ``DEPTHS``.
         num_classes: Outputs of the classifier.
-        dropout: Before the classifier.
+        dropout: Dropout before the classifier.
         width: Channels of the stem.
-        blocks_per_group: Instead of the depth's own, for small networks; 0 for those.
-        se_ratio: Of squeeze-excitation.
-        stochastic_depth: Largest rate.
-        norm_momentum: The published recipe has 1, which needs averaged statistics (``ema``).
-        pool_stride: Step in time of the stem's pooling; 1 in the released networks.
+        blocks_per_group: Overrides those of the depth, for small networks; 0 keeps them.
+        se_ratio: Ratio of squeeze-excitation.
+        stochastic_depth: Largest drop rate.
+        norm_momentum: The published recipe uses 1, which needs averaged statistics (``ema``).
+        pool_stride: Temporal stride of the stem's pooling; 1 in the released networks.
         gate_first: Self-gating before squeeze-excitation.
-        checkpointing: Less memory in training.
+        checkpointing: Activation checkpointing, for less memory in training.
     """
     shape = Shape(
         width=width, pool_stride=pool_stride, se_ratio=se_ratio,

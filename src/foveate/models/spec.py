@@ -1,4 +1,4 @@
-"""What a set of weights expects of the frames it is given."""
+"""The input that a set of weights expects."""
 
 from foveate.core.spec import Crop, InputSpec, Resize
 

@@ -1,12 +1,13 @@
-"""torchvision's video networks behind the face of the house.
+"""torchvision's video networks with the interface of this package.
 
 R3D, MC3 and R(2+1)D of 18 layers (Tran et al., arXiv 1711.11248), S3D (Xie et al., arXiv
 1712.04851), MViTv2-S (Li et al., arXiv 2112.01526) and Video Swin (Liu et al., arXiv 2106.13230).
-The networks are torchvision's own; only the head is taken off and replaced by ours.
+The networks are torchvision's; only their head is replaced.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,11 +38,11 @@ def kinetics_labels() -> tuple[str, ...]:
 
 
 class VideoNetwork(ClipModel):
-    """A torchvision network without its head, and our classifier.
+    """A torchvision network without its head, and a classifier.
 
     Args:
-        trunk: The network; its head has been replaced by the identity.
-        num_features: Channels in front of the head.
+        trunk: The network with its head replaced by the identity.
+        num_features: Number of input channels of the head.
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a feature before the classifier, in training.
     """
@@ -54,7 +55,7 @@ class VideoNetwork(ClipModel):
 
 
 class VideoResNet(VideoNetwork):
-    """R3D, MC3 and R(2+1)D: one position per step of the last maps."""
+    """R3D, MC3 and R(2+1)D: one position per temporal step of the last maps."""
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (B, steps, 512) of clips (B, 3, T, H, W)."""
@@ -66,13 +67,13 @@ class VideoResNet(VideoNetwork):
 
 
 class VideoS3D(VideoNetwork):
-    """S3D: one position per window of two steps of the last maps."""
+    """S3D: one position per window of two temporal steps of the last maps."""
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (B, windows, 1024) of clips (B, 3, T, H, W)."""
         check_clip(x)
         maps = self.trunk.features(x)
-        # The published window is 2 x 7 x 7; smaller maps get what they have.
+        # The published window is 2 x 7 x 7; smaller maps use their whole size.
         side = [min(own, 7) for own in maps.shape[3:]]
         steps = F.avg_pool2d(maps.flatten(1, 2), side, 1).mean((2, 3)).unflatten(1, maps.shape[1:3])
         steps = steps.transpose(1, 2)
@@ -83,13 +84,13 @@ class VideoS3D(VideoNetwork):
 
 
 class VideoMViT(VideoNetwork):
-    """MViT: the class token, which has seen the whole clip; of one length and size only."""
+    """MViT: the class token as the only position; for one clip length and size."""
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (B, 1, C) of clips (B, 3, T, H, W).
 
         Raises:
-            ModelError: Another length or size than the positions were built for.
+            ModelError: Another length or size than that of the position encoding.
         """
         check_clip(x)
         time, (height, width) = (
@@ -116,8 +117,8 @@ class VideoSwin(VideoNetwork):
         return found
 
 
-def _resnet(name: str, num_classes: int, dropout: float, blocks: int) -> VideoResNet:
-    """A VideoResNet with that many blocks in each stage (2 in the published ones)."""
+def resnet(name: str, num_classes: int = 400, dropout: float = 0.0, blocks: int = 2) -> VideoResNet:
+    """A VideoResNet with that many blocks per stage (2 in the published networks)."""
     video = video_library()
     if blocks == 2:
         trunk = getattr(video, name)(weights=None)
@@ -133,25 +134,10 @@ def _resnet(name: str, num_classes: int, dropout: float, blocks: int) -> VideoRe
     return VideoResNet(trunk, 512, num_classes, dropout)
 
 
-_SHALLOW: dict[str, Any] = {"num_classes": 7, "blocks": 1}
-
-
-@register("r3d-18", tiny=_SHALLOW, tiny_input=(2, 3, 4, 24, 32))
-def r3d_18(num_classes: int = 400, dropout: float = 0.0, blocks: int = 2) -> VideoResNet:
-    """Build torchvision's R3D-18 (33,371,472 parameters with 400 classes)."""
-    return _resnet("r3d_18", num_classes, dropout, blocks)
-
-
-@register("mc3-18", tiny=_SHALLOW, tiny_input=(2, 3, 4, 24, 32))
-def mc3_18(num_classes: int = 400, dropout: float = 0.0, blocks: int = 2) -> VideoResNet:
-    """Build torchvision's MC3-18 (11,695,440 parameters with 400 classes)."""
-    return _resnet("mc3_18", num_classes, dropout, blocks)
-
-
-@register("r2plus1d-18", tiny=_SHALLOW, tiny_input=(2, 3, 4, 24, 32))
-def r2plus1d_18(num_classes: int = 400, dropout: float = 0.0, blocks: int = 2) -> VideoResNet:
-    """Build torchvision's R(2+1)D-18 (31,505,325 parameters with 400 classes)."""
-    return _resnet("r2plus1d_18", num_classes, dropout, blocks)
+for _name in ("r3d_18", "mc3_18", "r2plus1d_18"):
+    register(
+        _name.replace("_", "-"), tiny={"num_classes": 7, "blocks": 1}, tiny_input=(2, 3, 4, 24, 32)
+    )(partial(resnet, _name))
 
 
 @register("s3d", tiny={"num_classes": 7}, tiny_input=(2, 3, 14, 32, 40))
@@ -180,10 +166,10 @@ def mvit_v2_s(
     Args:
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a feature before the classifier, in training.
-        frames: Length of the clips; positions are tied to it.
-        size: Side of the square frames, likewise.
-        width: Channels of the first stage; like the others, not to be changed but for small test
-            networks.
+        frames: Length of the clips, fixed by the position encoding.
+        size: Side of the square frames, also fixed.
+        width: Channels of the first stage; like ``frames``, ``size`` and ``depth`` only for small
+            test networks.
         depth: Number of blocks.
 
     Raises:
@@ -213,8 +199,10 @@ def mvit_v2_s(
     return VideoMViT(trunk, wide, num_classes, dropout)
 
 
-def _swin(name: str, num_classes: int, dropout: float, depth: int | None) -> VideoSwin:
-    """A Video Swin; with a depth, a small network of so many blocks in two stages."""
+def swin(
+    name: str, num_classes: int = 400, dropout: float = 0.0, depth: int | None = None
+) -> VideoSwin:
+    """A Video Swin; with a depth, a small network of that many blocks in two stages."""
     video = video_library()
     if depth is None:
         trunk = getattr(video, name)(weights=None)
@@ -227,22 +215,7 @@ def _swin(name: str, num_classes: int, dropout: float, depth: int | None) -> Vid
     return VideoSwin(trunk, wide, num_classes, dropout)
 
 
-_SMALL: dict[str, Any] = {"num_classes": 7, "depth": 2}
-
-
-@register("swin3d-t", tiny=_SMALL, tiny_input=(2, 3, 4, 32, 40))
-def swin3d_t(num_classes: int = 400, dropout: float = 0.0, depth: int | None = None) -> VideoSwin:
-    """Build torchvision's Video Swin-T (28,158,070 parameters with 400 classes)."""
-    return _swin("swin3d_t", num_classes, dropout, depth)
-
-
-@register("swin3d-s", tiny=_SMALL, tiny_input=(2, 3, 4, 32, 40))
-def swin3d_s(num_classes: int = 400, dropout: float = 0.0, depth: int | None = None) -> VideoSwin:
-    """Build torchvision's Video Swin-S (49,816,678 parameters with 400 classes)."""
-    return _swin("swin3d_s", num_classes, dropout, depth)
-
-
-@register("swin3d-b", tiny=_SMALL, tiny_input=(2, 3, 4, 32, 40))
-def swin3d_b(num_classes: int = 400, dropout: float = 0.0, depth: int | None = None) -> VideoSwin:
-    """Build torchvision's Video Swin-B (88,048,984 parameters with 400 classes)."""
-    return _swin("swin3d_b", num_classes, dropout, depth)
+for _name in ("swin3d_t", "swin3d_s", "swin3d_b"):
+    register(
+        _name.replace("_", "-"), tiny={"num_classes": 7, "depth": 2}, tiny_input=(2, 3, 4, 32, 40)
+    )(partial(swin, _name))

@@ -9,7 +9,7 @@ from typing import Any
 from foveate.models.spec import InputSpec
 from foveate.models.weights.table import WeightEntry, WeightFile, register_weights
 
-# What torchvision's documentation states: name, first digits of the sha256, megabytes, top-1,
+# From torchvision's documentation: name, first digits of the sha256, megabytes, top-1,
 # frames per second, frames, size, shorter side before the crop.
 _KINETICS_MEAN, _KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -65,7 +65,7 @@ def _entry(
         labels=_labels,
         licence="BSD-3-Clause",
         input=InputSpec(size, rate, frames, mean=mean, std=std, resize_to=shorter),
-        protocol=f"Kinetics-400; clips of {frames} frames at {rate:g}/s, five a video, "
+        protocol=f"Kinetics-400; clips of {frames} frames at {rate:g}/s, five per video, "
         f"centre crop of {size} after the shorter side is {shorter}",
         accuracy=f"{top1:g} % top-1 on Kinetics-400, torchvision's figure",
         note="torchvision's weights; the licence is the library's, none is stated for the file. "

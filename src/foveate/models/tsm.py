@@ -1,10 +1,10 @@
-"""TSM: a 2D network whose blocks hand a share of their channels to the neighbouring frames.
+"""TSM: a 2D network whose blocks shift a fraction of the channels to neighbouring frames.
 
 Source: Lin et al., "TSM: Temporal Shift Module for Efficient Video Understanding", ICCV 2019
 (arXiv 1811.08383), sections 3 and 4: one eighth of the channels from the next frame and one
-eighth from the frame before, inside the residual branch, or in front of whole blocks
+eighth from the frame before, inside the residual branch, or before whole blocks
 (``shift_place="block"``, the in-place shift that the paper compares with, ResNets only); online,
-only from the frame before, and what has to be kept is that eighth of one frame. ``tsm:BACKBONE``
+only from the frame before, so the state is an eighth of one frame's channels. ``tsm:BACKBONE``
 and ``tsm-online:BACKBONE`` over any timm backbone.
 """
 
@@ -30,64 +30,64 @@ from foveate.models.streaming import State, add_to_mean, empty_mean, mean_featur
 from foveate.models.tsn import TSN
 
 PLACES = ("blockres", "block")
-SHARE = 8  # one channel of so many goes each way
+SHIFT_DIV = 8  # 1 / SHIFT_DIV of the channels is shifted in each direction
 _DEEP = 23  # blocks in a stage from which on only every second one is shifted (section 5.1)
-# Layers beside the branch, those of pooled maps, and what mixes tokens, which has no channels last
-# (MLP-Mixer) or a shortcut of its own (RepViT, MetaFormer).
+# Layers outside the branch, layers on pooled maps, and token mixers, whose last axis is not the
+# channels (MLP-Mixer) or which have their own shortcut (RepViT, MetaFormer).
 _ELSEWHERE = re.compile(r"shortcut|downsample|skip|identity|token|(^|\.)(se|cpb_mlp)(\.|$)")
 _BLOCK = re.compile(r"Block|Bottleneck|Residual|Layer|Outlooker|^Transformer$")
 _ATTENTION = re.compile(r"Attention|Attn|^XCA$")
 
 
 @dataclass
-class Passage:
-    """One call of a backbone: what its shifts must know, and what they leave behind.
+class ShiftContext:
+    """Input and output of the shifts during one call of a backbone.
 
     Attributes:
         batch: Clips or streams in the call.
-        frames: Frames of each.
-        online: Take channels from the frame before only.
+        frames: Frames of each clip or stream.
+        online: Take channels only from the frame before.
         past: State entries by name; missing ones are zeros.
-        left: The entries after this call.
-        done: Names of the shifts that were made.
+        new: The state entries after this call.
+        done: Names of the shifts that were executed.
     """
 
     batch: int
     frames: int
     online: bool = False
     past: State = field(default_factory=dict)
-    left: State = field(default_factory=dict)
+    new: State = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
 
 
-_PASSAGE: ContextVar[Passage | None] = ContextVar("passage", default=None)
+_CONTEXT: ContextVar[ShiftContext | None] = ContextVar("shift_context", default=None)
 
 
 @contextmanager
-def passing(passage: Passage) -> Iterator[Passage]:
-    """Give the shifts of every backbone called inside their passage."""
-    token = _PASSAGE.set(passage)
+def shift_context(context: ShiftContext) -> Iterator[ShiftContext]:
+    """Set the context of the shifts of every backbone that is called in the block."""
+    token = _CONTEXT.set(context)
     try:
-        yield passage
+        yield context
     finally:
-        _PASSAGE.reset(token)
+        _CONTEXT.reset(token)
 
 
 class TemporalShift(nn.Module):
-    """A layer that sees some channels of the neighbouring frames in place of its own.
+    """A layer whose input has some channels replaced by those of neighbouring frames.
 
-    Outside of a passage it is the layer alone.
+    Without a context it is the layer alone.
 
     Args:
-        layer: A convolution or block of a ResNet (N, C, H, W), a dense layer or an attention
-            (N, ..., C).
-        name: Of its entry in the state.
+        layer: A convolution or block of a ResNet (N, C, H, W), a linear layer or an attention (N,
+            ..., C).
+        name: Name of its entry in the state.
 
     Attributes:
-        share: One channel of so many goes each way.
+        div: 1 / div of the channels is shifted in each direction.
     """
 
-    share = SHARE
+    div = SHIFT_DIV
 
     def __init__(self, layer: nn.Module, name: str) -> None:
         super().__init__()
@@ -95,18 +95,18 @@ class TemporalShift(nn.Module):
         self.name = name
 
     def forward(self, x: torch.Tensor, *others: Any, **named: Any) -> Any:
-        """Shift the input of all frames, then run the layer; an attention may take more."""
-        passage = _PASSAGE.get()
-        if passage is not None:
-            # With channels last in view and in memory, a shift copies the maps once.
-            full = self._frames_apart(x.movedim(1, -1) if self._maps else x, passage)
-            x = self._online(full, passage) if passage.online else self._clip(full)
+        """Shift the input of all frames, then run the layer, which may have further arguments."""
+        context = _CONTEXT.get()
+        if context is not None:
+            # With channels last in shape and memory format, a shift copies the maps once.
+            full = self._split_frames(x.movedim(1, -1) if self._maps else x, context)
+            x = self._online(full, context) if context.online else self._clip(full)
             x = x.movedim(-1, 1) if self._maps else x
-            passage.done.add(self.name)
+            context.done.add(self.name)
         return self.layer(x, *others, **named)
 
     def __getattr__(self, name: str) -> Any:
-        """What the shift has not, the layer has: some networks read the shape of its weight."""
+        """Attributes of the layer: some networks read the shape of its weight."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -117,38 +117,38 @@ class TemporalShift(nn.Module):
         """Whether the layer takes maps (N, C, H, W), not (N, ..., C)."""
         return isinstance(self.layer, nn.Conv2d) or _is_resnet_block(self.layer)
 
-    def _frames_apart(self, x: torch.Tensor, passage: Passage) -> torch.Tensor:
-        """Lay (N, ..., C) out as (B, T, pieces, ..., C).
+    def _split_frames(self, x: torch.Tensor, context: ShiftContext) -> torch.Tensor:
+        """Reshape (N, ..., C) to (B, T, pieces, ..., C).
 
-        Some networks cut a frame into windows, one after the other along the batch; the neighbour
-        of a window is the same place of the next frame.
+        Some networks split frames into windows along the batch dimension; a window is shifted to
+        the same window of the next frame.
         """
-        pieces, left = divmod(x.shape[0], passage.batch * passage.frames)
+        pieces, left = divmod(x.shape[0], context.batch * context.frames)
         if left or not pieces:
             raise ModelError(
-                f"the input of {self.name} ({tuple(x.shape)}) is not made of whole frames",
+                f"the input of {self.name} ({tuple(x.shape)}) does not consist of whole frames",
                 "use this backbone with tsn:",
             )
-        apart: torch.Tensor = x.unflatten(0, (passage.batch, passage.frames, pieces))
+        apart: torch.Tensor = x.unflatten(0, (context.batch, context.frames, pieces))
         return apart
 
     def _clip(self, full: torch.Tensor) -> torch.Tensor:
-        """A share from the next frame, one from the frame before; zeros beyond the ends."""
-        share = full.shape[-1] // self.share
-        ahead, behind, rest = full.split([share, share, full.shape[-1] - 2 * share], -1)
+        """A fraction from the next frame, one from the frame before; zeros beyond the ends."""
+        fold = full.shape[-1] // self.div
+        ahead, behind, rest = full.split([fold, fold, full.shape[-1] - 2 * fold], -1)
         nothing = torch.zeros_like(ahead[:, :1])
         ahead = torch.cat([ahead[:, 1:], nothing], 1)
         behind = torch.cat([nothing, behind[:, :-1]], 1)
         return torch.cat([ahead, behind, rest], -1).flatten(0, 2)
 
-    def _online(self, full: torch.Tensor, passage: Passage) -> torch.Tensor:
-        """A share from the frame before, which the state holds for the first frame."""
-        share = full.shape[-1] // self.share
-        own, rest = full.split([share, full.shape[-1] - share], -1)
-        latest = own[:, -1].squeeze(1)  # a frame that is one piece is kept as its map
+    def _online(self, full: torch.Tensor, context: ShiftContext) -> torch.Tensor:
+        """A fraction from the frame before, which is in the state for the first frame."""
+        fold = full.shape[-1] // self.div
+        own, rest = full.split([fold, full.shape[-1] - fold], -1)
+        latest = own[:, -1].squeeze(1)  # drop the axis of pieces if there is one
         if self._maps:
             latest = latest.movedim(-1, 1)
-        before = passage.past.get(self.name)
+        before = context.past.get(self.name)
         if before is None:
             before = torch.zeros_like(latest)
         if before.shape != latest.shape:
@@ -157,7 +157,7 @@ class TemporalShift(nn.Module):
                 f"{tuple(latest.shape)}",
                 "make the state with initial_state for this batch and resolution",
             )
-        passage.left[self.name] = latest.clone(memory_format=torch.contiguous_format)
+        context.new[self.name] = latest.clone(memory_format=torch.contiguous_format)
         before = before.movedim(1, -1) if self._maps else before
         own = torch.cat([before.to(own.dtype).reshape_as(own[:, :1]), own[:, :-1]], 1)
         return torch.cat([own, rest], -1).flatten(0, 2)
@@ -167,34 +167,33 @@ def insert_shifts(
     backbone: nn.Module,
     shift: type[TemporalShift] = TemporalShift,
     place: str = "blockres",
-    share: int = SHARE,
+    div: int = SHIFT_DIV,
 ) -> list[str]:
-    """Put a shift in front of the first layer of every residual branch, or of every block.
+    """Insert a shift before the first layer of every residual branch, or before every block.
 
-    Where the branch is an attention, the attention as a whole: queries, keys and values see the
-    same frames. Blocks are told by the names that timm gives their classes and by holding no other
-    block;
-    branches without a shortcut around them stay as they are (section 3.2). In ResNets with a
-    stage of 23 blocks or more only every second block is shifted. A network without blocks, such
-    as VGG, is shifted before its inner convolutions.
+    If the branch is an attention, before the whole attention, so that queries, keys and values are
+    of the same frames. Blocks are recognised by timm's class names and contain no other block;
+    branches without a shortcut are not changed (section 3.2). In ResNets with a stage of 23 blocks
+    or more only every second block is shifted. In a network without blocks, such as VGG, inner
+    convolutions are shifted.
 
     Args:
         backbone: Changed in place.
-        shift: What is put there.
-        place: ``blockres`` for the branches; ``block`` for the blocks of a ResNet as a whole, all
-            of them, so that the shortcut is shifted too.
-        share: One channel of so many goes each way.
+        shift: Class of the inserted modules.
+        place: ``blockres`` for the branches; ``block`` for all blocks of a ResNet as a whole, so
+            that the shortcut is shifted too.
+        div: 1 / div of the channels is shifted in each direction.
 
     Returns:
-        Names of the layers that are shifted, in order.
+        Names of the shifted layers, in order.
 
     Raises:
-        ModelError: Nothing in it can be shifted, or there is no such place or share.
+        ModelError: No layer can be shifted, or an invalid place or divisor.
     """
     if place not in PLACES:
         raise ModelError(f"shift_place={place!r} is unknown", f"known: {', '.join(PLACES)}")
-    if share < 2:
-        raise ModelError(f"shift_div={share!r}: two shares of the channels move, so at least 2")
+    if div < 2:
+        raise ModelError(f"shift_div={div!r}: must be at least 2, for shifts in two directions")
     names = (
         _blocks_of(backbone)
         if place == "block"
@@ -211,10 +210,10 @@ def insert_shifts(
         parent, _, child = name.rpartition(".")
         holder = backbone.get_submodule(parent)
         made = shift(holder.get_submodule(child), f"shift{index}")
-        made.share = share
+        made.div = div
         setattr(holder, child, made)
     if not names:
-        raise ModelError("this backbone has no layer that could be shifted", "use it with tsn:")
+        raise ModelError("this backbone has no layer that can be shifted", "use it with tsn:")
     return names
 
 
@@ -246,7 +245,7 @@ def _first_layers(backbone: nn.Module) -> list[str]:
             continue
         place = seen[_stage(name)]
         seen[_stage(name)] += 1
-        # timm marks branches without a shortcut; other blocks always have one.
+        # timm sets `has_skip` on blocks that may have no shortcut.
         if place % step == 0 and getattr(module, "has_skip", True):
             found.append(f"{name}.{_first_layer(module)}")
     return found
@@ -261,19 +260,19 @@ def _is_resnet(blocks: dict[str, nn.Module]) -> bool:
 
 
 def _first_layer(block: nn.Module) -> str | None:
-    """Name of the first layer of a block whose input has channels to shift."""
+    """Name of the first layer of a block whose input channels can be shifted."""
     for name, layer in block.named_modules():
         if _ELSEWHERE.search(name) or not isinstance(layer, nn.Conv2d | nn.Linear):
             continue
         wide = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
-        if wide < SHARE:
+        if wide < SHIFT_DIV:
             return None
         return (isinstance(layer, nn.Linear) and _attention_around(block, name)) or name
     return None
 
 
 def _attention_around(block: nn.Module, name: str) -> str:
-    """Name of the attention that a dense layer of a block is part of; empty for none."""
+    """Name of the attention that contains a linear layer of a block; empty for none."""
     path = name.split(".")
     for depth in range(1, len(path)):
         around = ".".join(path[:depth])
@@ -292,9 +291,9 @@ class TSM(TSN):
         backbone: Name of a 2D network; see ``backbones.build``.
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a feature before the classifier, in training.
-        pretrained: Fill the backbone with the weights that its name stands for.
+        pretrained: Load the pretrained weights of the backbone.
         shift_place: ``blockres`` or ``block``; see ``insert_shifts``.
-        shift_div: One channel of so many goes each way.
+        shift_div: 1 / shift_div of the channels is shifted in each direction.
     """
 
     online = False
@@ -307,7 +306,7 @@ class TSM(TSN):
         dropout: float = 0.5,
         pretrained: bool = False,
         shift_place: str = "blockres",
-        shift_div: int = SHARE,
+        shift_div: int = SHIFT_DIV,
     ) -> None:
         super().__init__(backbone, num_classes, dropout, pretrained)
         self.shifted = insert_shifts(self.backbone, self.shift, shift_place, shift_div)
@@ -316,20 +315,20 @@ class TSM(TSN):
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (B, T, C) of every frame of clips (B, 3, T, H, W)."""
         check_clip(x)
-        return self.run(x, Passage(len(x), x.shape[2], self.online))
+        return self.run(x, ShiftContext(len(x), x.shape[2], self.online))
 
-    def run(self, x: torch.Tensor, passage: Passage) -> torch.Tensor:
-        """Run the frames of clips through the backbone with a passage; (B, T, C).
+    def run(self, x: torch.Tensor, context: ShiftContext) -> torch.Tensor:
+        """Run the backbone on the frames of clips with a shift context; returns (B, T, C).
 
         Raises:
-            ModelError: The backbone goes past a shift, so that frames would not meet there.
+            ModelError: The backbone does not execute all shifts.
         """
         check_clip(x)
-        with passing(passage):
+        with shift_context(context):
             flat = self.backbone(frames_of(x))
-        if len(passage.done) < len(self.shifted):
+        if len(context.done) < len(self.shifted):
             raise ModelError(
-                f"the backbone uses {len(passage.done)} of its {len(self.shifted)} shifted layers",
+                f"the backbone uses {len(context.done)} of its {len(self.shifted)} shifted layers",
                 "use it with tsn:",
             )
         found: torch.Tensor = flat.unflatten(0, (x.shape[0], -1))
@@ -337,9 +336,9 @@ class TSM(TSN):
 
 
 class TSMOnline(TSM):
-    """One-way temporal shift: the clip form and the step form give the same numbers.
+    """One-way temporal shift: the clip and the step interface give the same numbers.
 
-    The classifier sees the mean of the features of all frames so far.
+    The classifier gets the mean over the features of all frames so far.
     """
 
     online = True
@@ -353,19 +352,19 @@ class TSMOnline(TSM):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> State:
-        """Return the state of streams that have seen nothing.
+        """Return the state of streams before their first frame.
 
         Args:
             batch: Number of streams.
             height: Height of the frames in pixels.
             width: Width of the frames in pixels.
-            dtype: Of the kept channels; the weights' when None. Sums stay float32.
-            device: The weights' when None.
+            dtype: Of the stored channels; None means that of the weights. Sums are float32.
+            device: None means that of the weights.
 
         Returns:
-            ``shift{i}`` (B, ...): the kept channels of the last frame before each shifted layer;
-            ``head/sum`` (B, C): sum of the frames' features; ``head/frames`` (B,): how many
-            frames each stream has seen.
+            ``shift{i}`` (B, ...): the stored channels of the last frame at each shifted layer;
+            ``head/sum`` (B, C): sum of the frames' features; ``head/frames`` (B,): the number of
+            frames of each stream.
         """
         like = self.classifier.weight
         dtype, device = dtype or like.dtype, device or like.device
@@ -376,16 +375,16 @@ class TSMOnline(TSM):
         return state | empty_mean(batch, self.num_features, device)
 
     def _kept_shapes(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
-        """Shapes of the shifts' entries, found by running one frame that holds no values."""
+        """Shapes of the shifts' entries, found by running one frame on the meta device."""
         if (height, width) in self._shapes:
             return self._shapes[height, width]
         ghost = on_meta(self.backbone).eval()
         frame = torch.empty(
             (1, 3, height, width), device="meta", dtype=self.classifier.weight.dtype
         )
-        with torch.no_grad(), passing(Passage(1, 1, True)) as passage:
+        with torch.no_grad(), shift_context(ShiftContext(1, 1, True)) as context:
             ghost(frame)
-        shapes = {name: tuple(value.shape[1:]) for name, value in passage.left.items()}
+        shapes = {name: tuple(value.shape[1:]) for name, value in context.new.items()}
         self._shapes[height, width] = shapes
         return shapes
 
@@ -402,12 +401,12 @@ class TSMOnline(TSM):
         Raises:
             ModelError: The frames or the state have the wrong shape.
         """
-        passage = Passage(len(x), x.shape[2], True, state)
-        features = self.run(x, passage)
-        return features, passage.left | add_to_mean(state, features)
+        context = ShiftContext(len(x), x.shape[2], True, state)
+        features = self.run(x, context)
+        return features, context.new | add_to_mean(state, features)
 
     def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next frames and classify all that was seen: logits (B, classes), new state."""
+        """Run the next frames and classify all frames so far: logits (B, classes), new state."""
         _, state = self.step_features(x, state)
         return self.classify(self.pooled(state)), state
 

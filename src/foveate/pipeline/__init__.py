@@ -1,1 +1,1 @@
-"""Joins source to result: presets, the loop that truly skips, stream sessions, the ledger."""
+"""From source to result: presets, the loop that skips work, stream sessions, the ledger."""

@@ -30,7 +30,7 @@ MOST_BYTES = 96_000_000  # of views that are kept to be cut again
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came of a selection.
+    """The views of a selection.
 
     Attributes:
         views: By modality; of a modality of which nothing came, empty arrays.
@@ -46,7 +46,7 @@ class Fetched:
 
     @property
     def empty(self) -> bool:
-        """Whether views were asked for and nothing at all came."""
+        """Whether views were requested and none could be made."""
         return bool(self.views) and not any(len(view.array) for view in self.views.values())
 
 
@@ -56,7 +56,7 @@ class Fetch:
 
     Args:
         sample: The source; what is read is charged.
-        ledger: Is charged for cutting out and for telling scene cuts.
+        ledger: Is charged for cropping and for detecting scene cuts.
         cut_threshold: Histogram distance that counts as a scene cut; 1 or more: never.
     """
 
@@ -74,7 +74,7 @@ class Fetch:
         self._frame = info.width, info.height
 
     def begin(self) -> None:
-        """A new window: nothing is known of it."""
+        """Start a new window."""
         self._before = None
         self._whole.clear()
         self._whole_bytes = 0
@@ -150,7 +150,7 @@ class Fetch:
         """Split a clip at its first scene cut; the rest is kept for the next window.
 
         A cut sooner than `MINIMUM_SHOT` after the window began is passed over: flashing pictures
-        must not tear a video into single frames.
+        must not split a video into single frames.
         """
         if not selection.dense or not len(clip) or self.cut_threshold >= 1:
             self._before = None
@@ -159,7 +159,7 @@ class Fetch:
             signatures = signature(clip.pixels)
             moved = distances(signatures, self._before)
         # A frame later than the time at its place: some are missing before it, and those that
-        # came cannot be told to have answered which time.
+        # came cannot be assigned to times.
         pairs = zip(clip.times, request.times, strict=False)
         complete = all(shown <= time + 1e-6 for shown, time in pairs)
         asked = request.times if complete else clip.times
@@ -175,7 +175,7 @@ class Fetch:
             self._before = signatures[-1:]
             return clip, None
         self._before = None
-        # Windows chosen before the cut mean nothing behind it: there the policy chooses anew.
+        # Boxes chosen before the cut are meaningless after it: there the policy chooses again.
         if complete and request.size is None and request.boxes is None:
             for i in range(at, len(clip)):
                 self._kept[_key(asked[i])] = (clip.times[i], clip.pixels[i])
@@ -237,7 +237,7 @@ class Fetch:
         self, asked: Sequence[float], boxes: tuple[Box, ...] | None, spec: InputSpec,
         request: ViewRequest,
     ) -> tuple[Pixels, tuple[float, ...]]:  # fmt: skip
-        """Decoded frames for times in any order; a missing one is stood in for by its neighbour."""
+        """Decoded frames for times in any order; a missing one is replaced by its neighbour."""
         # Stacks meet at times that differ in their last digits.
         wanted = sorted({_key(time): time for time in asked}.values())
         size = decode_size_for(self._frame, spec, request)
@@ -333,7 +333,7 @@ def _check(name: str, request: ViewRequest) -> None:
 
 
 def _plain(kind: Modality, request: ViewRequest) -> bool:
-    """Whether a request is for single frames in order: then scene cuts can be told."""
+    """Whether a request is for single frames in order: only then scene cuts can be detected."""
     in_order = all(a <= b for a, b in pairwise(request.times))
     return kind.following == 0 and request.rows is None and request.crop == "source" and in_order
 
@@ -436,7 +436,7 @@ def cut_out(
         source: Upright `(width, height)` that the boxes refer to.
         spec: What the network expects.
         request: With boxes.
-        asked: The time that each frame answers, if it is not to be told from the frames' own.
+        asked: The requested time of each frame, if the frames' own times do not give it.
 
     Returns:
         (T, side, side, 3) uint8.

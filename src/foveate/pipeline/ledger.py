@@ -1,4 +1,4 @@
-"""The honest ledger: what every stage did, measured around it."""
+"""The ledger: the work of every stage, measured around it."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Ledger:
 
 
 class ChargedSample:
-    """A source whose every probe and fetch is charged, whoever makes it; satisfies `Sample`."""
+    """A source that charges every access to the ledger; satisfies `Sample`."""
 
     def __init__(self, sample: Sample, ledger: Ledger) -> None:
         self._sample = sample

@@ -1,6 +1,6 @@
 """Methods: how the networks of a loaded model are joined, and by which policies it is run.
 
-Nothing heavy is imported before a model is put to work, so that settings can be printed at once.
+Nothing heavy is imported before a model is built, so that settings can be printed at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Method:
 
     Attributes:
         build: Makes the executor of a loaded model for a look, on a device.
-        defaults: Fields of the preset where nothing else is said.
+        defaults: Fields of the preset that are not given.
     """
 
     build: Callable[[LoadedModel, Look, Context, torch.device], Executor]

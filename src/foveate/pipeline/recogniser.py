@@ -73,7 +73,7 @@ class Recogniser:
     Attributes:
         name: Name of the model.
         labels: One per class.
-        preset: Everything that can be set, as it is in force.
+        preset: All settings in effect.
         preset_name: Name of the preset, if it has one.
         executor: Runs the model.
         output: Whether the classes exclude each other.
@@ -346,7 +346,7 @@ def load(
     Args:
         model: A run folder (`runs/1`), a preset (`keyframes-movinet-a0-stream-lite`), or a model
             with its weights (`movinet-a0-stream-lite.k600`); or a module of your own, which takes
-            clips (B, 3, T, H, W) and gives logits (B, classes). If its frames meet each other
+            clips (B, 3, T, H, W) and gives logits (B, classes). If its frames interact
             only in a mean, say so with an attribute `mixes_frames = False`.
         labels: Names of the outputs of your own module.
         input: What your own module expects (`foveate.models.InputSpec`).
@@ -398,10 +398,10 @@ def load(
 
 
 class _Own:
-    """A user's module with what a weights table would say of it.
+    """A user's module with what a weights table would state about it.
 
     Raises:
-        ConfigError: It is not said what it expects, or what its outputs are.
+        ConfigError: `input` or `labels` is missing.
     """
 
     def __init__(
@@ -521,7 +521,7 @@ def choose_device(device: str | None) -> torch.device:
 
 
 def _costs(executor: Executor, look: Look) -> tuple[int, int]:
-    """Multiply-adds of one frame of what the look shows, and of an answer, before anything ran."""
+    """Multiply-adds of one frame that the look selects, and of an answer."""
     spec = executor.input("network")
     side = getattr(look, "size", spec.size)
     # A view has a shape without having memory.

@@ -20,7 +20,7 @@ Scores = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Naming:
-    """How an answer is put into words.
+    """How scores become labels.
 
     Attributes:
         labels: Name of every class.
@@ -34,13 +34,13 @@ class Naming:
 
 
 class Reducer(Protocol):
-    """Gathers what the model says of one source."""
+    """Collects the model's evidence of one source."""
 
     def take(self, evidence: Evidence) -> None:
-        """The answer for all that was seen of the window, or new detections."""
+        """Take the answer for the window so far, or new detections."""
 
     def hold(self, times: Sequence[float]) -> None:
-        """The last answer holds at these times."""
+        """Repeat the last answer at these times."""
 
     def close(self, start: float, end: float) -> None:
         """A window is over; the last answer is its answer."""
@@ -54,7 +54,7 @@ class Reducer(Protocol):
 
 @dataclass(frozen=True)
 class WindowScores:
-    """What a window was decided to show: scores (classes,) in 0..1, between two times.
+    """The decision on a window: scores (classes,) in 0..1, between two times.
 
     `exit` is the name of the exit that decided.
     """

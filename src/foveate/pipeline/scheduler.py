@@ -1,6 +1,6 @@
 """Runs sessions: many sources in flight, work of one kind in one call of the model.
 
-A source that has nothing to show yet holds up nobody, and one that fails fails alone.
+A source that has no frames yet delays no other one, and one that fails fails alone.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Running:
     position: int
     session: Session
     work: Work[None]
-    request: InferenceRequest | None = None  # what it waits for; None: to be asked again
+    request: InferenceRequest | None = None  # what it waits for; None: resume it
     key: Hashable = None  # requests of equal keys fit in one call
     since: float = 0.0  # when it asked
 
@@ -162,7 +162,7 @@ def in_order(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
 
 
 def _room(running: Sequence[_Running], opened: int, batch: int | None) -> bool:
-    """Whether another source may be opened: a slow one must not let answers pile up behind it."""
+    """Whether another source may be opened: results must not accumulate behind a slow one."""
     if batch is None:
         return True
     oldest = min((one.position for one in running), default=opened)
@@ -226,7 +226,7 @@ def _due(one: _Running, due: float) -> bool:
 
 
 def _failure(error: Exception) -> FoveateError:
-    """What ended a source: one of many must not end the others, whatever it met."""
+    """The error of a source: it must not end the other sources."""
     if isinstance(error, FoveateError):
         return error
     if os.environ.get("FOVEATE_DEBUG"):

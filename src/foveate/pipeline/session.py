@@ -110,7 +110,7 @@ class _Part:
 
 @dataclass
 class _InWindow:
-    """What is known while a window is looked at.
+    """State of the loop within a window.
 
     Attributes:
         window: It ends earlier once a cut or the end of the source was found in it.
@@ -228,7 +228,7 @@ class Session:
             else:
                 stop = yield from self._run(selection, selection.part, fetched, now, budget)
             if fetched.cut is not None:
-                # However sure the verdict, it is on the shot that ends here.
+                # The decision is on the shot that ends here, so it does not end the window.
                 following, self._cut = fetched.cut, True
                 now.window = Window(window.start, fetched.cut)
             elif stop:
@@ -246,9 +246,9 @@ class Session:
         return following
 
     def _selected(self, now: _InWindow, window: Window, budget: Budget) -> Work[Selection | None]:
-        """What the look wants next; what lies behind the end that was found is left out."""
+        """The next selection of the look, without times after the end that was found."""
         if now.window.end <= now.window.start:
-            return None  # the source is over, or torn, where the window begins
+            return None  # the source has ended, or has a gap, where the window begins
 
         def ask() -> tuple[Selection | None, Any]:
             with self.ledger.stage("policy"):
@@ -276,7 +276,7 @@ class Session:
     def _run(
         self, selection: Selection, part: str, fetched: Fetched, now: _InWindow, budget: Budget
     ) -> Work[bool]:
-        """Run a part, and the head if somebody asks; returns whether enough was seen."""
+        """Run a part, and the head if a decision is due; returns whether to stop."""
         plan = self.plan
         if selection.restart or self._other_shape(part, fetched.views):
             self._restart()
@@ -305,7 +305,7 @@ class Session:
         return response.evidence
 
     def _answer(self, now: _InWindow) -> Work[Evidence | None]:
-        """The head's answer for all that was seen; None if there is nothing to answer for."""
+        """The head's answer for the window so far; None if nothing was shown to the model."""
         head = self.plan.executor.head
         if head is None or self.state is None:
             return None
@@ -314,7 +314,7 @@ class Session:
         return evidence
 
     def _take(self, evidence: Evidence) -> bool:
-        """Give the reducer what answers; returns whether it did."""
+        """Pass evidence with an answer to the reducer; returns whether it had one."""
         if not evidence.logits and not evidence.detections:
             return False
         self.reducer.take(evidence)
@@ -345,7 +345,7 @@ class Session:
         if now.due and not now.answered:
             yield from self._answer(now)
         if not now.answered or (self.plan.every_step and not now.due):
-            return  # nothing was seen, or a stream's results have said it all
+            return  # nothing was seen, or a stream's results are complete
         self.reducer.close(window.start, window.end)
         if self.plan.every_step:
             yield from self._step_done(now, window.end)
@@ -416,8 +416,8 @@ class Session:
     def _after_stop(self, window: Window) -> float | None:
         """Where to go on after an early verdict.
 
-        The container's word for the length is enough here: finding the end by decoding to it
-        would cost what stopping early has saved.
+        The length that the container states is enough here: finding the end by decoding
+        would cost what stopping early saves.
         """
         duration = self.info.duration
         return None if duration is not None and duration <= window.end else window.end
@@ -474,7 +474,7 @@ def _ready(call: Callable[[], T]) -> Work[T]:
 
 
 def _check_inside(selection: Selection, window: Window) -> None:
-    """A look that leaves its window would be asked for ever."""
+    """A look that leaves its window would never end."""
     times = selection.times
     if times and not window.start <= min(times) <= max(times) < window.end:
         raise ConfigError(

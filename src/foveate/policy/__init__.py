@@ -1,4 +1,4 @@
-"""Decides what to look at and when to stop, under one budget."""
+"""Policies: what to look at and when to stop, within a budget."""
 
 from foveate.policy.budget import Spent, resolve
 from foveate.policy.looks.activation import ActivationPatch

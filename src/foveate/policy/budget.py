@@ -1,4 +1,4 @@
-"""From a budget in any unit to a rate of frames, by what the work was measured to cost."""
+"""Converts a budget in any unit to a frame rate, from measured costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 from foveate.core import Budget
 from foveate.core.config import Config
 
-MINIMUM_VIEWS = 1  # a window is never left without a look
+MINIMUM_VIEWS = 1  # at least one frame per window
 
 
 class BudgetSpec(Config):
@@ -55,7 +55,7 @@ def resolve(budget: Budget, spent: Spent, source_rate: float, window_seconds: fl
 
     Returns:
         A budget whose `frames_per_second` is None only if nothing is limited. It never falls
-        below one frame a window: then the budget cannot be kept, and the caller says so.
+        below one frame per window: then the budget cannot be kept, and the caller reports it.
     """
     rates = [math.inf if budget.frames_per_second is None else budget.frames_per_second]
     if budget.macs_per_second is not None:

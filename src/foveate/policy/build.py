@@ -1,6 +1,6 @@
 """All policies by the names of their specifications.
 
-A module of `policy.looks` is found by being there; a specification in it is one more name. Nothing
+Modules of `policy.looks` are discovered; each specification in them adds a name. Nothing
 here loads torch, so that the command can print a configuration at once.
 """
 

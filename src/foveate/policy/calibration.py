@@ -1,6 +1,6 @@
-"""What a run folder says of thresholds: what each cost and achieved on a calibration split.
+"""The calibration in a run folder: cost and accuracy of every threshold on a calibration split.
 
-A budget is answered by reading a threshold off a table, so in figures that were measured. Nothing
+A budget is met by looking up a threshold in a table of measured values. Nothing
 here needs torch; `operating` makes the tables.
 """
 

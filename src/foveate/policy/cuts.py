@@ -1,4 +1,4 @@
-"""Scene cuts between frames that were decoded anyway."""
+"""Scene cuts between frames that are decoded for other reasons."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ class Wise:
         return (self.fused(logits) / self.temperatures[logits.shape[1] - 1]).softmax(-1)
 
     def confidences(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Highest probability and its class after each exit, both (N, exits)."""
+        """Highest probability and its class after each exit, each (N, exits)."""
         counts = range(1, len(self.exits) + 1)
         best = [self.probabilities(logits[:, :count]).max(-1) for count in counts]
         return torch.stack([b.values for b in best], 1), torch.stack([b.indices for b in best], 1)

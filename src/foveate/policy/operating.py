@@ -1,6 +1,6 @@
 """Operating points of a cascade: what each threshold costs and achieves on a calibration split.
 
-Thresholds are read off a table, so that a budget is answered in words that were measured. Every
+Thresholds are looked up in a table of measured costs. Every
 sample is charged for all that ran until its exit, whether its answer was right or wrong.
 """
 

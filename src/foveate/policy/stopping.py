@@ -1,4 +1,4 @@
-"""When enough was seen."""
+"""Stopping rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from foveate.policy.looks.base import Context
 
 
 class DecideSpec(Config):
-    """Base of the settings of a policy that says when to stop; one subclass per policy."""
+    """Base of the settings of stopping rules; one subclass per rule."""
 
     name: str
 
@@ -55,7 +55,7 @@ class AtEnd:
     eager: bool = False
 
     def __call__(self, evidence: Evidence, budget: Budget) -> Verdict:
-        """Always look on."""
+        """Always continue."""
         return More()
 
 

@@ -143,7 +143,7 @@ class VideoClips:
             self.dataset, split, self.sampling(spec), self.transform(spec, training),
             batch=max(self.batch, group.world), train=training, seed=self.seed,
             workers=self.workers, rank=group.rank if training else 0,
-            world=group.world if training else 1, shows=self.selector(spec),
+            world=group.world if training else 1, selector=self.selector(spec),
         )  # fmt: skip
         return LoaderBatches(loader)
 

@@ -130,7 +130,7 @@ def _hint(request: Request) -> str | None:
     if request.left_out:
         return f"{len(request.left_out)} clips of the annotation are missing"
     passed = request.passed.lines()
-    return f"passed over {'; '.join(passed[:3])}" if passed else None
+    return f"skipped {'; '.join(passed[:3])}" if passed else None
 
 
 def _composed(listing: Listing, given: Sequence[str] | None) -> Listing:

@@ -1,4 +1,4 @@
-"""What lies below a folder: clips, and everything that is passed over, counted by kind.
+"""Scans a folder for clips, and counts everything that is skipped, by kind.
 
 Pictures are frames of a clip only where a folder holds two or more numbered ones and no video.
 Thumbnails, posters and previews beside videos neither hide those nor become clips.

@@ -97,7 +97,7 @@ def _parse(request: Request, row: str, classes: dict[int, str]) -> tuple[str, st
 
 
 def _name_and_number(request: Request, row: str) -> tuple[str, str]:
-    """Path and number of a line; a path may hold spaces, the files on disk decide."""
+    """Path and number of a line; a path may contain spaces; the files on disk decide."""
     name, _, at = row.rpartition(" ")
     if not name or request.files.has(row) or is_video(row):
         return row, ""

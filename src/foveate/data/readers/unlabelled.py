@@ -13,7 +13,7 @@ LABEL = "unlabelled"  # the one class of all of them
 
 
 def claims(path: Path) -> bool:
-    """Never: folders mean classes unless somebody says otherwise."""
+    """Never: folders mean classes unless the format is named."""
     return False
 
 

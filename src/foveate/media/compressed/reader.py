@@ -62,7 +62,7 @@ class CompressedVideo:
         fast: bool | None = None,
     ) -> None:
         self._fast = fast
-        self._asked = 0  # pictures so far: many short questions are worth the compiled loops, too
+        self._asked = 0  # pictures so far: for many short requests the compiled loops pay, too
         self.meter = meter or Meter()
         self._warn = warn or (lambda line: None)
         self.name = name_of(source)

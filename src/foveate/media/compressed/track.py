@@ -1,4 +1,4 @@
-"""What is known of the group that is being read: motion so far, and the pictures residuals need."""
+"""State of the group that is being read: motion so far, and the pictures that residuals need."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Form = Literal["cells", "pixels"]
 
 @dataclass(frozen=True)
 class Picture:
-    """What was asked for at one position.
+    """The request for one position.
 
     Attributes:
         group: Number of its group.

@@ -305,7 +305,7 @@ class VectorReader:
         return field
 
     def _tick(self, seconds: float) -> int:
-        # A little of a tick forgives the rounding of times that were ticks once.
+        # A fraction of a tick allows for rounding of times that were ticks before.
         return math.floor(seconds / float(self._base) + 1e-4) + self._origin
 
 

@@ -1,7 +1,8 @@
-"""Computing a part of a network again in the backward pass, to keep less in between.
+"""Activation checkpointing that leaves the running statistics of norms unchanged.
 
-The gradients and the running statistics are those of the plain pass: norms do not count a batch a
-second time. Source of the idea: Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016
+Gradients and running statistics equal those without checkpointing: norms do not count a batch a
+second time in the recomputation. Source: Chen et al., "Training Deep Nets with
+Sublinear Memory Cost", 2016
 (arXiv 1604.06174).
 """
 
@@ -21,12 +22,12 @@ from torch.utils.checkpoint import checkpoint
 def again(
     part: nn.Module, x: torch.Tensor, call: Callable[[torch.Tensor], torch.Tensor] | None = None
 ) -> torch.Tensor:
-    """Run a part of a network, keeping only its input for the backward pass.
+    """Run a part of a network and keep only its input for the backward pass.
 
     Args:
-        part: Whose norms are used.
+        part: The module, whose norms are found.
         x: Its input.
-        call: What to run on the input instead of the part itself.
+        call: The function to run instead of the module itself.
     """
     contexts = partial(_contexts, part)
     found: torch.Tensor = checkpoint(call or part, x, use_reentrant=False, context_fn=contexts)
@@ -39,7 +40,7 @@ def _contexts(part: nn.Module) -> tuple[AbstractContextManager[Any], AbstractCon
 
 @contextmanager
 def _statistics_kept(part: nn.Module) -> Iterator[None]:
-    """Norms that do not count a batch that they have seen before."""
+    """Keep the running statistics of all norms unchanged."""
     norms = [layer for layer in part.modules() if isinstance(layer, _BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     counts = [None if counter is None else counter.clone() for _, counter in before]

@@ -1,4 +1,4 @@
-"""Differentiable windows of frames, for policies that are trained through what they cut out."""
+"""Differentiable crops of frames, for policies that are trained through their crops."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 def crop_resized(x_tchw: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """Windows of any place and size, resampled: differentiable in the frames and in the boxes.
+    """Crop and resize boxes of frames; differentiable in the frames and in the boxes.
 
-    Where a window is shrunk, the frames are averaged down first, so that nothing aliases.
+    Where a box is shrunk, the frames are downsampled first, to prevent aliasing.
 
     Args:
         x_tchw: (T, C, H, W) float.
         boxes: (T, 4) or (T, K, 4) `xyxy` in pixels.
-        side: Of the square answer.
+        side: Of the square output in pixels.
 
     Returns:
         (T, C, side, side), or (T, K, C, side, side).

@@ -74,6 +74,9 @@ class Cumulative:
         return held / seen.clamp(min=1).unsqueeze(1)
 
 
+CUMULATIVE = Cumulative()
+
+
 @dataclass(frozen=True)
 class Exponential:
     """The mean with weights that halve every `half_life` frames; held is the weighted sum (B, C).

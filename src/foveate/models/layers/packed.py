@@ -58,20 +58,20 @@ class PackedConv:
         size = (x_bchw.shape[2], x_bchw.shape[3])
         run = self._by_size.get(size)
         if run is None:
-            # Two threads may both build it; the results are equal and the last one stays.
+            # If two threads build it at once, the results are equal and the last one is kept.
             run = self._by_size[size] = self._prepare(size)
         return run(x_bchw)
 
     def _prepare(self, size: tuple[int, int]) -> Convolution:
-        """Choose padding and kernel for an input size."""
+        """Prepare padding and kernel for an input size."""
         pads = [0, 0]
         lead = [0, 0]
         for axis, n in enumerate(size):
             before, after = same_padding(n, self.weight.shape[2 + axis], self.stride)
-            # An extra zero in front of the kernel makes (p, p + 1) into (p + 1, p + 1).
+            # A leading zero in the kernel turns padding (p, p + 1) into (p + 1, p + 1).
             pads[axis] = max(before, after)
             lead[axis] = int(after > before)
-        # Sizes are many, paddings few: the weights are packed once for each padding.
+        # There are many sizes but few paddings: the weights are packed once per padding.
         run = self._by_padding.get((*pads, *lead))
         if run is None:
             weight = F.pad(self.weight, (lead[1], 0, lead[0], 0))

@@ -1,7 +1,7 @@
-"""TensorFlow's SAME padding for convolutions and average pooling, any size, any aspect.
+"""TensorFlow's SAME padding for convolutions and average pooling of any input size.
 
-With SAME the output has ceil(n / stride) positions; the zeros that this needs are split with
-the smaller half first, so they depend on the input size and are often uneven.
+With SAME padding the output has ceil(n / stride) positions; the smaller half of the zeros comes
+first, so the padding depends on the input size and is often asymmetric.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros (before, after) that SAME puts around one axis of ``size`` positions."""
+    """SAME padding (before, after) of an axis of ``size`` positions."""
     rest = size % stride
     total = max(kernel - (rest if rest else stride), 0)
     return total // 2, total - total // 2
@@ -30,7 +30,7 @@ def conv2d_same(
         x_bchw: Input (B, C, H, W).
         weight: Kernel (out, C / groups, kh, kw).
         bias: One value per output channel, or None.
-        stride: The same along both axes.
+        stride: Stride of both axes.
         groups: Channel groups; C for a depthwise convolution.
 
     Returns:
@@ -39,17 +39,17 @@ def conv2d_same(
     top, bottom = same_padding(x_bchw.shape[-2], weight.shape[-2], stride)
     left, right = same_padding(x_bchw.shape[-1], weight.shape[-1], stride)
     if top == bottom and left == right:
-        # Even padding needs no copy of the input.
+        # Symmetric padding needs no copy of the input.
         return F.conv2d(x_bchw, weight, bias, stride, (top, left), 1, groups)
     padded = F.pad(x_bchw, (left, right, top, bottom))
     return F.conv2d(padded, weight, bias, stride, 0, 1, groups)
 
 
 def avg_pool_same(x_bchw: torch.Tensor) -> torch.Tensor:
-    """Average 3x3 windows at stride 2 with SAME padding that is not counted.
+    """Average-pool 3x3 windows at stride 2 with SAME padding that is not counted.
 
-    An even size is padded (0, 1) and an odd one (1, 1). The first is what ``ceil_mode`` does
-    with windows that hang over the end, so neither needs a copy.
+    An even size is padded by (0, 1) and an odd one by (1, 1). The former equals ``ceil_mode``, so
+    neither needs a copy.
 
     Args:
         x_bchw: Input (B, C, H, W).
@@ -62,18 +62,18 @@ def avg_pool_same(x_bchw: torch.Tensor) -> torch.Tensor:
 
 
 def pad_same(x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
-    """Put SAME's zeros around the last axes of a map, for any number of axes.
+    """Apply SAME padding to the last axes of a map, for any number of axes.
 
     Args:
         x: (..., one axis per entry of ``kernel``).
-        kernel: Sizes of the window.
-        stride: Its steps.
+        kernel: Kernel size of each axis.
+        stride: Stride of each axis.
 
     Returns:
-        The map as it is where nothing is to be padded, else a padded copy.
+        The padded map; the same tensor if no padding is needed.
     """
     axes = len(kernel)
     pads: list[int] = []
     for size, k, s in zip(x.shape[-axes:], kernel, stride, strict=True):
-        pads = [*same_padding(size, k, s), *pads]  # torch wants the last axis first
+        pads = [*same_padding(size, k, s), *pads]  # torch expects the last axis first
     return F.pad(x, pads) if any(pads) else x

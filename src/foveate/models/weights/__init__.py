@@ -1,1 +1,1 @@
-"""Pretrained weights: the table, finding and fetching files, importing, loading."""
+"""Pretrained weights: the table, finding and downloading files, importing, loading."""

@@ -1,8 +1,8 @@
-"""Weights in run folders: those that come with the package, and those that a user imported.
+"""Weights in run folders: built-in ones of the package, and ones that a user imported.
 
-The package's lie under ``built_in``, one per ``ARCH.TAG``; imported ones in the cache.
+Built-in run folders are in ``built_in``, one per ``ARCH.TAG``; imported ones in the cache folder.
 
-Plain paths: nothing heavy is imported, so the command can list and check names at once.
+Only paths, without large imports, so that the command can list and check names quickly.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ FOLDER = Path(__file__).parent / "built_in"
 
 
 def is_run(path: str | Path) -> bool:
-    """Whether a path is a run folder with a trained model in it."""
+    """Whether a path is a run folder with a trained model."""
     folder = Path(path)
     return (folder / CARD).is_file() and (folder / WEIGHTS).is_file()
 
 
 def built_in() -> dict[str, Path]:
-    """Name → run folder of all weights in the package, by name."""
+    """Name → run folder of all built-in weights, sorted by name."""
     if not FOLDER.is_dir():
         return {}
     return {folder.name: folder for folder in sorted(FOLDER.iterdir()) if is_run(folder)}
 
 
 def imported() -> dict[str, Path]:
-    """Name → run folder of all weights that were imported on this machine, by name."""
+    """Name → run folder of all imported weights, sorted by name."""
     home = cache_folder() / "imported"
     if not home.is_dir():
         return {}
@@ -38,11 +38,10 @@ def imported() -> dict[str, Path]:
 
 
 def run_folder(model: str) -> Path | None:
-    """The run folder that a model's name means: an existing one, built-in weights, or
-    imported ones.
+    """The run folder of a model name: an existing folder, built-in weights, or imported weights.
 
     Returns:
-        None where the name is something else, as weights of the table.
+        None for other names, such as weights of the table.
     """
     if is_run(model):
         return Path(model)

@@ -1,8 +1,7 @@
-"""From a name to a ready model: find, check, convert once, fill.
+"""Load a model by name: find its weights, check, convert and load them.
 
-Converted weights are kept as safetensors in the cache, under the sha256 of their source and
-the version of the importer. The cache is an optimisation: when it cannot be read or written,
-the weights are converted again.
+Converted weights are cached as safetensors, by the sha256 of their source and the version of the
+importers. If the cache cannot be read or written, the weights are converted again.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# Raise it when an importer gives other numbers or names: cached conversions are redone.
+# Increased when an importer returns other numbers or names, so that weights are converted again.
 VERSION = 1
 _CHECKSUM = "crc32"
 
@@ -42,13 +41,13 @@ def load(
 
     Args:
         name: A run folder, or ``ARCH.TAG``, for example ``movinet-a0-stream-lite.k600``.
-        offline: Never touch the network.
+        offline: Do not use the network.
         progress: Called with (bytes so far, bytes in total) during a download.
-        num_classes: Of weights of the table, another number of outputs: the classifier is then
-            fresh, everything before it pretrained, and there are no labels.
+        num_classes: For weights of the table, another number of outputs: the classifier is then
+            randomly initialised, all other layers are pretrained, and there are no labels.
 
     Raises:
-        WeightsError: Unknown, missing, damaged or misfitting weights.
+        WeightsError: Weights that are unknown, missing, damaged or do not fit.
     """
     folder = run_folder(name)
     if folder is not None:
@@ -75,7 +74,7 @@ def load(
 
 
 def _unset(arch: str, num_classes: int) -> nn.Module:
-    """Build a model without drawing its random values: drawing them costs most of a load."""
+    """Build a model without random initialisation, which takes most of the time of loading."""
     from torch.overrides import TorchFunctionMode
 
     class NoDraws(TorchFunctionMode):
@@ -109,7 +108,7 @@ def read_labels(
 def converted(
     entry: WeightEntry, *, offline: bool = False, progress: Progress | None = None
 ) -> dict[str, torch.Tensor]:
-    """Return an entry's parameters by name, from the cache or freshly imported."""
+    """Return an entry's parameters by name, from the cache or converted."""
     kept = cache_folder() / f"{entry.name}-{entry.file.sha256[:16]}-v{VERSION}.safetensors"
     tensors = _read_kept(kept)
     if tensors is not None:
@@ -124,7 +123,7 @@ def converted(
 
 
 def _checksum(tensors: dict[str, torch.Tensor]) -> str:
-    """A checksum over names and values: against accidents, not against forgery."""
+    """A checksum over names and values: it detects damage, not manipulation."""
     value = 0
     for key in sorted(tensors):
         value = zlib.crc32(key.encode(), value)
@@ -133,7 +132,7 @@ def _checksum(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def _read_kept(path: Path) -> dict[str, torch.Tensor] | None:
-    """Return kept tensors, or None when there are none or they are damaged."""
+    """Return cached tensors, None if there are none or they are damaged."""
     if not path.is_file():
         return None
     from safetensors import SafetensorError, safe_open
@@ -148,7 +147,7 @@ def _read_kept(path: Path) -> dict[str, torch.Tensor] | None:
 
 
 def _keep(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write converted tensors to the cache; failure costs only time."""
+    """Write converted tensors to the cache; errors are ignored."""
     from safetensors.torch import save
 
     with suppress(FoveateError):

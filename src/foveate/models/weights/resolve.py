@@ -1,11 +1,12 @@
-"""Finding weight files: folders the user named, then the cache, then the network.
+"""Find weight files: in folders of the user, then in the cache, then on the network.
 
-Whatever is returned has the sha256 of the table. Settings are environment variables:
+Every returned file has the sha256 of the table. Settings are environment variables:
 
-* ``FOVEATE_WEIGHTS``: folders to look in first, separated like ``PATH``; never written to.
-* ``FOVEATE_CACHE``: the cache folder, instead of the user's cache directory.
-* ``FOVEATE_WEIGHTS_URL``: base address of a mirror; the file name is joined to it.
-* ``FOVEATE_OFFLINE``: ``1`` forbids the network.
+* ``FOVEATE_WEIGHTS``: folders that are searched first, separated like ``PATH``; nothing is written
+to them.
+* ``FOVEATE_CACHE``: overrides the user's cache folder.
+* ``FOVEATE_WEIGHTS_URL``: base URL of a mirror; the file name is appended.
+* ``FOVEATE_OFFLINE``: ``1`` disables the network.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Found:
-    """A file of the table on this machine, and whether its content is right."""
+    """A local copy of a file of the table, with its digest."""
 
     file: WeightFile
     path: Path
@@ -44,7 +45,7 @@ class Found:
 
     @property
     def ok(self) -> bool:
-        """True when the content is the published one."""
+        """Whether the content is the published one."""
         return self.file.matches(self.sha256)
 
 
@@ -55,7 +56,7 @@ def weight_folders() -> list[Path]:
 
 
 def is_offline(offline: bool = False) -> bool:
-    """Whether the network is forbidden, by argument or by ``FOVEATE_OFFLINE``."""
+    """Whether the network is disabled, by argument or by ``FOVEATE_OFFLINE``."""
     asked = os.environ.get("FOVEATE_OFFLINE", "").strip().lower()
     return offline or asked not in ("", "0", "false", "no")
 
@@ -77,16 +78,16 @@ def sha256_of(path: Path) -> str:
 
 
 def locate(file: WeightFile, *, offline: bool = False, progress: Progress | None = None) -> Path:
-    """Return the path of a published file, fetching it into the cache when it is missing.
+    """Return the path of a published file, downloading it to the cache if it is missing.
 
     Args:
-        file: What to look for.
-        offline: Never touch the network (``FOVEATE_OFFLINE=1`` does the same).
+        file: The file.
+        offline: Do not use the network (like ``FOVEATE_OFFLINE=1``).
         progress: Called with (bytes so far, bytes in total) during a download.
 
     Raises:
-        WeightsError: A named folder holds another file under this name; or the file is
-            nowhere and could not be fetched. The error says what to do.
+        WeightsError: A folder of the user has another file of this name; or the file was not found
+            and could not be downloaded. The error says what to do.
     """
     for folder in weight_folders():
         path = folder / file.name
@@ -96,7 +97,7 @@ def locate(file: WeightFile, *, offline: bool = False, progress: Progress | None
     cached = cache_folder() / file.name
     if cached.is_file() and Found(file, cached, sha256_of(cached)).ok:
         return cached
-    # A damaged file in the cache is ours to replace: it falls through to the download.
+    # A damaged file in the cache is replaced by a download.
     if is_offline(offline):
         raise WeightsError(_missing(file, "and the network is off"), _advice(file))
     failures = []
@@ -109,7 +110,7 @@ def locate(file: WeightFile, *, offline: bool = False, progress: Progress | None
 
 
 def find_local(file: WeightFile) -> Iterator[Found]:
-    """Yield every copy of a file in the named folders and the cache, right or wrong."""
+    """Yield every copy of a file in the user's folders and the cache, valid or not."""
     for folder in (*weight_folders(), cache_folder()):
         path = folder / file.name
         if path.is_file():
@@ -117,23 +118,23 @@ def find_local(file: WeightFile) -> Iterator[Found]:
 
 
 def verify() -> list[Found]:
-    """Hash every file of the table that is on this machine."""
+    """Hash every local copy of the files of the table."""
     files = dict.fromkeys(file for entry in entries() for file in entry.files)
     return [found for file in files for found in find_local(file)]
 
 
 def _addresses(file: WeightFile) -> tuple[str, ...]:
-    """The mirror's address, if one is set, and otherwise the owner's."""
+    """The URL at the mirror if one is set, otherwise the published ones."""
     mirror = os.environ.get("FOVEATE_WEIGHTS_URL")
     return (f"{mirror.rstrip('/')}/{file.name}",) if mirror else file.addresses
 
 
 def _require(found: Found) -> None:
-    """Refuse a file whose content is not the published one."""
+    """Raise WeightsError if the content is not the published one."""
     if not found.ok:
         raise WeightsError(
             f"{found.path}: sha256 is {found.sha256}, expected {found.file.sha256}",
-            "replace the file or take its folder out of FOVEATE_WEIGHTS",
+            "replace the file or remove its folder from FOVEATE_WEIGHTS",
         )
 
 
@@ -142,7 +143,7 @@ def _missing(file: WeightFile, why: str) -> str:
 
 
 def _advice(file: WeightFile) -> str:
-    """What to do about a miss, in one line."""
+    """How to provide a missing file, in one line."""
     name = next((e.name for e in entries() if file in e.files), None)
     fetch = f", or with a network type: foveate weights fetch {name}" if name else ""
     names = list(built_in()) if name else []
@@ -153,18 +154,19 @@ def _advice(file: WeightFile) -> str:
 def download(
     address: str, file: WeightFile, target: Path, progress: Progress | None = None
 ) -> Path:
-    """Fetch a file to ``target``.
+    """Download a file to ``target``.
 
-    The bytes are checked before the file is replaced (`core.files.replacing`).
+    The bytes are checked before they replace the target (`core.files.replacing`).
 
     Args:
-        address: ``https``; ``http`` on this machine and ``file`` for mirrors.
+        address: URL: ``https``; for mirrors also ``file``, and ``http`` on this machine.
         file: Size and sha256 that the content must have.
-        target: Where it goes.
+        target: Path of the downloaded file.
         progress: Called with (bytes so far, bytes in total).
 
     Raises:
-        WeightsError: Refused address, unreachable, wrong size or digest, unwritable folder.
+        WeightsError: URL not allowed or not reachable, wrong size or digest, or the folder is not
+            writable.
     """
     check_address(address)
     try:
@@ -179,7 +181,7 @@ def download(
 
 
 def check_address(address: str) -> None:
-    """Refuse addresses whose content could be changed on the way.
+    """Reject URLs whose content could be modified in transit.
 
     Raises:
         WeightsError: Not https, and neither a file nor http on this machine.
@@ -193,7 +195,7 @@ def check_address(address: str) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a host name means this machine, without asking a name server."""
+    """Whether a host name is this machine, without a DNS query."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -201,7 +203,7 @@ def _is_loopback(host: str) -> bool:
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects only to addresses that would have been allowed at first."""
+    """Follows redirects only to URLs that are allowed."""
 
     def redirect_request(
         self,
@@ -213,7 +215,7 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         if urllib.parse.urlsplit(newurl).scheme == "file":
-            raise WeightsError(f"{newurl}: a redirect to a local file is refused")
+            raise WeightsError(f"{newurl}: a redirect to a local file is not allowed")
         check_address(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -221,7 +223,7 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
 def _copy_checked(
     address: str, file: WeightFile, sink: IO[bytes], progress: Progress | None
 ) -> None:
-    """Copy the content of an address, stopping at the first byte too many."""
+    """Copy the content of a URL, and stop when it exceeds the expected size."""
     opener = urllib.request.build_opener(_CheckedRedirects)
     request = urllib.request.Request(address, headers={"User-Agent": "foveate"})
     digest = hashlib.sha256()

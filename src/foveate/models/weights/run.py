@@ -1,14 +1,14 @@
-"""Run folders: a trained model as a folder that can be copied, looked into and loaded.
+"""Run folders: a trained model as a folder that can be copied, inspected and loaded.
 
-``runs/1/model.safetensors`` holds the weights, ``runs/1/run.json`` everything that is needed to
-use and to judge them: the networks and what joins them, classes, preprocessing, protocol and
-figures, what the training started from and on which data it ran. A model of several networks is
-stored like one of a single network: each has a name, its part, and its tensors are named
-``PART.NAME``. Neither file holds code. The training's own files (``checkpoints/``, ``log.jsonl``,
-``log.csv``) lie beside them and are not needed for use.
+``runs/1/model.safetensors`` has the weights, ``runs/1/run.json`` everything that is needed to use
+and to evaluate them: the networks and how they are combined, classes, preprocessing, protocol and
+metrics, initial weights and digests of the data. A model of several networks is stored like one of
+a single network: each is a named part, and its tensors are named ``PART.NAME``. Neither file
+contains code. Files of the training (``checkpoints/``, ``log.jsonl``, ``log.csv``) are in the same
+folder and not needed to load the model.
 
-Folders of format 1 are still read: there a single network's tensors have no prefix, and a cascade
-has a third file, ``cascade.json``.
+Folders of format 1 are still read: in it the tensors of a single network have no prefix, and a
+cascade has a third file, ``cascade.json``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Strict(BaseModel):
 
 
 class InputCard(_Strict):
-    """An `InputSpec` as it is saved, with bounds on what may be asked of memory."""
+    """An `InputSpec` in JSON, with bounds that limit the memory that it needs."""
 
     size: int = Field(ge=8, le=4096)
     frames_per_second: float = Field(gt=0, le=1000)
@@ -73,12 +73,12 @@ class InputCard(_Strict):
         return std
 
     def spec(self) -> InputSpec:
-        """The specification as transforms and pipelines take it."""
+        """The `InputSpec` for transforms and pipelines."""
         return InputSpec(**self.model_dump())
 
     @classmethod
     def of(cls, spec: InputSpec) -> InputCard:
-        """The saved form of a specification."""
+        """The card of an `InputSpec`."""
         return cls(**{key: getattr(spec, key) for key in cls.model_fields})
 
 
@@ -90,9 +90,9 @@ class NetworkCard(_Strict):
 
     Attributes:
         arch: Architecture in the registry, with its backbone if it takes one.
-        settings: Arguments of its builder, plain JSON. The number of classes is the run's where
-            it is not among them.
-        input: How what it takes is prepared, None where that is said for the whole run.
+        settings: Arguments of its builder, as JSON. `num_classes` defaults to the number of classes
+            of the run.
+        input: How its input is prepared, None if as for the whole run.
     """
 
     arch: str = Field(min_length=1, max_length=200)
@@ -101,27 +101,28 @@ class NetworkCard(_Strict):
 
 
 class RunCard(_Strict):
-    """What `run.json` says.
+    """The content of `run.json`.
 
     Attributes:
-        method: What joins the networks; `network` where there is one, which is called so too.
-        networks: By the name of the part.
-        classes: Name of every output, in order.
+        method: How the networks are combined; `network` for a single network, which has that name
+            too.
+        networks: Networks by the name of the part.
+        classes: Names of the outputs, in order.
         input: How frames are prepared.
-        output: Whether the classes exclude each other (`softmax`) or not (`sigmoid`).
-        preset: The preset that the model is to be used with, None for the default one.
-        calibration: What the method's policies were fitted to; checked by the method.
-        recipe: Which recipe trained it.
-        configuration: That recipe's configuration.
-        protocol: How the figures were measured, in one line.
-        figures: Metric (with its protocol in its name) → value.
-        digests: Of the data of each split, by its name.
-        sha256: Of the weights file.
-        size: Bytes of the weights file.
-        started_from: What the training started from, None for random weights.
-        licence: SPDX identifier of the weights, None if the owner has not said.
-        notice: What must be said with them.
-        commit: Of the code that trained it.
+        output: `softmax` for exclusive classes, `sigmoid` for independent ones.
+        preset: The preset to use the model with, None for the default one.
+        calibration: Calibration of the method's policies; checked by the method.
+        recipe: Name of the recipe that trained it.
+        configuration: Configuration of the recipe.
+        protocol: How the metrics were measured, in one line.
+        figures: Metric (with the protocol in its name) → value.
+        digests: Digests of the data by name of the split.
+        sha256: Digest of the weights file.
+        size: Size of the weights file in bytes.
+        started_from: Initial weights of the training, None for random ones.
+        licence: SPDX identifier of the weights, None if it is not stated.
+        notice: Notices that must accompany them.
+        commit: Commit of the code that trained it.
         date: When it was written, ISO 8601.
     """
 
@@ -157,9 +158,9 @@ class RunCard(_Strict):
     def _one_network(self) -> RunCard:
         if self.method == NETWORK:
             if list(self.networks) != [NETWORK]:
-                raise ValueError("networks: the method 'network' has one, which is called so too")
+                raise ValueError("networks: the method 'network' has one network, named 'network'")
             if "num_classes" in self.networks[NETWORK].settings:
-                raise ValueError("networks.network.settings: num_classes is that of the classes")
+                raise ValueError("networks.network.settings: num_classes is given by the classes")
         return self
 
     @property
@@ -170,7 +171,7 @@ class RunCard(_Strict):
             ModelError: There are several.
         """
         if len(self.networks) != 1:
-            raise ModelError(f"not one network but several: {', '.join(self.networks)}")
+            raise ModelError(f"has several networks: {', '.join(self.networks)}")
         return next(iter(self.networks.values()))
 
 
@@ -178,7 +179,7 @@ def read_run(path: str | os.PathLike[str]) -> RunCard:
     """Read and check `run.json`.
 
     Raises:
-        WeightsError: No run folder, or a card that is damaged; one line says where.
+        WeightsError: Not a run folder, or a damaged card; the error says where.
     """
     return _read_card(Path(path))[0]
 
@@ -202,16 +203,16 @@ def declared(model: str) -> ModelEntry | None:
 def load_run(path: str | os.PathLike[str]) -> LoadedModel:
     """Load a trained model from its run folder.
 
-    Nothing that is named inside the folder is opened or run: the file names are fixed, the
-    architectures must be registered ones, and every tensor must have the name and shape that its
-    architecture gives it.
+    Nothing outside the folder is opened, and no code of it is run: file names are fixed,
+    architectures must be registered, and every tensor must have the name and shape that its
+    architecture expects.
 
     Args:
         path: The folder.
 
     Raises:
         WeightsError: The folder is damaged or does not fit.
-        ModelError: An architecture is not known here.
+        ModelError: Unknown architecture.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load as parse
@@ -225,7 +226,7 @@ def load_run(path: str | os.PathLike[str]) -> LoadedModel:
         raise WeightsError(f"{name}: cannot be read ({error.strerror})") from None
     if hashlib.sha256(data).hexdigest() != card.sha256:
         hint = "copy the folder again; both files belong together"
-        raise WeightsError(f"{name}: not the file that {CARD} describes", hint)
+        raise WeightsError(f"{name}: does not match {CARD}", hint)
     try:
         tensors = parse(data)
     except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
@@ -253,15 +254,15 @@ def fill(
     arrays: Mapping[str, Any],
     source: str = "the file",
 ) -> None:
-    """Copy arrays into parameters and buffers, all of them and nothing else.
+    """Copy arrays to parameters and buffers, strictly: names and shapes must match.
 
     Args:
-        module: Receives the values in its own dtype and memory format; or tensors by name.
+        module: The module, which keeps its dtype and memory format; or tensors by name.
         arrays: NumPy arrays or tensors by state-dict name.
-        source: What to call the origin in errors.
+        source: Name of the source in errors.
 
     Raises:
-        WeightsError: Names missing or left over, or shapes that differ; it lists them.
+        WeightsError: Missing or unexpected names, or other shapes; the error lists them.
     """
     import torch
 
@@ -286,21 +287,21 @@ def write_run(
     card: RunCard,
     half: bool = False,
 ) -> RunCard:
-    """Write a model and its card; each file appears whole or not at all.
+    """Write a model and its card; each file is written atomically.
 
     Args:
-        path: The folder; made if it is not there.
-        networks: By the name of the part, as in the card: modules, or their parameters and buffers
-            by state-dict name.
-        card: Its `sha256` and `size` are filled in here.
-        half: Store floating-point numbers in half precision (loading widens them again).
+        path: The folder; created if it is missing.
+        networks: By the name of the part, as in the card: modules or state dicts.
+        card: Its `sha256` and `size` are set by this function.
+        half: Store floating-point numbers in half precision (they are converted back when they are
+            loaded).
 
     Returns:
-        The card as it was written.
+        The written card.
 
     Raises:
-        ValueError: The card is of other networks.
-        FoveateError: The folder cannot be written; older files are left as they were.
+        ValueError: The card has other networks.
+        FoveateError: The folder cannot be written; old files are unchanged.
     """
     import torch
     from safetensors.torch import save
@@ -316,16 +317,16 @@ def write_run(
     card = card.model_copy(update={"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)})
     folder = Path(path)
     text = f"{card.model_dump_json(indent=1)}\n".encode()
-    if len(text) > _MAX_CARD:  # it could not be read again
+    if len(text) > _MAX_CARD:  # it could not be loaded
         raise WeightsError(f"{folder.name}/{CARD}: would be larger than {_MAX_CARD} bytes")
-    # The card goes last: until it is there, the folder does not claim to hold this model.
+    # The card is written last: a folder without it is not a run folder.
     replace_file(folder / WEIGHTS, data)
     replace_file(folder / CARD, text)
     return card
 
 
 def _read_card(folder: Path) -> tuple[RunCard, bool]:
-    """The card of a folder of either format, and whether its tensors have prefixes."""
+    """The card of a folder of either format, and whether the tensors have prefixes."""
     name = f"{folder.name}/{CARD}"
     if not (folder / CARD).exists():
         hint = "a run folder has it once the training is over"
@@ -342,7 +343,7 @@ def _read_card(folder: Path) -> tuple[RunCard, bool]:
 
 
 def _from_format_1(card: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What a card of format 1 says, and the `cascade.json` beside it, as one of format 2."""
+    """Convert a card of format 1, and its `cascade.json`, to format 2."""
     card = {**card, "format": 2}
     arch, settings = card.pop("arch", None), card.pop("settings", {})
     if arch != _CASCADE_ARCH:
@@ -350,10 +351,10 @@ def _from_format_1(card: dict[str, Any], folder: Path) -> dict[str, Any]:
     cascade, name = _read_json(folder / _CASCADE_CARD), f"{folder.name}/{_CASCADE_CARD}"
     if cascade.pop("sha256", None) != card.get("sha256"):
         hint = "copy the folder again; its files belong together"
-        raise WeightsError(f"{name}: not of the weights that {CARD} describes", hint)
+        raise WeightsError(f"{name}: does not match {CARD}", hint)
     parts = cascade.pop("networks", None)
     if not isinstance(parts, dict) or not all(isinstance(one, dict) for one in parts.values()):
-        raise WeightsError(f"{name}: networks: not how each is built")
+        raise WeightsError(f"{name}: networks: not a mapping of networks")
     cascade.pop("format", None)
     networks = {
         part: {"arch": "coviar-exits", "settings": {**one, "modality": part}}
@@ -363,7 +364,7 @@ def _from_format_1(card: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def fault_of(error: ValidationError) -> str:
-    """The first fault that a check found, in one line: where and what."""
+    """The first validation error in one line: location and message."""
     fault = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
     said = fault["msg"].removeprefix("Value error, ")
@@ -371,7 +372,7 @@ def fault_of(error: ValidationError) -> str:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file of a run folder."""
+    """Read the object in a JSON file of a run folder."""
     name = f"{file.parent.name}/{file.name}"
     try:
         data = from_json(_read(file, _MAX_CARD), allow_inf_nan=False)
@@ -385,7 +386,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _read(file: Path, most: int) -> bytes:
-    """The bytes of a regular file that is not too long."""
+    """Read a regular file of limited size."""
     if not file.is_file():
         raise FileNotFoundError(errno.ENOENT, "no such file")
     if file.stat().st_size > most:
@@ -407,9 +408,9 @@ def _state_of(
 
 
 def _create(card: NetworkCard, classes: int, where: str) -> nn.Module:
-    """Build a network, freshly initialised."""
+    """Build a network, randomly initialised."""
     settings: dict[str, Any] = dict(card.settings)
-    settings.pop("pretrained", None)  # the weights are those of the folder: nothing is fetched
+    settings.pop("pretrained", None)  # the weights are in the folder: nothing is downloaded
     try:
         if "num_classes" in inspect.signature(entry(card.arch).build).parameters:
             settings.setdefault("num_classes", classes)

@@ -1,18 +1,18 @@
-"""The table of pretrained weights: what exists, whose it is, where it lies, how to feed it.
+"""The table of pretrained weights: files, sources, licences and input specifications.
 
-The entries stand beside their families: ``models/FAMILY_weights.py`` registers those of
-``models/FAMILY.py``. Those modules are plain data, so that the command can list and check names at
-once: reading the table imports neither torch nor numpy and opens no weights.
+``models/FAMILY_weights.py`` registers the weights of ``models/FAMILY.py``. These modules are plain
+data, so that the command can list and check names quickly: reading the table imports neither torch
+nor numpy and opens no weights.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from foveate.core.errors import WeightsError
+from foveate.core.text import did_you_mean
 from foveate.models.registry import import_modules
 from foveate.models.spec import InputSpec
 
@@ -24,14 +24,14 @@ Labels = Callable[[], tuple[str, ...]]
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One published file.
+    """A published file.
 
     Attributes:
         name: File name, in the cache and in the folders of ``FOVEATE_WEIGHTS``.
-        size: Bytes; a download never writes more.
-        sha256: Hexadecimal digest of the content; its first eight digits where the owner
-            publishes no more. The size is then an upper bound.
-        addresses: Where its owner publishes it, tried in order.
+        size: Size in bytes; a download never writes more.
+        sha256: Hexadecimal digest of the content, or its first eight digits if only these are
+            published. The size is then an upper bound.
+        addresses: URLs at which it is published, tried in order.
     """
 
     name: str
@@ -45,29 +45,29 @@ class WeightFile:
         return len(self.sha256) == 64
 
     def matches(self, digest: str) -> bool:
-        """Whether a content with that sha256 is the published one."""
+        """Whether content with that sha256 is the published one."""
         return digest == self.sha256 if self.whole else digest.startswith(self.sha256)
 
 
 @dataclass(frozen=True)
 class WeightEntry:
-    """One set of pretrained weights.
+    """A set of pretrained weights.
 
     Attributes:
-        name: ``ARCH.TAG`` as users type it.
+        name: ``ARCH.TAG``, the name for users.
         arch: Architecture in the registry.
         num_classes: Outputs of the published classifier.
         file: The weights.
-        read: Reads the file's bytes (and its name, for errors) as arrays by the names of our
-            module. It imports what it needs when it is called.
-        labels: Text file, line i is the name of class i; or a function that gives the names, where
-            an installed package knows them.
+        read: Converts the file's bytes (and its name, for errors) to arrays by the names of the
+            module's state dict. It imports its dependencies when it is called.
+        labels: Text file whose line i is the name of class i; or a function that returns the names,
+            if an installed package has them.
         licence: SPDX identifier, as stated where the file was published.
         input: How frames are prepared.
-        protocol: Dataset and how its owner meant the model to be used.
-        accuracy: Published accuracy and whose figure it is; never ours.
-        note: What a user must know before relying on it.
-        output: Whether the classes exclude each other (`softmax`) or not (`sigmoid`).
+        protocol: Dataset and intended use of the model.
+        accuracy: Published accuracy and its source.
+        note: Information for users.
+        output: `softmax` for exclusive classes, `sigmoid` for independent ones.
     """
 
     name: str
@@ -85,7 +85,7 @@ class WeightEntry:
 
     @property
     def files(self) -> tuple[WeightFile, ...]:
-        """Everything that has to be fetched."""
+        """All files of the weights."""
         return (self.file, self.labels) if isinstance(self.labels, WeightFile) else (self.file,)
 
 
@@ -93,7 +93,7 @@ _ENTRIES: dict[str, WeightEntry] = {}
 
 
 def register_weights(entry: WeightEntry) -> None:
-    """Enter a set of weights; called by the modules ``models/FAMILY_weights.py``.
+    """Register a set of weights; called by the modules ``models/FAMILY_weights.py``.
 
     Raises:
         WeightsError: The name is taken.
@@ -104,7 +104,7 @@ def register_weights(entry: WeightEntry) -> None:
 
 
 def entries() -> tuple[WeightEntry, ...]:
-    """Return all sets of weights, family by family."""
+    """Return all sets of weights, grouped by family."""
     import_modules("_weights")
     return tuple(_ENTRIES.values())
 
@@ -115,7 +115,7 @@ def names() -> list[str]:
 
 
 def input_of(arch: str) -> InputSpec | None:
-    """Return what an architecture's published weights expect, None where there are none."""
+    """Return the input of an architecture's published weights, None without any."""
     return next((entry.input for entry in entries() if entry.arch == arch), None)
 
 
@@ -126,7 +126,7 @@ def find(name: str) -> WeightEntry:
         name: ``ARCH.TAG``, or ``ARCH`` alone when it has exactly one set.
 
     Raises:
-        WeightsError: No such set; the error names the nearest one.
+        WeightsError: No such weights; the error suggests the nearest ones.
     """
     known = entries()
     matches = [e for e in known if e.name == name] or [e for e in known if e.arch == name]
@@ -134,5 +134,4 @@ def find(name: str) -> WeightEntry:
         return matches[0]
     if matches:
         raise WeightsError(f"{name!r} has several weights: {', '.join(e.name for e in matches)}")
-    near = difflib.get_close_matches(name, names(), n=1, cutoff=0.0)
-    raise WeightsError(f"there are no weights {name!r}", f"did you mean {near[0]!r}?")
+    raise WeightsError(f"there are no weights {name!r}", did_you_mean(name, names()))

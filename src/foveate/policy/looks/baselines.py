@@ -1,4 +1,4 @@
-"""What patches are compared with: looks of the same cost, with less or with more knowledge."""
+"""Baselines for patches: looks of the same cost, with less or with more information."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RWF_DRAWS = 10
 
 
 class ResizeSpec(PatchSpec):
-    """The whole frame, made as small as a patch."""
+    """The whole frame, resized to the size of a patch."""
 
     name: Literal["resize"] = "resize"
 
@@ -82,7 +82,7 @@ class MoCropSpec(MotionSizedSpec):
 
 @dataclass(frozen=True)
 class Resize(PatchLook):
-    """The whole frame, made as small as the patch: equal multiply-adds, often forgotten."""
+    """The whole frame, resized to the size of a patch: the same multiply-adds."""
 
     def plan(self, sample: Sample, window: Window, budget: Budget) -> PatchPlan:
         """The model's own view."""
@@ -114,7 +114,7 @@ class RandomPatch(PatchLook):
     per_frame: bool = False
 
     def plan(self, sample: Sample, window: Window, budget: Budget) -> PatchPlan:
-        """Even odds for all places inside the frame."""
+        """A uniform distribution over all places inside the frame."""
         times, side, info = self.times(window, budget), self.side(sample), sample.info
         random = chance(self.seed, info.name, window.start)
         draws = random.random((len(times) if self.per_frame else 1, 2))
@@ -190,7 +190,7 @@ class MoCropPatch(MotionPatch):
     """One window per clip from plain codec vectors, as in MoCrop (2025).
 
     The vectors are added up over the clip, camera motion included and without the paper's cleaning;
-    the best window is found exactly, by integral images. Without vectors flow stands in, and is
+    the best window is found exactly, by integral images. Without vectors flow is used, and
     named.
     """
 
@@ -201,7 +201,7 @@ class MoCropPatch(MotionPatch):
 
 @dataclass(frozen=True)
 class OracleGrid(PatchLook):
-    """The best of cells x cells windows by somebody who knows the answer: an upper bound.
+    """The best of cells x cells windows, given the true label: an upper bound.
 
     Args:
         score: Called with (sample, times, boxes), gives for each box the true class's probability
@@ -241,7 +241,7 @@ def signed_density(flow_x: Floats) -> Floats:
 
 
 def chance(seed: int, name: str, start: float) -> np.random.Generator:
-    """A source of chance for one stretch of one source, the same at every call."""
+    """A random generator for one interval of one source, the same at every call."""
     words = [seed, zlib.crc32(name.encode("utf-8", "replace")), round(start * 1e3)]
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
 

@@ -27,7 +27,7 @@ class UniformSpec(LookSpec):
 
 
 class KeyframesFirstSpec(LookSpec):
-    """Key frames first, the frames between only while undecided."""
+    """Key frames first; the frames between them only while undecided."""
 
     name: Literal["keyframes-first"] = "keyframes-first"
     rate: float | None = Field(None, gt=0, le=240, description="frames/s; None: the model's own")
@@ -46,7 +46,7 @@ class Uniform(TimedLook):
 
     Args:
         rate: Frames per second of video.
-        chunk: Frames asked for at a time; more are computed more cheaply, fewer let a verdict
+        chunk: Frames requested at a time; more are cheaper per frame, fewer let a decision
             come sooner.
     """
 
@@ -73,10 +73,10 @@ class Uniform(TimedLook):
 
 @dataclass(frozen=True)
 class KeyframesFirst(TimedLook):
-    """Key frames of the window first; the frames between are opened only while undecided.
+    """Key frames of the window first; the frames between are decoded only while undecided.
 
     A key frame is decoded without its neighbours, so the first look costs a fraction of a full
-    one. If the verdict is to look again, the model begins anew on an even grid. Where every frame
+    one. If that does not decide, the model starts again on an even grid. Where every frame
     is a key frame nothing would be saved by taking them all: the first look is never larger than
     half of the grid.
 
@@ -91,7 +91,7 @@ class KeyframesFirst(TimedLook):
     least: int = 2
 
     def online(self) -> Uniform:
-        """Frame by frame: in a stream nothing is known of the key frames to come."""
+        """Frame by frame: in a stream, later key frames are not known yet."""
         return Uniform(self.rate, chunk=1)
 
     def next(

@@ -1,8 +1,8 @@
 """Groups of pictures of a compressed file: the next exit or modality only while undecided.
 
 A window is a run of groups. Of each some are looked at, evenly spread, first in one modality, exit
-after exit, then in the next one; what comes behind the exit that decides is neither computed nor
-decoded. A cascade that begins with vectors and stops there has converted no picture to RGB.
+after exit, then in the next one; anything after the exit that decides is neither computed nor
+decoded. A cascade that begins with vectors and stops there converts no picture to RGB.
 """
 
 from __future__ import annotations

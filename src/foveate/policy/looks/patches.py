@@ -1,4 +1,4 @@
-"""Patches: looks that show the network a window of each frame instead of the whole frame.
+"""Patches: looks that feed the network a window of each frame instead of the whole frame.
 
 `MotionPatch` is the method; `baselines` has what it is compared with. All share one shape: a plan
 for the whole window of time (or for the next frames, online), given out in chunks.

@@ -95,7 +95,7 @@ def method(name: str) -> Method:
     """The method of that name.
 
     Raises:
-        ConfigError: There is none; the nearest name is told.
+        ConfigError: Unknown name; the message gives the nearest one.
     """
     if name not in METHODS:
         guess = nearest(name, METHODS)

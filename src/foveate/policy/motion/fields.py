@@ -8,7 +8,7 @@ from foveate.policy.motion.combine import median3
 from foveate.policy.motion.dominant import affine, affine_field, affine_residual, homography_field
 from foveate.policy.motion.inputs import Floats, Mask, MotionInput
 
-_HIGH = 0.9  # quantile of the picture that stands for blocks without a vector
+_HIGH = 0.9  # quantile of the picture that is assigned to blocks without a vector
 
 
 def magnitude(seen: MotionInput) -> Floats:
@@ -69,7 +69,7 @@ def vectors(seen: MotionInput) -> Floats:
 
 
 def vectors_affine(seen: MotionInput) -> Floats:
-    """`mv_affine`: codec vectors less the camera's motion, holes counted as violent motion.
+    """`mv_affine`: codec vectors less the camera's motion; missing vectors count as strong motion.
 
     Per picture: affine fit, residual length, the 90th percentile where prediction failed, a 3x3
     median against stray blocks; then the mean over the neighbouring pictures. Pictures without
@@ -79,7 +79,7 @@ def vectors_affine(seen: MotionInput) -> Floats:
     residual = _affine_residual(seen, field, valid)
     shape = residual.shape
     flat, known = residual.reshape(shape[0] * shape[1], -1), valid.reshape(shape[0] * shape[1], -1)
-    # A quarter of the places tells the quantile well enough.
+    # A quarter of the places is enough to estimate the quantile.
     some, counted = flat[:, ::4], known[:, ::4]
     ordered = np.sort(np.where(counted, some, np.inf), axis=1)
     rank = (np.maximum(counted.sum(1) - 1, 0) * _HIGH).astype(np.int64)
@@ -108,7 +108,7 @@ def _affine_residual(seen: MotionInput, field: Floats, valid: Mask) -> Floats:
 
 
 def _votes(seen: MotionInput, field: Floats, valid: Mask) -> tuple[Floats, Mask]:
-    """The fields and who votes in them, both with (T, K) as one axis."""
+    """The fields and the places used for fitting, both with (T, K) as one axis."""
     outside = seen.outside(field.shape)
     votes = valid if outside is None else valid & outside
     return field.reshape(-1, *field.shape[2:]), votes.reshape(-1, *valid.shape[2:])

@@ -1,4 +1,4 @@
-"""What a saliency method may look at."""
+"""Inputs of saliency methods."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class MotionInput:
         return features
 
     def outside(self, shape: tuple[int, ...]) -> Mask | None:
-        """`exclude` turned round, (T, 1, h, w): who may vote for the camera's motion."""
+        """The complement of `exclude`, (T, 1, h, w): places used to estimate camera motion."""
         if self.exclude is None:
             return None
         return np.asarray(as_array(self.exclude) == 0).reshape(shape[0], 1, *shape[2:4])

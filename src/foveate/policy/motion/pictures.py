@@ -27,9 +27,9 @@ def difference_compensated(seen: MotionInput) -> Floats:
 
 
 def residual(seen: MotionInput) -> Floats:
-    """`residual`: what the field leaves of the later picture unexplained, 3x3 mean.
+    """`residual`: the part of the later picture that the field does not explain, 3x3 mean.
 
-    The portable stand-in for the bitstream's residual, which stock FFmpeg does not give.
+    A portable substitute for the residual in the bit stream, which FFmpeg does not export.
     """
     grey = seen.greys()
     field, valid = seen.fields()

@@ -1,4 +1,4 @@
-"""Which frames to look at, from the same maps that say where: motion-guided sampling in time."""
+"""Motion-guided sampling in time: which frames to look at, from the maps that also give windows."""
 
 from __future__ import annotations
 

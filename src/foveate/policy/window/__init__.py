@@ -1,4 +1,4 @@
-"""From a map of motion to where to look: exact search, size, gate, track, crop, tokens."""
+"""From a motion map to windows: exact search, size, gate, track, crop, tokens."""
 
 from foveate.policy.window.crop import crop, resample
 from foveate.policy.window.select import TRACKS, Rule, Windows, select

@@ -42,7 +42,7 @@ def box_sums(maps: Floats, size: tuple[int, int]) -> Places:
     upper, lower = total[:, :-rows] if rows else total, total[:, rows:]
     sums = lower[:, :, columns:] - lower[:, :, :-columns]
     sums -= upper[:, :, columns:] - upper[:, :, :-columns]
-    # Differences of large sums can leave a hair below zero.
+    # Differences of large sums can be slightly below zero.
     return np.asarray(np.maximum(sums, 0))
 
 

@@ -45,7 +45,7 @@ class Rule:
     beta: float = 0.3
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Refuse invalid values."""
         if not self.sides or min(self.sides) <= 0 or list(self.sides) != sorted(self.sides):
             raise ValueError(f"sides must be positive and ascending, not {self.sides}")
         if self.track not in TRACKS:
@@ -187,7 +187,7 @@ def _place(
     half = (np.array(size) - 1) / 2
     most = np.array(maps.shape[1:]) - size
     unit = np.array([cell[1], cell[0]])
-    for k in range(len(found)):  # a filter has to go frame by frame
+    for k in range(len(found)):  # a filter is sequential
         memory = None if cuts[k] else memory
         if fallback[k]:
             if memory is not None:  # a short rest: the window stays where it was

@@ -1,9 +1,9 @@
-"""Importers of foreign checkpoints: one file per source, found by themselves.
+"""Importers of checkpoints of other projects: one module per project, found automatically.
 
-``from_arrays(system, arrays, **config)`` turns the named arrays of another project into a network
-of this package and gives it the interface of the original: its input names and layouts, its
-outputs. ``.model`` of what comes back is the network of this package. A new source is one file in
-this folder whose builder carries ``@importer("its-name")``.
+``from_arrays(system, arrays, **config)`` converts the named arrays of another project to a network
+of this package and gives it the interface of the original: names and layouts of its inputs and
+outputs. ``.model`` of the result is the network of this package. A new importer is one module in
+this folder with a function decorated by ``@importer("its-name")``.
 """
 
 from foveate.models.weights.importers.naming import (

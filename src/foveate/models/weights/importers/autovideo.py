@@ -1,7 +1,8 @@
 """Checkpoints of AutoVideo (arXiv 2108.04212): TSN, TSM, C3D, I3D, ECO, R3D, R(2+1)D.
 
-All seven families come from one project, so the family is recognised by the names of the arrays.
-The same names are used by the networks that project took over: the 3D ResNets of Hara et al., ECO's
+The family is recognised by the names of the arrays.
+The same names are used by the projects that AutoVideo is based on: the 3D ResNets of Hara et al.,
+ECO's
 PyTorch code, the TSN and TSM code with torchvision's ResNets.
 """
 
@@ -17,10 +18,15 @@ from torch import nn
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.r3d import DEPTHS
 from foveate.models.registry import create
-from foveate.models.weights.importers.naming import place, rows_of
+from foveate.models.weights.importers.naming import (
+    check_settings,
+    classes_of,
+    place,
+    unknown_network,
+)
 from foveate.models.weights.importers.registry import Imported, Outputs, checksums, importer
 
-_IN_BLOCK = re.compile(r"\.layer\d\.\d+\.net\.")  # a block that stands behind a shift
+_IN_BLOCK = re.compile(r"\.layer\d\.\d+\.net\.")  # a block after a shift
 _SHIFTED = re.compile(r"base_model\.layer\d\.\d+\.(conv1\.net|net\.conv1)\.")
 _RESNETS: dict[str, tuple[tuple[int, ...], bool]] = {
     "resnet18": ((2, 2, 2, 2), False),
@@ -39,21 +45,21 @@ def autovideo(arrays: Mapping[str, Any], **config: Any) -> Imported:
 
     Args:
         arrays: By original name.
-        **config: The arguments of the original's constructor. Those that change nothing at
-            inference (dropout, partial BatchNorm, which weights to start from) are let pass;
-            the number of classes is read from the arrays and must agree.
+        **config: The arguments of the original's constructor. Those without effect at inference
+            (dropout, partial BatchNorm, initial weights) are ignored; the number of classes is read
+            from the arrays and must agree.
     """
     family = family_of(arrays)
     return _FAMILIES[family](arrays, dict(config))
 
 
 def family_of(arrays: Mapping[str, Any]) -> str:
-    """Tell the family by the names of the arrays.
+    """Recognise the family by the names of the arrays.
 
     Raises:
-        WeightsError: None of the families has such names.
+        WeightsError: No family has such names.
     """
-    # Two marks each: one of them may be what is missing.
+    # Two names each, since one of them may be missing.
     for family, marks in (
         ("c3d", ("fc8.weight", "conv3b.weight")),
         ("i3d", ("conv3d_0c_1x1.conv3d.weight", "conv3d_1a_7x7.conv3d.weight")),
@@ -73,43 +79,12 @@ def family_of(arrays: Mapping[str, Any]) -> str:
         and getattr(arrays["layer1.0.conv1.weight"], "ndim", 0) == 5
     ):
         return "r3d"
-    some = ", ".join(list(arrays)[:4]) or "none"
-    raise WeightsError(f"arrays of no network of AutoVideo (the first names: {some})")
-
-
-def _classes(arrays: Mapping[str, Any], name: str, config: dict[str, Any]) -> int:
-    """Number of classes of the head; what the configuration says must agree."""
-    found = rows_of(arrays, name)
-    for key in ("num_classes", "num_class", "n_classes"):
-        said = config.pop(key, found)
-        if said != found and name in arrays:
-            raise WeightsError(f"{key}={said}, but {name} has {found} rows")
-    return found
-
-
-def _settle(config: dict[str, Any], fixed: Mapping[str, Any], free: tuple[str, ...] = ()) -> None:
-    """Refuse settings that are unknown or that are built differently here.
-
-    Args:
-        config: What is left of the original's arguments.
-        fixed: The only value that each of these may have.
-        free: Arguments without effect at inference.
-
-    Raises:
-        ModelError: It names the argument.
-    """
-    for key, value in config.items():
-        if key in free:
-            continue
-        if key not in fixed:
-            raise ModelError(f"an unknown argument {key!r} of the original")
-        if value != fixed[key]:
-            raise ModelError(f"{key}={value!r} is not built here, only {fixed[key]!r}")
+    raise unknown_network("AutoVideo", arrays)
 
 
 def _c3d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
-    classes = _classes(arrays, "fc8.weight", config)
-    _settle(config, {}, ("pretrained",))
+    classes = classes_of(arrays, "fc8.weight", config)
+    check_settings(config, {}, ("pretrained",))
     model = create("c3d", num_classes=classes)
     place(model, arrays, lambda n: n.removeprefix("convs.").replace("classifier", "fc8"))
 
@@ -125,14 +100,14 @@ def _c3d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
 
 
 def _i3d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
-    classes = _classes(arrays, "conv3d_0c_1x1.conv3d.weight", config)
+    classes = classes_of(arrays, "conv3d_0c_1x1.conv3d.weight", config)
     channels = _channels(arrays, config)
-    _settle(config, {}, ("dropout_prob", "name"))
+    check_settings(config, {}, ("dropout_prob", "name"))
 
     def original(name: str) -> str:
         if name.startswith("classifier."):
             return name.replace("classifier", "conv3d_0c_1x1.conv3d")
-        # The pooling in front of the fourth branch has the place 0 in the original.
+        # The pooling of the fourth branch has index 0 in the original.
         name = name.removeprefix("layers.").replace("branch_3.", "branch_3.1.")
         return name.replace(".conv.", ".conv3d.").replace(".bn.", ".batch3d.")
 
@@ -149,21 +124,21 @@ def _i3d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
 
 
 def _channels(arrays: Mapping[str, Any], config: dict[str, Any]) -> int:
-    """Input channels of I3D: 3 for RGB, 2 for flow; what the configuration says must agree."""
+    """Input channels of I3D: 3 for RGB, 2 for flow; the configuration must agree."""
     stem = arrays.get("conv3d_1a_7x7.conv3d.weight")
     if stem is None or getattr(stem, "ndim", 0) != 5 or stem.shape[1] not in (2, 3):
-        return 3  # the misfit is listed with all others
+        return 3  # listed with all other differences
     found = "rgb" if stem.shape[1] == 3 else "flow"
     said = config.pop("modality", found)
     if said not in ("rgb", "flow"):
-        raise ModelError(f"modality={said!r} is not built here, only 'rgb' and 'flow'")
+        raise ModelError(f"modality={said!r} is not supported, only 'rgb' and 'flow'")
     if said != found:
         raise WeightsError(f"modality={said!r}, but the arrays are those of {found!r}")
     return int(stem.shape[1])
 
 
 def _flat_classifier(name: str, value: torch.Tensor) -> torch.Tensor:
-    """A 1x1x1 convolution as the dense layer that it is."""
+    """A 1x1x1 convolution as a linear layer."""
     return value.flatten(1) if name == "classifier.weight" and value.ndim == 5 else value
 
 
@@ -187,7 +162,7 @@ _ECO_BLOCK = {"conv1": "1", "bn1": "1_bn", "conv2": "2", "down": "down", "bn": "
 
 
 def _eco_name(name: str) -> str:
-    """The original's name of a parameter of ours."""
+    """The original's name of a parameter."""
     path, leaf = name.rsplit(".", 1)
     parts = path.split(".")
     if path == "classifier":
@@ -204,10 +179,10 @@ def _eco_name(name: str) -> str:
 
 
 def _eco(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
-    classes = _classes(arrays, "new_fc.weight", config)
+    classes = classes_of(arrays, "new_fc.weight", config)
     full = "base_model.inception_5b_1x1.weight" in arrays
     name = "ECOfull" if full else "ECO"
-    _settle(
+    check_settings(
         config,
         {"modality": "RGB", "base_model": name, "consensus_type": "identity"},
         (
@@ -231,7 +206,7 @@ def _eco(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
 
 
 def _frames_apart(clip: torch.Tensor) -> torch.Tensor:
-    """Frames stacked along the channels (B, T * 3, H, W) as a clip (B, 3, T, H, W)."""
+    """Frames concatenated along the channels (B, T * 3, H, W) as a clip (B, 3, T, H, W)."""
     if clip.ndim != 4 or clip.shape[1] % 3:
         raise ModelError(f"a clip has the shape (B, T * 3, H, W), not {tuple(clip.shape)}")
     frames: torch.Tensor = clip.unflatten(1, (-1, 3))
@@ -239,10 +214,10 @@ def _frames_apart(clip: torch.Tensor) -> torch.Tensor:
 
 
 def _hara(arch: str, original: Callable[[str], str]) -> Build:
-    """Builder of a 3D ResNet, whose families differ in their names only."""
+    """Importer of R3D and R(2+1)D, which differ only in their names."""
 
     def build(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
-        classes = _classes(arrays, "fc.weight", config)
+        classes = classes_of(arrays, "fc.weight", config)
         settings = {
             ours: config.pop(theirs)
             for theirs, ours in (
@@ -256,7 +231,7 @@ def _hara(arch: str, original: Callable[[str], str]) -> Build:
         if "no_max_pool" in config:
             settings["max_pool"] = not config.pop("no_max_pool")
         settings["width"] = int(64 * config.pop("widen_factor", 1.0))
-        _settle(config, {"n_input_channels": 3, "shortcut_type": "B"})
+        check_settings(config, {"n_input_channels": 3, "shortcut_type": "B"})
         model = create(arch, num_classes=classes, **settings)
         place(model, arrays, original)
 
@@ -272,10 +247,10 @@ def _hara(arch: str, original: Callable[[str], str]) -> Build:
 
 
 def _depth_of(arrays: Mapping[str, Any]) -> int:
-    """The depth of a 3D ResNet, by its blocks.
+    """The depth of a 3D ResNet, by its numbers of blocks.
 
     Raises:
-        WeightsError: No depth has so many.
+        WeightsError: No depth has these numbers.
     """
     blocks = {m.groups() for m in map(re.compile(r"layer(\d)\.(\d+)\.").match, arrays) if m}
     counts = tuple(sum(stage == str(i) for stage, _ in blocks) for i in (1, 2, 3, 4))
@@ -288,7 +263,7 @@ def _depth_of(arrays: Mapping[str, Any]) -> int:
 def _nearest(
     known: Mapping[Depth, tuple[tuple[int, ...], bool]], counts: tuple[int, ...], bottleneck: bool
 ) -> Depth | None:
-    """The depth whose blocks are those counted, or all but one or two; None for any other."""
+    """The depth with these numbers of blocks, or up to two more or fewer; None otherwise."""
     off = {
         depth: sum(abs(a - b) for a, b in zip(blocks, counts, strict=True))
         for depth, (blocks, wide) in known.items()
@@ -303,8 +278,7 @@ def _r3d_name(name: str) -> str:
 
 
 def _r2plus1d_name(name: str) -> str:
-    """A pair ``conv1.{spatial, bn, temporal}`` is ``conv1_s``, ``bn1_s``, ``conv1_t``, and the
-    norm behind it ``bn1_t``; what belongs to no pair keeps its name."""
+    """Map ``conv1.{spatial, bn, temporal}`` to ``conv1_s``, ``bn1_s`` and ``conv1_t``."""
     name = re.sub(r"conv(\d)\.spatial", r"conv\1_s", name)
     name = re.sub(r"conv(\d)\.temporal", r"conv\1_t", name)
     name = re.sub(r"conv(\d)\.bn", r"bn\1_s", name)
@@ -312,7 +286,7 @@ def _r2plus1d_name(name: str) -> str:
 
 
 def _paired_norms(arrays: Mapping[str, Any]) -> Callable[[str], str]:
-    """Names for R(2+1)D: which norms follow a pair is seen from the arrays."""
+    """Names of R(2+1)D, where the norm after a separated convolution is ``bn1_t``."""
 
     def original(name: str) -> str:
         theirs = _r2plus1d_name(name)
@@ -327,17 +301,17 @@ def _r2plus1d(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
 
 
 def _segments(arch: str) -> Build:
-    """Builder of TSN and TSM over torchvision's ResNets."""
+    """Importer of TSN and TSM over torchvision's ResNets."""
 
     def build(arrays: Mapping[str, Any], config: dict[str, Any]) -> Imported:
-        classes = _classes(arrays, "new_fc.weight", config)
+        classes = classes_of(arrays, "new_fc.weight", config)
         backbone = config.pop("base_model", None) or resnet_of(
             name.removeprefix("base_model.") for name in arrays
         )
         settings: dict[str, Any] = {"backbone": backbone}
         if arch == "tsm":
             settings |= shift_settings(arrays, config)
-        _settle(
+        check_settings(
             config,
             {"modality": "RGB", "consensus_type": "avg", "is_shift": arch == "tsm",
              "non_local": False, "temporal_pool": False, "new_length": None,
@@ -365,9 +339,9 @@ def _segments(arch: str) -> Build:
 
 
 def shift_settings(arrays: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """TSM's settings that are not the usual ones: shifted blocks, and another share.
+    """TSM's arguments that are not the defaults: position and fraction of the shift.
 
-    The names of the arrays tell where the shift stands; what the configuration says must agree.
+    The names of the arrays determine the position; the configuration must agree.
     """
     found = "block" if any(_IN_BLOCK.search(name) for name in arrays) else "blockres"
     said = config.pop("shift_place", found)
@@ -379,13 +353,13 @@ def shift_settings(arrays: Mapping[str, Any], config: dict[str, Any]) -> dict[st
 
 
 def resnet_of(names: Iterable[str]) -> str:
-    """Which ResNet it is, by its blocks.
+    """Name of a ResNet, by its numbers of blocks.
 
     Args:
-        names: Of its arrays, as torchvision's ResNets have them.
+        names: Names of its arrays, as in torchvision's ResNets.
 
     Raises:
-        WeightsError: None that is known.
+        WeightsError: Unknown depth.
     """
     pattern = re.compile(r"layer(\d)\.(\d+)\.(?:net\.)?conv(\d)\.")
     matches = [match for match in map(pattern.match, names) if match]
@@ -394,7 +368,7 @@ def resnet_of(names: Iterable[str]) -> str:
     bottleneck = any(match[3] == "3" for match in matches)
     found = _nearest(_RESNETS, counts, bottleneck)
     if found is None:
-        raise WeightsError(f"a ResNet of unknown depth (blocks {counts})", "give base_model=")
+        raise WeightsError(f"a ResNet of unknown depth (blocks {counts})")
     return found
 
 

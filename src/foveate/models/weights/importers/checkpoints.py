@@ -1,7 +1,6 @@
-"""`foveate weights import`: a foreign checkpoint as a run folder of this machine.
+"""`foveate weights import`: convert a checkpoint of another project to a run folder.
 
-What is imported becomes an ordinary run folder under a name in the cache, so that everything that
-opens a trained model opens it too.
+The run folder has a name in the cache folder, and can be used like any trained model.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_ru
 from foveate.models.weights.table import input_of
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-# What the published recipes fed these networks; a run card can be edited where it was different.
+# Inputs of the published recipes; a run card can be edited if they differ.
 _GREY = (0.5, 0.5, 0.5)
 _INPUTS = {
     "c3d": InputSpec(112, 16.0, 16, mean=_GREY, resize_to=128),
@@ -33,7 +32,7 @@ _INPUTS = {
 }
 _INPUTS |= {f"resnet3d-rs-{depth}": InputSpec(256, RATE, 32) for depth in DEPTHS}
 _INPUTS["resnet3d-50"] = InputSpec(256, RATE, 32)
-# MMAction2 gives C3D grey values of 0..255 less the mean picture of Sports-1M.
+# The input of MMAction2's C3D is 0..255 minus the mean colour of Sports-1M.
 _INPUTS["mmaction c3d"] = InputSpec(
     112, 16.0, 16, mean=(104 / 255, 117 / 255, 128 / 255), std=(1 / 255,) * 3, resize_to=128
 )
@@ -43,24 +42,25 @@ _SEGMENTS = InputSpec(
 
 
 def folder_of(name: str) -> Path:
-    """Where weights imported under a name lie.
+    """The run folder of imported weights.
 
     Raises:
-        WeightsError: The name could not be one of a folder.
+        WeightsError: The name is not valid.
     """
     if not _NAME.fullmatch(name):
         raise WeightsError(
-            f"{name!r} is no name for weights", "use lower-case letters, digits, dots and hyphens"
+            f"{name!r} is not a valid name of weights",
+            "use lower-case letters, digits, dots and hyphens",
         )
     return cache_folder() / "imported" / name
 
 
 def recognise(arrays: dict[str, Any], config: dict[str, Any]) -> tuple[str, Imported]:
-    """Find the system that understands some arrays, by trying all.
+    """Find the system that arrays belong to, by trying all.
 
     Raises:
-        WeightsError: None does. The line names the system that most arrays fit, and what differs.
-        ModelError: One does, but not with that configuration.
+        WeightsError: None fits. The error names the nearest system, and the differences.
+        ModelError: One fits, but not with that configuration.
     """
     misfits: dict[str, MisfitError] = {}
     for system in systems():
@@ -80,14 +80,14 @@ def recognise(arrays: dict[str, Any], config: dict[str, Any]) -> tuple[str, Impo
     if nearest is None or 2 * misfits[nearest].fitting < len(arrays):
         some = ", ".join(list(arrays)[:4]) or "none"
         raise WeightsError(
-            f"no importer takes these arrays (the first names: {some})",
+            f"no importer fits these arrays (the first names: {some})",
             f"there are importers for {', '.join(systems())}",
         )
     raise misfits[nearest].as_nearest(nearest, len(arrays))
 
 
 def _fits(system: str, arrays: dict[str, Any]) -> bool:
-    """Whether a system takes the arrays without a configuration."""
+    """Whether a system accepts the arrays without a configuration."""
     try:
         from_arrays(system, arrays)
     except FoveateError:
@@ -104,22 +104,22 @@ def import_file(
     labels: tuple[str, ...] | None = None,
     licence: str | None = None,
 ) -> tuple[Path, RunCard]:
-    """Import a checkpoint and keep it as a run folder.
+    """Import a checkpoint as a run folder.
 
     Args:
-        path: The file.
-        name: Under which it can be loaded afterwards.
-        system: One of ``systems()``; found by trying when None.
-        config: Arguments with which the original built its network.
-        labels: One per class; numbers when None.
-        licence: SPDX identifier, if its owner states one.
+        path: The checkpoint.
+        name: The name to load it by.
+        system: One of ``systems()``; None tries all.
+        config: Arguments of the original's network.
+        labels: One per class; None for numbers.
+        licence: SPDX identifier, if one is stated.
 
     Returns:
         The folder and its card.
 
     Raises:
-        WeightsError: The file holds no network that is known here, or a name is wrong.
-        ModelError: The network is of a kind that is not run on videos.
+        WeightsError: The file contains no known network, or a name is not valid.
+        ModelError: The network cannot classify videos by itself.
     """
     folder = folder_of(name)
     notes: list[str] = []
@@ -137,12 +137,12 @@ def import_file(
         kind = WeightsError if isinstance(error, WeightsError) else ModelError
         raise kind(f"{path.name}: {error.cause}", error.hint) from None
     if not network.arch:
-        raise ModelError(f"{system}: these networks answer for no video by themselves")
+        raise ModelError(f"{system}: these networks cannot classify videos by themselves")
     model: Any = network.model
     if getattr(model, "channels", 3) != 3:
         raise ModelError(
-            f"{path.name}: this network takes optical flow, {model.channels} channels, and "
-            "recognisers are given RGB",
+            f"{path.name}: the input of this network is optical flow of {model.channels} channels, "
+            "but recognisers provide RGB",
             "use it from Python: foveate.models.weights.importers.from_arrays",
         )
     count = int(model.classifier.out_features)
@@ -167,7 +167,7 @@ def import_file(
 
 
 def _check_labels(labels: tuple[str, ...], count: int) -> None:
-    """Labels are one per class, none of them empty or given twice."""
+    """Raise WeightsError unless labels are one per class, not empty and distinct."""
     if len(labels) != count:
         raise WeightsError(f"{len(labels)} labels for {count} classes")
     for at, label in enumerate(labels):

@@ -1,8 +1,8 @@
 """Checkpoints of CoViAR (arXiv 1712.00636) and of PKD (arXiv 2407.02713).
 
-The releases keep one file per modality. Arrays of several are distinguished by ``iframe.``, ``mv.``
-and ``residual.`` in front of their names; those of one need no such mark, since the vector network
-has two input channels and the I-frame network no BatchNorm in front.
+The releases have one file per modality. Arrays of several modalities have the prefixes ``iframe.``,
+``mv.`` and ``residual.``; those of one need no prefix, since the vector network has two input
+channels and the I-frame network has no BatchNorm at the input.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveate.core.errors import ModelError, WeightsError
+from foveate.core.errors import WeightsError
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork, Modality, fuse
 from foveate.models.weights.importers.autovideo import resnet_of
-from foveate.models.weights.importers.naming import place, without_prefix
+from foveate.models.weights.importers.naming import (
+    check_settings,
+    classes_of,
+    place,
+    unknown_network,
+    without_prefix,
+)
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 Parts = dict[Modality, dict[str, Any]]
@@ -81,7 +87,7 @@ def pkd(arrays: Mapping[str, Any], **config: Any) -> Imported:
 
 
 def _parts(arrays: Mapping[str, Any]) -> Parts:
-    """The arrays of each modality, without what all their names share in front."""
+    """The arrays of each modality, without common prefixes."""
     arrays = without_prefix(arrays)
     parts: Parts = {
         modality: without_prefix(
@@ -98,8 +104,7 @@ def _parts(arrays: Mapping[str, Any]) -> Parts:
         return parts
     stem = next((v for n, v in arrays.items() if n.endswith("base_model.conv1.weight")), None)
     if parts or stem is None:
-        some = ", ".join(list(arrays)[:4]) or "none"
-        raise WeightsError(f"arrays of no network of CoViAR (the first names: {some})")
+        raise unknown_network("CoViAR", arrays)
     if stem.shape[1] == 2:
         return {"mv": dict(arrays)}
     plain = not any("data_bn." in name for name in arrays)
@@ -109,20 +114,17 @@ def _parts(arrays: Mapping[str, Any]) -> Parts:
 def _network(
     modality: Modality, arrays: Mapping[str, Any], prefix: str, config: Mapping[str, Any]
 ) -> CompressedNet:
-    rows = arrays.get(f"{prefix}fc.weight")
-    if rows is None:
-        raise WeightsError(f"{modality}: no {prefix}fc.weight")
-    said = dict(config)
-    said.pop("num_segments", None)  # how many pictures are averaged changes no weight
-    classes = int(said.pop("num_class", rows.shape[0]))
-    named = said.pop("base_models", {}).get(modality)
-    if said:
-        raise ModelError(f"an unknown argument {next(iter(said))!r} of the original")
-    if classes != rows.shape[0]:
-        raise WeightsError(f"num_class={classes}, but {prefix}fc.weight has {rows.shape[0]} rows")
+    head = f"{prefix}fc.weight"
+    if head not in arrays:
+        raise WeightsError(f"{modality}: no {head}")
+    left = dict(config)
+    classes = classes_of(arrays, head, left)
+    named = left.pop("base_models", {}).get(modality)
+    # The number of averaged segments changes no weights.
+    check_settings(left, free=("num_segments",))
     backbone = _backbone(arrays, prefix)
     if named not in (None, backbone):
-        raise WeightsError(f"{modality}: the arrays are those of a {backbone}, not of {named}")
+        raise WeightsError(f"{modality}: the arrays are those of a {backbone}, not a {named}")
     return CompressedNet(modality, backbone, classes)
 
 

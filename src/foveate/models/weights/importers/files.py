@@ -1,4 +1,4 @@
-"""Reading foreign files as named arrays: safetensors, npz without objects, tensors-only pickles."""
+"""Read checkpoints as named arrays: safetensors, npz without objects, pickles of tensors only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from foveate.core.errors import WeightsError
 
 MOST_BYTES = 8_000_000_000
-# Keys under which trainers keep the state of the network; averaged copies after all others.
+# Keys of the network's state dict in trainers' checkpoints; averaged copies last.
 _WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "net", "network", "module",
     "weights", "params", "generator_state_dict",
@@ -23,27 +23,27 @@ _AVERAGED = (
     "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "model_ema_state_dict",
     "params_ema", "ema", "ema_params", "shadow", "shadow_params",
 )  # fmt: skip
-# What trainers keep besides, in which no network is looked for.
+# Other keys of trainers' checkpoints, which are not searched for a network.
 _OTHERS = re.compile(
     r"(^|_)(optim|sched|lr_|scaler|amp|rng|hyper|args|config|cfg|meta|callback|loop|metric|loss)"
 )
 _DEEPEST = 5
-_MOST_PICKLED = 100_000_000  # bytes that are looked through for names
-# What tensors and their containers are made of.
+_MOST_PICKLED = 100_000_000  # bytes that are searched for names
+# Classes that tensors and their containers consist of.
 _HARMLESS = re.compile(
     r"torch\._utils\.\w+|torch\.(\w+Storage|Size|device|\w*int\d+|\w*float\d+)"
     r"|torch\.storage\.\w+|torch\.nn\.parameter\.Parameter|collections\.OrderedDict|_codecs\.encode"
 )
 _STARTS = (
-    (b"version https://git-lfs", "a Git LFS pointer and not the file itself"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
     (b"\x89HDF", "an HDF5 file of Keras: save its arrays as npz"),
     (b"%PDF", "a PDF document"),
-    (b"\x1f\x8b", "a packed file: unpack it first"),
-    (b"BZh", "a packed file: unpack it first"),
-    (b"7z\xbc\xaf", "a packed file: unpack it first"),
-    (b"\xfd7zXZ", "a packed file: unpack it first"),
+    (b"\x1f\x8b", "a compressed file: decompress it first"),
+    (b"BZh", "a compressed file: decompress it first"),
+    (b"7z\xbc\xaf", "a compressed file: decompress it first"),
+    (b"\xfd7zXZ", "a compressed file: decompress it first"),
     (b"\x93NUMPY", "a single array: save the arrays by name, as npz"),
-    (b"GGUF", "a GGUF file, which no importer takes"),
+    (b"GGUF", "a GGUF file, which is not supported"),
 )
 
 
@@ -52,15 +52,15 @@ def read_arrays(path: Path, notes: list[str] | None = None) -> dict[str, Any]:
 
     Args:
         path: ``.safetensors``, ``.npz``, or a file of torch (``.pth``, ``.pt``, ``.tar``, ...).
-        notes: Takes lines about what else is in the file: averaged copies beside the network.
+        notes: Gets lines about other content of the file: averaged copies of the network.
 
     Returns:
-        Arrays or tensors by the names in the file; where a trainer wrapped the network's state
-        in dictionaries, only that state. An averaged copy is taken where there is no other.
+        Arrays or tensors by the names in the file; from a trainer's checkpoint only the state dict
+        of the network. An averaged copy is used if there is no other.
 
     Raises:
-        WeightsError: Not such a file; or it holds more than tensors and plain values, which would
-            mean running its code.
+        WeightsError: Not such a file; or it contains more than tensors and plain values, which
+            would run code when loaded.
     """
     try:
         size = path.stat().st_size
@@ -68,9 +68,9 @@ def read_arrays(path: Path, notes: list[str] | None = None) -> dict[str, Any]:
         reason = (error.strerror or "no such file").lower()
         raise WeightsError(f"{path}: cannot be read ({reason})") from None
     if path.is_dir():
-        raise WeightsError(f"{path.name}: a folder, not a file of arrays")
+        raise WeightsError(f"{path.name}: is a folder, not a file of arrays")
     if not path.is_file() or size > MOST_BYTES:
-        raise WeightsError(f"{path.name}: no file, or larger than {MOST_BYTES:,} bytes")
+        raise WeightsError(f"{path.name}: not a regular file, or larger than {MOST_BYTES:,} bytes")
     if path.suffix == ".safetensors":
         return _safetensors(path)
     if path.suffix == ".npz":
@@ -85,41 +85,41 @@ def _safetensors(path: Path) -> dict[str, Any]:
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError):
-        what = _what_it_is(path) or "damaged or cut off"
-        raise WeightsError(f"{path.name}: no safetensors file ({what})") from None
+        what = _what_it_is(path) or "damaged or truncated"
+        raise WeightsError(f"{path.name}: not a safetensors file ({what})") from None
 
 
 def _npz(path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             if not hasattr(stored, "files"):
-                raise WeightsError(f"{path.name}: no plain npz file (a single array)")
+                raise WeightsError(f"{path.name}: not a plain npz file (a single array)")
             found = {name: stored[name] for name in stored.files}
     except ValueError:
         raise WeightsError(
-            f"{path.name}: no plain npz file (it holds objects, not only numbers, or is damaged)"
+            f"{path.name}: not a plain npz file (it has objects, not only numbers, or is damaged)"
         ) from None
     except (OSError, zipfile.BadZipFile, KeyError, EOFError, TypeError, RuntimeError):
-        what = _what_it_is(path) or "damaged or cut off"
-        raise WeightsError(f"{path.name}: no plain npz file ({what})") from None
+        what = _what_it_is(path) or "damaged or truncated"
+        raise WeightsError(f"{path.name}: not a plain npz file ({what})") from None
     odd = [name for name, value in found.items() if np.asarray(value).dtype.kind not in "fiub"]
     if odd:
-        raise WeightsError(f"{path.name}: no numbers under {', '.join(odd[:8])}")
+        raise WeightsError(f"{path.name}: not numeric: {', '.join(odd[:8])}")
     return found
 
 
 def read_torch(
     source: Path | BinaryIO, name: str, notes: list[str] | None = None
 ) -> dict[str, Any]:
-    """Read a file of ``torch.save`` without running anything of it.
+    """Read a file of ``torch.save`` without running its code.
 
     Args:
-        source: Its path, or the open file.
-        name: What to call it in errors.
+        source: Path, or the open file.
+        name: Its name in errors.
         notes: As for `read_arrays`.
 
     Raises:
-        WeightsError: It holds more than tensors and plain values, or is no such file.
+        WeightsError: It contains more than tensors and plain values, or is not such a file.
     """
     import warnings
 
@@ -127,21 +127,21 @@ def read_torch(
 
     what = _what_it_is(source, "neither a pickle nor an archive of one")
     if what is not None:
-        raise WeightsError(f"{name}: no checkpoint ({what})")
+        raise WeightsError(f"{name}: not a checkpoint ({what})")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = torch.load(source, map_location="cpu", weights_only=True)
     except MemoryError:
-        raise WeightsError(f"{name}: asks for more memory than there is") from None
+        raise WeightsError(f"{name}: needs more memory than is available") from None
     except Exception:
-        # The unpickler of a damaged file fails in any way; its words mean nothing to a reader.
+        # The unpickler can raise any exception on a damaged file, with messages of no use to users.
         odd = next((n for n in _names_in(source) if not _HARMLESS.fullmatch(n)), None)
         if odd is None:
-            raise WeightsError(f"{name}: no checkpoint (damaged or cut off)") from None
+            raise WeightsError(f"{name}: not a checkpoint (damaged or truncated)") from None
         raise WeightsError(
-            f"{name}: holds more than tensors ({odd}), so it is not opened",
-            "save its state_dict alone, best as safetensors, where you trust it",
+            f"{name}: contains more than tensors ({odd}), so it is not loaded",
+            "if you trust it, save only its state_dict, preferably as safetensors",
         ) from None
     state = _state(found, name)
     if notes is not None and any(isinstance(found.get(key), Mapping) for key in _WRAPPERS):
@@ -167,7 +167,7 @@ def _names_in(source: Path | BinaryIO) -> list[str]:
                 inner = next(n for n in archive.namelist() if n.endswith("data.pkl"))
                 stream = io.BytesIO(archive.read(inner))
         stream.seek(0)
-        while stream.tell() < _MOST_PICKLED:  # older files hold several, one after the other
+        while stream.tell() < _MOST_PICKLED:  # older files have several pickles in sequence
             for code, value, _ in pickletools.genops(stream):
                 if code.name == "GLOBAL":
                     found.append(str(value).replace(" ", "."))
@@ -176,16 +176,16 @@ def _names_in(source: Path | BinaryIO) -> list[str]:
                 elif isinstance(value, str):
                     words = [words[1], value]
     except (ValueError, EOFError, IndexError, KeyError, OSError, StopIteration, zipfile.BadZipFile):
-        pass  # cut off, or the numbers behind the last pickle
+        pass  # truncated, or the data after the last pickle
     return found
 
 
 def _what_it_is(source: Path | BinaryIO, otherwise: str | None = None) -> str | None:
-    """What a file is that is no checkpoint, by its first bytes; None where it may be one.
+    """The kind of a file that is not a checkpoint, by its first bytes; None if it may be one.
 
     Args:
         source: The file.
-        otherwise: What to say of unknown bytes.
+        otherwise: Returned for unknown bytes.
     """
     if isinstance(source, Path):
         try:
@@ -202,9 +202,9 @@ def _what_it_is(source: Path | BinaryIO, otherwise: str | None = None) -> str | 
         if head.startswith(start):
             return what
     if head[4:8] == b"TFL3":
-        return "a .tflite file, which no importer takes"
+        return "a .tflite file, which is not supported"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "a web page and not the file itself"
+        return "a web page, not the file itself"
     if head.startswith(b"PK\x03\x04"):
         return _archive(source)
     if head[4:8] == b"ftyp":
@@ -215,16 +215,16 @@ def _what_it_is(source: Path | BinaryIO, otherwise: str | None = None) -> str | 
 
 
 def _archive(source: BinaryIO) -> str | None:
-    """What a ZIP archive is that is no archive of tensors."""
+    """The kind of a ZIP archive that has no tensors; None if it may have."""
     try:
         with zipfile.ZipFile(source) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):
-        return "damaged or cut off"
+        return "damaged or truncated"
     finally:
         source.seek(0)
     if any(name.endswith("constants.pkl") for name in names):
-        return "a TorchScript archive, which holds code: save the state_dict of the network"
+        return "a TorchScript archive, which contains code: save the state_dict of the network"
     if not any(name.endswith("data.pkl") for name in names):
         return "an archive without tensors"
     return None
@@ -239,25 +239,25 @@ def _is_text(head: bytes) -> bool:
 
 
 def _state(found: Any, name: str) -> dict[str, Any]:
-    """The state of the network, out of what a trainer put around it."""
+    """The state dict of the network in a trainer's checkpoint."""
     import torch
 
     if isinstance(found, torch.nn.Module | torch.Tensor) or not isinstance(found, Mapping):
         kind = "tensor" if isinstance(found, torch.Tensor) else type(found).__name__
-        raise WeightsError(f"{name}: a {kind}, not tensors by name")
+        raise WeightsError(f"{name}: is a {kind}, not tensors by name")
     if not found:
-        raise WeightsError(f"{name}: an empty dictionary, not tensors by name")
+        raise WeightsError(f"{name}: is an empty dictionary, not tensors by name")
     state = next(_states(found), None)
     if state is None:
         while keys := [key for key in _WRAPPERS if isinstance(found.get(key), Mapping)]:
             found = found[keys[0]]
         odd = [str(key) for key, value in found.items() if not isinstance(value, torch.Tensor)]
-        raise WeightsError(f"{name}: no tensors under {', '.join(odd[:8])}")
+        raise WeightsError(f"{name}: no tensors but: {', '.join(odd[:8])}")
     return state
 
 
 def _states(found: Mapping[Any, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
-    """States of networks in a dictionary: itself, or in its entries, the likeliest first."""
+    """State dicts in a dictionary: itself, or in its entries, the most likely first."""
     import torch
 
     if found and all(isinstance(value, torch.Tensor) for value in found.values()):
@@ -276,6 +276,6 @@ def _states(found: Mapping[Any, Any], depth: int = 0) -> Iterator[dict[str, Any]
         and not _OTHERS.search(key.lower())
         and (state := next(_states(value, depth + 1), None)) is not None
     }
-    if others:  # one dictionary for each part of a network, or under a name of the user's own
+    if others:  # one state dict per part of a network, or under another key
         joined = {f"{key}.{n}": v for key, state in others.items() for n, v in state.items()}
         yield joined if len(others) > 1 else next(iter(others.values()))

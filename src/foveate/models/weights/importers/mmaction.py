@@ -1,8 +1,8 @@
 """Checkpoints of MMAction2: TSN and TSM over ResNets, and C3D.
 
-Its networks wrap every convolution with its norm (``conv1.conv``, ``conv1.bn``) and keep the head
-apart (``cls_head.fc_cls``). Its I3D and R(2+1)D are other networks than those of this package
-(inflated ResNets; a pair of convolutions in the shortcut as well) and are refused by name.
+Its networks group every convolution with its norm (``conv1.conv``, ``conv1.bn``), and the head is
+separate (``cls_head.fc_cls``). Its I3D and R(2+1)D differ from those of this package (inflated
+ResNets; separated convolutions also in the shortcut) and are not supported.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ from typing import Any
 
 import torch
 
-from foveate.core.errors import ModelError, WeightsError
+from foveate.core.errors import WeightsError
 from foveate.models.registry import create
 from foveate.models.weights.importers.autovideo import resnet_of, shift_settings
-from foveate.models.weights.importers.naming import place, rows_of
+from foveate.models.weights.importers.naming import (
+    check_settings,
+    classes_of,
+    place,
+    unknown_network,
+)
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 HEAD = "cls_head.fc_cls"
@@ -26,26 +31,23 @@ HEAD = "cls_head.fc_cls"
 def mmaction(arrays: Mapping[str, Any], **config: Any) -> Imported:
     """Build TSN, TSM or C3D; see ``from_arrays``.
 
-    The network is recognised by its names, its classes by its head. Inputs are ``inputs``: frames
-    (B, T, 3, H, W) for TSN and TSM, a clip (B, 3, T, H, W) for C3D, normalised as the original's.
+    The network is recognised by its names, the number of classes by its head. Inputs are
+    ``inputs``: frames
+    (B, T, 3, H, W) for TSN and TSM, a clip (B, 3, T, H, W) for C3D, normalised as in the original.
 
     Args:
         arrays: By original name.
-        **config: ``num_classes`` and ``shift_place``, where given, must agree; ``shift_div``.
+        **config: ``num_classes`` and ``shift_place``, if given, must agree; ``shift_div``.
 
     Raises:
         WeightsError: Arrays of another network.
-        ModelError: A configuration that is not built here.
+        ModelError: An unsupported configuration.
     """
     if not any(name.startswith(("backbone.", f"{HEAD}.")) for name in arrays):
-        some = ", ".join(list(arrays)[:4]) or "none"
-        raise WeightsError(f"arrays of no network of MMAction2 (the first names: {some})")
-    classes = rows_of(arrays, f"{HEAD}.weight")
-    if config.pop("num_classes", classes) != classes:
-        raise WeightsError(f"{HEAD}.weight has {classes} rows")
+        raise unknown_network("MMAction2", arrays)
+    classes = classes_of(arrays, f"{HEAD}.weight", config)
     shifts = shift_settings(arrays, config)
-    if config:
-        raise ModelError(f"an unknown argument {next(iter(config))!r} of the original")
+    check_settings(config)
     if "backbone.conv1a.conv.weight" in arrays:
         return _c3d(arrays, classes)
     return _segments(arrays, classes, shifts)
@@ -56,7 +58,7 @@ def _c3d(arrays: Mapping[str, Any], classes: int) -> Imported:
         name = name.removeprefix("convs.")
         if name.startswith("classifier."):
             return name.replace("classifier", HEAD)
-        # Single convolutions carry a letter too: conv1a, conv2a.
+        # Single convolutions have a letter too: conv1a, conv2a.
         name = re.sub(r"^(conv\d)\.", r"\1a.", name)
         return "backbone." + re.sub(r"^(conv\w+)\.", r"\1.conv.", name)
 
@@ -72,7 +74,7 @@ def _c3d(arrays: Mapping[str, Any], classes: int) -> Imported:
 def _segments(arrays: Mapping[str, Any], classes: int, shifts: dict[str, Any]) -> Imported:
     first = arrays.get("backbone.conv1.conv.weight")
     if first is None or getattr(first, "ndim", 0) != 4:
-        raise WeightsError("arrays of MMAction2, but neither of TSN, TSM nor C3D")
+        raise WeightsError("a network of MMAction2, but not TSN, TSM or C3D")
     shifted = "shift_place" in shifts or any(".conv1.conv.net." in name for name in arrays)
     arch, settings = ("tsm", shifts) if shifted else ("tsn", {})
     backbone = resnet_of([_plain(name) for name in arrays])
@@ -86,7 +88,7 @@ def _segments(arrays: Mapping[str, Any], classes: int, shifts: dict[str, Any]) -
 
 
 def _original(name: str) -> str:
-    """Its name of a parameter of ours."""
+    """The original's name of a parameter."""
     name = name.replace("classifier.", f"{HEAD}.")
     name = name.replace("downsample.0.", "downsample.conv.").replace(
         "downsample.1.", "downsample.bn."
@@ -98,5 +100,5 @@ def _original(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without its prefix, as torchvision's ResNets have it."""
+    """A name without its prefix, as in torchvision's ResNets."""
     return name.removeprefix("backbone.")

@@ -1,4 +1,4 @@
-"""Published .tflite MobileNets: the quantised convolutions, de-quantised, in order."""
+"""Published .tflite MobileNets: their convolutions, de-quantised, in order of execution."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def read_convolutions(data: bytes, source: str = "the file") -> dict[str, Any]:
-    """Read the kernels and biases of a .tflite file's convolutions in order of execution.
+    """Read the kernels and biases of all convolutions of a .tflite file in order of execution.
 
     Args:
         data: The whole file.
-        source: What to call it in errors.
+        source: Its name in errors.
 
     Returns:
         ``conv{i}.weight`` (out, in / groups, kh, kw) and ``conv{i}.bias`` (out,), float32.
 
     Raises:
-        WeightsError: A damaged file, or one with other operations on weights.
+        WeightsError: A damaged file, or a kernel of another shape.
     """
     graph = read_tflite(data, source)
     arrays: dict[str, Any] = {}
@@ -44,7 +44,7 @@ def read_convolutions(data: bytes, source: str = "the file") -> dict[str, Any]:
 
 
 class ImageClassifier(nn.Module):
-    """A folded MobileNet with the classifier that its file holds."""
+    """A folded MobileNet with the classifier of its file."""
 
     def __init__(self, backbone: FoldedMobileNet, num_classes: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class ImageClassifier(nn.Module):
 
 @importer("mobilenet-tflite")
 def mobilenet_tflite(arrays: Mapping[str, Any], **config: Any) -> Imported:
-    """Build a folded MobileNet with its classifier of images; see ``from_arrays``.
+    """Build a folded MobileNet with its image classifier; see ``from_arrays``.
 
     Args:
         arrays: From ``read_convolutions``.

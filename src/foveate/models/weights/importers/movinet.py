@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from foveate.core.errors import ModelError, WeightsError
+from foveate.core.errors import WeightsError
 from foveate.models.movinet import MoViNet
 from foveate.models.movinet_config import TABLES, MoViNetConfig, base, stream
-from foveate.models.weights.importers.naming import place
+from foveate.models.weights.importers.naming import check_settings, place
 from foveate.models.weights.importers.registry import Imported, Outputs, checksums, importer
 
 _PARTS = {
@@ -46,7 +46,7 @@ def movinet(arrays: Mapping[str, Any], **config: Any) -> Imported:
 
     Raises:
         WeightsError: No network of the family, or one that does not fit its own configuration.
-        ModelError: A configuration that is not built here.
+        ModelError: A configuration that is not supported.
     """
     config = dict(config)
     table = table_of(config.pop("cfg", None), _widths(arrays))
@@ -65,9 +65,7 @@ def movinet(arrays: Mapping[str, Any], **config: Any) -> Imported:
     if config.pop("num_classes", classes) != classes:
         raise WeightsError(f"the arrays have {classes} classes")
     made = _config(TABLES[table], causal, conv, bool(config.pop("tf_like", False)))
-    config.pop("pretrained", None)
-    if config:
-        raise ModelError(f"an unknown argument {next(iter(config))!r} of the original")
+    check_settings(config, free=("pretrained",))
     model = MoViNet(made, classes)
     place(model, arrays, lambda name: _original(name, kernel), _shaped)
     arch = f"movinet-{table}-stream" if causal else f"movinet-{table}"

@@ -20,15 +20,15 @@ _ROLES = ("expansion", "feature_temporal", "feature", "projection", "skip_projec
 def import_movinet_tflite(data: bytes, source: str = "the file") -> Arrays:
     """Read the weights of a quantised MoViNet stream network.
 
-    The roles are taken from the operations in order, not from the tensors: the converter merges
-    equal tensors, so that some biases carry the names of other layers as well.
+    Roles are found by the operations, not by the tensors: the converter merges equal tensors, so
+    that some biases have the names of several layers.
 
     Returns:
-        Arrays named as our module names its parameters, ``blocks.block1_layer0.feature.weight``
-        and so on; convolution kernels as (out, in / groups, kh, kw).
+        Arrays by the names of the state dict, such as ``blocks.block1_layer0.feature.weight``;
+        convolution kernels as (out, in / groups, kh, kw).
 
     Raises:
-        WeightsError: Damaged, or not such a network.
+        WeightsError: A damaged file, or another network.
     """
     graph = read_tflite(data, source)
     arrays: Arrays = {}
@@ -44,7 +44,7 @@ def import_movinet_tflite(data: bytes, source: str = "the file") -> Arrays:
 
 
 def _operator_arrays(graph: Graph, operator: Operator) -> Arrays:
-    """Return the parameters that one operation holds, none for most."""
+    """Return the parameters of one operation; most have none."""
     convolution = graph.convolution(operator)
     if convolution is not None:
         weight, bias = convolution
@@ -63,7 +63,7 @@ def _operator_arrays(graph: Graph, operator: Operator) -> Arrays:
 
 
 def _module_name(tensor_name: str, kind: str, shape: tuple[int, ...]) -> str:
-    """Name of our module for the kernel of a convolution."""
+    """State-dict name of the layer of a convolution kernel."""
     first = tensor_name.split(";")[0]
     if "/stem/" in first:
         return "stem"
@@ -78,19 +78,19 @@ def _module_name(tensor_name: str, kind: str, shape: tuple[int, ...]) -> str:
     for role in _ROLES:
         if f"/{role}/" in first:
             return f"{_layer(first)}.{role}"
-    raise WeightsError(f"a convolution of unknown role: {first!r}")
+    raise WeightsError(f"unknown role of a convolution: {first!r}")
 
 
 def _layer(tensor_name: str) -> str:
-    """``blocks.block{b}_layer{l}`` out of a tensor's name."""
+    """``blocks.block{b}_layer{l}`` from a tensor's name."""
     for part in tensor_name.split(";")[0].split("/"):
         if part.startswith("block") and "_layer" in part:
             return f"blocks.{part}"
-    raise WeightsError(f"a tensor of no layer: {tensor_name!r}")
+    raise WeightsError(f"unknown layer of a tensor: {tensor_name!r}")
 
 
 def _scalar(values: NDArray[Any], name: str) -> NDArray[Any]:
-    """The one number of an array that the converter spread over a whole map."""
+    """The value of a scalar that the converter broadcast to a map."""
     if values.size == 0 or values.min() != values.max():
-        raise WeightsError(f"{name} is not one number")
+        raise WeightsError(f"{name} is not a scalar")
     return np.asarray(values.flat[0], np.float32)

@@ -1,4 +1,4 @@
-"""From original names to ours: every array finds its place, or is listed."""
+"""Map original names to names of this package, and list every array that does not fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from foveate.core.errors import WeightsError
+from foveate.core.errors import ModelError, WeightsError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,13 +24,13 @@ _SHOWN = 8  # faults of a line
 
 
 class MisfitError(WeightsError):
-    """Arrays that are missing, left over or of the wrong shape.
+    """Arrays that are missing, unexpected or of the wrong shape.
 
     Args:
-        source: What to call the origin.
-        faults: One entry per name; the line gives the first of them.
-        fitting: How many arrays have a name that the network has too.
-        network: What they were to fill.
+        source: Name of the source.
+        faults: One entry per name; the message has the first of them.
+        fitting: Number of arrays with a name of the network.
+        network: Name of the network.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class MisfitError(WeightsError):
         self.network = network
 
     def as_nearest(self, system: str, count: int) -> WeightsError:
-        """The error of arrays that fit no system, of which this one comes nearest.
+        """The error for arrays that fit no system, if this one is the nearest.
 
         Args:
-            system: Its name.
-            count: How many arrays there are.
+            system: Name of the system.
+            count: Number of arrays.
         """
         differ = "1 array differs" if len(self.faults) == 1 else f"{len(self.faults)} differ"
         return WeightsError(
@@ -56,21 +56,21 @@ class MisfitError(WeightsError):
 
 
 class ValuesError(WeightsError):
-    """Arrays that fit, but hold values that no working network has."""
+    """Arrays that fit, but have invalid values."""
 
 
 def _some(faults: list[str]) -> str:
-    """The first faults, and how many more there are."""
+    """The first entries, and the number of the others."""
     more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
     return ", ".join(faults[:_SHOWN]) + more
 
 
-# Old checkpoints lack BatchNorm's call counter; it is no weight and starts at zero.
+# Old checkpoints lack the counter of BatchNorm, which starts at zero.
 _COUNTER = "num_batches_tracked"
-# What wrappers put in front of all names: parallel, compiled and averaged networks, trainers.
+# Prefixes of all names by wrappers: parallel, compiled and averaged networks, trainers.
 _WRAPPERS = frozenset(["module", "_orig_mod", "model", "net", "network", "recognizer"])
 _AVERAGED = frozenset(["ema", "ema_model", "model_ema", "ema_net", "net_ema", "averaged_model"])
-# What wrappers keep among the arrays: how often an average was taken, and a trainer's losses.
+# Other entries of wrappers: counters of averages, and losses of trainers.
 _COUNTS = frozenset(["n_averaged", "steps", "num_updates", "initted", "step"])
 _LOSSES = re.compile(r"(criterion|loss|loss_fn|losses)(\.|$)|(train|val|test)_\w+\.")
 
@@ -82,20 +82,20 @@ def place(
     change: Callable[[str, torch.Tensor], torch.Tensor] | None = None,
     source: str = "the checkpoint",
 ) -> None:
-    """Fill a network with the arrays of another project, all of them and nothing else.
+    """Load the arrays of another project into a network, strictly.
 
     Args:
-        model: Receives the values in its own dtype and memory format.
+        model: The network, which keeps its dtype and memory format.
         arrays: NumPy arrays or tensors by original name.
-        original: Gives the original's name for the name of a parameter or buffer of ours.
-        change: Called with (our name, array) to bring an array into our layout.
-        source: What to call the origin in errors.
+        original: Maps a state-dict name of the network to the original's name.
+        change: Called with (name, array) to convert an array to the layout of the network.
+        source: Name of the source in errors.
 
     Raises:
-        MisfitError: Arrays missing, left over or of the wrong shape; `faults` lists all, by their
-            original names.
-        ValuesError: Values that no network works with: not finite, negative variances, whole
-            numbers in place of fractions.
+        MisfitError: Arrays that are missing, unexpected or of the wrong shape; `faults` lists all
+            by their original names.
+        ValuesError: Invalid values: not finite, negative variances, integers instead of
+            floating-point numbers.
     """
     own = model.state_dict(keep_vars=True)
     faults: list[str] = []
@@ -104,7 +104,7 @@ def place(
     for name, tensor in own.items():
         theirs = original(name)
         if theirs in used:
-            raise WeightsError(f"{source}: two parameters take {theirs!r}")
+            raise WeightsError(f"{source}: two parameters map to {theirs!r}")
         used.add(theirs)
         if theirs not in arrays:
             if not name.endswith(_COUNTER):
@@ -126,7 +126,7 @@ def place(
     ]
     if wrong:
         raise ValuesError(
-            f"{source} holds values that no network works with: {_some(wrong)}",
+            f"{source} has invalid values: {_some(wrong)}",
             "it is damaged, or its training diverged",
         )
     with torch.no_grad():
@@ -135,12 +135,12 @@ def place(
 
 
 def _unusable(name: str, value: torch.Tensor, into: torch.Tensor) -> str | None:
-    """Why values would give scores that mean nothing; None where they are fine."""
+    """Why values are invalid; None if they are valid."""
     if not into.is_floating_point():
         return None
     if not value.is_floating_point():
-        return f"{str(value.dtype).removeprefix('torch.')}, not fractions"
-    value = value.to(into.dtype)  # what is finite in double precision may not be here
+        return f"{str(value.dtype).removeprefix('torch.')} instead of floating-point numbers"
+    value = value.to(into.dtype)  # finite values may overflow in a narrower dtype
     if not bool(value.isfinite().all()):
         odd = int((~value.isfinite()).sum())
         return f"{odd} of {value.numel()} not finite"
@@ -150,7 +150,7 @@ def _unusable(name: str, value: torch.Tensor, into: torch.Tensor) -> str | None:
 
 
 def _tensor(value: Any) -> torch.Tensor:
-    """An array as a tensor; one that may not be written to is copied, as torch asks."""
+    """An array as a tensor; read-only arrays are copied, as torch requires."""
     if isinstance(value, np.ndarray) and not value.flags.writeable:
         value = value.copy()
     found = torch.as_tensor(value)
@@ -159,25 +159,66 @@ def _tensor(value: Any) -> torch.Tensor:
     return found.to_dense() if found.layout != torch.strided else found
 
 
-def rows_of(arrays: Mapping[str, Any], head: str) -> int:
-    """Number of classes of a head; 1 without one, so that `place` lists all that differs."""
+def unknown_network(project: str, arrays: Mapping[str, Any]) -> WeightsError:
+    """The error for arrays that are not of a network of a project."""
+    some = ", ".join(list(arrays)[:4]) or "none"
+    return WeightsError(f"not a network of {project} (the first names: {some})")
+
+
+def classes_of(arrays: Mapping[str, Any], head: str, config: dict[str, Any]) -> int:
+    """Number of classes of a head; 1 without a head, so that `place` lists all differences.
+
+    Args:
+        arrays: By original name.
+        head: Name of the weights of the head.
+        config: The original's arguments; the number of classes is removed.
+
+    Raises:
+        WeightsError: The configuration has another number.
+    """
     shape = tuple(getattr(arrays.get(head), "shape", ()))
-    return max(1, int(shape[0])) if len(shape) > 1 else 1
+    found = max(1, int(shape[0])) if len(shape) > 1 else 1
+    for key in ("num_classes", "num_class", "n_classes"):
+        given = config.pop(key, found)
+        if given != found and head in arrays:
+            raise WeightsError(f"{key}={given}, but {head} has {found} rows")
+    return found
+
+
+def check_settings(
+    config: Mapping[str, Any], fixed: Mapping[str, Any] | None = None, free: tuple[str, ...] = ()
+) -> None:
+    """Reject unknown and unsupported settings.
+
+    Args:
+        config: The remaining arguments of the original.
+        fixed: The only supported value of each of these.
+        free: Arguments without effect at inference.
+
+    Raises:
+        ModelError: The error names the argument.
+    """
+    fixed = fixed or {}
+    for key, value in config.items():
+        if key not in fixed and key not in free:
+            raise ModelError(f"unknown argument {key!r} of the original")
+        if key in fixed and value != fixed[key]:
+            raise ModelError(f"{key}={value!r} is not supported, only {fixed[key]!r}")
 
 
 def without_prefix(arrays: Mapping[str, Any], prefix: str = "module.") -> dict[str, Any]:
-    """Return the arrays with a prefix that all names share taken off, as wrappers add it."""
+    """Return the arrays without a prefix that all names share, such as that of a wrapper."""
     if arrays and all(name.startswith(prefix) for name in arrays):
         return {name.removeprefix(prefix): value for name, value in arrays.items()}
     return dict(arrays)
 
 
 def unwrapped(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a network's own arrays, without what wrappers and trainers put around them.
+    """Return a network's own arrays, without the additions of wrappers and trainers.
 
-    Prefixes that all names share are taken off (``module.``, ``_orig_mod.``, ``model.``, ...), in
-    any order; so are counters of averages, losses, and averaged copies beside the network. Where
-    there is nothing but an averaged copy, that is the network.
+    Prefixes that all names share are removed (``module.``, ``_orig_mod.``, ``model.``, ...), in any
+    order; also counters of averages, losses, and averaged copies of the network. If there is only
+    an averaged copy, it is the network.
     """
     found = {str(name): value for name, value in arrays.items()}
     while True:
@@ -190,6 +231,6 @@ def unwrapped(arrays: Mapping[str, Any]) -> dict[str, Any]:
             break
         top = f"{next(iter(main or tops))}."
         found = {n.removeprefix(top): v for n, v in inner.items() if n.startswith(top)}
-    # Some trainers keep the average of `a.b` as a buffer `ema_a_b` of the network itself.
+    # Some trainers store the average of `a.b` as a buffer `ema_a_b` of the network.
     shadows = {f"ema_{name.replace('.', '_')}" for name in found}
     return {name: value for name, value in found.items() if name not in shadows}

@@ -1,8 +1,7 @@
-"""What sources there are, and the interface of an imported network."""
+"""The registry of importers, and the interface of an imported network."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from foveate.core.errors import FoveateError, ModelError, WeightsError
+from foveate.core.text import did_you_mean
 from foveate.models.weights.importers.naming import unwrapped
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ _BUILDERS: dict[str, Callable[..., Imported]] = {}
 
 
 class Imported(nn.Module):
-    """A network of this package behind the interface of the original it was imported from.
+    """A network of this package with the interface of the original that it was imported from.
 
     Args:
-        model: The network of this package; also what should be trained or saved.
+        model: The network of this package, which can be trained and saved.
         run: Called with the network and the original's inputs; returns its outputs by name.
         inputs: Names of the inputs, in the original's order.
-        arch: Architecture in the registry that ``model`` is.
-        settings: Arguments of that architecture's builder, besides the number of classes.
+        arch: Architecture of ``model`` in the registry.
+        settings: Arguments of that architecture, besides the number of classes.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Imported(nn.Module):
 
     @torch.no_grad()
     def forward(self, **inputs: Any) -> Outputs:
-        """Run the network as the original is run; no gradients are kept.
+        """Run the network like the original, without gradients.
 
         Args:
             **inputs: Arrays or tensors under the original's names, in its layout.
 
         Returns:
-            The original's outputs by their names.
+            The original's outputs by name.
 
         Raises:
             ModelError: An input is missing or unknown.
@@ -105,7 +105,7 @@ def _discover() -> None:
 
 
 def systems() -> list[str]:
-    """Return the names of all sources that can be imported, sorted."""
+    """Return the names of all importers, sorted."""
     _discover()
     return sorted(_BUILDERS)
 
@@ -116,37 +116,35 @@ def from_arrays(system: str, arrays: Arrays, **config: Any) -> Imported:
     Args:
         system: The project, one of ``systems()``.
         arrays: Its parameters and buffers by their original names and in their original layout;
-            what wrappers put around the names is taken off (see ``naming.unwrapped``).
-        **config: Arguments with which the original built its network.
+            prefixes of wrappers are removed (see ``naming.unwrapped``).
+        **config: Arguments of the original's network.
 
     Returns:
-        The network in evaluation mode behind the interface of the original; see ``Imported``.
+        The network in evaluation mode with the interface of the original; see ``Imported``.
 
     Raises:
-        WeightsError: Unknown system; arrays of no known network; or arrays that are missing,
-            left over or of the wrong shape, all of them listed by their original names.
-        ModelError: A configuration that is not built here.
+        WeightsError: Unknown system or network; or arrays that are missing, unexpected or of the
+            wrong shape, all listed by their original names.
+        ModelError: An unsupported configuration.
     """
     _discover()
     build = _BUILDERS.get(system)
     if build is None:
-        near = difflib.get_close_matches(system, _BUILDERS, n=1, cutoff=0.0)
-        hint = f"did you mean {near[0]!r}?" if near else None
-        raise WeightsError(f"there is no importer {system!r}", hint)
+        raise WeightsError(f"there is no importer {system!r}", did_you_mean(system, _BUILDERS))
     try:
         return build(unwrapped(arrays), **config)
     except FoveateError:
         raise
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        # Builders read shapes and settings as their original has them; these are others.
-        raise WeightsError(f"arrays or settings of another form than those of {system}") from error
+        # Importers expect the shapes and settings of the original.
+        raise WeightsError(f"arrays or settings do not have the form of {system}") from error
 
 
 def checksums(x: torch.Tensor) -> torch.Tensor:
-    """Return a small stand-in for big maps: mean, root mean square and a projection per sample.
+    """Return a checksum of large maps: mean, root mean square and a projection per sample.
 
     The projection is sum_i x_i cos(0.7 i + 0.1) / sqrt(n) over the sample's values in order, so
-    that it sees their order as well; everything in double precision, as parity tables state it.
+    that it depends on their order; all in double precision, as in the parity data.
 
     Args:
         x: (B, ...).

@@ -21,7 +21,7 @@ from foveate.core.errors import ModelError, WeightsError
 from foveate.models.movinet import MoViNet
 from foveate.models.movinet_config import TABLES, MoViNetConfig, base, pool_name, slot_name, stream
 from foveate.models.weights.importers.movinet import in_calls, table_of
-from foveate.models.weights.importers.naming import TRAINERS, VALUE, place
+from foveate.models.weights.importers.naming import TRAINERS, VALUE, check_settings, place
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 _OBJECT = re.compile(
@@ -59,7 +59,7 @@ def tf_movinet(arrays: Mapping[str, Any], **config: Any) -> Imported:
 
     Raises:
         WeightsError: No network of the family, or one that does not fit its own configuration.
-        ModelError: A configuration that is not built here.
+        ModelError: A configuration that is not supported.
     """
     kept = {name: value for name, value in arrays.items() if not TRAINERS.match(name)}
     named, table = _by_layer(kept)
@@ -83,7 +83,7 @@ def _settings(
 
     Raises:
         WeightsError: The arrays say otherwise than the configuration.
-        ModelError: It is not built here.
+        ModelError: It is not supported.
     """
     factored = any("feature_temporal" in name for name in found)
     reduce = found.get("blocks.block0_layer0.squeeze.reduce.weight")
@@ -103,7 +103,7 @@ def _settings(
             raise WeightsError(f"{key}={said!r}, but the arrays have {value!r}")
     conv = config.pop("conv_type", "2plus1d" if factored else "3d")
     if conv not in ("3d", "2plus1d", "3d_2plus1d"):
-        raise ModelError(f"conv_type={conv!r} is not built here")
+        raise ModelError(f"conv_type={conv!r} is not supported")
     if (conv != "3d") != factored:
         raise WeightsError(f"conv_type={conv!r}, but the arrays say otherwise")
     causal = bool(config.pop("causal", seen_squeeze == "2plus3d"))
@@ -122,11 +122,10 @@ def _settings(
         if key in config:
             value = config.pop(key)
             if value not in known:
-                raise ModelError(f"{key}={value!r} is not built here")
+                raise ModelError(f"{key}={value!r} is not supported")
             chosen: dict[str, Any] = {ours: known[value]}
             made = replace(made, **chosen)
-    if config:
-        raise ModelError(f"an unknown argument {next(iter(config))!r} of the original")
+    check_settings(config)
     return made, classes
 
 

@@ -17,7 +17,7 @@ import torch
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.registry import create
 from foveate.models.resnet3drs import DEPTHS, GROUPS
-from foveate.models.weights.importers.naming import TRAINERS, VALUE, place
+from foveate.models.weights.importers.naming import TRAINERS, VALUE, check_settings, place
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
 _LAYER = re.compile(r"layer_with_weights-(\d+)/(.+)")
@@ -38,23 +38,24 @@ _DENSE = {
 def tf_resnet3drs(arrays: Mapping[str, Any], **config: Any) -> Imported:
     """Build the network whose arrays these are; see ``from_arrays``.
 
-    Depth, classes and the kind of stem are read from the arrays; what the configuration says of
-    them must agree.
+    Depth, classes and the type of stem are read from the arrays; the configuration must agree with
+    them.
 
     Args:
-        arrays: By either kind of name. A trainer's own entries (optimiser, counters) are let pass.
-        **config: The original's arguments. ``stem_pool_temporal_stride`` is 1 if it is not given.
+        arrays: By names of either scheme. Other entries of a trainer (optimiser, counters) are
+            ignored.
+        **config: The original's arguments. ``stem_pool_temporal_stride`` defaults to 1.
 
     Raises:
-        WeightsError: No network of the family, or one that does not fit its own configuration.
-        ModelError: A configuration that is not built here.
+        WeightsError: Not a network of the family, or one that does not match its configuration.
+        ModelError: An unsupported configuration.
     """
     found = _by_layer(arrays)
     deep = "stem/conv1/kernel" in found
     blocks = tuple(len({n.split("/")[1] for n in found if n.startswith(f"{g}/")}) for g in GROUPS)
     depth = next((depth for depth, counts in DEPTHS.items() if counts == blocks), None)
     if depth is None:
-        raise WeightsError(f"no 3D ResNet-RS has {blocks} blocks")
+        raise WeightsError(f"not a 3D ResNet-RS: {blocks} blocks")
     kernel = found.get("classifier/kernel")
     classes = 1 if kernel is None else int(kernel.shape[-1])
     settings = _settings(dict(config), depth, classes, deep)
@@ -76,11 +77,11 @@ def _run(net: Any, clip: torch.Tensor) -> Outputs:
 
 
 def _settings(config: dict[str, Any], depth: int, classes: int, deep: bool) -> dict[str, Any]:
-    """Our builder's arguments; what is fixed here or seen in the arrays is checked and taken out.
+    """Arguments of the builder; fixed ones and those known from the arrays are only checked.
 
     Raises:
-        WeightsError: The arrays say otherwise.
-        ModelError: It is not built here.
+        WeightsError: The arrays contradict it.
+        ModelError: It is not supported.
     """
     seen = {"depth": depth, "num_classes": classes, "stem_type": "v1" if deep else "v0"}
     for key, value in seen.items():
@@ -89,7 +90,7 @@ def _settings(config: dict[str, Any], depth: int, classes: int, deep: bool) -> d
             raise WeightsError(f"{key}={said!r}, but the arrays have {value!r}")
     pool = config.pop("stem_pool_temporal_stride", 1)
     if pool not in (1, 2):
-        raise ModelError(f"stem_pool_temporal_stride={pool!r} is not built here, only 1 and 2")
+        raise ModelError(f"stem_pool_temporal_stride={pool!r} is not supported, only 1 and 2")
     settings: dict[str, Any] = {} if pool == 1 else {"pool_stride": pool}
     drop = config.pop("stochastic_depth_drop_rate", None)
     if deep and drop is not None:
@@ -102,11 +103,7 @@ def _settings(config: dict[str, Any], depth: int, classes: int, deep: bool) -> d
         "stem_conv_temporal_stride": 2,
         "norm_epsilon": 1e-5,
     }
-    for key, value in config.items():
-        if key not in fixed:
-            raise ModelError(f"an unknown argument {key!r} of the original")
-        if value != fixed[key]:
-            raise ModelError(f"{key}={value!r} is not built here, only {fixed[key]!r}")
+    check_settings(config, fixed)
     return settings
 
 
@@ -114,7 +111,7 @@ def _settings(config: dict[str, Any], depth: int, classes: int, deep: bool) -> d
 
 
 def _original(name: str) -> str:
-    """The original's name of a parameter or buffer of ours."""
+    """The original's name of a parameter or buffer."""
     path, leaf = name.rsplit(".", 1)
     if path == "classifier":
         return f"classifier/{'kernel' if leaf == 'weight' else 'bias'}"
@@ -133,7 +130,7 @@ def _leaf(layer: str, leaf: str) -> str:
 
 
 def _turned(name: str, value: torch.Tensor) -> torch.Tensor:
-    """A kernel (..., in, out) as (out, in, ...); of a dense layer as (out, in)."""
+    """A kernel (..., in, out) as (out, in, ...); of a linear layer as (out, in)."""
     if not name.endswith(".weight") or value.ndim < 2:
         return value
     axes = range(value.ndim)
@@ -154,7 +151,7 @@ def _by_layer(arrays: Mapping[str, Any]) -> dict[str, Any]:
 def _of_objects(arrays: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     paths = {name: _path(name) for name in arrays}
     numbers = [path[0] for path in paths.values() if path and "/" not in path[1]]
-    # The convolutions and norms of the stem come first, then blocks, which have layers inside.
+    # The convolutions and norms of the stem come first, then the blocks, which contain layers.
     stem = max(numbers, default=-1) + 1
     inside = [path[0] for path in paths.values() if path and "/" in path[1]]
     starts = _starts(len(set(inside)))
@@ -185,7 +182,7 @@ def _path(name: str) -> tuple[int, str] | None:
 
 
 def _starts(count: int) -> tuple[int, int, int, int] | None:
-    """Number of each group's first block in a network of so many blocks; all depths differ."""
+    """Index of each group's first block, by the total number of blocks (unique to a depth)."""
     for blocks in DEPTHS.values():
         if sum(blocks) == count:
             return 0, blocks[0], sum(blocks[:2]), sum(blocks[:3])

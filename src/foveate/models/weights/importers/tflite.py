@@ -1,8 +1,8 @@
-"""Reads .tflite files without TensorFlow: operators, constants, de-quantisation.
+"""Read .tflite files without TensorFlow: operators, constants, de-quantisation.
 
-A .tflite file is a FlatBuffer; the package ``tflite`` holds only its generated schema. The
-schema's accessors trust the offsets in the file, so everything is bounded by the size of the
-file here, and a damaged or hostile file gives one ``WeightsError``.
+A .tflite file is a FlatBuffer; the package ``tflite`` has only its generated schema. The accessors
+of the schema trust the offsets in the file, so this module checks all counts against the size of
+the file, and a damaged or malicious file raises ``WeightsError``.
 
 Quantisation: real = (stored - zero point) * scale, with one scale or one per index of the
 quantised dimension (TensorFlow Lite 8-bit quantisation specification).
@@ -23,7 +23,7 @@ from foveate.core.errors import WeightsError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# More than any network of this kind has; a count above it is damage, not a model.
+# More than any supported network has; a larger count means damage.
 _MAX_ITEMS = 100_000
 _MAX_RANK = 8
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -34,7 +34,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "UINT8": np.dtype("<u1"),
     "INT64": np.dtype("<i8"),
 }
-# What the schema's accessors raise on offsets that lead nowhere.
+# Exceptions of the schema's accessors for invalid offsets.
 _DAMAGE = (
     struct.error,
     ArithmeticError,
@@ -52,12 +52,12 @@ class TensorInfo:
     """A tensor of the graph; ``data`` is None unless it is a constant.
 
     Attributes:
-        name: As the converter wrote it; merged tensors have several parts joined by ``;``.
-        shape: Sizes of the axes.
-        dtype: Name of the stored type, for example ``INT8``.
+        name: As written by the converter; merged tensors have several names joined by ``;``.
+        shape: Shape of the tensor.
+        dtype: Name of the stored dtype, for example ``INT8``.
         data: The raw bytes of a constant.
         scales: One scale, one per index of ``axis``, or none.
-        zero_points: As many as scales.
+        zero_points: One for each scale.
         axis: The quantised dimension.
     """
 
@@ -70,7 +70,7 @@ class TensorInfo:
     axis: int
 
     def values(self) -> NDArray[Any]:
-        """Return the constant, de-quantised to float32 when it is quantised.
+        """Return the constant, de-quantised to float32 if it is quantised.
 
         Raises:
             WeightsError: Not a constant, of an unknown type, or of the wrong length.
@@ -82,7 +82,7 @@ class TensorInfo:
         dtype = _DTYPES[self.dtype]
         if math.prod(self.shape) * dtype.itemsize != self.data.size:
             raise WeightsError(
-                f"tensor {self.name!r}: {self.data.size} bytes do not fill {self.shape}"
+                f"tensor {self.name!r}: {self.data.size} bytes do not match the shape {self.shape}"
             )
         stored = self.data.view(dtype).reshape(self.shape)
         if self.scales.size == 0:
@@ -100,14 +100,14 @@ class TensorInfo:
                 raise WeightsError(f"tensor {self.name!r}: {self.scales.size} scales do not fit")
         if not np.isfinite(self.scales).all():
             raise WeightsError(f"tensor {self.name!r}: a scale is not finite")
-        # In double precision, so that int32 biases keep all their bits until the last rounding.
+        # In double precision, so that int32 biases are exact until the final rounding.
         centred = stored.astype(np.float64) - self.zero_points.reshape(along)
         return (centred * self.scales.reshape(along)).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operation: its kind and the indices of its tensors (-1: left out)."""
+    """An operation: its kind and the indices of its tensors (-1: omitted)."""
 
     kind: str
     inputs: tuple[int, ...]
@@ -146,7 +146,7 @@ def read_tflite(data: bytes, source: str = "the file") -> Graph:
 
     Args:
         data: The whole file.
-        source: What to call it in errors.
+        source: Its name in errors.
 
     Returns:
         Its first subgraph; constants are views into ``data``.
@@ -174,7 +174,7 @@ def _schema() -> Any:
 
 
 def _read_graph(schema: Any, data: bytes) -> Graph:
-    """Walk the schema's tables, checking every count before it is used."""
+    """Read the tables of the schema, checking every count before it is used."""
     model = schema.Model.GetRootAs(data, 0)
     if _count(model.SubgraphsLength(), data, "subgraphs") < 1:
         raise WeightsError("the file holds no graph")
@@ -184,7 +184,7 @@ def _read_graph(schema: Any, data: bytes) -> Graph:
     codes = []
     for i in range(_count(model.OperatorCodesLength(), data, "operator codes")):
         code = model.OperatorCodes(i)
-        # Old files have the code in a byte, new ones also in an int: the larger one counts.
+        # Old files have the code in a byte, new ones also in an int: the larger one is valid.
         codes.append(kinds.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "?"))
     types = _names(schema.TensorType)
     tensors = tuple(
@@ -205,7 +205,7 @@ def _read_tensor(
     types: dict[int, str],
     data: bytes,
 ) -> TensorInfo:
-    """Read one tensor's description and find its bytes."""
+    """Read the description of a tensor and find its bytes."""
     rank = _count(tensor.ShapeLength(), data, "axes", most=_MAX_RANK)
     shape = tuple(int(tensor.Shape(i)) for i in range(rank))
     index = tensor.Buffer()
@@ -225,7 +225,7 @@ def _read_tensor(
         if quantised.ZeroPointLength():
             zeros = np.asarray(quantised.ZeroPointAsNumpy(), np.int64)
         if zeros.size != scales.size:
-            raise WeightsError("a tensor has more scales than zero points, or fewer")
+            raise WeightsError("a tensor has different numbers of scales and zero points")
         axis = int(quantised.QuantizedDimension())
     name = (tensor.Name() or b"").decode()
     kind = types.get(tensor.Type(), "?")
@@ -238,24 +238,24 @@ def _read_operator(
     tensors: int,
     data: bytes,
 ) -> Operator:
-    """Read one operation, refusing tensors that are not there."""
+    """Read an operation and check the indices of its tensors."""
     _count(operator.InputsLength(), data, "inputs", most=_MAX_ITEMS)
     _count(operator.OutputsLength(), data, "outputs", most=_MAX_ITEMS)
     inputs = tuple(int(operator.Inputs(i)) for i in range(operator.InputsLength()))
     outputs = tuple(int(operator.Outputs(i)) for i in range(operator.OutputsLength()))
     for index in (*inputs, *outputs):
         if not -1 <= index < tensors:
-            raise WeightsError(f"an operation names tensor {index} of {tensors}")
+            raise WeightsError(f"an operation has tensor {index} of {tensors}")
     return Operator(codes[operator.OpcodeIndex()], inputs, outputs)
 
 
 def _count(found: int, data: bytes, what: str, most: int = _MAX_ITEMS) -> int:
-    """Return a count from the file if a file of this length can hold so many."""
+    """Check a count against the size of the file and a limit."""
     if not 0 <= found <= min(most, len(data)):
         raise WeightsError(f"a damaged .tflite file ({found} {what})")
     return found
 
 
 def _names(enumeration: type) -> dict[int, str]:
-    """Numbers of a schema enumeration to their names."""
+    """Value → name of a schema enumeration."""
     return {v: k for k, v in vars(enumeration).items() if not k.startswith("_")}

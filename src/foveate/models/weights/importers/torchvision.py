@@ -8,13 +8,18 @@ from typing import Any
 
 import torch
 
-from foveate.core.errors import ModelError, WeightsError
+from foveate.core.errors import ModelError
 from foveate.models.registry import create
 from foveate.models.weights.importers.files import read_torch
-from foveate.models.weights.importers.naming import place, rows_of
+from foveate.models.weights.importers.naming import (
+    check_settings,
+    classes_of,
+    place,
+    unknown_network,
+)
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
 
-# Where each network keeps its head.
+# Name of the head of each network.
 HEADS = {
     "r3d-18": "fc", "mc3-18": "fc", "r2plus1d-18": "fc", "s3d": "classifier.1",
     "mvit-v2-s": "head.1", "swin3d-t": "head", "swin3d-s": "head", "swin3d-b": "head",
@@ -32,17 +37,12 @@ def torchvision(arrays: Mapping[str, Any], **config: Any) -> Imported:
     """
     name = config.pop("name", None) or name_of(arrays)
     if name is None:
-        some = ", ".join(list(arrays)[:4]) or "none"
-        raise WeightsError(f"arrays of no network of torchvision (the first names: {some})")
+        raise unknown_network("torchvision", arrays)
     arch = str(name).replace("_", "-")
     if arch not in HEADS:
-        raise ModelError(f"torchvision's {name!r} is not built here", f"name= {', '.join(HEADS)}")
-    head = f"{HEADS[arch]}.weight"
-    classes = rows_of(arrays, head)
-    if config.pop("num_classes", classes) != classes:
-        raise WeightsError(f"{head} has {classes} rows")
-    if config:
-        raise ModelError(f"an unknown argument {next(iter(config))!r} of the original")
+        raise ModelError(f"torchvision's {name!r} is not supported", f"name= {', '.join(HEADS)}")
+    classes = classes_of(arrays, f"{HEADS[arch]}.weight", config)
+    check_settings(config)
     model = create(arch, num_classes=classes)
     place(model, arrays, lambda own: original_name(own, arch), _flat)
 
@@ -53,7 +53,7 @@ def torchvision(arrays: Mapping[str, Any], **config: Any) -> Imported:
 
 
 def name_of(arrays: Mapping[str, Any]) -> str | None:
-    """Tell a network of torchvision by its arrays; None where it is none of those built here."""
+    """Recognise a network of torchvision by its arrays; None if it is not supported."""
 
     def shape(name: str) -> tuple[int, ...]:
         return tuple(getattr(arrays.get(name), "shape", ()))
@@ -73,7 +73,7 @@ def name_of(arrays: Mapping[str, Any]) -> str | None:
 
 
 def original_name(own: str, arch: str) -> str:
-    """torchvision's name of a parameter of ours."""
+    """torchvision's name of a parameter."""
     if own.startswith("classifier."):
         return own.replace("classifier", HEADS[arch], 1)
     return own.removeprefix("trunk.")
@@ -85,7 +85,7 @@ def _flat(own: str, value: torch.Tensor) -> torch.Tensor:
 
 
 def import_torchvision(arch: str, data: bytes, source: str) -> dict[str, Any]:
-    """Read a published file as arrays under our names, for the table of weights.
+    """Read a published file as arrays by state-dict names, for the table of weights.
 
     Raises:
         WeightsError: Not such a file.

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of the shelf against what was published or recomputed."""
+"""Parameters and multiply-adds compared with published or recomputed values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch
 
 from foveate.models import count_macs, registry
 
-# Model, settings, clip (T, side), parameters, thousand million multiply-adds, where it is stated.
+# Model, settings, clip (T, side), parameters, giga multiply-adds, source.
 PUBLISHED = [
-    ("r3d-18", {}, (16, 112), 33_371_472, 40.697),  # torchvision's table, as the seven below
+    ("r3d-18", {}, (16, 112), 33_371_472, 40.697),  # torchvision's table, also the seven below
     ("mc3-18", {}, (16, 112), 11_695_440, 43.343),
     ("r2plus1d-18", {}, (16, 112), 31_505_325, 40.519),
     ("s3d", {}, (16, 224), 8_320_048, 17.979),
@@ -49,7 +49,7 @@ def on_meta(name: str, settings: dict[str, object]) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize(("name", "settings", "clip", "parameters", "giga"), PUBLISHED)
-def test_published_figures(name, settings, clip, parameters, giga):
+def test_published_sizes(name, settings, clip, parameters, giga):
     model = on_meta(name, settings)
     assert sum(p.numel() for p in model.parameters()) == parameters
     frames, side = clip

@@ -10,7 +10,7 @@ MOST_BYTES = 96_000_000
 Shown = tuple[int, Any]  # a frame's tick and the `av.VideoFrame`
 
 
-class HeldFrames:
+class FrameCache:
     """Frames by the tick that was asked for, within a bound on their memory."""
 
     def __init__(self) -> None:
