@@ -270,7 +270,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     from foveate.models import movinet
 
     seen: list[int] = []
-    inference = movinet.MoViNet.for_inference
+    inference = movinet.MoViNetStream.for_inference
 
     def watched(self: Any) -> Any:
         quick = inference(self)
@@ -283,7 +283,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         quick.step_features = step_features
         return quick
 
-    monkeypatch.setattr(movinet.MoViNet, "for_inference", watched)
+    monkeypatch.setattr(movinet.MoViNetStream, "for_inference", watched)
     return seen
 
 
@@ -292,11 +292,11 @@ def test_a_frozen_network_sees_every_clip_once(
 ) -> None:
     seen = counted(monkeypatch)
     forward: list[int] = []
-    from foveate.models.movinet import MoViNet
+    from foveate.models.movinet import MoViNetStream
 
-    features = MoViNet.features
+    features = MoViNetStream.features
     monkeypatch.setattr(
-        MoViNet, "features", lambda self, x: forward.append(len(x)) or features(self, x)
+        MoViNetStream, "features", lambda self, x: forward.append(len(x)) or features(self, x)
     )
     summary = go(tmp_path / "run", freeze="backbone", epochs=20, progress=interrupt_at(7))
     assert summary.outcome == "interrupted"

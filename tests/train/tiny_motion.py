@@ -14,7 +14,7 @@ from torch import nn
 import clips
 from foveate.data import Dataset, read
 from foveate.models import registry
-from foveate.models.movinet import MoViNet
+from foveate.models.movinet import movinet
 from foveate.models.movinet_config import TINY, lite
 from foveate.train.kit.batches import TensorBatches
 from foveate.train.recipes.supervised import SupervisedConfig
@@ -25,7 +25,7 @@ CLASSES = ("left", "right", "still")
 
 def _build(num_classes: int = 3, dropout: float = 0.2) -> nn.Module:
     """ReZero scalars of one: a network of which every layer learns from the first step."""
-    model = MoViNet(lite(TINY), num_classes, dropout)
+    model = movinet(lite(TINY), num_classes, dropout)
     with torch.no_grad():
         for _, layer in model.layers():
             layer.rezero.fill_(0.5)

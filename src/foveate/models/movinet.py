@@ -275,10 +275,7 @@ class Bottleneck(nn.Module):
 
 
 class MoViNet(nn.Module):
-    """A MoViNet: clip form and, if causal, step form over one set of weights.
-
-    Both forms of a causal network give the same numbers for any split of the frames. The
-    classifier sees the mean of the features of the frames so far.
+    """A MoViNet of whole clips; causal ones are of the class ``MoViNetStream``.
 
     Args:
         config: Block table and kind.
@@ -286,8 +283,7 @@ class MoViNet(nn.Module):
         dropout: Probability of dropping a hidden unit before the classifier, in training.
         stochastic_depth: Probability that the branch of the last layer is left out, in training;
             it rises linearly from the first (paper: .2).
-        remembers: What means over time remember; see `layers.memory`. Clip and step form of any of
-            them agree, too.
+        remembers: What means over time remember, of causal networks; see `layers.memory`.
     """
 
     def __init__(
@@ -302,6 +298,8 @@ class MoViNet(nn.Module):
         if num_classes < 1:
             raise ModelError(f"a classifier needs at least one class, not {num_classes}")
         self.memory = memory(remembers)
+        if config.causal != isinstance(self, MoViNetStream):
+            raise ModelError("a causal configuration is for MoViNetStream, another for MoViNet")
         if not config.causal and self.memory != CUMULATIVE:
             raise ModelError("a network of whole clips has no memory", "take a stream network")
         self.config = config
@@ -350,33 +348,6 @@ class MoViNet(nn.Module):
             assert isinstance(layer, Bottleneck)
             yield name, layer
 
-    def initial_state(
-        self,
-        batch: int,
-        height: int,
-        width: int,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> State:
-        """Return the state of streams before their first frame.
-
-        Args:
-            batch: Number of streams.
-            height: Height of the frames in pixels.
-            width: Width of the frames in pixels.
-            dtype: Of the stream buffers; None means that of the weights. Sums are float32.
-            device: None means that of the weights.
-
-        Returns:
-            ``{layer}/slot{i}`` (B, H', W', E): the last inputs of each temporal kernel, oldest
-            first; ``{layer}/pool`` (B, ..., E): what squeeze-excitation remembers; ``head/sum``
-            (B, ..., project): what the mean of the features remembers; ``head/frames`` (B,): how
-            many frames each stream has seen.
-        """
-        like = self.classifier.weight
-        dtype, device = dtype or like.dtype, device or like.device
-        return empty_state(self.config, self.memory, batch, height, width, dtype, device)
-
     def maps(self, x: torch.Tensor, state: State, new: State) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the maps (B * n, C, H, W) of the stem, of every layer and of the head, by name.
 
@@ -397,64 +368,11 @@ class MoViNet(nn.Module):
             yield name, y
         yield "head", self.activation(self.head_project_norm(self.head_project(y)))
 
-    def step_features(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames of every stream, without the classifier head.
-
-        Args:
-            x: Frames (B, 3, n, H, W), RGB in 0..1.
-            state: From ``initial_state`` or the previous step; it is not changed.
-
-        Returns:
-            Features of these frames (B, n, project) and the new state.
-
-        Raises:
-            ModelError: The frames or the state have the wrong shape, or the network is not causal.
-        """
-        check_clip(x)
-        if not self.config.causal:
-            raise ModelError("this network takes whole clips", "take its -stream form")
-        new: State = {}
-        features = self._features(x, state, new)
-        return features, new | add_to_mean(state, features, self.memory)
-
-    def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames and classify all frames so far.
-
-        Args:
-            x: Frames (B, 3, n, H, W), RGB in 0..1.
-            state: From ``initial_state`` or the previous step; it is not changed.
-
-        Returns:
-            Logits (B, classes) after the last of these frames, and the new state.
-        """
-        _, state = self.step_features(x, state)
-        return self.classify(self.pooled(state)), state
-
-    def pooled(self, state: State) -> torch.Tensor:
-        """Return the mean of the features remembered, (B, project), zeros before any frame."""
-        return mean_features(state, self.memory)
-
-    def running_means(self, features: torch.Tensor, before: State) -> torch.Tensor:
-        """Return what the classifier would have seen after each frame of a step.
-
-        Args:
-            features: (B, n, project), from ``step_features``.
-            before: The state that was given to that call.
-
-        Returns:
-            (B, n, project) float32; ``classify`` of it gives a prediction per frame.
-        """
-        return self.memory.advance(features, before["head/sum"], before["head/frames"])[0]
-
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features of every frame of a clip (B, 3, T, H, W) as (B, T, project)."""
         check_clip(x)
-        batch, _, _, height, width = x.shape
-        if self.config.causal:
-            start = self.initial_state(batch, height, width, x.dtype, x.device)
-            return self.step_features(x, start)[0]
-        state = {"head/frames": torch.zeros(batch, dtype=torch.int64, device=x.device)}
-        return self._features(x, state, {})
+        frames = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        return self._features(x, {"head/frames": frames}, {})
 
     def _features(self, x: torch.Tensor, state: State, new: State) -> torch.Tensor:
         """The last maps' means over space (B, n, project); earlier maps are not kept."""
@@ -479,11 +397,7 @@ class MoViNet(nn.Module):
         Returns:
             Logits (B, classes) after the last frame.
         """
-        features = self.features(x)
-        if self.memory == CUMULATIVE:
-            return self.classify(features.mean(1))
-        empty = empty_mean(len(x), features.shape[2], x.device, self.memory)
-        return self.classify(self.pooled(add_to_mean(empty, features, self.memory)))
+        return self.classify(self.features(x).mean(1))
 
     def macs(self, shape: tuple[int, ...], method: str = "forward") -> int:
         """Multiply-adds of one call, computed from the layers; equal to ``count_macs``.
@@ -526,8 +440,117 @@ class MoViNet(nn.Module):
         What has kernels over time and space at once is only folded.
         """
         copy = self.folded()
-        fits = self.config.causal and self.config.conv == "2plus1d"
-        return MoViNetInference(copy) if fits and self.config.padding == "same" else copy
+        fits = self.config.conv == "2plus1d" and self.config.padding == "same"
+        return MoViNetInference(copy) if isinstance(copy, MoViNetStream) and fits else copy
+
+
+class MoViNetStream(MoViNet):
+    """A causal MoViNet: clip form and step form over one set of weights.
+
+    Both forms give the same numbers for any split of the frames. The classifier sees the mean of
+    the features of the frames so far, as far back as the memory reaches.
+    """
+
+    def initial_state(
+        self,
+        batch: int,
+        height: int,
+        width: int,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> State:
+        """Return the state of streams before their first frame.
+
+        Args:
+            batch: Number of streams.
+            height: Height of the frames in pixels.
+            width: Width of the frames in pixels.
+            dtype: Of the stream buffers; None means that of the weights. Sums are float32.
+            device: None means that of the weights.
+
+        Returns:
+            ``{layer}/slot{i}`` (B, H', W', E): the last inputs of each temporal kernel, oldest
+            first; ``{layer}/pool`` (B, ..., E): what squeeze-excitation remembers; ``head/sum``
+            (B, ..., project): what the mean of the features remembers; ``head/frames`` (B,): how
+            many frames each stream has seen.
+        """
+        like = self.classifier.weight
+        dtype, device = dtype or like.dtype, device or like.device
+        return empty_state(self.config, self.memory, batch, height, width, dtype, device)
+
+    def step_features(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """Run the next n >= 1 frames of every stream, without the classifier head.
+
+        Args:
+            x: Frames (B, 3, n, H, W), RGB in 0..1.
+            state: From ``initial_state`` or the previous step; it is not changed.
+
+        Returns:
+            Features of these frames (B, n, project) and the new state.
+
+        Raises:
+            ModelError: The frames or the state have the wrong shape.
+        """
+        check_clip(x)
+        new: State = {}
+        features = self._features(x, state, new)
+        return features, new | add_to_mean(state, features, self.memory)
+
+    def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """Run the next n >= 1 frames and classify all frames so far.
+
+        Args:
+            x: Frames (B, 3, n, H, W), RGB in 0..1.
+            state: From ``initial_state`` or the previous step; it is not changed.
+
+        Returns:
+            Logits (B, classes) after the last of these frames, and the new state.
+        """
+        _, state = self.step_features(x, state)
+        return self.classify(self.pooled(state)), state
+
+    def pooled(self, state: State) -> torch.Tensor:
+        """Return the mean of the features remembered, (B, project), zeros before any frame."""
+        return mean_features(state, self.memory)
+
+    def running_means(self, features: torch.Tensor, before: State) -> torch.Tensor:
+        """Return what the classifier would have seen after each frame of a step.
+
+        Args:
+            features: (B, n, project), from ``step_features``.
+            before: The state that was given to that call.
+
+        Returns:
+            (B, n, project) float32; ``classify`` of it gives a prediction per frame.
+        """
+        return self.memory.advance(features, before["head/sum"], before["head/frames"])[0]
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features of every frame of a clip (B, 3, T, H, W) as (B, T, project)."""
+        check_clip(x)
+        batch, _, _, height, width = x.shape
+        empty = self.initial_state(batch, height, width, x.dtype, x.device)
+        return self.step_features(x, empty)[0]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Classify whole clips (B, 3, T, H, W): logits (B, classes) after the last frame."""
+        features = self.features(x)
+        if self.memory == CUMULATIVE:
+            return self.classify(features.mean(1))
+        empty = empty_mean(len(x), features.shape[2], x.device, self.memory)
+        return self.classify(self.pooled(add_to_mean(empty, features, self.memory)))
+
+
+def movinet(
+    config: MoViNetConfig,
+    num_classes: int = 600,
+    dropout: float = 0.2,
+    stochastic_depth: float = 0.0,
+    remembers: str = "cumulative",
+) -> MoViNet:
+    """Build the network of a configuration: a ``MoViNetStream`` if it is causal."""
+    kind = MoViNetStream if config.causal else MoViNet
+    return kind(config, num_classes, dropout, stochastic_depth, remembers)
 
 
 def _fold(conv: Any, norm: nn.BatchNorm2d) -> None:
@@ -616,7 +639,7 @@ def movinet_a0_stream_lite(
     remembers: str = "cumulative",
 ) -> MoViNet:
     """Build the SE-free ReLU6 A0-stream network (2,723,407 parameters with 600 classes)."""
-    return MoViNet(config, num_classes, dropout, remembers=remembers)
+    return movinet(config, num_classes, dropout, remembers=remembers)
 
 
 def _build(
@@ -655,7 +678,7 @@ def _build(
         config = replace(config, conv=conv)
     if dropout is None:
         dropout = 0.2 if name in ("a0", "t0") else 0.5
-    return MoViNet(config, num_classes, dropout, stochastic_depth, remembers)
+    return movinet(config, num_classes, dropout, stochastic_depth, remembers)
 
 
 for _name in TABLES:

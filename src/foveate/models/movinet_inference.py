@@ -1,6 +1,6 @@
 """The fast form of the causal MoViNets: the same step, folded and laid out for a CPU.
 
-It gives the numbers of ``MoViNet.step`` to rounding and takes and returns the same states.
+It gives the numbers of ``MoViNetStream.step`` to rounding and takes and returns the same states.
 What makes it fast, with everything done once when it is built:
 
 * Maps are matrices (pixels, channels): 1x1 convolutions are matrix products, which start ten
@@ -29,7 +29,7 @@ from foveate.models.movinet_config import empty_state, pool_name, slot_name
 from foveate.models.streaming import State, add_to_mean, mean_features
 
 if TYPE_CHECKING:
-    from foveate.models.movinet import Bottleneck, MoViNet
+    from foveate.models.movinet import Bottleneck, MoViNetStream
 
 
 IN_PLACE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -42,14 +42,14 @@ _ONE = {"relu6": 1.0, "swish": 1.2784645427610738, "hard-swish": (33**0.5 - 3) /
 
 
 class MoViNetInference:
-    """A frozen copy of a ``MoViNet`` for inference on a CPU; see the module's text.
+    """A frozen copy of a ``MoViNetStream`` for inference on a CPU; see the module's text.
 
     Args:
-        model: A causal network without normalisation (see ``MoViNet.folded``), with a kernel over
-            space and one over time; later changes to its weights do not reach the copy.
+        model: A network without normalisation (see ``MoViNet.folded``), with a kernel over space
+            and one over time; later changes to its weights do not reach the copy.
     """
 
-    def __init__(self, model: MoViNet) -> None:
+    def __init__(self, model: MoViNetStream) -> None:
         self.config = model.config
         self.memory = model.memory
         self._activate = IN_PLACE[model.config.activation]
@@ -59,7 +59,7 @@ class MoViNetInference:
         with torch.inference_mode():
             self._build(model)
 
-    def _build(self, model: MoViNet) -> None:
+    def _build(self, model: MoViNetStream) -> None:
         """Fold and pack the weights."""
         stem = model.stem
         weight = F.pad(stem.weight, (0, 0, 0, 0, 0, 0, 0, 1))
@@ -85,7 +85,7 @@ class MoViNetInference:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> State:
-        """Return the state of streams that have seen nothing; see ``MoViNet``."""
+        """Return the state of streams that have seen nothing; see ``MoViNetStream``."""
         dtype, device = dtype or self.dtype, device or "cpu"
         return empty_state(self.config, self.memory, batch, height, width, dtype, device)
 
@@ -117,12 +117,12 @@ class MoViNetInference:
         return features, new | add_to_mean(state, features, self.memory)
 
     def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Run the next n >= 1 frames and classify all that was seen; see ``MoViNet``."""
+        """Run the next n >= 1 frames and classify all that was seen; see ``MoViNetStream``."""
         _, state = self.step_features(x, state)
         return self.classify(self.pooled(state)), state
 
     def pooled(self, state: State) -> torch.Tensor:
-        """Return the mean of the features remembered, (B, project); see ``MoViNet``."""
+        """Return the mean of the features remembered, (B, project); see ``MoViNetStream``."""
         return mean_features(state, self.memory)
 
     @torch.inference_mode()

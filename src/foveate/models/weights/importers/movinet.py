@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from foveate.core.errors import WeightsError
-from foveate.models.movinet import MoViNet
+from foveate.models.movinet import MoViNet, MoViNetStream
+from foveate.models.movinet import movinet as build
 from foveate.models.movinet_config import TABLES, MoViNetConfig, base, stream
 from foveate.models.weights.importers.naming import check_settings, place
 from foveate.models.weights.importers.registry import Imported, Outputs, checksums, importer
@@ -66,7 +67,7 @@ def movinet(arrays: Mapping[str, Any], **config: Any) -> Imported:
         raise WeightsError(f"the arrays have {classes} classes")
     made = _config(TABLES[table], causal, conv, bool(config.pop("tf_like", False)))
     check_settings(config, free=("pretrained",))
-    model = MoViNet(made, classes)
+    model = build(made, classes)
     place(model, arrays, lambda name: _original(name, kernel), _shaped)
     arch = f"movinet-{table}-stream" if causal else f"movinet-{table}"
     return Imported(model, _run, arch=arch, settings={"config": made})
@@ -141,12 +142,9 @@ def _shaped(name: str, value: torch.Tensor) -> torch.Tensor:
 def _run(net: MoViNet, clip: torch.Tensor) -> Outputs:
     """Clips (B, 3, T, H, W): logits and what the maps are checked by; causal: by call, too."""
     batch, _, frames, height, width = clip.shape
-    causal = net.config.causal
-    start = (
-        net.initial_state(batch, height, width)
-        if causal
-        else {"head/frames": torch.zeros(batch, dtype=torch.int64)}
-    )
+    start = {"head/frames": torch.zeros(batch, dtype=torch.int64)}
+    if isinstance(net, MoViNetStream):
+        start = net.initial_state(batch, height, width)
     maps = {}
     for name, y in net.maps(clip, start, {}):
         maps[name] = y.unflatten(0, (batch, frames)).transpose(1, 2)
@@ -155,7 +153,7 @@ def _run(net: MoViNet, clip: torch.Tensor) -> Outputs:
         last = maps[f"block{b}_layer{len(stage.layers) - 1}"]
         outputs[f"b{b}_checksum"] = checksums(last)
     outputs["head_checksum"] = checksums(maps["head"])
-    if causal:
+    if isinstance(net, MoViNetStream):
         calls = [1, 1]  # then twice as many each time, as far as they go
         while sum(calls) < frames:
             calls.append(min(sum(calls), frames - sum(calls)))
@@ -164,7 +162,7 @@ def _run(net: MoViNet, clip: torch.Tensor) -> Outputs:
     return outputs
 
 
-def in_calls(net: MoViNet, clip: torch.Tensor, calls: list[int]) -> list[torch.Tensor]:
+def in_calls(net: MoViNetStream, clip: torch.Tensor, calls: list[int]) -> list[torch.Tensor]:
     """Logits (B, classes) after each of several calls of so many frames, from an empty state."""
     state = net.initial_state(len(clip), *clip.shape[3:])
     found = []

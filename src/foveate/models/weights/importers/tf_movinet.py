@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from foveate.core.errors import ModelError, WeightsError
-from foveate.models.movinet import MoViNet
+from foveate.models.movinet import MoViNet, MoViNetStream
+from foveate.models.movinet import movinet as build
 from foveate.models.movinet_config import TABLES, MoViNetConfig, base, pool_name, slot_name, stream
 from foveate.models.weights.importers.movinet import in_calls, table_of
 from foveate.models.weights.importers.naming import TRAINERS, VALUE, check_settings, place
@@ -70,7 +71,7 @@ def tf_movinet(arrays: Mapping[str, Any], **config: Any) -> Imported:
             raise WeightsError("two arrays of the checkpoint are the same variable")
         found[key] = _turned(key, name, np.asarray(value))
     made, classes = _settings(dict(config), table, named, found)
-    model = MoViNet(made, classes)
+    model = build(made, classes)
     place(model, found)
     arch = f"movinet-{table}-stream" if made.causal else f"movinet-{table}"
     return Imported(model, _run, arch=arch, settings={"config": made})
@@ -215,17 +216,14 @@ def _run(net: MoViNet, clip: torch.Tensor) -> Outputs:
     """Clips (N, T, H, W, 3): logits and maps (N, T, H', W', C); causal: states after T steps."""
     batch, frames, height, width, _ = clip.shape
     x = clip.permute(0, 4, 1, 2, 3)
-    causal = net.config.causal
-    start = (
-        net.initial_state(batch, height, width)
-        if causal
-        else {"head/frames": torch.zeros(batch, dtype=torch.int64)}
-    )
+    start = {"head/frames": torch.zeros(batch, dtype=torch.int64)}
+    if isinstance(net, MoViNetStream):
+        start = net.initial_state(batch, height, width)
     outputs: Outputs = {}
     for name, y in net.maps(x, start, {}):
         outputs[name] = y.permute(0, 2, 3, 1).unflatten(0, (batch, frames))
     outputs["head"] = outputs["head"].mean((1, 2, 3), keepdim=True)
-    if not causal:
+    if not isinstance(net, MoViNetStream):
         return outputs | {"logits": net(x)}
     half = -(-frames // 2)
     split = [half, frames - half] if frames > 1 else [frames]
