@@ -257,7 +257,7 @@ def test_a_folder_that_was_tampered_with_is_refused(run, tmp_path) -> None:
     (broken / "run.json").write_text(text)
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(FoveateError, match=r"not the file that run\.json describes"):
+    with pytest.raises(FoveateError, match=r"does not match run\.json"):
         load(str(broken))
 
 
@@ -283,7 +283,7 @@ def test_a_cascade_of_format_1_is_still_loaded(run, videos, tmp_path) -> None:
     assert [score.score for score in old.labels] == [score.score for score in new.labels]
     assert old.exits == new.exits
     (tmp_path / "cascade.json").write_text(json.dumps({**cascade, "sha256": "0" * 64}))
-    with pytest.raises(WeightsError, match=r"cascade\.json: not of the weights that run\.json"):
+    with pytest.raises(WeightsError, match=r"cascade\.json: does not match run\.json"):
         load(str(tmp_path))
     (tmp_path / "cascade.json").unlink()
     with pytest.raises(WeightsError, match=r"cascade\.json: cannot be read"):

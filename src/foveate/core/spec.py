@@ -34,7 +34,7 @@ class InputSpec:
     resize_to: int | None = None
 
     def __post_init__(self) -> None:
-        """Reject invalid sizes, rates and deviations."""
+        """Refuse sizes and rates that cannot be meant."""
         if self.size < 1 or self.clip_frames < 1 or self.frames_per_second <= 0:
             raise ValueError(f"sizes and rates must be positive: {self}")
         if self.resize_to is not None and self.resize_to < self.size:

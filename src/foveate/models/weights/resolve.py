@@ -3,7 +3,7 @@
 Every returned file has the sha256 of the table. Settings are environment variables:
 
 * ``FOVEATE_WEIGHTS``: folders that are searched first, separated like ``PATH``; nothing is written
-to them.
+  to them.
 * ``FOVEATE_CACHE``: overrides the user's cache folder.
 * ``FOVEATE_WEIGHTS_URL``: base URL of a mirror; the file name is appended.
 * ``FOVEATE_OFFLINE``: ``1`` disables the network.

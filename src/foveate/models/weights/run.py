@@ -7,7 +7,7 @@ a single network: each is a named part, and its tensors are named ``PART.NAME``.
 contains code. Files of the training (``checkpoints/``, ``log.jsonl``, ``log.csv``) are in the same
 folder and not needed to load the model.
 
-Folders of format 1 are still read: in it the tensors of a single network have no prefix, and a
+Folders of format 1 are still read: there the tensors of a single network have no prefix, and a
 cascade has a third file, ``cascade.json``.
 """
 
