@@ -457,6 +457,7 @@ def assemble(
     """
     from foveate.models import is_streaming, mixes_frames
     from foveate.models import load as load_weights
+    from foveate.models.device import choose_device
     from foveate.pipeline.methods import executor_of
 
     place = choose_device(device)
@@ -499,25 +500,6 @@ def assemble(
         preset_name=named,
         limits=limits,
     )
-
-
-def choose_device(device: str | None) -> torch.device:
-    """The device asked for, or CUDA where there is one, or the CPU.
-
-    Raises:
-        ModelError: The device is unknown or absent.
-    """
-    import torch
-
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"device {device!r} cannot be used ({reason})") from None
-    return place
 
 
 def _costs(executor: Executor, look: Look) -> tuple[int, int]:

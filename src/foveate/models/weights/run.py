@@ -213,8 +213,8 @@ def load_run(path: str | os.PathLike[str]) -> LoadedModel:
         raise WeightsError(f"{name}: not the file that {CARD} describes", hint)
     try:
         tensors = parse(data)
-    except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise WeightsError(f"{name}: damaged ({str(error).splitlines()[0]})") from None
+    except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError):
+        raise WeightsError(f"{name}: damaged, not a safetensors file") from None
     if not prefixed:
         tensors = {f"{NETWORK}.{key}": value for key, value in tensors.items()}
     networks = {
