@@ -13,7 +13,7 @@ from foveate.media.container import choose_sound, open_video
 from foveate.media.convert import colour_name
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.packets import packets
-from foveate.media.source import Source, opener
+from foveate.media.source import Source, opener, rereadable
 from foveate.media.video import Video
 from foveate.media.write import ENCODERS
 
@@ -85,6 +85,7 @@ def facts(source: Source, limits: Limits = DEFAULT_LIMITS) -> Facts:
         MediaError: It is no video that can be opened.
         LimitError: It has more frames than `limits.samples`.
     """
+    source = rereadable(source, limits)
     with Video(source, limits=limits) as video:
         index = video.packet_index()
         info = video.info

@@ -131,8 +131,10 @@ class Recogniser:
 
         Args:
             source: A path, a folder of numbered pictures, the bytes of a file, an open binary
-                file, or a (T, H, W, 3) uint8 RGB array.
-            fps: Frames per second of an array or a folder (25 if not given).
+                file, a (T, H, W, 3) uint8 RGB array, a list of frames, or an iterable of
+                (frame, seconds).
+            fps: Frames per second of an array, a list or a folder; only a folder has a default
+                (25, with a warning).
             trace: Keep which frames were looked at.
 
         Raises:
@@ -157,7 +159,7 @@ class Recogniser:
         Args:
             sources: As for `predict`.
             batch: Sources whose windows share one call of the network.
-            fps: Frames per second of arrays and folders.
+            fps: Frames per second of arrays, lists and folders.
             trace: Keep which frames were looked at.
             on_step: Called as work goes on with (name, seconds reached, duration or None).
 
@@ -170,7 +172,7 @@ class Recogniser:
 
         def noted() -> Iterator[Any]:
             for source in sources:
-                named.append(_name(source))
+                named.append(name_of(source))
                 yield source
 
         done = self.sessions(noted(), batch=batch, fps=fps, on_step=on_step)
@@ -220,7 +222,7 @@ class Recogniser:
         named = list(sources)
         for result in self._steps(named, fps=fps, max_wait=max_wait):
             if isinstance(result, _Failed):
-                yield self._failed(_name(named[result.position]), result.cause)
+                yield self._failed(name_of(named[result.position]), result.cause)
             else:
                 yield result
 
@@ -532,7 +534,3 @@ def _over_budget(session: Session, seconds: float | None) -> list[str]:
     if limit is not None and spent > 1.05 * limit:
         lines.append(f"over budget: {spent:.2f} ms per frame, {limit:g} allowed")
     return lines
-
-
-def _name(source: Any) -> str:
-    return "<array>" if hasattr(source, "shape") else name_of(source)
