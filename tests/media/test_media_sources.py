@@ -202,10 +202,10 @@ def test_a_named_pipe_is_read_once_and_not_waited_for(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"nothing was written to this pipe in 0\.1 s"):
         open_source(pipe, limits=Limits(open_seconds=0.1))
     assert find_media(tmp_path) == []
-    writer = Thread(target=lambda: pipe.write_bytes(clip("h264-b")))
+    writer = Thread(target=lambda: pipe.write_bytes(clip("h264-b")), daemon=True)
     writer.start()
     video = open_source(pipe)
-    writer.join()
+    writer.join(10)
     assert video.info.name == str(pipe)
     assert numbers_of(video, [0.0, 0.4]) == [0, 10]
     assert video.motion([0.4], "vectors").field is not None  # reads the file once more

@@ -108,6 +108,10 @@ class FrameFolder:
     def __len__(self) -> int:
         return len(self._names)
 
+    def total_bytes(self) -> int:
+        """Length of all pictures together."""
+        return sum(os.path.getsize(self._folder / name) for name in self._names)
+
     def close(self) -> None:
         """Nothing is held open."""
 
