@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -333,7 +334,7 @@ def load(
     *,
     labels: Sequence[str] | None = None,
     input: InputSpec | None = None,
-    output: Output = "softmax",
+    output: Output | None = None,
     look: Look | str | Mapping[str, Any] | None = None,
     decide: Decide | str | Mapping[str, Any] | None = None,
     budget: Budget | str | None = None,
@@ -350,9 +351,9 @@ def load(
             with its weights (`movinet-a0-stream-lite.k600`); or a module of your own, which takes
             clips (B, 3, T, H, W) and gives logits (B, classes). If its frames meet each other
             only in a mean, say so with an attribute `mixes_frames = False`.
-        labels: Names of the outputs of your own module.
+        labels: Names of the outputs of your own module; other models have their own.
         input: What your own module expects (`foveate.models.InputSpec`).
-        output: Whether its classes exclude each other (`softmax`) or not (`sigmoid`).
+        output: Whether its classes exclude each other (`softmax`, the default) or not (`sigmoid`).
         look: Chooses the frames: a policy, the name of one, or its settings with the name among
             them (`{"name": "motion-patch", "size": 128}`); the preset's if None.
         decide: Says when enough was seen, likewise.
@@ -366,15 +367,19 @@ def load(
     Raises:
         ModelError: No such model.
         WeightsError: The weights are missing or damaged.
-        ConfigError: A setting is unknown or out of range.
+        ConfigError: A setting is unknown or out of range, or does not belong to this model.
     """
     own = None
     if isinstance(model, os.PathLike):
         model = os.fspath(model)
     if isinstance(model, str):
         named, preset = resolve(model)
+        given = {"labels": labels, "input": input, "output": output}
+        for key, value in given.items():
+            if value is not None:
+                raise ConfigError(f"{key}=: only for a module of your own, {model} has its own")
     else:
-        own = _Own(model, labels, input, output)
+        own = _Own(model, labels, input, output or "softmax")
         named, preset = None, Preset(model=type(model).__name__)
     for key, policy in (("look", look), ("decide", decide)):
         if isinstance(policy, str):
@@ -384,6 +389,10 @@ def load(
     if budget is not None:
         if isinstance(budget, str):
             settings["budget"] = parse_budget(budget)
+        elif not isinstance(budget, Budget):
+            raise ConfigError(
+                f"budget={budget!r}: no unit", "say budget='3fps', '100MMAC/s' or '2ms/frame'"
+            )
         else:
             settings["budget"] = {k: v for k, v in asdict(budget).items() if k != "costs"}
     return assemble(
@@ -413,10 +422,25 @@ class _Own:
         spec: InputSpec | None,
         output: Output,
     ) -> None:
-        if not labels or spec is None:
+        from torch import float32, nn
+
+        if not isinstance(module, nn.Module) or isinstance(module, type):
+            raise ConfigError(
+                f"{module!r} is not a model", "give a name, a run folder or a torch.nn.Module"
+            )
+        if labels is None or not isinstance(spec, InputSpec):
             raise ConfigError(
                 "a custom module needs `labels=` and `input=`",
                 "foveate.load(module, labels=[...], input=foveate.InputSpec(224, 5.0, 16))",
+            )
+        check_labels(labels)
+        if output not in get_args(Output):
+            raise ConfigError(f"output={output!r}: unknown", "one of: softmax, sigmoid")
+        others = {p.dtype for p in module.parameters() if p.is_floating_point()} - {float32}
+        if others:
+            raise ConfigError(
+                f"{type(module).__name__} computes in {str(others.pop()).removeprefix('torch.')}",
+                "clips are float32: call module.float() first",
             )
         self.module, self.labels = module.eval(), tuple(labels)
         self.input, self.output = spec, output
@@ -502,6 +526,22 @@ def assemble(
         preset_name=named,
         limits=limits,
     )
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Refuse labels that cannot name the outputs of a network.
+
+    Raises:
+        ConfigError: They are not a sequence of different names.
+    """
+    if isinstance(labels, str | bytes) or not isinstance(labels, Sequence) or not labels:
+        raise ConfigError(f"labels={labels!r}: not a list of names", "labels=['day', 'night']")
+    for label in labels:
+        if not isinstance(label, str) or not label.strip():
+            raise ConfigError(f"labels: {label!r} is not a name", "labels=['day', 'night']")
+    twice = next((one for one, count in Counter(labels).items() if count > 1), None)
+    if twice is not None:
+        raise ConfigError(f"labels: {twice!r} is there twice", "give one name per output")
 
 
 def _costs(executor: Executor, look: Look) -> tuple[int, int]:
