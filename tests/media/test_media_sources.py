@@ -73,7 +73,7 @@ def test_every_way_to_give_a_file(tmp_path: Path) -> None:
     assert numbers(Rude(data)) == want
 
 
-def test_array_gives_the_same_face() -> None:
+def test_an_array_has_the_interface_of_a_file() -> None:
     frames = np.stack([picture(n) for n in range(60)])
     video = open_source(frames, fps=25)
     assert isinstance(video, ArrayVideo)
