@@ -212,7 +212,7 @@ def test_print_config_is_valid_configuration(run, tmp_path, clips) -> None:
         (("x.mp4", "--budget", "fast"), "budget fast: not understood"),
         (("x.mp4", "--look", "magic"), "--look magic"),
         (("x.mp4", "--model", "movinet-a9"), "no model or preset 'movinet-a9'"),
-        (("x.mp4", "--device", "cuda:7"), "cuda:7"),
+        (("x.mp4", "--device", "cuda:7"), "device 'cuda:7': not on this machine (it has cpu"),
         (("x.mp4", "--report", "no/such/folder/r.html"), "mkdir -p"),
         (("x.mp4", "--json", "no/such/folder/r.jsonl"), "cannot be written"),
         (("x.mp4", "--json", "."), "is a folder"),

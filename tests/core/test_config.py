@@ -29,7 +29,11 @@ def test_round_trip_through_yaml() -> None:
         ({"look": {"rat": 3}}, "unknown key look.rat", "did you mean rate?"),
         ({"budget": {"macs": 3}}, "unknown key budget.macs", "did you mean macs_per_second?"),
         ({"top_k": 0}, "top_k", None),
-        ({"look": {"name": "magic"}}, "look", None),
+        (
+            {"decide": {"name": "magic"}},
+            "decide: no 'magic'",
+            "one of: at-end, confident, calibrated",
+        ),
         ({"look": {"rate": "abc"}}, "look.rate", None),
     ],
 )

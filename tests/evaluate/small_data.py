@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from nontrivial import randomise
 
+from foveate.media import ArrayVideo
 from foveate.models import registry
 from foveate.pipeline.executors import StreamExecutor
 from foveate.pipeline.presets import Preset, edit
@@ -67,7 +68,7 @@ def clip(seed: int, frames: int = 50) -> np.ndarray:
 def dataset(count: int = 8, **changes: Any) -> Dataset:
     """Clips of noise, labelled in turn, two clips a group."""
     records = [
-        Record(clip(i), (LABELS[i % 3],), group=f"g{i // 2}", where=f"clip {i}")
+        Record(ArrayVideo(clip(i), 25.0), (LABELS[i % 3],), group=f"g{i // 2}", where=f"clip {i}")
         for i in range(count)
     ]
     return Dataset(records, **changes)

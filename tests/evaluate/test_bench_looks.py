@@ -23,7 +23,7 @@ def look(name: str, **more):
 
 def quiet(count: int = 4) -> Dataset:
     """Clips at rest: there is nothing to follow."""
-    still = [np.full((50, 40, 40, 3), 60 + i, np.uint8) for i in range(count)]
+    still = [ArrayVideo(np.full((50, 40, 40, 3), 60 + i, np.uint8), 25.0) for i in range(count)]
     return Dataset([Record(x, (LABELS[i % 2],), where=f"{i}") for i, x in enumerate(still)])
 
 
@@ -73,10 +73,10 @@ def test_the_oracle_takes_the_window_that_the_network_likes_best_and_says_what_i
         ledger = Ledger()
         tried = Tried(plain.executor, ledger, column, 16)
         times = tuple(np.arange(10) / 5)
-        side = oracle._grid.side(ArrayVideo(record.path, 25.0))
+        side = oracle._grid.side(record.path)
         room = np.linspace(0, 1, 3) * (40 - side)
         boxes = [(x, y, x + side, y + side) for y in room for x in room]
-        likely = tried(ArrayVideo(record.path, 25.0), times, boxes)
+        likely = tried(record.path, times, boxes)
         assert chosen.pop() == pytest.approx(boxes[int(np.argmax(likely))], abs=0.01)
         macs = ledger.cost().stage("policy").macs
         score = next(s.score for s in result.labels if s.index == column)

@@ -16,6 +16,7 @@ from foveate.evaluate.report import report, worst, write_report
 from foveate.evaluate.results import read_result
 from foveate.evaluate.run import Evaluation, compare_runs, evaluate
 from foveate.evaluate.truth import columns_of
+from foveate.media import ArrayVideo
 from tiny_weights import LABELS
 
 
@@ -38,7 +39,7 @@ def test_figures_are_those_of_the_predictions(found):
 
 
 def test_the_cost_is_the_executed_one(found):
-    result = recogniser().predict(clip(0))
+    result = recogniser().predict(clip(0), fps=25)
     assert found.predictions[0].macs == result.cost.macs > 0
     assert found.predictions[0].frames == result.cost.frames_decoded
     assert found.figure("macs-per-video").value == pytest.approx(result.cost.macs)
@@ -97,7 +98,7 @@ def test_labels_outside_the_data_are_mistakes():
 
 
 def test_several_labels_give_average_precision():
-    records = [Record(clip(i), LABELS[i % 3 : i % 3 + 2]) for i in range(6)]
+    records = [Record(ArrayVideo(clip(i), 25.0), LABELS[i % 3 : i % 3 + 2]) for i in range(6)]
     found = evaluate(recogniser(), Dataset(records, multilabel=True), repeats=50)
     assert found.figures[0].name == "map@video,views=1"
     assert 0 <= found.figures[0].value <= 1

@@ -124,7 +124,7 @@ def test_input_of_the_first_weights():
     "fields", [{"size": 0}, {"frames_per_second": 0.0}, {"std": (1.0, 0.0, 1.0)}]
 )
 def test_impossible_inputs_are_refused(fields):
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ConfigError, match="positive"):
         InputSpec(**{"size": 8, "frames_per_second": 5.0, "clip_frames": 4} | fields)
 
 

@@ -260,7 +260,7 @@ def test_codecs_without_vectors_are_refused_before_anything_is_decoded() -> None
         cascade(0.0, ("iframe", "mv")).predict(source)
     assert cascade(0.0, ("iframe",)).predict(source).exits == {"iframe.layer1": 1}
     with pytest.raises(MediaError, match="no motion vectors"):
-        cascade(0.0).predict(np.zeros((4, 64, 64, 3), np.uint8))
+        cascade(0.0).predict(np.zeros((4, 64, 64, 3), np.uint8), fps=25)
 
 
 def test_settings_that_cannot_be_meant() -> None:

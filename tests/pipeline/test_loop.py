@@ -340,7 +340,7 @@ def test_evidence_names_its_exit() -> None:
 def test_scores_that_are_not_finite_fail_one_source_with_one_line(make, executor) -> None:
     executor.module.classify = lambda pooled: torch.full((len(pooled), len(LABELS)), torch.nan)
     try:
-        (result,) = make().predict_many([np.zeros((30, 40, 40, 3), np.uint8)])
+        (result,) = make().predict_many([np.zeros((30, 40, 40, 3), np.uint8)], fps=25)
     finally:
         del executor.module.classify
     assert not result.ok

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from foveate.core import FoveateError, Result, Sample
 from foveate.media import Limits, VideoWriter, open_source
@@ -24,6 +24,7 @@ class Annotated:
         results: Of all inputs: a single file has the size of the largest.
         limits: Limits on decoding.
         inputs: Files that must not be overwritten.
+        fps: Frames per second of folders of pictures.
     """
 
     def __init__(
@@ -32,7 +33,9 @@ class Annotated:
         results: Sequence[Result],
         limits: Limits,
         inputs: Iterable[Path] = (),
+        fps: float | None = None,
     ) -> None:
+        self._fps = fps
         self._folder = target if target.is_dir() else None
         self._target = target
         self._limits = limits
@@ -44,15 +47,15 @@ class Annotated:
         self._taken = {os.path.realpath(path) for path in inputs}
         self.written: list[Path] = []
 
-    def add(self, source: Path, result: Result) -> None:
+    def add(self, source: Path | BinaryIO, result: Result) -> None:
         """Draw one input.
 
         Raises:
             FoveateError: It cannot be read again, or the video cannot be written.
         """
-        with closing(open_source(source, limits=self._limits)) as video:
+        with closing(open_source(source, fps=self._fps, limits=self._limits)) as video:
             if self._folder is not None:
-                self._begin(self._free(self._folder, source.stem), video, None)
+                self._begin(self._free(self._folder, _stem(source)), video, None)
             elif self._writer is None:
                 self._begin(self._target, video, self._largest)
             assert self._writer is not None
@@ -90,6 +93,10 @@ class Annotated:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _stem(source: Path | BinaryIO) -> str:
+    return source.stem if isinstance(source, Path) else Path(source.name).stem.strip("<>")
 
 
 def drawn_size(width: int, height: int) -> tuple[int, int]:
@@ -131,7 +138,13 @@ def every_frame(video: Sample, size: tuple[int, int]) -> Iterator[tuple[float, A
         at = video.next_time(at)
 
 
-def thumbnails(source: Path, result: Result, limits: Limits, most: int = 6) -> list[Any]:
+def thumbnails(
+    source: Path | BinaryIO,
+    result: Result,
+    limits: Limits,
+    fps: float | None = None,
+    most: int = 6,
+) -> list[Any]:
     """A few of the frames that were looked at, as `(seconds, JPEG bytes)` for the report."""
     from foveate.viz import to_jpeg
 
@@ -143,7 +156,7 @@ def thumbnails(source: Path, result: Result, limits: Limits, most: int = 6) -> l
         [looked[i * len(looked) // most] for i in range(most)] if len(looked) > most else looked
     )
     try:
-        with closing(open_source(source, limits=limits)) as video:
+        with closing(open_source(source, fps=fps, limits=limits)) as video:
             width, height = video.info.width, video.info.height
             size = (max(1, round(width * 120 / height)), 120)
             clip = video.frames(chosen, size)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from foveate.app import options
 from foveate.app.annotated import drawn_size, every_frame
-from foveate.app.inputs import expand
+from foveate.app.inputs import Item, check_rate, expand
 from foveate.app.output import check_writable
 from foveate.app.requests import ExplainRequest as Request
 from foveate.core import Budget, ConfigError, FoveateError, MediaError, Sample, Window
@@ -34,20 +36,22 @@ def run(request: Request) -> int:
     limits = build(Limits, limit_values, "limits")
     preset = edit(resolve(request.model)[1], changed, "settings")
     look, seconds = patch_of(preset)
-    items = list(expand(request.inputs))
+    items = list(expand(request.inputs, limits))
+    check_rate(request.fps, items)
     if request.video is not None and len(items) > 1:
         raise ConfigError("--video takes one input", "explain the files one by one")
-    inputs = {item.path.resolve() for item in items}
+    # Not `Path.resolve`: it raises where links go round in a circle.
+    inputs = {os.path.realpath(item.path) for item in items}
     for target in (request.video, request.report):
         check_writable(target)
-        if target is not None and target.resolve() in inputs:
+        if target is not None and os.path.realpath(target) in inputs:
             raise ConfigError(f"{target}: is also an input", "write to another file")
     failed, explained = False, []
     for item in items:
         try:
             if item.problem is not None:
-                raise MediaError(f"{item.path}: {item.problem}")
-            explained.append(_explain(item.path, look, seconds, request, limits))
+                raise MediaError(f"{item.name}: {item.problem}")
+            explained.append(_explain(item, look, seconds, request, limits))
         except MediaError as error:
             print(f"foveate: {error}", file=sys.stderr)
             failed = True
@@ -105,33 +109,34 @@ def reasons(look: Any, sample: Sample, seconds: float) -> Iterator[Any]:
         start = None if sample.next_time(window.end - 1e-6) is None else window.end
 
 
-def _explain(path: Path, look: Any, seconds: float, request: Request, limits: Limits) -> Any:
+def _explain(item: Item, look: Any, seconds: float, request: Request, limits: Limits) -> Any:
     from foveate.viz.why_page import Explained
 
-    with closing(open_source(path, limits=limits)) as sample:
+    opened = partial(open_source, item.source, fps=request.fps, limits=limits)
+    with closing(opened()) as sample:
         found = list(reasons(look, sample, seconds))
         notes = list(sample.warnings)
         size = sample.info.width, sample.info.height
     if not found:
-        raise MediaError(f"{path}: no frame could be decoded")
-    _print(path, found, notes)
+        raise MediaError(f"{item.name}: no frame could be decoded")
+    _print(item.name, found, notes)
     if request.video is not None:
-        _draw(path, request.video, found, size, limits)
+        _draw(opened, request.video, found, size)
         print(f"video: {request.video}", file=sys.stderr)
     pictures = []
     if request.report is not None:
-        pictures = _pictures(path, found, size, limits)
-    return Explained(str(path), found, pictures, notes)
+        pictures = _pictures(opened, found, size)
+    return Explained(item.name, found, pictures, notes)
 
 
-def _print(path: Path, found: list[Any], notes: list[str]) -> None:
+def _print(name: str, found: list[Any], notes: list[str]) -> None:
     """One line per input: frames, motion source, mean gate, fallbacks."""
     gates = [reason.gate for reason in found if reason.gate is not None]
     mean = f", gate {sum(gates) / len(gates):.2f}" if gates else ""
     fell = sum(reason.fallback for reason in found)
     source = found[0].source or "not measured"
     print(
-        f"{path}: {len(found)} frames looked at, motion from {source}{mean}, "
+        f"{name}: {len(found)} frames looked at, motion from {source}{mean}, "
         f"fallback on {fell} ({fell / len(found):.0%})"
     )
     for note in notes:
@@ -139,7 +144,7 @@ def _print(path: Path, found: list[Any], notes: list[str]) -> None:
 
 
 def _draw(
-    path: Path, target: Path, found: list[Any], size: tuple[int, int], limits: Limits
+    opened: Callable[[], Sample], target: Path, found: list[Any], size: tuple[int, int]
 ) -> None:
     """Every frame of the input beside the motion map in effect."""
     from foveate.viz.why import draw_reason
@@ -147,7 +152,7 @@ def _draw(
     width, height = drawn_size(*size)
     writer: VideoWriter | None = None
     try:
-        with closing(open_source(path, limits=limits)) as sample:
+        with closing(opened()) as sample:
             rate, at = sample.info.rate or 25.0, 0
             for time, frame in every_frame(sample, (width, height)):
                 while at + 1 < len(found) and found[at + 1].time <= time + 1e-6:
@@ -165,7 +170,7 @@ def _draw(
             writer.abandon()
 
 
-def _pictures(path: Path, found: list[Any], size: tuple[int, int], limits: Limits) -> list[Any]:
+def _pictures(opened: Callable[[], Sample], found: list[Any], size: tuple[int, int]) -> list[Any]:
     from foveate.viz import to_jpeg
     from foveate.viz.why import draw_reason
 
@@ -175,7 +180,7 @@ def _pictures(path: Path, found: list[Any], size: tuple[int, int], limits: Limit
     small = max(1, round(size[0] * height / size[1])), height
     pictures = []
     try:
-        with closing(open_source(path, limits=limits)) as sample:
+        with closing(opened()) as sample:
             clip = sample.frames([found[n].time for n in numbers], small)
     except FoveateError:
         return []

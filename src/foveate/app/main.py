@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from foveate.app import requests
 from foveate.app.guard import DONE, USAGE, guard
-from foveate.app.requests import Inputs, Offline, add_command
+from foveate.app.requests import Inputs, Offline, Rate, add_command
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -93,12 +93,13 @@ app.add_typer(weights_app, name="weights")
 @app.command()
 def probe(
     inputs: Inputs,
+    fps: Rate = None,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object per input.")] = False,
 ) -> None:
     """Print the properties of a file: codec, size, rate, rotation, key frames, audio, vectors."""
     from foveate.app.probe import run
 
-    guard(lambda: run(inputs, json_lines))
+    guard(lambda: run(inputs, fps, json_lines))
 
 
 @app.command()

@@ -10,11 +10,11 @@ from foveate.core import ConfigError
 from foveate.core.budget import parse_budget
 from foveate.core.config import apply_sets, read_yaml
 from foveate.media.limits import Limits
+from foveate.policy.build import ALIASES
 from foveate.policy.build import LOOKS as SPECS
 
 LOOKS = ("full", *(name for name in SPECS if name != "groups"))
-_SAME = {"full": "uniform"}  # its name in comparisons of patches
-LOOKS_OF_TRAINING = tuple(n for n in LOOKS if SPECS[_SAME.get(n, n)].trains)
+LOOKS_OF_TRAINING = tuple(n for n in LOOKS if SPECS[ALIASES.get(n, n)].trains)
 
 
 def look_named(name: str, known: tuple[str, ...] = LOOKS, option: str = "--look") -> str:
@@ -24,7 +24,7 @@ def look_named(name: str, known: tuple[str, ...] = LOOKS, option: str = "--look"
         ConfigError: It is unknown or not allowed here.
     """
     if name in known:
-        return _SAME.get(name, name)
+        return ALIASES.get(name, name)
     if name == "oracle":
         raise ConfigError(
             f"{option} oracle: needs labelled videos, because it uses the true class",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.app import options
-from foveate.app.inputs import Item, expand
+from foveate.app.inputs import Item, check_rate, expand
 from foveate.app.output import JsonLines, check_writable
 from foveate.app.progress import Bar, bar, download
 from foveate.app.requests import PredictRequest as Request
@@ -43,7 +43,8 @@ def run(request: Request) -> int:
     check_writable(request.report, streams=True)
     check_writable(lines_path, streams=True)
     check_writable(drawn)
-    items = list(expand(request.inputs))
+    items = list(expand(request.inputs, limits))
+    check_rate(request.fps, items)
     _keep_inputs(items, [request.report, request.video, lines_path])
     recogniser = _load(request, named, preset, limits)
     results: list[Result] = []
@@ -58,9 +59,9 @@ def run(request: Request) -> int:
                 )
             raise
     if request.video is not None:
-        _draw(request.video, results, items, limits)
+        _draw(request.video, results, items, limits, request.fps)
     if request.report is not None:
-        _report(request.report, results, items, limits)
+        _report(request.report, results, items, limits, request.fps)
     return 1 if any(not result.ok for result in results) else 0
 
 
@@ -108,8 +109,9 @@ def _answers(
 ) -> Iterator[Result]:
     """Results in the order of the inputs, those without a file among them."""
     answers = recogniser.predict_many(
-        [item.path for item in items if item.problem is None],
+        [item.source for item in items if item.problem is None],
         batch=request.batch,
+        fps=request.fps,
         trace=request.trace,
         on_step=_watcher(shown, results),
     )
@@ -117,17 +119,20 @@ def _answers(
         yield _failed(recogniser, item) if item.problem else next(answers)
 
 
-def _draw(target: Path, results: list[Result], items: list[Item], limits: Limits) -> None:
+def _draw(
+    target: Path, results: list[Result], items: list[Item], limits: Limits, fps: float | None
+) -> None:
     """Draw the inputs that were recognised; one that cannot be read again costs one line."""
     from foveate.app.annotated import Annotated
 
-    good = [(item.path, r) for item, r in zip(items, results, strict=True) if r.ok]
-    drawn = Annotated(target, [result for _, result in good], limits, [i.path for i in items])
+    good = [(item.source, r) for item, r in zip(items, results, strict=True) if r.ok]
+    inputs = [item.path for item in items]
+    drawn = Annotated(target, [result for _, result in good], limits, inputs, fps)
     try:
         with bar(float(len(good))) as shown:
-            for i, (path, result) in enumerate(good):
+            for i, (source, result) in enumerate(good):
                 try:
-                    drawn.add(path, result)
+                    drawn.add(source, result)
                 except MediaError as error:
                     print(f"foveate: not in the annotated video: {error}", file=sys.stderr)
                 shown.update(float(i + 1), f"drawing: {result.source}")
@@ -138,7 +143,9 @@ def _draw(target: Path, results: list[Result], items: list[Item], limits: Limits
         print(f"annotated video: {written}", file=sys.stderr)
 
 
-def _report(path: Path, results: list[Result], items: list[Item], limits: Limits) -> None:
+def _report(
+    path: Path, results: list[Result], items: list[Item], limits: Limits, fps: float | None
+) -> None:
     from foveate.app.annotated import thumbnails
     from foveate.viz import write_report
 
@@ -146,7 +153,7 @@ def _report(path: Path, results: list[Result], items: list[Item], limits: Limits
     with bar(float(len(results))) as shown:
         for i, (item, result) in enumerate(zip(items, results, strict=True)):
             if result.ok and i < MOST_THUMBNAILS:
-                pictures[result.source] = thumbnails(item.path, result, limits)
+                pictures[result.source] = thumbnails(item.source, result, limits, fps)
             shown.update(float(i + 1), f"report: {result.source}")
     write_report(path, results, thumbnails=pictures)
     print(f"report: {path}", file=sys.stderr)
@@ -175,10 +182,8 @@ def _reason(result: Result) -> str:
 
 
 def _failed(recogniser: Any, item: Item) -> Result:
-    from foveate.media import display_name
-
-    name = display_name(item.path)
-    result = Result.failed(name, recogniser.name, "media", f"{name}: {item.problem}")
+    message = f"{item.name}: {item.problem}"
+    result = Result.failed(item.name, recogniser.name, "media", message)
     return result.model_copy(update={"preset": recogniser.preset_name})
 
 

@@ -6,26 +6,27 @@ import json
 import sys
 from dataclasses import asdict
 
-from foveate.app.inputs import expand
+from foveate.app.inputs import check_rate, expand
 from foveate.core import FoveateError, MediaError
 from foveate.core.units import clock, size
-from foveate.media import display_name
 from foveate.media.facts import Facts, facts
 
 
-def run(inputs: list[str], json_lines: bool) -> int:
+def run(inputs: list[str], fps: float | None, json_lines: bool) -> int:
     """Probe every input; returns the exit code."""
     failures = 0
-    for item in expand(inputs):
+    items = list(expand(inputs))
+    check_rate(fps, items)
+    for item in items:
         try:
             if item.problem is not None:
-                raise MediaError(f"{display_name(item.path)}: {item.problem}")
-            found = facts(item.path)
+                raise MediaError(f"{item.name}: {item.problem}")
+            found = facts(item.source, fps=fps)
         except FoveateError as error:
             failures += 1
             print(f"foveate: {error}", file=sys.stderr)
             if json_lines:
-                print(json.dumps({"source": display_name(item.path), "error": str(error)}))
+                print(json.dumps({"source": item.name, "error": str(error)}))
             continue
         print(json.dumps(asdict(found)) if json_lines else table(found))
     return 1 if failures else 0
@@ -53,5 +54,6 @@ def table(found: Facts) -> str:
         ("audio", f"{sound.codec}, {sound.rate} Hz, {sound.channels} ch" if sound else "none"),
         ("motion vectors", "yes" if found.motion_vectors else f"no, not from {found.codec}"),
     ]
+    rows += [("warning", line) for line in found.warnings]
     width = max(len(name) for name, _ in rows)
     return "\n".join([found.source, *(f"  {name:<{width}}  {text}" for name, text in rows)])

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="A folder with one folder per class, or annotations.")
 ]
-Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Media files or folders.")]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(metavar="INPUT...", help="Files, folders, '*.mp4', or - for stdin."),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        "--fps", metavar="FPS", help="Frames per second of folders of pictures; default: 25."
+    ),
+]
 Model = Annotated[
     str,
     typer.Option("--model", "-m", metavar="MODEL", help="A run folder, a preset or weights."),
@@ -176,6 +185,7 @@ class PredictRequest(RunOptions):
         typer.Option("--config", metavar="FILE", help="A preset as YAML (see --print-config)."),
     ] = None
     print_config: PrintConfig = False
+    fps: Rate = None
     trace: Annotated[
         bool, typer.Option("--trace/--no-trace", help="Record which frames were looked at.")
     ] = True
@@ -202,6 +212,7 @@ class ExplainRequest:
         typer.Option("--video", metavar="FILE", help="Write an MP4: frame, map, window, track."),
     ] = None
     report: Page = None
+    fps: Rate = None
     sets: Sets = field(default_factory=list)
 
 

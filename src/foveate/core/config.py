@@ -112,6 +112,10 @@ def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
 def _explain(error: ValidationError, model: type[BaseModel], source: str) -> ConfigError:
     fault = error.errors(include_url=False)[0]
     path, known = _follow(model, fault["loc"])
+    if fault["type"] == "union_tag_invalid":
+        names = fault["ctx"]["expected_tags"].replace("'", "")
+        cause = f"{source}: {path}: no {fault['ctx']['tag']!r}"
+        return ConfigError(cause, f"one of: {names}")
     if fault["type"] != "extra_forbidden":
         said = str(fault["msg"]).removeprefix("Value error, ")
         return ConfigError(f"{source}: {path or '(whole)'}: {said[:1].lower()}{said[1:]}")

@@ -7,9 +7,11 @@ arrays, and no large package is imported at run time.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
+from foveate.core.errors import ConfigError
 from foveate.core.groups import Group, GroupPicture
 from foveate.core.spec import InputSpec
 
@@ -214,6 +216,21 @@ class Budget:
     macs_per_answer: float | None = None
     ms_per_answer: float | None = None
     costs: Mapping[str, PartCost] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse limits that cannot be kept.
+
+        Raises:
+            ConfigError: A limit is not a positive number.
+        """
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if (
+                one.name != "costs"
+                and value is not None
+                and not (isinstance(value, Real) and float(value) > 0)
+            ):
+                raise ConfigError(f"Budget: {one.name} must be positive, not {value!r}")
 
     def __bool__(self) -> bool:
         return any(

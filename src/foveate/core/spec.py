@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal
+
+from foveate.core.errors import ConfigError
 
 Resize = Literal["shorter side", "squash"]
 Crop = Literal["centre", "none"]
@@ -34,13 +38,31 @@ class InputSpec:
     resize_to: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse sizes and rates that cannot be meant."""
-        if self.size < 1 or self.clip_frames < 1 or self.frames_per_second <= 0:
-            raise ValueError(f"sizes and rates must be positive: {self}")
+        """Refuse sizes and rates that cannot be meant.
+
+        Raises:
+            ConfigError: A value is not a number, not finite, not positive, or does not fit.
+        """
+        for name in ("size", "clip_frames", *(["resize_to"] if self.resize_to is not None else [])):
+            value = getattr(self, name)
+            if not (isinstance(value, Integral) and int(value) >= 1):
+                raise ConfigError(f"InputSpec: {name} must be a positive integer, not {value!r}")
+        rate = self.frames_per_second
+        if not (isinstance(rate, Real) and 0 < float(rate) < math.inf):
+            raise ConfigError(
+                f"InputSpec: frames_per_second must be positive and finite, not {rate!r}"
+            )
         if self.resize_to is not None and self.resize_to < self.size:
-            raise ValueError(f"a crop of {self.size} does not fit into {self.resize_to} pixels")
-        if min(self.std) <= 0:
-            raise ValueError(f"a standard deviation must be positive: {self.std}")
+            raise ConfigError(
+                f"InputSpec: a crop of {self.size} does not fit into {self.resize_to} pixels"
+            )
+        for name, least in (("mean", -math.inf), ("std", 0.0)):
+            values = getattr(self, name)
+            if len(values) != 3 or not all(least < v < math.inf for v in values):
+                raise ConfigError(
+                    f"InputSpec: {name} must be three {'positive ' if name == 'std' else ''}"
+                    f"numbers, not {values!r}"
+                )
 
     @property
     def clip_seconds(self) -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 from foveate.core import FoveateError
 from foveate.core.files import cache_folder
 from foveate.media import display_name, open_source
-from foveate.media.folder import picture_names
+from foveate.media.folder import RATE, picture_names
 
 VERSION = 2  # 2: the length is that of the picture
 _HEAD = 65536  # bytes at each end of a file that stand for its content
@@ -57,7 +57,7 @@ def probe(path: Path) -> Probe:
     """Open a clip and decode one frame; what goes wrong is in `error`, nothing is raised."""
     try:
         digest = content(path)
-        sample = open_source(path)
+        sample = open_source(path, fps=RATE)
         try:
             info = sample.info
             if not len(sample.frames((0.0,), (16, 16))):

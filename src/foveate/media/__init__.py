@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from foveate.core import Sample
-from foveate.media.array import ArrayVideo
-from foveate.media.folder import RATE, FrameFolder
+from foveate.media.array import ArrayVideo, FrameStream, open_frames
+from foveate.media.folder import FrameFolder
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.names import SUFFIXES, find_media
 from foveate.media.source import display_name, name_of
@@ -19,6 +20,7 @@ __all__ = [
     "SUFFIXES",
     "ArrayVideo",
     "FrameFolder",
+    "FrameStream",
     "Limits",
     "Video",
     "VideoWriter",
@@ -32,22 +34,29 @@ __all__ = [
 def open_source(
     source: Any, *, fps: float | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> Sample:
-    """Open a path, bytes, a binary file object, a folder of numbered pictures, or a (T, H, W, 3)
-    uint8 array.
+    """Open a path, bytes, a binary file object, a folder of numbered pictures, a (T, H, W, 3)
+    uint8 array, or an iterable of (frame, seconds).
 
     Args:
         source: What to open; a `Sample` is taken as it is.
-        fps: Frames per second of arrays and folders; 25 if None.
+        fps: Frames per second of arrays, folders and iterables of frames without times; of a
+            folder 25 if None.
         limits: Bounds on work.
 
     Raises:
         MediaError: With the reason, if it is no video that can be opened.
     """
-    raw = isinstance(source, bytes | bytearray | memoryview)
-    if not raw and (hasattr(source, "shape") or isinstance(source, list | tuple)):
-        return ArrayVideo(source, fps or RATE)
     if isinstance(source, Sample):
         return source
-    if isinstance(source, str | os.PathLike) and os.path.isdir(source):
-        return FrameFolder(source, fps or RATE, limits=limits)
+    if isinstance(source, str | os.PathLike):
+        if os.path.isdir(source) and os.fspath(source):
+            return FrameFolder(source, fps, limits=limits)
+        return Video(source, limits=limits)
+    if hasattr(source, "shape") and not isinstance(source, memoryview):
+        return open_frames(source, fps, name_of(source), limits)
+    if isinstance(source, Iterable) and not (
+        isinstance(source, bytes | bytearray | memoryview | Mapping | Set)
+        or hasattr(source, "read")
+    ):
+        return open_frames(source, fps, name_of(source), limits)
     return Video(source, limits=limits)

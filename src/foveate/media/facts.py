@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,9 +12,10 @@ import av.codec
 
 from foveate.media.container import choose_sound, open_video
 from foveate.media.convert import colour_name
+from foveate.media.folder import FrameFolder
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.packets import packets
-from foveate.media.source import Source, opener
+from foveate.media.source import Source, opener, rereadable
 from foveate.media.video import Video
 from foveate.media.write import ENCODERS
 
@@ -54,6 +56,7 @@ class Facts:
         choice: Why this picture stream.
         colour: The matrix by which pictures become RGB, and why where they are not tagged.
         motion_vectors: Whether the decoder can export motion vectors for this codec.
+        warnings: What was noticed.
     """
 
     source: str
@@ -76,20 +79,29 @@ class Facts:
     choice: str
     colour: str
     motion_vectors: bool
+    warnings: tuple[str, ...] = ()
 
 
-def facts(source: Source, limits: Limits = DEFAULT_LIMITS) -> Facts:
+def facts(source: Source, limits: Limits = DEFAULT_LIMITS, *, fps: float | None = None) -> Facts:
     """Read all packet headers of a file; one frame is decoded, for its rotation.
+
+    Args:
+        source: A path, bytes, an open binary file, or a folder of numbered pictures.
+        limits: Bounds on work.
+        fps: Frames per second of a folder; 25 if None.
 
     Raises:
         MediaError: It is no video that can be opened.
         LimitError: It has more frames than `limits.samples`.
     """
+    if isinstance(source, str | os.PathLike) and os.path.isdir(source):
+        return _folder_facts(FrameFolder(source, fps, limits=limits))
+    source = rereadable(source, limits)
     with Video(source, limits=limits) as video:
         index = video.packet_index()
         info = video.info
         times = video.keyframes()
-        mirrored = video.geometry.mirrored
+        mirrored, warnings = video.geometry.mirrored, tuple(video.warnings)
     opened = open_video(opener(source, limits), limits)
     try:
         shown = sorted(p.pts for p in packets(opened) if p.pts is not None and not p.is_discard)
@@ -117,9 +129,22 @@ def facts(source: Source, limits: Limits = DEFAULT_LIMITS) -> Facts:
             choice=opened.choice,
             colour="RGB" if rgb else colour_name(codec.colorspace, codec.height),
             motion_vectors=info.has_vectors,
+            warnings=warnings,
         )
     finally:
         opened.close()
+
+
+def _folder_facts(folder: FrameFolder) -> Facts:
+    info = folder.info
+    return Facts(
+        source=info.name, container="numbered pictures", bytes=folder.total_bytes(),
+        codec=info.codec, pixel_format="RGB", width=info.width, height=info.height, rotation=0,
+        mirrored=False, rate=info.rate, variable_rate=False, duration=info.duration,
+        frames=len(folder), keyframes=len(folder), sound=None, stream=0, streams=1,
+        choice="the only moving picture", colour="RGB", motion_vectors=False,
+        warnings=tuple(folder.warnings),
+    )  # fmt: skip
 
 
 def _varies(shown: list[int]) -> bool:

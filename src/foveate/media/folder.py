@@ -1,4 +1,4 @@
-"""A folder of numbered pictures behind the same face as a file."""
+"""A folder of numbered pictures with the interface of a video file."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from foveate.core import (
     Motion,
     SampleInfo,
 )
+from foveate.media.array import checked_rate
 from foveate.media.container import Geometry
 from foveate.media.convert import fitted
 from foveate.media.limits import DEFAULT_LIMITS, Limits
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from foveate.core.loop import Pixels, Waveform
 
 PICTURES = frozenset([".jpg", ".jpeg", ".png"])
-RATE = 25.0  # frames per second where nobody says otherwise
+RATE = 25.0  # frames per second of folders where none is given
 _MAX_FILE = 256 * 1024 * 1024
 _NUMBER = re.compile(r"(\d+)(?=\D*$)")
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -63,18 +64,19 @@ class FrameFolder:
 
     Args:
         folder: The folder.
-        fps: Frames per second.
+        fps: Frames per second; 25 if None, with a warning.
         limits: Bounds on work.
 
     Raises:
-        MediaError: No such folder, no numbered pictures in it, or a first one that is damaged.
+        MediaError: No such folder, no numbered pictures in it, a first one that is damaged, or
+            `fps` is no rate.
         LimitError: Pictures larger than `limits.pixels`.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike[str],
-        fps: float = RATE,
+        fps: float | None = None,
         *,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
@@ -82,10 +84,8 @@ class FrameFolder:
         self.meter = Meter()
         self.warnings: list[str] = []
         self._limits = limits
-        self._fps = fps
+        self._fps = checked_rate(self.name, RATE if fps is None else fps)
         self._folder = Path(folder)
-        if not fps > 0:
-            raise MediaError(f"{self.name}: frames per second must be positive, not {fps}")
         try:
             self._names = picture_names(folder)
         except OSError as error:
@@ -93,7 +93,7 @@ class FrameFolder:
             raise MediaError(f"{self.name}: cannot be listed ({reason})") from None
         if not self._names:
             raise MediaError(f"{self.name}: holds no numbered pictures")
-        self._times = [i / fps for i in range(len(self._names))]
+        self._times = [i / self._fps for i in range(len(self._names))]
         size = picture_size(self._bytes(0))
         if size is None:
             raise MediaError(f"{self.name}: {display_name(self._names[0])} is no picture")
@@ -102,9 +102,15 @@ class FrameFolder:
         gaps = {b - a for a, b in pairwise(numbers)}
         if len(gaps) > 1:
             self._warn("the numbers of the pictures are not evenly spaced")
+        if fps is None:
+            self._warn(f"a folder has no frame rate: {RATE:g} frames per second assumed")
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def total_bytes(self) -> int:
+        """Length of all pictures together."""
+        return sum(os.path.getsize(self._folder / name) for name in self._names)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -162,7 +168,7 @@ class FrameFolder:
 
     def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
         """Motion between each picture and the next one; see `core.Sample.motion`."""
-        return numbered_motion(self, self._decode, len(self._names), times, source, around)
+        return numbered_motion(self, self._decode, self._shown_at, times, source, around)
 
     def next_time(self, after: float) -> float | None:
         """Time of the first frame later than `after`; None at the end."""
@@ -208,7 +214,9 @@ class FrameFolder:
         return data
 
     def _decode(self, at: int, size: tuple[int, int]) -> Pixels | None:
-        """One picture as (H, W, 3) uint8 RGB of that size, None where it is damaged."""
+        """One picture as (H, W, 3) uint8 RGB of that size, None where it is damaged or missing."""
+        if at >= len(self._names):
+            return None
         data = np.frombuffer(self._bytes(at), np.uint8)
         # What a header turns, a dump of video frames does not mean.
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from foveate.media.source import is_pipe
+
 # Endings of the containers and raw streams that `container.FORMATS` and `MOV` open.
 SUFFIXES = frozenset(
     [".mp4", ".m4v", ".mov", ".qt", ".mqv", ".mp4v", ".mpg4", ".f4v", ".ismv", ".mj2", ".psp",
@@ -55,4 +57,5 @@ def find_media(folder: str | os.PathLike[str]) -> list[Path]:
         found += [
             Path(root) / name for name in sorted(files) if is_video(name) and not is_system(name)
         ]
-    return found
+    # A named pipe is read where it is named itself: waiting for its writer may take forever.
+    return [path for path in found if not is_pipe(path)]

@@ -160,17 +160,18 @@ def filmed_motion(
 def numbered_motion(
     sample: Sample,
     small: Callable[[int, tuple[int, int]], Pixels | None],
-    count: int,
+    shown: Callable[[float], int | None],
     times: Sequence[float],
     source: str,
     around: int,
 ) -> Motion:
-    """Motion of pictures that are numbered and have a constant rate: arrays and folders.
+    """Motion of pictures that are numbered: arrays, folders and frames from an iterable.
 
     Args:
         sample: Whose pictures they are.
-        small: Gives picture number n at a `(width, height)`, None if it is damaged.
-        count: How many pictures there are.
+        small: Gives picture number n at a `(width, height)`, None if it is damaged or there is
+            none of that number.
+        shown: Gives the number of the picture shown at a time, None if there is none.
         times: Seconds, ascending.
         source: See `core.Sample.motion`.
         around: The same.
@@ -183,21 +184,19 @@ def numbered_motion(
     reason = "pictures without a video codec have no motion vectors"
     if source == "vectors":
         raise MediaError(f"{info.name}: {reason}", "use flow")
-    rate = info.rate or 25.0
     pairs = PairMotion((info.width, info.height), len(times), sample.meter, source != "grey")
-    for row, asked in enumerate(times):
-        at = int(np.floor(asked * rate + 1e-6))
-        first = small(at, pairs.size) if 0 <= at < count else None
-        if first is None:
+    places = [shown(asked) for asked in times]
+    for row, at in enumerate(places):
+        first = None if at is None else small(at, pairs.size)
+        if at is None or first is None:
             continue
         pairs.show(row, first)
-        later = small(at + 1, pairs.size) if at + 1 < count else None
+        later = small(at + 1, pairs.size)
         if later is not None:
             pairs.follow(row, later, 1.0)
     for ahead in range(2, AHEAD + 1):
         for row in pairs.repeated():
-            at = int(np.floor(times[row] * rate + 1e-6)) + ahead
-            later = small(at, pairs.size) if at < count else None
+            later = small((places[row] or 0) + ahead, pairs.size)
             if later is not None:
                 pairs.follow(row, later, float(ahead))
     return pairs.motion(reason if source == "auto" else None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import selectors
 import stat
 import tempfile
 import time
@@ -17,18 +18,18 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from foveate.core import LimitError, MediaError
-from foveate.media.limits import Limits
+from foveate.media.limits import DEFAULT_LIMITS, Limits
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 _PASSES = 3  # over the whole file in which FFmpeg must find something
 _LEAST_READ = 64  # bytes that a read counts at least, so that reading at the end counts too
 _NAME_LENGTH = 300  # letters of a name that messages show
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 SPOOL_BYTES = 32 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
 
 
 class Reader:
-    """A binary file that counts what is read; the only way in which FFmpeg reads data.
+    """A binary file that counts what is read; all that FFmpeg reads goes through it.
 
     Errors are kept until `check`, and the file ends for FFmpeg: an exception thrown through its
     callbacks could be reported twice, on standard error.
@@ -133,6 +134,8 @@ def name_of(source: object) -> str:
         return display_name(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return "<bytes>"
+    if hasattr(source, "shape") or isinstance(source, list | tuple):
+        return "<array>"
     name = getattr(source, "name", None)
     return display_name(name) if isinstance(name, str) else f"<{type(source).__name__}>"
 
@@ -144,8 +147,10 @@ def opener(source: Source, limits: Limits) -> Callable[[], Reader]:
         MediaError: The source is missing, empty, not a file, or cannot be read.
         LimitError: A source that cannot seek is longer than `limits.buffer_bytes`.
     """
-    name = name_of(source)
+    source, name = rereadable(source, limits), name_of(source)
     if isinstance(source, str | os.PathLike):
+        if not os.fspath(source):
+            raise MediaError("an empty name is not a file")
         path = Path(source)
         _check_file(path, name)
         return lambda: Reader(_open_path(path, name), name, owned=True)
@@ -159,7 +164,103 @@ def opener(source: Source, limits: Limits) -> Callable[[], Reader]:
             f"{type(source).__name__} is not a source of video",
             "give a path, bytes, an open binary file, or a (T, H, W, 3) uint8 array",
         )
-    return _shared(_seekable(source, name, limits), name)
+    return _shared(source, name)
+
+
+def rereadable(source: Source, limits: Limits) -> Source:
+    """The source itself, or a buffered copy of one that can be read only once.
+
+    Raises:
+        MediaError: A pipe or file object that cannot be read, or gives text.
+        LimitError: A source that cannot seek is longer than `limits.buffer_bytes`.
+    """
+    if isinstance(source, str | os.PathLike):
+        return read_pipe(source, limits) if is_pipe(source) else source
+    if isinstance(source, bytes | bytearray | memoryview) or not hasattr(source, "read"):
+        return source
+    name = name_of(source)
+    if isinstance(source, io.TextIOBase):
+        raise MediaError(f"{name}: gives text, not bytes", "open it in binary mode ('rb')")
+    try:
+        if source.seekable() and isinstance(source.read(0), bytes):
+            return source
+    except (AttributeError, OSError, ValueError):
+        pass
+    return buffered(source, name, limits)
+
+
+def is_pipe(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a named pipe, or standard input that another command writes to."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+class Buffered:
+    """A stream that was read to its end: a binary file that can be read again, with a name.
+
+    Args:
+        file: What was read, in a file that can seek.
+        name: What it is called in messages and results.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.name = name
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+    def seekable(self) -> bool:
+        """Always true."""
+        return True
+
+
+def buffered(file: BinaryIO, name: str, limits: Limits = DEFAULT_LIMITS) -> BinaryIO:
+    """Read a stream to its end, so that it can be opened several times.
+
+    Raises:
+        MediaError: It gives text, cannot be read, or is closed.
+        LimitError: It is longer than `limits.buffer_bytes`.
+    """
+    spool = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115
+    held = 0
+    try:
+        while chunk := file.read(CHUNK_BYTES):
+            if not isinstance(chunk, bytes):
+                raise MediaError(f"{name}: gives text, not bytes", "open it in binary mode ('rb')")
+            held += len(chunk)
+            if held > limits.buffer_bytes:
+                raise LimitError(
+                    f"{name}: longer than the {limits.buffer_bytes} bytes that are buffered",
+                    "save it to a file, or raise limits.buffer_bytes",
+                )
+            spool.write(chunk)
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{name}: cannot be read ({_reason(error)})") from None
+    return cast(BinaryIO, Buffered(spool, name))
+
+
+def read_pipe(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> BinaryIO:
+    """Read a named pipe, or `/dev/stdin` where it is one, to its end.
+
+    Raises:
+        MediaError: Nothing writes to it within `limits.open_seconds`, or it cannot be read.
+        LimitError: It is longer than `limits.buffer_bytes`.
+    """
+    name = name_of(path)
+    try:
+        # Opening it in the usual way would wait for a writer forever.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    except OSError as error:
+        raise MediaError(f"{name}: cannot be read ({_reason(error)})") from None
+    with file, selectors.DefaultSelector() as ready:
+        ready.register(file, selectors.EVENT_READ)
+        if not ready.select(limits.open_seconds):
+            raise MediaError(
+                f"{name}: nothing was written to this pipe in {limits.open_seconds:g} s",
+                "start the program that writes to it first, or raise limits.open_seconds",
+            )
+        os.set_blocking(file.fileno(), True)
+        return buffered(file, name, limits)
 
 
 def _check_file(path: Path, name: str) -> None:
@@ -190,32 +291,14 @@ def _reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
-def _seekable(file: BinaryIO, name: str, limits: Limits) -> BinaryIO:
-    """The file itself if it can seek, else a buffered copy of it."""
-    try:
-        if file.seekable() and isinstance(file.read(0), bytes):
-            return file
-    except (AttributeError, OSError):
-        pass
-    spool = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115
-    held = 0
-    while chunk := file.read(CHUNK_BYTES):
-        if not isinstance(chunk, bytes):
-            raise MediaError(f"{name}: gives text, not bytes", "open it in binary mode ('rb')")
-        held += len(chunk)
-        if held > limits.buffer_bytes:
-            raise LimitError(
-                f"{name}: longer than the {limits.buffer_bytes} bytes that are buffered",
-                "save it to a file, or raise limits.buffer_bytes",
-            )
-        spool.write(chunk)
-    return spool
-
-
 def _shared(file: BinaryIO, name: str) -> Callable[[], Reader]:
     """Readers over one open file; each remembers its own position."""
-    file.seek(0, io.SEEK_END)
-    if file.tell() == 0:
+    try:
+        file.seek(0, io.SEEK_END)
+        size = file.tell()
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{name}: cannot be read ({_reason(error)})") from None
+    if size == 0:
         raise MediaError(f"{name}: empty (0 bytes)")
     return lambda: _View(file, name)
 

@@ -39,7 +39,7 @@ from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.motion import check, near_fields, vector_motion
 from foveate.media.packets import MOST_SECONDS, RESTARTING
 from foveate.media.pairs import PairMotion, filmed_motion
-from foveate.media.source import Source, name_of, opener
+from foveate.media.source import Source, name_of, opener, rereadable
 from foveate.media.vectors.grid import VectorField
 from foveate.media.vectors.reader import VectorReader
 
@@ -75,7 +75,7 @@ class Video:
         self.meter = Meter()
         self.warnings: list[str] = []
         self._limits = limits
-        self._source = source
+        self._source = source = rereadable(source, limits)
         self._open_reader = opener(source, limits)
         self._index: indexing.Index | None = None
         self._last_info: SampleInfo | None = None

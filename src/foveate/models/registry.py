@@ -122,6 +122,14 @@ def entry(name: str) -> ModelEntry:
     return _ENTRIES[name]
 
 
+def is_architecture(name: str) -> bool:
+    """Whether a name is that of an architecture that can be trained, without a weights tag."""
+    try:
+        return split_name(name)[1] is None and entry(name).classifier
+    except ModelError:
+        return False
+
+
 def create(name: str, **config: Any) -> nn.Module:
     """Build a randomly initialised model.
 

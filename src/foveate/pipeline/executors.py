@@ -7,7 +7,8 @@ runs the same network on small frames and gives its last maps.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.core import Evidence, InputSpec, Views
+from foveate.core import Evidence, FoveateError, InputSpec, ModelError, Views
 from foveate.models import is_streaming, macs_of, stack_states
 from foveate.models.maps import glance_method, last_maps
 from foveate.models.streaming import inference_form
@@ -63,7 +64,11 @@ class NetworkExecutor:
         self.reference: Any = module
         self.module: Any = module.to(device)
         self.device, self.spec = device, spec
-        self._macs = cache(lambda shape, method: macs_of(self.reference, shape, method))
+        self._macs = cache(self._counted)
+
+    def _counted(self, shape: tuple[int, ...], method: str) -> int:
+        with _calling(self.reference, shape):
+            return macs_of(self.reference, shape, method)
 
     def input(self, part: str) -> InputSpec:
         """What the weights expect; a glance says its size itself."""
@@ -150,13 +155,15 @@ class StreamExecutor(NetworkExecutor):
             state = self.module.initial_state(x_bcthw.shape[0], *x_bcthw.shape[-2:])
         else:
             state = _stacked(states)
-        _, state = self.module.step_features(x_bcthw, state)
+        with _calling(self.module, x_bcthw.shape):
+            _, state = self.module.step_features(x_bcthw, state)
         return _taken_apart(state, [len(view["rgb"].array) for view in views])
 
     def _answer(self, states: Sequence[Any]) -> list[Evidence]:
         """Logits for all that was seen; the features are their pooled mean."""
         mean = self.module.pooled(_stacked(states))
-        logits = self.module.classify(mean)
+        with _calling(self.module, mean.shape):
+            logits = self.module.classify(mean)
         return _evidence(logits, mean, [_rows(state) for state in states])
 
     def _look_macs(self, views: Views) -> int:
@@ -201,11 +208,12 @@ class ClipExecutor(NetworkExecutor):
 
     def _answer(self, states: Sequence[Any]) -> list[Evidence]:
         x_bcthw = torch.stack([self._clip(state) for state in states])
-        if not self._by_features:
-            return _evidence(self.module(x_bcthw), None, [1] * len(states))
-        features = self.module.features(x_bcthw)
-        logits = self.module.classify(features).mean(1)
-        return _evidence(logits, features.mean(1), [1] * len(states))
+        with _calling(self.module, x_bcthw.shape):
+            if not self._by_features:
+                return _evidence(self.module(x_bcthw), None, [1] * len(states))
+            features = self.module.features(x_bcthw)
+            logits = self.module.classify(features).mean(1)
+            return _evidence(logits, features.mean(1), [1] * len(states))
 
     def _clip(self, state: State) -> Tensor:
         """The frames (3, T, H, W) that the network gets: evenly spread over what was seen."""
@@ -225,6 +233,24 @@ class ClipExecutor(NetworkExecutor):
         """Of the clip that the network gets; before anything was seen, of one it was made for."""
         height, width = (self.spec.size,) * 2 if state is None else state["frames"].shape[2:]
         return 3, self.spec.clip_frames, int(height), int(width)
+
+
+@contextmanager
+def _calling(module: Any, shape: Sequence[int]) -> Iterator[None]:
+    """What goes wrong in a network is one line that says what it was called with.
+
+    Raises:
+        ModelError: The network fails.
+    """
+    try:
+        yield
+    except FoveateError:
+        raise
+    except Exception as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{type(module).__name__} fails on an input of shape {tuple(shape)}: {said[:200]}"
+        ) from error
 
 
 def to_tensor(pixels: np.ndarray[Any, Any], spec: InputSpec, device: torch.device) -> Tensor:
@@ -288,13 +314,25 @@ def _taken_apart(state: State, rows: Sequence[int]) -> list[State]:
 
 
 def _evidence(logits: Tensor, features: Tensor | None, rows: Sequence[int]) -> list[Evidence]:
-    """Logits (B, classes) by source: the mean over its rows."""
-    found = logits.float().split(list(rows))
+    """Logits (B, classes) by source: the mean over its rows.
+
+    Raises:
+        ModelError: The network gives something else.
+    """
+    fits = isinstance(logits, Tensor) and not logits.is_complex() and logits.ndim == 2
+    if not fits or len(logits) != sum(rows):
+        found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits)
+        what = found if isinstance(found, str) else f"a {found.__name__}"
+        raise ModelError(
+            f"the network gives {what}, not logits of shape ({sum(rows)}, classes)",
+            "let its forward return one tensor (B, classes)",
+        )
+    split = logits.float().split(list(rows))
     pooled = [None] * len(rows) if features is None else features.float().split(list(rows))
     return [
         Evidence(
             logits={"final": one.mean(0).cpu().numpy()},
             features=None if seen is None else seen.cpu().numpy(),
         )
-        for one, seen in zip(found, pooled, strict=True)
+        for one, seen in zip(split, pooled, strict=True)
     ]

@@ -5,6 +5,7 @@ This module loads no torch, so that the command can print a configuration at onc
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from pydantic import Field
 
 from foveate.core import ModelError, WeightsError
 from foveate.core.config import Config, build, nearest
+from foveate.models.registry import is_architecture
 from foveate.models.weights.builtin import CARD, WEIGHTS, built_in, imported, run_folder
 from foveate.models.weights.run import read_run
 from foveate.models.weights.table import find, names
 from foveate.pipeline.methods import method_of
 from foveate.policy.budget import BudgetSpec
-from foveate.policy.build import LOOKS, AnyDecide, AnyLook
+from foveate.policy.build import ALIASES, LOOKS, AnyDecide, AnyLook
 from foveate.policy.looks.frames import KeyframesFirstSpec, UniformSpec
 from foveate.policy.looks.patches import MotionPatchSpec
 from foveate.policy.stopping import AtEndSpec, ConfidentSpec
@@ -45,6 +47,8 @@ class Preset(Config):
     none_below: float = Field(0.2, ge=0, le=1, description="segments scoring lower are `none`")
 
 
+# Endings of the files in which other projects keep weights.
+CHECKPOINTS = frozenset([".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".npz", ".tflite", ".h5"])
 PRESETS: dict[str, Preset] = {
     "motion-patch-movinet-a0-stream-lite": Preset(look=MotionPatchSpec()),
     "keyframes-movinet-a0-stream-lite": Preset(
@@ -77,11 +81,25 @@ def resolve(model: str) -> tuple[str | None, Preset]:
         return None, edit(preset, _known(own), f"{folder.name}/{CARD}: preset")
     if model in PRESETS:
         return model, PRESETS[model]
-    if Path(model).exists():
+    if not model:
+        raise ModelError("an empty name is not a model", f"known: {', '.join(built_in())}")
+    path = Path(model)
+    if path.suffix in CHECKPOINTS:
+        if path.name == WEIGHTS and run_folder(str(path.parent)) is not None:
+            raise ModelError(f"{model}: a file of a run folder", f"name the folder: {path.parent}")
+        raise ModelError(
+            f"{model}: a checkpoint, not a model", f"foveate weights import {model} --as NAME"
+        )
+    if os.path.lexists(path):
         raise ModelError(f"{model}: no trained model", f"a run folder has {CARD} and {WEIGHTS}")
     try:
         return None, Preset(model=find(model).name)
     except WeightsError:
+        if is_architecture(model):
+            raise ModelError(
+                f"{model}: an architecture without weights",
+                f"train it: foveate train VIDEOS --model {model} --out RUN",
+            ) from None
         known = [*PRESETS, *names(), *built_in(), *imported()]
         guess = nearest(model, known)
         hint = f"did you mean {guess}?" if guess else f"known: {', '.join(known)}"
@@ -97,6 +115,8 @@ def edit(preset: Preset, changes: dict[str, Any], source: str = "configuration")
     values = preset.model_dump()
     for key, value in changes.items():
         known = values.get(key)
+        if key == "look" and isinstance(value, dict) and value.get("name") in ALIASES:
+            value = {**value, "name": ALIASES[value["name"]]}
         if (
             isinstance(known, dict)
             and isinstance(value, dict)

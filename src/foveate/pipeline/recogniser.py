@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -131,8 +132,10 @@ class Recogniser:
 
         Args:
             source: A path, a folder of numbered pictures, the bytes of a file, an open binary
-                file, or a (T, H, W, 3) uint8 RGB array.
-            fps: Frames per second of an array or a folder (25 if not given).
+                file, a (T, H, W, 3) uint8 RGB array, a list of frames, or an iterable of
+                (frame, seconds).
+            fps: Frames per second of an array, a list or a folder; only a folder has a default
+                (25, with a warning).
             trace: Keep which frames were looked at.
 
         Raises:
@@ -157,7 +160,7 @@ class Recogniser:
         Args:
             sources: As for `predict`.
             batch: Sources whose windows share one call of the network.
-            fps: Frames per second of arrays and folders.
+            fps: Frames per second of arrays, lists and folders.
             trace: Keep which frames were looked at.
             on_step: Called as work goes on with (name, seconds reached, duration or None).
 
@@ -170,7 +173,7 @@ class Recogniser:
 
         def noted() -> Iterator[Any]:
             for source in sources:
-                named.append(_name(source))
+                named.append(name_of(source))
                 yield source
 
         done = self.sessions(noted(), batch=batch, fps=fps, on_step=on_step)
@@ -220,7 +223,7 @@ class Recogniser:
         named = list(sources)
         for result in self._steps(named, fps=fps, max_wait=max_wait):
             if isinstance(result, _Failed):
-                yield self._failed(_name(named[result.position]), result.cause)
+                yield self._failed(name_of(named[result.position]), result.cause)
             else:
                 yield result
 
@@ -331,7 +334,7 @@ def load(
     *,
     labels: Sequence[str] | None = None,
     input: InputSpec | None = None,
-    output: Output = "softmax",
+    output: Output | None = None,
     look: Look | str | Mapping[str, Any] | None = None,
     decide: Decide | str | Mapping[str, Any] | None = None,
     budget: Budget | str | None = None,
@@ -348,9 +351,9 @@ def load(
             with its weights (`movinet-a0-stream-lite.k600`); or a module of your own, which takes
             clips (B, 3, T, H, W) and gives logits (B, classes). If its frames interact
             only in a mean, say so with an attribute `mixes_frames = False`.
-        labels: Names of the outputs of your own module.
+        labels: Names of the outputs of your own module; other models have their own.
         input: What your own module expects (`foveate.models.InputSpec`).
-        output: Whether its classes exclude each other (`softmax`) or not (`sigmoid`).
+        output: Whether its classes exclude each other (`softmax`, the default) or not (`sigmoid`).
         look: Chooses the frames: a policy, the name of one, or its settings with the name among
             them (`{"name": "motion-patch", "size": 128}`); the preset's if None.
         decide: Says when enough was seen, likewise.
@@ -364,15 +367,19 @@ def load(
     Raises:
         ModelError: No such model.
         WeightsError: The weights are missing or damaged.
-        ConfigError: A setting is unknown or out of range.
+        ConfigError: A setting is unknown or out of range, or does not belong to this model.
     """
     own = None
     if isinstance(model, os.PathLike):
         model = os.fspath(model)
     if isinstance(model, str):
         named, preset = resolve(model)
+        given = {"labels": labels, "input": input, "output": output}
+        for key, value in given.items():
+            if value is not None:
+                raise ConfigError(f"{key}=: only for a module of your own, {model} has its own")
     else:
-        own = _Own(model, labels, input, output)
+        own = _Own(model, labels, input, output or "softmax")
         named, preset = None, Preset(model=type(model).__name__)
     for key, policy in (("look", look), ("decide", decide)):
         if isinstance(policy, str):
@@ -382,6 +389,10 @@ def load(
     if budget is not None:
         if isinstance(budget, str):
             settings["budget"] = parse_budget(budget)
+        elif not isinstance(budget, Budget):
+            raise ConfigError(
+                f"budget={budget!r}: no unit", "say budget='3fps', '100MMAC/s' or '2ms/frame'"
+            )
         else:
             settings["budget"] = {k: v for k, v in asdict(budget).items() if k != "costs"}
     return assemble(
@@ -411,10 +422,25 @@ class _Own:
         spec: InputSpec | None,
         output: Output,
     ) -> None:
-        if not labels or spec is None:
+        from torch import float32, nn
+
+        if not isinstance(module, nn.Module) or isinstance(module, type):
+            raise ConfigError(
+                f"{module!r} is not a model", "give a name, a run folder or a torch.nn.Module"
+            )
+        if labels is None or not isinstance(spec, InputSpec):
             raise ConfigError(
                 "a custom module needs `labels=` and `input=`",
                 "foveate.load(module, labels=[...], input=foveate.InputSpec(224, 5.0, 16))",
+            )
+        check_labels(labels)
+        if output not in get_args(Output):
+            raise ConfigError(f"output={output!r}: unknown", "one of: softmax, sigmoid")
+        others = {p.dtype for p in module.parameters() if p.is_floating_point()} - {float32}
+        if others:
+            raise ConfigError(
+                f"{type(module).__name__} computes in {str(others.pop()).removeprefix('torch.')}",
+                "clips are float32: call module.float() first",
             )
         self.module, self.labels = module.eval(), tuple(labels)
         self.input, self.output = spec, output
@@ -457,6 +483,7 @@ def assemble(
     """
     from foveate.models import is_streaming, mixes_frames
     from foveate.models import load as load_weights
+    from foveate.models.device import choose_device
     from foveate.pipeline.methods import executor_of
 
     place = choose_device(device)
@@ -501,23 +528,20 @@ def assemble(
     )
 
 
-def choose_device(device: str | None) -> torch.device:
-    """The device asked for, or CUDA where there is one, or the CPU.
+def check_labels(labels: Sequence[str]) -> None:
+    """Refuse labels that cannot name the outputs of a network.
 
     Raises:
-        ModelError: The device is unknown or absent.
+        ConfigError: They are not a sequence of different names.
     """
-    import torch
-
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"device {device!r} cannot be used ({reason})") from None
-    return place
+    if isinstance(labels, str | bytes) or not isinstance(labels, Sequence) or not labels:
+        raise ConfigError(f"labels={labels!r}: not a list of names", "labels=['day', 'night']")
+    for label in labels:
+        if not isinstance(label, str) or not label.strip():
+            raise ConfigError(f"labels: {label!r} is not a name", "labels=['day', 'night']")
+    twice = next((one for one, count in Counter(labels).items() if count > 1), None)
+    if twice is not None:
+        raise ConfigError(f"labels: {twice!r} is there twice", "give one name per output")
 
 
 def _costs(executor: Executor, look: Look) -> tuple[int, int]:
@@ -550,7 +574,3 @@ def _over_budget(session: Session, seconds: float | None) -> list[str]:
     if limit is not None and spent > 1.05 * limit:
         lines.append(f"over budget: {spent:.2f} ms per frame, {limit:g} allowed")
     return lines
-
-
-def _name(source: Any) -> str:
-    return "<array>" if hasattr(source, "shape") else name_of(source)

@@ -39,6 +39,7 @@ LOOKS: dict[str, type[LookSpec]] = named(
     LookSpec,
     (import_module(f"{looks.__name__}.{one.name}") for one in pkgutil.iter_modules(looks.__path__)),
 )
+ALIASES = {"full": "uniform"}  # what comparisons of patches call the look at whole frames
 DECISIONS: dict[str, type[DecideSpec]] = named(DecideSpec, iter((stopping, calibration)))
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from foveate.data.prepare import Centre, Transform, to_float
 from foveate.data.sources import duration_of
 from foveate.data.transforms import Augment, mirrored_by_words
 from foveate.media import open_source
+from foveate.media.folder import RATE
 from foveate.models.spec import InputSpec
 from foveate.train.kit.batches import Batch, Batches, Prepare
 from foveate.train.kit.distributed import ProcessGroup
@@ -73,7 +74,7 @@ def median_seconds(dataset: Dataset, split: str) -> float | None:
     lengths = []
     for record in records[:: max(1, len(records) // _OPENED)]:
         try:
-            sample = open_source(record.path)
+            sample = open_source(record.path, fps=RATE)
             try:
                 end = duration_of(sample)
             finally:

@@ -229,8 +229,8 @@ def load_run(path: str | os.PathLike[str]) -> LoadedModel:
         raise WeightsError(f"{name}: does not match {CARD}", hint)
     try:
         tensors = parse(data)
-    except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise WeightsError(f"{name}: damaged ({str(error).splitlines()[0]})") from None
+    except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError):
+        raise WeightsError(f"{name}: damaged, not a safetensors file") from None
     if not prefixed:
         tensors = {f"{NETWORK}.{key}": value for key, value in tensors.items()}
     networks = {

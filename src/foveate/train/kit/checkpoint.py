@@ -119,8 +119,8 @@ class Checkpoints:
                 raise WeightsError(f"{path.name}: damaged (its checksum is wrong)")
             values = json.loads(text)
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise WeightsError(f"{path.name}: damaged ({reason})") from None
+            reason = getattr(error, "strerror", None) or "not a complete checkpoint"
+            raise WeightsError(f"{path.name}: damaged ({reason.lower()})") from None
         if values.get("format") != FORMAT or values.get("step") != step:
             raise WeightsError(f"{path.name}: not a checkpoint of this version")
         return Saved(step, tensors, values)

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import distributed as dist
 
+from foveate.models.device import choose_device
+
 # While the main process validates or computes features, the others wait.
 _TIMEOUT = timedelta(hours=6)
 _GRACE = 0.5  # seconds
@@ -88,12 +90,13 @@ def join_group(device: str | None = None) -> Iterator[ProcessGroup]:
 
     Args:
         device: Where to compute; None for CUDA if available, else the CPU.
+
+    Raises:
+        ConfigError: This machine has no such device.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    if device is None:
-        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
-    place = torch.device(device)
+    place = choose_device(device, local)
     if world == 1:
         yield ProcessGroup(device=place)
         return
