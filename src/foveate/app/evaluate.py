@@ -139,7 +139,7 @@ def _print(found: Evaluation) -> None:
         print(
             f"  {figure.name:<42} {_shown(figure.name, figure.value):>9}   "
             f"{_shown(figure.name, figure.low)} to {_shown(figure.name, figure.high)} "
-            f"({figure.units} {figure.unit}s)"
+            f"({figure.units} {figure.unit}s{_method(figure.method)})"
         )
     if len(found.exits()) > 1:
         total = sum(found.exits().values())
@@ -148,6 +148,13 @@ def _print(found: Evaluation) -> None:
     for prediction in found.predictions:
         if not prediction.ok:
             print(f"foveate: {prediction.name}: {prediction.error}", file=sys.stderr)
+
+
+def _method(method: str) -> str:
+    """The method of an interval, where it is not the protocol's bootstrap."""
+    from foveate.evaluate.bootstrap import BOOTSTRAP
+
+    return {BOOTSTRAP: "", "none": ", no interval: all resamples agree"}.get(method, f", {method}")
 
 
 def _shown(name: str, value: float | None) -> str:

@@ -15,7 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from foveate.core import ConfigError, Result
 from foveate.data.readers.unlabelled import LABEL as UNLABELLED
 from foveate.evaluate import metrics
-from foveate.evaluate.bootstrap import REPEATS, Comparison, Interval, compare, interval
+from foveate.evaluate.bootstrap import (
+    BOOTSTRAP,
+    REPEATS,
+    Comparison,
+    compare_correct,
+    interval,
+)
 from foveate.evaluate.measure import Measure, known
 from foveate.evaluate.results import SCHEMA, Hardware, commit, hardware, now
 from foveate.evaluate.truth import Item, Labelled, columns_of, items_of
@@ -24,6 +30,7 @@ from foveate.pipeline.recogniser import Recogniser
 Progress = Callable[[int, int, str], None]
 """Called after each video with (videos done, videos in all, name)."""
 
+PROPORTIONS = ("top1", "top5", "mean-class-accuracy", "answered", "top1-of-answered")
 _KEPT = 5  # best labels of each video that are kept
 
 
@@ -32,7 +39,11 @@ class _Plain(BaseModel):
 
 
 class Figure(_Plain):
-    """A metric with its bootstrap interval; None where it does not exist (an absent class)."""
+    """A metric with its interval; None where it does not exist (an absent class).
+
+    `method` names how the interval was computed; it is `none` where all resamples of a metric
+    that is not a proportion agree on its bound, which says nothing about its uncertainty.
+    """
 
     name: str
     value: float | None
@@ -41,6 +52,7 @@ class Figure(_Plain):
     level: float = 0.95
     units: int
     unit: str
+    method: str = BOOTSTRAP
 
 
 class Prediction(_Plain):
@@ -190,7 +202,7 @@ def evaluate(
     units = _units([items[i].group for i in good]) if groups else None
     statistics = measure.statistics(dataset.multilabel)
     figures = [
-        _figure(name, interval(statistic, len(good), units, repeats=repeats, seed=seed))
+        figure_of(name, statistic, len(good), units, repeats=repeats, seed=seed)
         for name, statistic in statistics.items()
     ]
     return Evaluation(
@@ -225,8 +237,7 @@ def compare_runs(
         raise ConfigError(f"{first.model} and {second.model} were measured on different videos")
     right = [np.array([_right(p) for p in side]) for side in zip(*pairs, strict=True)]
     units = _units([p.group for p, _ in pairs])
-    a, b = (metrics.mean(side) for side in right)
-    return compare(a, b, len(pairs), units, seed=seed, repeats=repeats)
+    return compare_correct(right[0], right[1], units, seed=seed, repeats=repeats)
 
 
 def _units(groups: Sequence[str | None]) -> list[str] | None:
@@ -290,11 +301,26 @@ def _prediction(item: Item, result: Result, names: dict[str, str]) -> Prediction
     )
 
 
-def _figure(name: str, found: Interval) -> Figure:
-    ends = (known(found.value), known(found.low), known(found.high))
+def figure_of(
+    name: str,
+    statistic: metrics.Statistic,
+    samples: int,
+    groups: Sequence[str] | None,
+    *,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> Figure:
+    """A metric with the interval that suits it; arguments as for `bootstrap.interval`."""
+    metric = name.partition("@")[0]
+    found = interval(
+        statistic, samples, groups, repeats=repeats, seed=seed, proportion=metric in PROPORTIONS
+    )
+    value, low, high, method = known(found.value), known(found.low), known(found.high), found.method
+    if low == high and value in (0.0, 1.0) and "@" in name and metric not in PROPORTIONS:
+        low, high, method = None, None, "none"
     return Figure(
-        name=name, value=ends[0], low=ends[1], high=ends[2], level=found.level,
-        units=found.units, unit=found.unit,
+        name=name, value=value, low=low, high=high, level=found.level,
+        units=found.units, unit=found.unit, method=method,
     )  # fmt: skip
 
 
@@ -304,5 +330,6 @@ def _protocol(recogniser: Recogniser, split: str | None, grouped: bool, repeats:
     return (
         f"split {split or 'all'}; one answer per video, mean over windows of {window}; look "
         f"{preset.look.name}, decide {preset.decide.name}; 95 % percentile bootstrap over "
-        f"{'groups' if grouped else 'videos'}, {repeats} resamples"
+        f"{'groups' if grouped else 'videos'}, {repeats} resamples "
+        "(Wilson's interval where all agree)"
     )
