@@ -17,7 +17,7 @@ from foveate.data.labelled import choose_split
 from foveate.evaluate.api import seen_in_training
 
 if TYPE_CHECKING:
-    from foveate.evaluate.run import Evaluation
+    from foveate.evaluate.run import Controls, Evaluation
 
 MOST_MISTAKES = 24  # that get pictures in a report
 _PICTURES = 3  # of each
@@ -54,6 +54,18 @@ def run(request: Request) -> int:
             seed=request.seed,
             progress=lambda done, total, name: shown.update(done / total, name),
         )
+        if request.controls:
+            from foveate.evaluate.controls import with_controls
+
+            found = with_controls(
+                found,
+                recogniser,
+                dataset,
+                split,
+                batch=request.batch,
+                seed=request.seed,
+                progress=lambda done, total, name: shown.update(done / total, f"controls: {name}"),
+            )
     _print(found)
     if before is not None:
         _compare(found, before, request.seed)
@@ -145,9 +157,24 @@ def _print(found: Evaluation) -> None:
         total = sum(found.exits().values())
         said = ", ".join(f"{name} {count / total:.1%}" for name, count in found.exits().items())
         print(f"  decided at: {said}")
+    if found.controls is not None:
+        _print_controls(found.controls)
     for prediction in found.predictions:
         if not prediction.ok:
             print(f"foveate: {prediction.name}: {prediction.error}", file=sys.stderr)
+
+
+def _print_controls(controls: Controls) -> None:
+    left_out = f", {controls.left_out} left out" if controls.left_out else ""
+    print(f"controls ({controls.n} videos{left_out}; loss: whole clips minus control)")
+    for row in controls.rows:
+        line = f"  {row.name:<16} top-1 {_shown('top1', row.top1.value)}"
+        if row.loss is not None:
+            loss = row.loss
+            line += f"   loss {loss.difference:+.3f} ({loss.low:+.3f} to {loss.high:+.3f})"
+            line += f", p {loss.p:.3g} ({loss.test})"
+        print(line)
+    print(f"  {controls.conclusion}")
 
 
 def _method(method: str) -> str:

@@ -219,6 +219,12 @@ class EvaluateRequest(MeasureOptions):
         Path | None,
         typer.Option("--against", metavar="JSON", help="Compare with an earlier evaluation."),
     ] = None
+    controls: Annotated[
+        bool,
+        typer.Option(
+            "--controls", help="Also measure still, shuffled and reversed clips, and motion energy."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ def evaluate(
     seed: int = 0,
     device: str | None = None,
     offline: bool = False,
+    controls: bool = False,
     on_progress: Callable[[int, int, str], None] | None = None,
     **settings: Any,
 ) -> Evaluation:
@@ -45,6 +46,8 @@ def evaluate(
         seed: Of the bootstrap.
         device: Where a named model runs; CUDA if there is one when None.
         offline: Never touch the network for weights.
+        controls: Also measure still, shuffled and reversed clips and a motion-energy baseline
+            (`Evaluation.controls`); the model runs six more times.
         on_progress: Called after each video with (videos done, videos in all, name).
         **settings: Fields of the preset of a named model, such as `look="motion-patch"`.
 
@@ -59,7 +62,14 @@ def evaluate(
     chosen = choose_split(dataset, split)
     loaded = _loaded(recogniser, device, offline, settings)
     _warn(loaded.name, dataset, chosen)
-    return measure(loaded, dataset, chosen, batch=batch, seed=seed, progress=on_progress)
+    found = measure(loaded, dataset, chosen, batch=batch, seed=seed, progress=on_progress)
+    if not controls:
+        return found
+    from foveate.evaluate.controls import with_controls
+
+    return with_controls(
+        found, loaded, dataset, chosen, batch=batch, seed=seed, progress=on_progress
+    )
 
 
 def bench(

@@ -82,6 +82,47 @@ class ClassFigure(_Plain):
     value: float | None
 
 
+class Control(_Plain):
+    """A model on altered clips, or a baseline.
+
+    Attributes:
+        name: `whole`, `first frame`, `middle frame`, `last frame`, `shuffled`, `reversed` or
+            `motion energy`.
+        top1: Its accuracy.
+        loss: Paired difference, whole clips minus this; None for whole clips.
+        agreement: Share of clips with the same prediction as the whole clip.
+    """
+
+    name: str
+    top1: Figure
+    loss: Comparison | None
+    agreement: float
+
+
+class Controls(_Plain):
+    """What the model needs of a clip; see `evaluate.controls`.
+
+    Attributes:
+        n: Clips measured.
+        left_out: Clips that could not be decoded, or are too long.
+        most_frequent_class: Its share of the clips.
+        margin: Accuracy that a single frame may lose and still count as good as the clip.
+        rows: Whole clips, the altered ones and the baseline.
+        rule: Number of the rule that chose the conclusion.
+        rules: All rules.
+        conclusion: What the controls suggest, in one sentence.
+    """
+
+    n: int
+    left_out: int
+    most_frequent_class: float
+    margin: float
+    rows: list[Control]
+    rule: int
+    rules: str
+    conclusion: str
+
+
 class Evaluation(_Plain):
     """The result of `evaluate`; `to_json` writes it, `from_json` reads it.
 
@@ -112,6 +153,7 @@ class Evaluation(_Plain):
     confusion: list[list[int]] = Field(default_factory=list)
     reliability: list[dict[str, float | int | None]] = Field(default_factory=list)
     predictions: list[Prediction]
+    controls: Controls | None = None
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True
@@ -199,7 +241,7 @@ def evaluate(
         _scores([results[i] for i in good], len(recogniser.labels)),
         dict(zip(classes, columns, strict=True)),
     )
-    units = _units([items[i].group for i in good]) if groups else None
+    units = units_of([items[i].group for i in good]) if groups else None
     statistics = measure.statistics(dataset.multilabel)
     figures = [
         figure_of(name, statistic, len(good), units, repeats=repeats, seed=seed)
@@ -236,11 +278,11 @@ def compare_runs(
     if not pairs:
         raise ConfigError(f"{first.model} and {second.model} were measured on different videos")
     right = [np.array([_right(p) for p in side]) for side in zip(*pairs, strict=True)]
-    units = _units([p.group for p, _ in pairs])
+    units = units_of([p.group for p, _ in pairs])
     return compare_correct(right[0], right[1], units, seed=seed, repeats=repeats)
 
 
-def _units(groups: Sequence[str | None]) -> list[str] | None:
+def units_of(groups: Sequence[str | None]) -> list[str] | None:
     """What the bootstrap resamples: groups, and each video without one; None for single videos."""
     if all(group is None for group in groups):
         return None
