@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fights import PROBE, config_of
 
+from fights import PROBE, config_of
 from foveate.data import folds, read
 from foveate.evaluate.controls import RULES, ControlAnswers, control_answers, summary
 from foveate.evaluate.results import write_result
