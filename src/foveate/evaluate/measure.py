@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from foveate.core import Result
 from foveate.evaluate import metrics
-from foveate.evaluate.metrics import Protocol, Statistic
+from foveate.evaluate.localisation import AVERAGES, THUMOS, Localisation
+from foveate.evaluate.metrics import Protocol, Statistic, Stretch
 from foveate.evaluate.truth import Item
 
 OTHER = "(other)"
@@ -61,6 +63,8 @@ class Measure:
             for tiou in TIOUS:
                 counts = np.array([self._matched(i, tiou) for i in range(len(self.items))])
                 found[named("f1", tiou=tiou)] = metrics.segment_f1(counts)
+            for settings, statistic in self.localisation.statistics().items():
+                found[f"{named('localisation-map')},{settings}"] = statistic
         found["macs-per-video"] = metrics.mean(np.array([r.cost.macs for r in self.results], float))
         found["seconds-per-video"] = metrics.mean(np.array([r.cost.seconds for r in self.results]))
         return found
@@ -87,9 +91,12 @@ class Measure:
             {"label": name, "n": int(count), "value": known(value)}
             for name, count, value in zip(names, n, values, strict=True)
         ]
+        found: dict[str, Any] = {"classes": classes}
+        if any(item.stretches for item in self.items):
+            found["localisation"] = self._localised()
         if multilabel or not self.single:
-            return {"classes": classes}
-        return {"classes": classes, **self._confusion(names), "reliability": self._reliability()}
+            return found
+        return {**found, **self._confusion(names), "reliability": self._reliability()}
 
     def _confusion(self, names: list[str]) -> dict[str, Any]:
         at = {column: i for i, column in enumerate(self.column.values())}
@@ -104,7 +111,40 @@ class Measure:
         top = metrics.hits(self.scores, self.labels)
         return [asdict(b) for b in metrics.reliability(self.scores.max(1), top, _BINS)]
 
+    @cached_property
+    def localisation(self) -> Localisation:
+        """True segments and predicted ones, with the class names of the data set."""
+        truth, said = [], []
+        for i, result in enumerate(self.results):
+            true, segments = self._timeline(i)
+            truth.append([s for s in true if s[0] < s[1]])
+            scores = [s.score for s in result.segments if s.index is not None]
+            said.append(
+                [(*s, score) for s, score in zip(segments, scores, strict=True) if s[0] < s[1]]
+            )
+        return Localisation(truth, said, list(self.column))
+
+    def _localised(self) -> list[dict[str, Any]]:
+        """Average precision of each class at .3 to .7, and both averages."""
+        found, n = self.localisation, len(self.items)
+        rows = {**{f"tiou={tiou:g}": (tiou,) for tiou in THUMOS}, **AVERAGES}
+        return [
+            {
+                "label": label,
+                "segments": found.count(label),
+                "average_precision": {
+                    name: known(metrics.value_of(found.average_precision(label, tious), n))
+                    for name, tious in rows.items()
+                },
+            }
+            for label in found.classes
+        ]
+
     def _matched(self, i: int, tiou: float) -> tuple[int, int, int]:
+        return metrics.match_segments(*self._timeline(i), tiou)
+
+    def _timeline(self, i: int) -> tuple[list[Stretch], list[Stretch]]:
+        """True and predicted segments of one video; open ends are those of the video."""
         item, result = self.items[i], self.results[i]
         end = result.duration or max((s.end for s in result.segments), default=0.0)
         truth = [
@@ -116,4 +156,4 @@ class Measure:
             for s in result.segments
             if s.index is not None
         ]
-        return metrics.match_segments(truth, said, tiou)
+        return truth, said

@@ -72,6 +72,9 @@ class Prediction(_Plain):
     exits: dict[str, int] = Field(default_factory=dict, description="windows by deciding exit")
     fallback: float | None = Field(None, description="share of looks that fell back")
     warnings: list[str] = Field(default_factory=list)
+    segments: list[tuple[float, float, str, float]] = Field(
+        default_factory=list, description="start and end in seconds, label, score"
+    )
 
 
 class ClassFigure(_Plain):
@@ -80,6 +83,21 @@ class ClassFigure(_Plain):
     label: str
     n: int
     value: float | None
+
+
+class ClassLocalisation(_Plain):
+    """One class of a timeline.
+
+    Attributes:
+        label: The class.
+        segments: Its true segments.
+        average_precision: By threshold of temporal IoU, such as `tiou=0.5`; averages are named
+            `tiou=0.3:0.1:0.7` and `tiou=0.5:0.05:0.95`. None without true segments.
+    """
+
+    label: str
+    segments: int
+    average_precision: dict[str, float | None]
 
 
 class Control(_Plain):
@@ -153,6 +171,7 @@ class Evaluation(_Plain):
     confusion: list[list[int]] = Field(default_factory=list)
     reliability: list[dict[str, float | int | None]] = Field(default_factory=list)
     predictions: list[Prediction]
+    localisation: list[ClassLocalisation] = Field(default_factory=list)
     controls: Controls | None = None
 
     model_config = ConfigDict(
@@ -340,6 +359,11 @@ def _prediction(item: Item, result: Result, names: dict[str, str]) -> Prediction
         stages={stage.name: stage.seconds for stage in result.cost.stages},
         exits=result.exits,
         warnings=result.warnings,
+        segments=[
+            (s.start, s.end, back.get(s.label, s.label), s.score)
+            for s in result.segments
+            if s.index is not None
+        ],
     )
 
 
