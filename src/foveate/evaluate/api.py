@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from foveate.core import ConfigError
-from foveate.data.labelled import Videos, choose_split, open_labelled
+from foveate.data.labelled import Videos, choose_split, only_classes, open_labelled
 from foveate.data.readers.unlabelled import LABEL as UNLABELLED
 from foveate.data.record import Dataset
 
@@ -29,6 +29,8 @@ def evaluate(
     seed: int = 0,
     device: str | None = None,
     offline: bool = False,
+    classes: Sequence[str] | None = None,
+    threshold: float | None = None,
     controls: bool = False,
     on_progress: Callable[[int, int, str], None] | None = None,
     **settings: Any,
@@ -46,6 +48,9 @@ def evaluate(
         seed: Of the bootstrap.
         device: Where a named model runs; CUDA if there is one when None.
         offline: Never touch the network for weights.
+        classes: Only videos of these classes are measured.
+        threshold: Videos whose best label scores lower count as not answered; see
+            `evaluate.run.evaluate`.
         controls: Also measure still, shuffled and reversed clips and a motion-energy baseline
             (`Evaluation.controls`); the model runs six more times.
         on_progress: Called after each video with (videos done, videos in all, name).
@@ -62,7 +67,12 @@ def evaluate(
     chosen = choose_split(dataset, split)
     loaded = _loaded(recogniser, device, offline, settings)
     _warn(loaded.name, dataset, chosen)
-    found = measure(loaded, dataset, chosen, batch=batch, seed=seed, progress=on_progress)
+    if classes is not None:
+        dataset = only_classes(dataset, classes)
+    found = measure(
+        loaded, dataset, chosen,
+        batch=batch, seed=seed, threshold=threshold, progress=on_progress,
+    )  # fmt: skip
     if not controls:
         return found
     from foveate.evaluate.controls import with_controls
@@ -82,7 +92,10 @@ def bench(
     seed: int = 0,
     device: str | None = None,
     offline: bool = False,
+    classes: Sequence[str] | None = None,
+    threshold: float | None = None,
     on_progress: Callable[[str, int, int, str], None] | None = None,
+    **settings: Any,
 ) -> Table:
     """Compare recognisers on the same videos: accuracy, executed multiply-adds, time.
 
@@ -95,7 +108,10 @@ def bench(
         seed: As for `evaluate`.
         device: As for `evaluate`.
         offline: As for `evaluate`.
+        classes: As for `evaluate`.
+        threshold: As for `evaluate`.
         on_progress: Called after each video with (recogniser, videos done, videos in all, name).
+        **settings: As for `evaluate`, of every named model.
 
     Raises:
         ConfigError: There are no recognisers, or what `evaluate` raises.
@@ -108,12 +124,14 @@ def bench(
     chosen = split
     if split is not None or not unlabelled(dataset):
         chosen = choose_split(dataset, split)
-    loaded = {name: _loaded(one, device, offline, {}) for name, one in recognisers.items()}
+    loaded = {name: _loaded(one, device, offline, settings) for name, one in recognisers.items()}
     for one in loaded.values():
         _warn(one.name, dataset, chosen)
+    if classes is not None:
+        dataset = only_classes(dataset, classes)
     return measure(
         loaded, dataset, chosen,
-        batch=batch, seed=seed, reference=reference, progress=on_progress,
+        batch=batch, seed=seed, reference=reference, threshold=threshold, progress=on_progress,
     )  # fmt: skip
 
 

@@ -44,8 +44,8 @@ class Measure:
         first = [item.labels[0] for item in items] if self.single else []
         self.labels = np.array([column[label] for label in first], int)
 
-    def statistics(self, multilabel: bool) -> dict[str, Statistic]:
-        """Every metric that applies, by its full name."""
+    def statistics(self, multilabel: bool, threshold: float | None = None) -> dict[str, Statistic]:
+        """Every metric that applies, by its full name; `threshold` as for `run.evaluate`."""
         named, found = Protocol("video", 1).name, dict[str, Statistic]()
         if self.single and not multilabel:
             top = metrics.hits(self.scores, self.labels)
@@ -56,6 +56,12 @@ class Measure:
             found[named("calibration-error", bins=_BINS)] = metrics.calibration_error(
                 self.scores.max(1), top, _BINS
             )
+            if threshold is not None:
+                sure = (self.scores.max(1) >= threshold).astype(float)
+                found[named("answered", threshold=threshold)] = metrics.mean(sure)
+                found[named("top1-of-answered", threshold=threshold)] = lambda weights: (
+                    metrics.ratio(weights @ (sure * top), weights @ sure)
+                )
         elif self.column:
             ours = self.scores[:, list(self.column.values())]
             found[named("map")] = metrics.mean_average_precision(ours, self.truth)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import csv
+import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -30,8 +32,11 @@ from foveate.pipeline.recogniser import Recogniser
 Progress = Callable[[int, int, str], None]
 """Called after each video with (videos done, videos in all, name)."""
 
+_COLUMNS = (
+    "name", "group", "truth", "predicted", "score", "right", "ok", "macs", "seconds", "frames",
+    "error",
+)  # fmt: skip
 PROPORTIONS = ("top1", "top5", "mean-class-accuracy", "answered", "top1-of-answered")
-_KEPT = 5  # best labels of each video that are kept
 
 
 class _Plain(BaseModel):
@@ -203,6 +208,22 @@ class Evaluation(_Plain):
             total.update(prediction.exits)
         return dict(total.most_common())
 
+    def to_csv(self) -> str:
+        """A row per video: its labels, best label, cost, and the error of those that failed."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for one in self.predictions:
+            best: tuple[Any, Any] = one.top[0] if one.top else ("", "")
+            right = int(best[0] in one.truth) if one.top and one.truth else ""
+            writer.writerow(
+                [
+                    one.name, one.group or "", "|".join(one.truth), *best, right, int(one.ok),
+                    one.macs, one.seconds, one.frames, one.error or "",
+                ]
+            )  # fmt: skip
+        return out.getvalue()
+
     def answered(self) -> list[Prediction]:
         """The videos that did not fail."""
         return [prediction for prediction in self.predictions if prediction.ok]
@@ -217,6 +238,7 @@ def evaluate(
     batch: int = 1,
     seed: int = 0,
     repeats: int = REPEATS,
+    threshold: float | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run a recogniser over the videos of a split and measure it.
@@ -233,6 +255,8 @@ def evaluate(
         batch: Videos whose windows share one call of the network.
         seed: Of the bootstrap.
         repeats: Bootstrap resamples.
+        threshold: Videos whose best label scores lower count as not answered: their share and the
+            accuracy over the others are measured too, and segments that score lower are `none`.
         progress: Called after each video.
 
     Raises:
@@ -244,10 +268,12 @@ def evaluate(
         items, classes = [replace(item, labels=[]) for item in items], ()
     columns = columns_of(classes, recogniser.labels, recogniser.name)
     names = dict(zip(classes, (recogniser.labels[c] for c in columns), strict=True))
-    answers = list(_results(recogniser, items, batch, progress))
+    answers = list(_results(recogniser, items, batch, threshold, progress))
     results = [result for result, _ in answers]
     predictions = [
-        _prediction(item, result, names).model_copy(update={"fallback": fell})
+        _prediction(item, result, names, recogniser.preset.top_k).model_copy(
+            update={"fallback": fell}
+        )
         for item, (result, fell) in zip(items, answers, strict=True)
     ]
     good = [i for i, result in enumerate(results) if result.ok]
@@ -261,7 +287,7 @@ def evaluate(
         dict(zip(classes, columns, strict=True)),
     )
     units = units_of([items[i].group for i in good]) if groups else None
-    statistics = measure.statistics(dataset.multilabel)
+    statistics = measure.statistics(dataset.multilabel, threshold)
     figures = [
         figure_of(name, statistic, len(good), units, repeats=repeats, seed=seed)
         for name, statistic in statistics.items()
@@ -313,11 +339,18 @@ def _right(prediction: Prediction) -> float:
 
 
 def _results(
-    recogniser: Recogniser, items: Sequence[Item], batch: int, progress: Progress | None
+    recogniser: Recogniser,
+    items: Sequence[Item],
+    batch: int,
+    threshold: float | None,
+    progress: Progress | None,
 ) -> Iterable[tuple[Result, float | None]]:
     # Calibration and mean average precision need every score, not only the best few.
     whole = copy.copy(recogniser)
-    whole.preset = recogniser.preset.model_copy(update={"top_k": len(recogniser.labels)})
+    changes: dict[str, Any] = {"top_k": len(recogniser.labels)}
+    if threshold is not None:
+        changes["none_below"] = threshold
+    whole.preset = recogniser.preset.model_copy(update=changes)
     sources = (item.source for item in items)
     for done, result in enumerate(whole.predict_many(sources, batch=batch), 1):
         if progress is not None:
@@ -336,7 +369,7 @@ def _scores(results: Sequence[Result], classes: int) -> np.ndarray[Any, Any]:
     return scores
 
 
-def _prediction(item: Item, result: Result, names: dict[str, str]) -> Prediction:
+def _prediction(item: Item, result: Result, names: dict[str, str], kept: int) -> Prediction:
     """One row of the evaluation, with the class names of the data set."""
     back = {label: name for name, label in names.items()}
     wanted = {names[label] for label in item.labels}
@@ -351,7 +384,7 @@ def _prediction(item: Item, result: Result, names: dict[str, str]) -> Prediction
         truth=item.labels,
         ok=result.ok,
         error=error,
-        top=[(back.get(s.label, s.label), s.score) for s in result.labels[:_KEPT]],
+        top=[(back.get(s.label, s.label), s.score) for s in result.labels[:kept]],
         truth_score=max(right) if right else None,
         macs=result.cost.macs,
         seconds=result.cost.seconds,
