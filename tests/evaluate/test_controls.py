@@ -7,6 +7,7 @@ import pytest
 
 from evaluate.small_data import Dataset, Record, clip, dataset, recogniser
 from foveate.core import ConfigError
+from foveate.data.sources import motion_energy
 from foveate.evaluate.bootstrap import compare_correct
 from foveate.evaluate.controls import (
     ALTERED,
@@ -16,7 +17,6 @@ from foveate.evaluate.controls import (
     _copies,
     conclude,
     energy_baseline,
-    energy_of,
     with_controls,
 )
 from foveate.evaluate.metrics import mean
@@ -85,8 +85,8 @@ def test_altered_clips_hold_the_frames_of_the_clip():
 
 def test_motion_energy_tells_moving_from_still_clips():
     still = np.broadcast_to(clip(0, 1), (50, 40, 40, 3))
-    assert energy_of(still, 25.0) == 0
-    assert energy_of(clip(0), 25.0) > 10
+    assert motion_energy(still, 25.0) == 0
+    assert motion_energy(clip(0), 25.0) > 10
     truth = np.array([0, 1] * 6)
     energy = np.where(truth == 0, 1.0, 9.0) + np.linspace(0, 1, 12)
     assert (energy_baseline(energy, truth) == truth).all()

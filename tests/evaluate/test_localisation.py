@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from foveate.core import ConfigError
-from foveate.evaluate.localisation import ACTIVITYNET, AVERAGES, THUMOS, Localisation
+from foveate.data.timelines import TimedLabel, Timeline
+from foveate.evaluate.localisation import (
+    ACTIVITYNET,
+    AVERAGES,
+    THUMOS,
+    Localisation,
+    localisation_of,
+)
 from foveate.evaluate.metrics import value_of
 
 
@@ -83,6 +90,18 @@ def test_weights_on_videos_are_copies_of_videos():
     for tious in AVERAGES.values():
         weighted = once.mean_average_precision(tious)(np.array([counts], float))[0]
         assert weighted == pytest.approx(value_of(copied.mean_average_precision(tious), 5))
+
+
+def test_imported_timelines_are_matched_by_name():
+    truth = {"a/v_one.mp4": Timeline((TimedLabel(0, 10, "a"),)), "two.mp4": Timeline(())}
+    said = {"one": Timeline((TimedLabel(0, 9, "a", 0.5),))}
+    found = localisation_of(truth, said)
+    assert value_of(found.mean_average_precision([0.5]), 2) == 1.0
+    assert found.predicted == [[(0, 9, "a", 0.5)], []]
+    with pytest.raises(ConfigError, match="predicted video 'three'"):
+        localisation_of(truth, {"three": Timeline(())})
+    with pytest.raises(ConfigError, match="without a score"):
+        localisation_of(truth, {"one": truth["a/v_one.mp4"]})
 
 
 def test_bad_timelines_are_one_line():

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from foveate.core import ConfigError, FoveateError
-from foveate.data.sources import duration_of
+from foveate.data.sources import duration_of, motion_energy
 from foveate.evaluate import metrics
 from foveate.evaluate.bootstrap import REPEATS, Comparison, compare_correct
 from foveate.evaluate.run import (
@@ -46,7 +45,6 @@ RULES = (
 _NEEDS = "controls need videos with one label each"
 _MAX_BYTES = 2_000_000_000  # decoded frames of one clip
 _ROWS = 256  # pixels; larger frames are scaled down
-_ENERGY_RATE, _ENERGY_SIZE = 5.0, (230, 172)  # frames per second, and width and height
 
 
 def with_controls(
@@ -209,23 +207,6 @@ def conclude(rows: Sequence[Control], frequent: float) -> tuple[int, str]:
     )
 
 
-def energy_of(frames: NDArray[np.uint8], rate: float) -> float:
-    """Mean absolute difference of consecutive frames, five a second, in grey levels.
-
-    Args:
-        frames: (T, H, W, 3) RGB.
-        rate: Frames per second.
-    """
-    chosen = frames[:: max(1, round(rate / _ENERGY_RATE))]
-    grey = np.stack(
-        [
-            cv2.cvtColor(cv2.resize(frame, _ENERGY_SIZE), cv2.COLOR_RGB2GRAY).astype(np.float32)
-            for frame in chosen
-        ]
-    )
-    return float(np.abs(np.diff(grey, axis=0)).mean()) if len(grey) > 1 else 0.0
-
-
 def energy_baseline(
     energy: NDArray[np.float64], truth: NDArray[np.int64], groups: Sequence[str] | None = None
 ) -> NDArray[np.int64]:
@@ -268,7 +249,7 @@ def _answers(
                 frames, rate = _decoded(item)
             except FoveateError:
                 continue  # counted as left out
-            energies[i] = energy_of(frames, rate)
+            energies[i] = motion_energy(frames, rate)
             for name, clip in _copies(frames, np.random.default_rng((seed, i))):
                 keys.append((i, name))
                 yield ArrayVideo(clip, rate, item.name)

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foveate.core import ConfigError
+from foveate.data.timelines import Timelines
 from foveate.evaluate.metrics import Floats, Statistic, Stretch, nanmean, ratio, tiou_of
 
 THUMOS = tuple(round(0.3 + 0.1 * i, 2) for i in range(5))  # .3 to .7
@@ -94,6 +96,43 @@ class Localisation:
         """mAP at each threshold of .3 to .7, and both averages, by settings of their names."""
         one = {f"tiou={tiou:g}": self.mean_average_precision([tiou]) for tiou in THUMOS}
         return {**one, **{k: self.mean_average_precision(v) for k, v in AVERAGES.items()}}
+
+
+def localisation_of(
+    truth: Timelines, predicted: Timelines, labels: Sequence[str] | None = None
+) -> Localisation:
+    """Predicted timelines against true ones, such as those of `data.read_timelines`.
+
+    Videos are matched by name, or else by name without folders, suffix and ActivityNet's `v_`.
+    A video without a prediction has none; predictions of other videos are an error.
+
+    Args:
+        truth: Segments by video.
+        predicted: Segments with scores by video.
+        labels: As for `Localisation`.
+
+    Raises:
+        ConfigError: A predicted video that is not among the true ones, or a segment without score.
+    """
+    names = {**{_key(name): name for name in truth}, **{name: name for name in truth}}
+    said: dict[str, list[Scored]] = {name: [] for name in truth}
+    for name, line in predicted.items():
+        known = names.get(name, names.get(_key(name)))
+        if known is None:
+            raise ConfigError(f"no true segments of the predicted video {name!r}")
+        for one in line.segments:
+            if one.score is None:
+                raise ConfigError(f"{name}: a predicted segment without a score")
+            said[known].append((one.start, one.end, one.label, one.score))
+    return Localisation(
+        [[(one.start, one.end, one.label) for one in line.segments] for line in truth.values()],
+        list(said.values()),
+        labels,
+    )
+
+
+def _key(name: str) -> str:
+    return PurePosixPath(name).stem.removeprefix("v_")
 
 
 def _matched(
