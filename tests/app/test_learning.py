@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -339,6 +340,29 @@ def test_timelines_are_written_and_converted(run, videos, trained, tmp_path) -> 
     assert said.code == 2
     assert "2 faults, the first is t.csv:2" in said.err
     assert "t.csv:3" in said.err
+
+
+def test_imported_predictions_are_measured(run, videos, tmp_path) -> None:
+    (tmp_path / "set").mkdir()
+    clip = Path(shutil.copy(next((videos / "jump").iterdir()), tmp_path / "set"))
+    truth, said, figures = tmp_path / "set" / "clips.csv", tmp_path / "said.csv", tmp_path / "f"
+    rows = "".join(f"{clip.name},jump,{start},{start + 1},test\n" for start in (0, 2))
+    truth.write_text(f"path,label,start,end,split\n{rows}")
+    said.write_text(f"path,label,start,end,score\n{clip.name},jump,0,1,.9\n")
+    done = run("evaluate", truth, "--predictions", said, "--json", figures)
+    assert done.code == 0, done.err
+    assert "localisation-map@video,views=1,tiou=0.5:0.05:0.95" in done.out
+    (found,) = json.loads(figures.read_text())["localisation"]
+    assert (found["segments"], found["average_precision"]["tiou=0.5"]) == (2, 0.5)
+    said.write_text("path,label,start,end,score\nno.mp4,jump,0,1,.9\n")
+    for words, text in (
+        (("--predictions", said), "predicted video 'no.mp4'"),
+        (("--predictions", said, "--controls"), "--predictions and --controls"),
+        ((), "nothing to measure"),
+    ):
+        done = run("evaluate", truth, *words)
+        assert (done.code, done.err.count("\n")) == (2, 1), done.err
+        assert text in done.err
 
 
 def test_bad_options_of_measuring_are_one_line(run, videos, trained) -> None:

@@ -16,11 +16,17 @@ from foveate.core import ConfigError, FoveateError
 from foveate.core.files import replace_file
 from foveate.data import DataError, DataRequest, Dataset, open_labelled
 from foveate.data.labelled import choose_split, only_classes
-from foveate.data.timelines import TimedLabel, Timeline, write_timelines
+from foveate.data.timelines import (
+    TimedLabel,
+    Timeline,
+    read_timelines,
+    timelines_of,
+    write_timelines,
+)
 from foveate.evaluate.api import seen_in_training
 
 if TYPE_CHECKING:
-    from foveate.evaluate.run import Controls, Evaluation
+    from foveate.evaluate.run import Controls, Evaluation, Figure
     from foveate.pipeline.recogniser import Recogniser
 
 MOST_MISTAKES = 24  # that get pictures in a report
@@ -39,6 +45,12 @@ def run(request: Request) -> int:
 
     for path in (request.report, request.json_path, request.csv_path, request.timelines):
         check_writable(path)
+    if request.predictions is not None:
+        return _imported(request, request.predictions)
+    if request.model is None:
+        raise ConfigError(
+            "nothing to measure", "name a model (--model) or timelines (--predictions)"
+        )
     before = None if request.against is None else read_evaluation(request.against)
     if request.print_config:
         print_presets([request.model], request)
@@ -84,6 +96,52 @@ def run(request: Request) -> int:
         write_report(request.report, found, _pictures(found, dataset))
         print(f"report: {request.report}", file=sys.stderr)
     return 1 if found.failed else 0
+
+
+def _imported(request: Request, path: Path) -> int:
+    """Measure timelines that another program predicted.
+
+    Raises:
+        FoveateError: Options that need a model, or files with faults.
+    """
+    import json
+
+    from foveate.core.text import plural
+    from foveate.evaluate.localisation import localisation_of
+    from foveate.evaluate.metrics import Protocol
+    from foveate.evaluate.run import figure_of
+
+    needs = ("model", "report", "csv_path", "timelines", "against", "controls", "threshold")
+    for name in needs:
+        if getattr(request, name):
+            option = name.removesuffix("_path")
+            raise ConfigError(f"--predictions and --{option}: cannot be combined")
+    dataset = opened(request.data)
+    split = choose_split(dataset, request.split)
+    if request.classes is not None:
+        dataset = only_classes(dataset, names_in(request.classes))
+    try:
+        said = read_timelines(path)
+    except DataError as error:
+        tell_faults(error)
+        raise
+    found = localisation_of(timelines_of(dataset, split), said, dataset.classes)
+    named = Protocol().name("localisation-map")
+    figures = [
+        figure_of(f"{named},{key}", statistic, len(found.truth), None, seed=request.seed)
+        for key, statistic in found.statistics().items()
+    ]
+    if not request.quiet:
+        print(f"{split} ({path.name}, {plural(len(found.truth), 'video')})")
+        _print_figures(figures)
+    if request.json_path is not None:
+        values = {
+            "split": split,
+            "figures": [figure.model_dump() for figure in figures],
+            "localisation": found.by_class(),
+        }
+        replace_file(request.json_path, f"{json.dumps(values, indent=1)}\n".encode())
+    return 0
 
 
 def opened(request: DataRequest) -> Dataset:
@@ -178,7 +236,17 @@ def _print(found: Evaluation) -> None:
         accuracy = f" {short_name(first.name)} {first.value:.2f}"
     print(f"{found.split}{accuracy} ({found.model}, {found.n} videos)")
     print(f"  {found.protocol}")
-    for figure in found.figures:
+    _print_figures(found.figures)
+    if len(found.exits()) > 1:
+        total = sum(found.exits().values())
+        said = ", ".join(f"{name} {count / total:.1%}" for name, count in found.exits().items())
+        print(f"  decided at: {said}")
+    if found.controls is not None:
+        _print_controls(found.controls)
+
+
+def _print_figures(figures: Sequence[Figure]) -> None:
+    for figure in figures:
         if figure.value is None:
             continue
         print(
@@ -186,12 +254,6 @@ def _print(found: Evaluation) -> None:
             f"{_shown(figure.name, figure.low)} to {_shown(figure.name, figure.high)} "
             f"({figure.units} {figure.unit}s{_method(figure.method)})"
         )
-    if len(found.exits()) > 1:
-        total = sum(found.exits().values())
-        said = ", ".join(f"{name} {count / total:.1%}" for name, count in found.exits().items())
-        print(f"  decided at: {said}")
-    if found.controls is not None:
-        _print_controls(found.controls)
 
 
 def tell_failed(found: Evaluation) -> None:

@@ -243,7 +243,16 @@ class ExplainRequest:
 class EvaluateRequest(MeasureOptions):
     """Measure a model on labelled videos, with intervals and executed cost."""
 
-    model: Model
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="A run folder, a preset or weights."),
+    ] = None
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions", metavar="FILE", help="Measure these timelines instead of a model."
+        ),
+    ] = None
     report: Page = None
     json_path: Annotated[
         Path | None,

@@ -14,13 +14,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foveate.core import ConfigError
 from foveate.data.timelines import Timelines
-from foveate.evaluate.metrics import Floats, Statistic, Stretch, nanmean, ratio, tiou_of
+from foveate.evaluate.metrics import (
+    Floats,
+    Statistic,
+    Stretch,
+    known,
+    nanmean,
+    ratio,
+    tiou_of,
+    value_of,
+)
 
 THUMOS = tuple(round(0.3 + 0.1 * i, 2) for i in range(5))  # .3 to .7
 ACTIVITYNET = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))  # .5 to .95
@@ -97,6 +107,21 @@ class Localisation:
         one = {f"tiou={tiou:g}": self.mean_average_precision([tiou]) for tiou in THUMOS}
         return {**one, **{k: self.mean_average_precision(v) for k, v in AVERAGES.items()}}
 
+    def by_class(self) -> list[dict[str, Any]]:
+        """Label, true segments and average precisions (named as in `statistics`) of each class."""
+        rows = {**{f"tiou={tiou:g}": (tiou,) for tiou in THUMOS}, **AVERAGES}
+        return [
+            {
+                "label": label,
+                "segments": self.count(label),
+                "average_precision": {
+                    name: known(value_of(self.average_precision(label, tious), len(self.truth)))
+                    for name, tious in rows.items()
+                },
+            }
+            for label in self.classes
+        ]
+
 
 def localisation_of(
     truth: Timelines, predicted: Timelines, labels: Sequence[str] | None = None
@@ -117,13 +142,13 @@ def localisation_of(
     names = {**{_key(name): name for name in truth}, **{name: name for name in truth}}
     said: dict[str, list[Scored]] = {name: [] for name in truth}
     for name, line in predicted.items():
-        known = names.get(name, names.get(_key(name)))
-        if known is None:
+        ours = names.get(name, names.get(_key(name)))
+        if ours is None:
             raise ConfigError(f"no true segments of the predicted video {name!r}")
         for one in line.segments:
             if one.score is None:
                 raise ConfigError(f"{name}: a predicted segment without a score")
-            said[known].append((one.start, one.end, one.label, one.score))
+            said[ours].append((one.start, one.end, one.label, one.score))
     return Localisation(
         [[(one.start, one.end, one.label) for one in line.segments] for line in truth.values()],
         list(said.values()),

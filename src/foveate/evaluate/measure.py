@@ -11,18 +11,13 @@ import numpy as np
 
 from foveate.core import Result
 from foveate.evaluate import metrics
-from foveate.evaluate.localisation import AVERAGES, THUMOS, Localisation
+from foveate.evaluate.localisation import Localisation
 from foveate.evaluate.metrics import Protocol, Statistic, Stretch
 from foveate.evaluate.truth import Item
 
 OTHER = "(other)"
 TIOUS = (0.3, 0.5, 0.7)
 _BINS = 10
-
-
-def known(value: float) -> float | None:
-    """The value, or None if it is NaN."""
-    return None if np.isnan(value) else float(value)
 
 
 class Measure:
@@ -94,12 +89,12 @@ class Measure:
                 for c in range(len(names))
             ]
         classes = [
-            {"label": name, "n": int(count), "value": known(value)}
+            {"label": name, "n": int(count), "value": metrics.known(value)}
             for name, count, value in zip(names, n, values, strict=True)
         ]
         found: dict[str, Any] = {"classes": classes}
         if any(item.stretches for item in self.items):
-            found["localisation"] = self._localised()
+            found["localisation"] = self.localisation.by_class()
         if multilabel or not self.single:
             return found
         return {**found, **self._confusion(names), "reliability": self._reliability()}
@@ -129,22 +124,6 @@ class Measure:
                 [(*s, score) for s, score in zip(segments, scores, strict=True) if s[0] < s[1]]
             )
         return Localisation(truth, said, list(self.column))
-
-    def _localised(self) -> list[dict[str, Any]]:
-        """Average precision of each class at .3 to .7, and both averages."""
-        found, n = self.localisation, len(self.items)
-        rows = {**{f"tiou={tiou:g}": (tiou,) for tiou in THUMOS}, **AVERAGES}
-        return [
-            {
-                "label": label,
-                "segments": found.count(label),
-                "average_precision": {
-                    name: known(metrics.value_of(found.average_precision(label, tious), n))
-                    for name, tious in rows.items()
-                },
-            }
-            for label in found.classes
-        ]
 
     def _matched(self, i: int, tiou: float) -> tuple[int, int, int]:
         return metrics.match_segments(*self._timeline(i), tiou)

@@ -60,6 +60,11 @@ def value_of(statistic: Statistic, samples: int) -> float:
     return float(statistic(np.ones((1, samples)))[0])
 
 
+def known(value: float) -> float | None:
+    """The value, or None if it is NaN."""
+    return None if np.isnan(value) else float(value)
+
+
 def hits(scores: NDArray[Any], labels: NDArray[Any], k: int = 1) -> Floats:
     """Whether the right class is among the k best, (N,) of 0 and 1.
 

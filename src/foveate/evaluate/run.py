@@ -24,7 +24,8 @@ from foveate.evaluate.bootstrap import (
     compare_correct,
     interval,
 )
-from foveate.evaluate.measure import Measure, known
+from foveate.evaluate.measure import Measure
+from foveate.evaluate.metrics import known
 from foveate.evaluate.results import SCHEMA, Hardware, commit, hardware, now
 from foveate.evaluate.truth import Item, Labelled, columns_of, items_of
 from foveate.pipeline.recogniser import Recogniser
