@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -284,3 +286,94 @@ def test_interrupted_and_resumed_as_a_user_does(videos, published, tmp_path) -> 
     assert f"go on with: foveate train --resume {out}" in said
     assert not (out / "run.json").exists()
     assert list((out / "checkpoints").glob("step-*.safetensors"))
+
+
+def test_evaluate_takes_the_options_of_predict(run, videos, trained, tmp_path) -> None:
+    rows, page = tmp_path / "rows.csv", tmp_path / "page.html"
+    said = run("evaluate", videos, "-m", trained, "-q", "--csv", rows)
+    assert (said.code, said.out) == (0, ""), said.err
+    table = list(csv.DictReader(rows.read_text().splitlines()))
+    assert len(table) == 4
+    assert all(row["right"] == str(int(row["predicted"] == row["truth"])) for row in table)
+    fewer = tmp_path / "fewer.csv"
+    assert (
+        run("evaluate", videos, "-m", trained, "-q", "--budget", "1fps", "--csv", fewer).code == 0
+    )
+    macs = [sum(int(r["macs"]) for r in csv.DictReader(f.open())) for f in (rows, fewer)]
+    assert macs[1] < macs[0]
+    said = run("evaluate", videos, "-m", trained, "--threshold", "0.99")
+    assert "answered@video,views=1,threshold=0.99" in said.out
+    said = run("evaluate", videos, "-m", trained, "--classes", "jump", "--csv", rows)
+    assert {row["truth"] for row in csv.DictReader(rows.open())} == {"jump"}
+    assert "Wilson" in said.out
+    said = run("evaluate", videos, "-m", trained, "--controls", "--report", page)
+    assert said.code == 0, said.err
+    assert "motion energy" in said.out
+    assert "Controls" in page.read_text()
+    said = run("evaluate", videos, "-m", trained, "--look", "resize", "--print-config")
+    assert "name: resize" in said.out
+
+
+def test_bench_takes_the_options_of_predict(run, videos, trained, tmp_path) -> None:
+    rows = tmp_path / "rows.csv"
+    said = run("bench", videos, "--models", trained, "--budget", "1fps", "-q", "--csv", rows)
+    assert (said.code, said.out) == (0, ""), said.err
+    (row,) = csv.DictReader(rows.open())
+    assert row["metric"] == "top1@video,views=1"
+    said = run("bench", videos, "--models", trained, "--look", "full", "--looks", "full,resize")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "--look and --looks" in said.err
+
+
+def test_timelines_are_written_and_converted(run, videos, trained, tmp_path) -> None:
+    table, tasks = tmp_path / "t.csv", tmp_path / "t.json"
+    assert run("evaluate", videos, "-m", trained, "-q", "--timelines", table).code == 0
+    said = run("data", "timelines", table, tasks, "--to", "label-studio", "--fps", "25")
+    assert (said.code, said.out.count("4 videos")) == (0, 1), said.err
+    assert json.loads(tasks.read_text())[0]["predictions"]
+    said = run("data", "timelines", tasks, tmp_path / "net.json")
+    assert set(json.loads((tmp_path / "net.json").read_text())["results"]) == {
+        row["path"] for row in csv.DictReader(table.open())
+    }
+    table.write_text("path,label,start,end\na.mp4,x,3,1\nb.mp4,,0,1\n")
+    said = run("data", "timelines", table, tmp_path / "net.json")
+    assert said.code == 2
+    assert "2 faults, the first is t.csv:2" in said.err
+    assert "t.csv:3" in said.err
+
+
+def test_imported_predictions_are_measured(run, videos, tmp_path) -> None:
+    (tmp_path / "set").mkdir()
+    clip = Path(shutil.copy(next((videos / "jump").iterdir()), tmp_path / "set"))
+    truth, said, figures = tmp_path / "set" / "clips.csv", tmp_path / "said.csv", tmp_path / "f"
+    rows = "".join(f"{clip.name},jump,{start},{start + 1},test\n" for start in (0, 2))
+    truth.write_text(f"path,label,start,end,split\n{rows}")
+    said.write_text(f"path,label,start,end,score\n{clip.name},jump,0,1,.9\n")
+    done = run("evaluate", truth, "--predictions", said, "--json", figures)
+    assert done.code == 0, done.err
+    assert "localisation-map@video,views=1,tiou=0.5:0.05:0.95" in done.out
+    (found,) = json.loads(figures.read_text())["localisation"]
+    assert (found["segments"], found["average_precision"]["tiou=0.5"]) == (2, 0.5)
+    said.write_text("path,label,start,end,score\nno.mp4,jump,0,1,.9\n")
+    for words, text in (
+        (("--predictions", said), "predicted video 'no.mp4'"),
+        (("--predictions", said, "--controls"), "--predictions and --controls"),
+        ((), "nothing to measure"),
+    ):
+        done = run("evaluate", truth, *words)
+        assert (done.code, done.err.count("\n")) == (2, 1), done.err
+        assert text in done.err
+
+
+def test_bad_options_of_measuring_are_one_line(run, videos, trained) -> None:
+    for words, text in (
+        (("--classes", "jumpp"), "did you mean jump"),
+        (("--classes", ","), "no classes are named"),
+        (("--budget", "fast"), "fast"),
+        (("--look", "nowhere"), "--look nowhere: unknown"),
+        (("--csv", "no/where.csv"), "does not exist"),
+    ):
+        for command in (("evaluate", videos, "-m"), ("bench", videos, "--models")):
+            said = run(*command, trained, *words)
+            assert (said.code, said.err.count("\n"), said.out) == (2, 1, ""), said.err
+            assert text in said.err

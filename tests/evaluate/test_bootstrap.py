@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from foveate.core import ConfigError
-from foveate.evaluate.bootstrap import compare, draws, interval
+from foveate.evaluate.bootstrap import (
+    compare,
+    compare_correct,
+    draws,
+    interval,
+    sign_test,
+    wilson,
+)
 from foveate.evaluate.metrics import mean
 
 
@@ -81,3 +88,42 @@ def test_nothing_to_resample():
         interval(mean(np.ones(0)), 0)
     with pytest.raises(ConfigError, match="groups"):
         interval(mean(np.ones(3)), 3, ["a"])
+
+
+def test_all_right_is_not_certain():
+    found = interval(mean(np.ones(12)), 12, proportion=True)
+    # Wilson's lower end at n of n is n / (n + z^2).
+    assert (found.value, found.high, found.method) == (1.0, 1.0, "Wilson")
+    assert found.low == pytest.approx(12 / (12 + 1.959964**2), abs=1e-6)
+    grouped = interval(mean(np.ones(12)), 12, ["a", "b", "c"] * 4, proportion=True)
+    assert grouped.low == pytest.approx(3 / (3 + 1.959964**2), abs=1e-6)
+    assert interval(mean(np.arange(12) % 2), 12, proportion=True).method == "percentile bootstrap"
+    assert interval(mean(np.full(12, 7.0)), 12).low == 7.0  # a cost is no proportion
+
+
+def test_wilson_against_published_values():
+    # Newcombe 1998, table I: 81 of 263 and 15 of 148, method 3.
+    assert np.round(wilson(81 / 263, 263), 4).tolist() == [0.2553, 0.3662]
+    assert np.round(wilson(15 / 148, 148), 4).tolist() == [0.0624, 0.1605]
+
+
+@pytest.mark.parametrize(("wins", "losses", "p"), [(0, 0, 1), (6, 0, 1 / 32), (8, 2, 112 / 1024)])
+def test_the_sign_test_is_the_binomial_one(wins, losses, p):
+    assert sign_test(wins, losses) == sign_test(losses, wins) == pytest.approx(p)
+
+
+def test_equal_answers_leave_an_interval():
+    right = np.ones(12)
+    found = compare_correct(right, right)
+    assert (found.difference, found.p, found.method, found.found) == (0.0, 1.0, "Wilson", False)
+    assert found.high == -found.low == pytest.approx(1.959964**2 / (12 + 1.959964**2), abs=1e-6)
+    assert "McNemar's exact test: p = 1" in found.sentence("a", "b", "top1")
+
+
+def test_all_differences_in_one_direction():
+    found = compare_correct(np.ones(12), np.zeros(12))
+    assert (found.difference, found.high, found.p) == (1.0, 1.0, 2 / 2**12)
+    assert found.found
+    few = compare_correct(np.ones(4), np.zeros(4), ["a", "a", "b", "b"])
+    assert (few.units, few.p, few.found) == (2, 0.5, False)
+    assert "exact sign test over groups: p = 0.5" in few.sentence("a", "b", "top1")

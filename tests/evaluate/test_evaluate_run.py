@@ -117,6 +117,13 @@ def test_records_with_times_are_a_timeline(tmp_path):
     found = evaluate(recogniser(none_below=0.0), Dataset(records, root=tmp_path), repeats=20)
     assert len(found.predictions) == 1
     assert found.figure("f1@video,views=1,tiou=0.5").value == 1.0
+    assert found.figure("localisation-map@video,views=1,tiou=0.5:0.05:0.95").value == 1.0
+    assert found.figure("localisation-map").method == "none"  # all resamples agree
+    assert {c.label for c in found.localisation if c.segments} == {s.label for s in said}
+    assert [s[:3] for s in found.predictions[0].segments] == [
+        (s.start, s.end, s.label) for s in said
+    ]
+    assert "Temporal localisation" in report(found)
 
 
 def test_the_report_is_whole_and_safe(found, tmp_path):

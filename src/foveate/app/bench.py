@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from foveate.app.evaluate import opened, recogniser_of
+from foveate.app.evaluate import names_in, opened, print_presets, recogniser_of
 from foveate.app.options import LOOKS, look_named
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
 from foveate.app.requests import BenchRequest as Request
 from foveate.core import ConfigError, FoveateError
-from foveate.core.config import apply_sets
+from foveate.core.files import replace_file
 from foveate.data import Dataset
-from foveate.data.labelled import choose_split
+from foveate.data.labelled import choose_split, only_classes
 from foveate.evaluate.api import seen_in_training, unlabelled
 
 ORACLE = "oracle"
@@ -28,8 +28,15 @@ def run(request: Request) -> int:
     """
     from foveate.evaluate.bench import bench
 
-    for path in (request.json_path, request.plot):
+    for path in (request.json_path, request.plot, request.csv_path):
         check_writable(path)
+    names = names_in(request.models)
+    request.changes()  # a wrong option is one error, not one per model
+    if request.looks is not None and request.look is not None:
+        raise ConfigError("--look and --looks: both name the look", "give one of them")
+    if request.print_config:
+        print_presets(names, request)
+        return 0
     dataset = opened(request.data)
     looks = looks_of(request.looks)
     split: str | None = None
@@ -38,37 +45,36 @@ def run(request: Request) -> int:
         raise ConfigError("--looks oracle: needs labelled videos, because it uses the true class")
     if request.split is not None or not without:
         split = choose_split(dataset, request.split)
-    names = apart(request.models)
-    recognisers, problems = _recognisers(request, names, looks, dataset, split)
+    measured = dataset
+    if request.classes is not None:
+        measured = only_classes(dataset, names_in(request.classes))
+    recognisers, problems = _recognisers(request, names, looks, dataset, measured, split)
     if not recognisers:
         raise ConfigError(f"no model can be measured on {request.data.path}")
-    with bar(float(len(recognisers))) as shown:
+    with bar(float(len(recognisers)), enabled=not request.quiet) as shown:
         order = list(recognisers)
         table = bench(
             recognisers,
-            dataset,
+            measured,
             split,
             batch=request.batch,
             seed=request.seed,
+            threshold=request.threshold,
             reference=next((n for n in recognisers if n.split(" ")[-1] in PLAIN), None),
             progress=lambda name, done, total, video: shown.update(
                 order.index(name) + done / total, f"{name}: {video}"
             ),
         )
-    print(table.markdown(), end="")
+    if not request.quiet:
+        print(table.markdown(), end="")
     if request.json_path is not None:
         table.write(request.json_path, f"bench on {request.data.path.name}, split {split or 'all'}")
+    if request.csv_path is not None:
+        replace_file(request.csv_path, table.to_csv().encode())
     if request.plot is not None:
-        from foveate.core.files import replace_file
-
         replace_file(request.plot, table.svg().encode())
         print(f"plot: {request.plot}", file=sys.stderr)
     return 1 if problems or any(row.failed for row in table.rows) else 0
-
-
-def apart(text: str) -> list[str]:
-    """Names separated by commas, without duplicates."""
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def looks_of(text: str | None) -> list[str]:
@@ -79,7 +85,7 @@ def looks_of(text: str | None) -> list[str]:
     """
     if text is None:
         return []
-    names = apart(text)
+    names = names_in(text)
     if not names:
         raise ConfigError("--looks: is empty", "such as --looks full,random,motion-patch")
     for name in names:
@@ -103,8 +109,7 @@ def seen_by(name: str, look: str, request: Request, dataset: Dataset, split: str
 
     own = resolve(name)[1].look
     wanted = "resize" if look == ORACLE else look_named(look)
-    changes = apply_sets({}, request.sets)
-    settings = changes.pop("look", {})
+    settings = request.changes()[0].get("look", {})
     if not isinstance(settings, dict) or "name" in settings:
         raise ConfigError("--set look=…: --looks names the looks", "set look.size and the like")
     kind = SPECS[wanted]
@@ -116,20 +121,24 @@ def seen_by(name: str, look: str, request: Request, dataset: Dataset, split: str
     settings = {key: value for key, value in settings.items() if key not in elsewhere}
     if settings.get("extent") == "auto" and not issubclass(kind, MotionSizedSpec):
         del settings["extent"]
-    changes["look"] = {"name": wanted, **settings}
-    made = recogniser_of(name, changes, request.device, request.threads, request.offline)
+    made = recogniser_of(name, request, {"name": wanted, **settings})
     if look != ORACLE:
         return made
     return OracleRecogniser(made, dataset, split)
 
 
 def _recognisers(
-    request: Request, names: list[str], looks: list[str], dataset: Dataset, split: str | None
+    request: Request,
+    names: list[str],
+    looks: list[str],
+    dataset: Dataset,
+    measured: Dataset,
+    split: str | None,
 ) -> tuple[dict[str, Any], int]:
     """The recognisers that know the data's classes; a line is printed for each of the others."""
     from foveate.evaluate.truth import columns_of
 
-    classes = () if unlabelled(dataset) else dataset.classes
+    classes = () if unlabelled(measured) else measured.classes
     found: dict[str, Any] = {}
     problems = 0
     for name in names:
@@ -137,17 +146,12 @@ def _recognisers(
             if looks:
                 made = {
                     look if len(names) == 1 else f"{name} {look}": seen_by(
-                        name, look, request, dataset, split
+                        name, look, request, measured, split
                     )
                     for look in looks
                 }
             else:
-                changes = apply_sets({}, request.sets)
-                made = {
-                    name: recogniser_of(
-                        name, changes, request.device, request.threads, request.offline
-                    )
-                }
+                made = {name: recogniser_of(name, request)}
             columns_of(classes, next(iter(made.values())).labels, name)
             found |= made
         except FoveateError as error:

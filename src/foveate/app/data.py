@@ -7,10 +7,13 @@ import re
 import sys
 from pathlib import Path
 
+from foveate.app.guard import tell_faults
+from foveate.app.output import check_writable
 from foveate.app.progress import bar
-from foveate.app.requests import CheckRequest, MakeRequest, TranscodeRequest
+from foveate.app.requests import CheckRequest, MakeRequest, TimelinesRequest, TranscodeRequest
 from foveate.core import ConfigError, FoveateError, MediaError
 from foveate.core.config import nearest
+from foveate.core.text import plural
 
 SETS = ("mocap15",)
 _VIDEO = (".mp4", ".m4v", ".mov")
@@ -124,3 +127,24 @@ def _size(text: str) -> tuple[int, int]:
     if found is None or "0" in (found[1], found[2]):
         raise ConfigError(f"--size {text}: must be WIDTHxHEIGHT", "such as 320x240")
     return int(found[1]), int(found[2])
+
+
+def timelines(request: TimelinesRequest) -> int:
+    """Convert timelines.
+
+    Raises:
+        DataError: The file has faults; each is printed.
+        FoveateError: It cannot be read, or the other not written.
+    """
+    from foveate.data import DataError, read_timelines, write_timelines
+
+    check_writable(request.out)
+    try:
+        found = read_timelines(request.source, fps=request.fps)
+    except DataError as error:
+        tell_faults(error)
+        raise
+    write_timelines(request.out, found, request.to, fps=request.fps)
+    segments = sum(len(line.segments) for line in found.values())
+    print(f"{request.out}: {plural(len(found), 'video')}, {plural(segments, 'segment')}")
+    return 0

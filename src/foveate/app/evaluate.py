@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,23 @@ from foveate.app.guard import tell_faults
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
 from foveate.app.requests import EvaluateRequest as Request
+from foveate.app.requests import MeasureOptions
 from foveate.core import ConfigError, FoveateError
-from foveate.core.config import apply_sets
+from foveate.core.files import replace_file
 from foveate.data import DataError, DataRequest, Dataset, open_labelled
-from foveate.data.labelled import choose_split
+from foveate.data.labelled import choose_split, only_classes
+from foveate.data.timelines import (
+    TimedLabel,
+    Timeline,
+    read_timelines,
+    timelines_of,
+    write_timelines,
+)
 from foveate.evaluate.api import seen_in_training
 
 if TYPE_CHECKING:
-    from foveate.evaluate.run import Evaluation
+    from foveate.evaluate.run import Controls, Evaluation, Figure
+    from foveate.pipeline.recogniser import Recogniser
 
 MOST_MISTAKES = 24  # that get pictures in a report
 _PICTURES = 3  # of each
@@ -33,40 +43,105 @@ def run(request: Request) -> int:
     """
     from foveate.evaluate.run import evaluate
 
-    for path in (request.report, request.json_path):
+    for path in (request.report, request.json_path, request.csv_path, request.timelines):
         check_writable(path)
+    if request.predictions is not None:
+        return _imported(request, request.predictions)
+    if request.model is None:
+        raise ConfigError(
+            "nothing to measure", "name a model (--model) or timelines (--predictions)"
+        )
     before = None if request.against is None else read_evaluation(request.against)
+    if request.print_config:
+        print_presets([request.model], request)
+        return 0
     dataset = opened(request.data)
     split = choose_split(dataset, request.split)
-    changes = apply_sets({}, request.sets)
-    recogniser = recogniser_of(
-        request.model, changes, request.device, request.threads, request.offline
-    )
+    recogniser = recogniser_of(request.model, request)
     warning = seen_in_training(request.model, dataset, split)
     if warning:
         print(f"foveate: warning: {warning}", file=sys.stderr)
-    with bar(1.0) as shown:
+    if request.classes is not None:
+        dataset = only_classes(dataset, names_in(request.classes))
+    batch, seed = request.batch, request.seed
+    with bar(1.0, enabled=not request.quiet) as shown:
+
+        def moved(done: int, total: int, name: str) -> None:
+            shown.update(done / total, name)
+
         found = evaluate(
-            recogniser,
-            dataset,
-            split,
-            batch=request.batch,
-            seed=request.seed,
-            progress=lambda done, total, name: shown.update(done / total, name),
-        )
-    _print(found)
-    if before is not None:
+            recogniser, dataset, split,
+            batch=batch, seed=seed, threshold=request.threshold, progress=moved,
+        )  # fmt: skip
+        if request.controls:
+            from foveate.evaluate.controls import with_controls
+
+            found = with_controls(
+                found, recogniser, dataset, split, batch=batch, seed=seed, progress=moved
+            )
+    tell_failed(found)
+    if not request.quiet:
+        _print(found)
+    if before is not None and not request.quiet:
         _compare(found, before, request.seed)
     if request.json_path is not None:
-        from foveate.core.files import replace_file
-
         replace_file(request.json_path, f"{found.to_json(indent=1)}\n".encode())
+    if request.csv_path is not None:
+        replace_file(request.csv_path, found.to_csv().encode())
+    if request.timelines is not None:
+        write_timelines(request.timelines, _timelines(found))
     if request.report is not None:
         from foveate.evaluate.report import write_report
 
         write_report(request.report, found, _pictures(found, dataset))
         print(f"report: {request.report}", file=sys.stderr)
     return 1 if found.failed else 0
+
+
+def _imported(request: Request, path: Path) -> int:
+    """Measure timelines that another program predicted.
+
+    Raises:
+        FoveateError: Options that need a model, or files with faults.
+    """
+    import json
+
+    from foveate.core.text import plural
+    from foveate.evaluate.localisation import localisation_of
+    from foveate.evaluate.metrics import Protocol
+    from foveate.evaluate.run import figure_of
+
+    needs = ("model", "report", "csv_path", "timelines", "against", "controls", "threshold")
+    for name in needs:
+        if getattr(request, name):
+            option = name.removesuffix("_path")
+            raise ConfigError(f"--predictions and --{option}: cannot be combined")
+    dataset = opened(request.data)
+    split = choose_split(dataset, request.split)
+    if request.classes is not None:
+        dataset = only_classes(dataset, names_in(request.classes))
+    try:
+        said = read_timelines(path)
+    except DataError as error:
+        tell_faults(error)
+        raise
+    found = localisation_of(timelines_of(dataset, split), said, dataset.classes)
+    named = Protocol().name("localisation-map")
+    figures = [
+        figure_of(f"{named},{key}", statistic, len(found.truth), None, seed=request.seed)
+        for key, statistic in found.statistics().items()
+    ]
+    if not request.quiet:
+        print(f"{split} ({path.name}, {plural(len(found.truth), 'video')})")
+        _print_figures(figures)
+    if request.json_path is not None:
+        values = {
+            "split": split,
+            "figures": [figure.model_dump() for figure in figures],
+            "localisation": found.by_class(),
+        }
+        replace_file(request.json_path, f"{json.dumps(values, indent=1)}\n".encode())
+    return 0
 
 
 def opened(request: DataRequest) -> Dataset:
@@ -82,23 +157,51 @@ def opened(request: DataRequest) -> Dataset:
         raise
 
 
+def names_in(text: str) -> list[str]:
+    """Names separated by commas, without duplicates."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
 def recogniser_of(
-    model: str, changes: dict[str, Any], device: str | None, threads: int, offline: bool
-) -> Any:
-    """A recogniser with some fields of its preset changed, on that many threads.
+    model: str, request: MeasureOptions, look: dict[str, Any] | None = None
+) -> Recogniser:
+    """The recogniser of a model with the options of the command.
+
+    Args:
+        model: A run folder, a preset or weights.
+        request: The options.
+        look: Settings of another look than that of the options and the model.
 
     Raises:
         FoveateError: No such model, or a setting that is unknown.
     """
     import torch
 
+    from foveate.core.config import build
+    from foveate.media.limits import Limits
     from foveate.pipeline.presets import edit, resolve
     from foveate.pipeline.recogniser import assemble
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(request.threads)
+    changes, limits = request.changes()
+    if look is not None:
+        changes["look"] = look
     named, preset = resolve(model)
-    preset = edit(preset, changes, "settings")
-    return assemble(preset, named, device=device, offline=offline)
+    return assemble(
+        edit(preset, changes, "settings"), named, device=request.device, offline=request.offline,
+        limits=build(Limits, limits, "limits"),
+    )  # fmt: skip
+
+
+def print_presets(models: Sequence[str], request: MeasureOptions) -> None:
+    """Print the settings in effect of each model as YAML."""
+    from foveate.core.config import to_yaml
+    from foveate.pipeline.presets import edit, resolve
+
+    for name in models:
+        if len(models) > 1:
+            print(f"# {name}")
+        print(to_yaml(edit(resolve(name)[1], request.changes()[0], "settings")), end="")
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -133,21 +236,59 @@ def _print(found: Evaluation) -> None:
         accuracy = f" {short_name(first.name)} {first.value:.2f}"
     print(f"{found.split}{accuracy} ({found.model}, {found.n} videos)")
     print(f"  {found.protocol}")
-    for figure in found.figures:
+    _print_figures(found.figures)
+    if len(found.exits()) > 1:
+        total = sum(found.exits().values())
+        said = ", ".join(f"{name} {count / total:.1%}" for name, count in found.exits().items())
+        print(f"  decided at: {said}")
+    if found.controls is not None:
+        _print_controls(found.controls)
+
+
+def _print_figures(figures: Sequence[Figure]) -> None:
+    for figure in figures:
         if figure.value is None:
             continue
         print(
             f"  {figure.name:<42} {_shown(figure.name, figure.value):>9}   "
             f"{_shown(figure.name, figure.low)} to {_shown(figure.name, figure.high)} "
-            f"({figure.units} {figure.unit}s)"
+            f"({figure.units} {figure.unit}s{_method(figure.method)})"
         )
-    if len(found.exits()) > 1:
-        total = sum(found.exits().values())
-        said = ", ".join(f"{name} {count / total:.1%}" for name, count in found.exits().items())
-        print(f"  decided at: {said}")
+
+
+def tell_failed(found: Evaluation) -> None:
+    """Name the videos that failed on standard error."""
     for prediction in found.predictions:
         if not prediction.ok:
             print(f"foveate: {prediction.name}: {prediction.error}", file=sys.stderr)
+
+
+def _timelines(found: Evaluation) -> dict[str, Timeline]:
+    """The predicted segments of the videos that did not fail."""
+    return {
+        one.name: Timeline(tuple(TimedLabel(*segment) for segment in one.segments))
+        for one in found.answered()
+    }
+
+
+def _print_controls(controls: Controls) -> None:
+    left_out = f", {controls.left_out} left out" if controls.left_out else ""
+    print(f"controls ({controls.n} videos{left_out}; loss: whole clips minus control)")
+    for row in controls.rows:
+        line = f"  {row.name:<16} top-1 {_shown('top1', row.top1.value)}"
+        if row.loss is not None:
+            loss = row.loss
+            line += f"   loss {loss.difference:+.3f} ({loss.low:+.3f} to {loss.high:+.3f})"
+            line += f", p {loss.p:.3g} ({loss.test})"
+        print(line)
+    print(f"  {controls.conclusion}")
+
+
+def _method(method: str) -> str:
+    """The method of an interval, where it is not the protocol's bootstrap."""
+    from foveate.evaluate.bootstrap import BOOTSTRAP
+
+    return {BOOTSTRAP: "", "none": ", no interval: all resamples agree"}.get(method, f", {method}")
 
 
 def _shown(name: str, value: float | None) -> str:

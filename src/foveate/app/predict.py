@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from foveate.app import options
 from foveate.app.inputs import Item, check_rate, expand
 from foveate.app.output import JsonLines, check_writable
 from foveate.app.progress import Bar, bar, download
@@ -27,9 +26,7 @@ def run(request: Request) -> int:
     Raises:
         FoveateError: The request itself is wrong: a setting, the model, a path to write to.
     """
-    changed, limit_values = options.changes(
-        request.config, request.sets, request.look, request.budget, request.top_k, request.order
-    )
+    changed, limit_values = request.changes()
     limits = build(Limits, limit_values, "limits")
     named, preset = resolve(request.model)
     preset = edit(preset, changed, "settings")

@@ -66,6 +66,50 @@ class RunOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PresetOptions(RunOptions):
+    """What a model looks at, and when it stops."""
+
+    look: Annotated[
+        str | None,
+        typer.Option(
+            "--look",
+            metavar="LOOK",
+            help="uniform, keyframes-first, motion-patch, resize and others",
+        ),
+    ] = None
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="BUDGET",
+            help="Such as 100MMAC/s, 2ms/frame or 3fps; for a cascade 5GMAC or 20ms.",
+        ),
+    ] = None
+    order: Annotated[
+        str | None,
+        typer.Option(
+            "--order", metavar="ORDER", help="Order of a cascade's modalities: measured, published."
+        ),
+    ] = None
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", "-k", metavar="K", help="Number of labels to print.")
+    ] = None
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="A preset as YAML (see --print-config)."),
+    ] = None
+    print_config: PrintConfig = False
+
+    def changes(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The changes to the preset, as (preset fields, limits)."""
+        from foveate.app import options
+
+        return options.changes(
+            self.config, self.sets, self.look, self.budget, self.top_k, self.order
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClipOptions:
     """How annotations are read."""
 
@@ -114,7 +158,7 @@ class SplitOptions(ClipOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureOptions(RunOptions, SplitOptions):
+class MeasureOptions(PresetOptions, SplitOptions):
     """What is measured on labelled videos."""
 
     path: Data
@@ -129,6 +173,26 @@ class MeasureOptions(RunOptions, SplitOptions):
         int, typer.Option("--seed", metavar="N", min=0, help="Seed of the bootstrap intervals.")
     ] = 0
 
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", metavar="A,B", help="Only videos of these classes."),
+    ] = None
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            metavar="P",
+            min=0,
+            max=1,
+            help="Answers and segments that score lower do not count as answers.",
+        ),
+    ] = None
+    csv_path: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write a row per video (bench: per model)."),
+    ] = None
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no tables.")] = False
+
     @property
     def data(self) -> DataRequest:
         """The data set."""
@@ -136,7 +200,7 @@ class MeasureOptions(RunOptions, SplitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictRequest(RunOptions):
+class PredictRequest(PresetOptions):
     """Recognise what happens in media files, or in every video of a folder."""
 
     inputs: Inputs = field(default_factory=list)
@@ -152,39 +216,9 @@ class PredictRequest(RunOptions):
             "--video", metavar="PATH", help="Write an annotated MP4, or one per input to a folder."
         ),
     ] = None
-    look: Annotated[
-        str | None,
-        typer.Option(
-            "--look",
-            metavar="LOOK",
-            help="uniform, keyframes-first, motion-patch, resize and others",
-        ),
-    ] = None
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget",
-            metavar="BUDGET",
-            help="Such as 100MMAC/s, 2ms/frame or 3fps; for a cascade 5GMAC or 20ms.",
-        ),
-    ] = None
-    order: Annotated[
-        str | None,
-        typer.Option(
-            "--order", metavar="ORDER", help="Order of a cascade's modalities: measured, published."
-        ),
-    ] = None
-    top_k: Annotated[
-        int | None, typer.Option("--top-k", "-k", metavar="K", help="Number of labels to print.")
-    ] = None
     batch: Annotated[
         int, typer.Option("--batch", metavar="N", min=1, help="Inputs per forward pass.")
     ] = 1
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", help="A preset as YAML (see --print-config)."),
-    ] = None
-    print_config: PrintConfig = False
     fps: Rate = None
     trace: Annotated[
         bool, typer.Option("--trace/--no-trace", help="Record which frames were looked at.")
@@ -220,7 +254,16 @@ class ExplainRequest:
 class EvaluateRequest(MeasureOptions):
     """Measure a model on labelled videos, with intervals and executed cost."""
 
-    model: Model
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="A run folder, a preset or weights."),
+    ] = None
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions", metavar="FILE", help="Measure these timelines instead of a model."
+        ),
+    ] = None
     report: Page = None
     json_path: Annotated[
         Path | None,
@@ -230,6 +273,20 @@ class EvaluateRequest(MeasureOptions):
         Path | None,
         typer.Option("--against", metavar="JSON", help="Compare with an earlier evaluation."),
     ] = None
+    timelines: Annotated[
+        Path | None,
+        typer.Option(
+            "--timelines",
+            metavar="FILE",
+            help="Write predicted segments: .csv or ActivityNet .json.",
+        ),
+    ] = None
+    controls: Annotated[
+        bool,
+        typer.Option(
+            "--controls", help="Also measure still, shuffled and reversed clips, and motion energy."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,6 +408,27 @@ class TranscodeRequest:
     size: Annotated[
         str | None, typer.Option("--size", metavar="WxH", help="Frame size; default: unchanged.")
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelinesRequest:
+    """Convert timelines: ActivityNet JSON, Label Studio JSON, CSV; also results of predict."""
+
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Timelines, or the --json file of predict.")
+    ]
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")]
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="activitynet, label-studio or csv; default: by the suffix of OUT.",
+        ),
+    ] = None
+    fps: Annotated[
+        float, typer.Option("--fps", metavar="RATE", min=0.1, help="Label Studio's frame rate.")
+    ] = 24.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from foveate.data.readers.detect import FORMATS, read
     from foveate.data.record import Dataset, Record
     from foveate.data.splits import Fold, folds, split
+    from foveate.data.timelines import (
+        TimedLabel,
+        Timeline,
+        read_timelines,
+        timelines_of,
+        write_timelines,
+    )
 
 __all__ = [
     "FORMATS",
@@ -29,12 +36,17 @@ __all__ = [
     "Fold",
     "Loader",
     "Record",
+    "TimedLabel",
+    "Timeline",
     "check",
     "folds",
     "make_loader",
     "open_labelled",
     "read",
+    "read_timelines",
     "split",
+    "timelines_of",
+    "write_timelines",
 ]
 
 _MODULES = {
@@ -47,12 +59,17 @@ _MODULES = {
     "Fold": "splits",
     "Loader": "loader",
     "Record": "record",
+    "TimedLabel": "timelines",
+    "Timeline": "timelines",
     "check": "checking",
     "folds": "splits",
     "make_loader": "loader",
     "open_labelled": "labelled",
     "read": "readers.detect",
+    "read_timelines": "timelines",
     "split": "splits",
+    "timelines_of": "timelines",
+    "write_timelines": "timelines",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

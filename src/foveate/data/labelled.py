@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,27 @@ def choose_split(dataset: Dataset, asked: str | None) -> str:
         hint = f"did you mean {guess}?" if guess else f"there are: {', '.join(dataset.splits)}"
         raise ConfigError(f"the data has no split {asked!r}", hint)
     return asked
+
+
+def only_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """The clips of some classes; other labels of these clips are left out.
+
+    Raises:
+        ConfigError: No names, or a name that is not a class of the data.
+    """
+    for name in names:
+        if name not in dataset.classes:
+            guess = nearest(name, dataset.classes)
+            hint = f"did you mean {guess}?" if guess else f"there are: {', '.join(dataset.classes)}"
+            raise ConfigError(f"the data has no class {name!r}", hint)
+    if not names:
+        raise ConfigError("no classes are named", f"there are: {', '.join(dataset.classes)}")
+    records = [
+        replace(record, labels=tuple(label for label in record.labels if label in names))
+        for record in dataset.records
+    ]
+    kept = tuple(record for record in records if record.labels)
+    return replace(dataset, records=kept, classes=tuple(dict.fromkeys(names)))
 
 
 def _fold(dataset: Dataset, name: str) -> Dataset:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from foveate.core import ConfigError
 from foveate.core.errors import DataWarning
-from foveate.data.labelled import Videos, choose_split, open_labelled
+from foveate.data.labelled import Videos, choose_split, only_classes, open_labelled
 from foveate.data.readers.unlabelled import LABEL as UNLABELLED
 from foveate.data.record import Dataset
 
@@ -30,6 +30,9 @@ def evaluate(
     seed: int = 0,
     device: str | None = None,
     offline: bool = False,
+    classes: Sequence[str] | None = None,
+    threshold: float | None = None,
+    controls: bool = False,
     on_progress: Callable[[int, int, str], None] | None = None,
     **settings: Any,
 ) -> Evaluation:
@@ -46,6 +49,11 @@ def evaluate(
         seed: Of the bootstrap.
         device: Where a named model runs; CUDA if there is one when None.
         offline: Never touch the network for weights.
+        classes: Only videos of these classes are measured.
+        threshold: Videos whose best label scores lower count as not answered; see
+            `evaluate.run.evaluate`.
+        controls: Also measure still, shuffled and reversed clips and a motion-energy baseline
+            (`Evaluation.controls`); the model runs six more times.
         on_progress: Called after each video with (videos done, videos in all, name).
         **settings: Fields of the preset of a named model, such as `look="motion-patch"`.
 
@@ -60,7 +68,19 @@ def evaluate(
     chosen = choose_split(dataset, split)
     loaded = _loaded(recogniser, device, offline, settings)
     _warn(loaded.name, dataset, chosen)
-    return measure(loaded, dataset, chosen, batch=batch, seed=seed, progress=on_progress)
+    if classes is not None:
+        dataset = only_classes(dataset, classes)
+    found = measure(
+        loaded, dataset, chosen,
+        batch=batch, seed=seed, threshold=threshold, progress=on_progress,
+    )  # fmt: skip
+    if not controls:
+        return found
+    from foveate.evaluate.controls import with_controls
+
+    return with_controls(
+        found, loaded, dataset, chosen, batch=batch, seed=seed, progress=on_progress
+    )
 
 
 def bench(
@@ -73,7 +93,10 @@ def bench(
     seed: int = 0,
     device: str | None = None,
     offline: bool = False,
+    classes: Sequence[str] | None = None,
+    threshold: float | None = None,
     on_progress: Callable[[str, int, int, str], None] | None = None,
+    **settings: Any,
 ) -> Table:
     """Compare recognisers on the same videos: accuracy, executed multiply-adds, time.
 
@@ -86,7 +109,10 @@ def bench(
         seed: As for `evaluate`.
         device: As for `evaluate`.
         offline: As for `evaluate`.
+        classes: As for `evaluate`.
+        threshold: As for `evaluate`.
         on_progress: Called after each video with (recogniser, videos done, videos in all, name).
+        **settings: As for `evaluate`, of every named model.
 
     Raises:
         ConfigError: There are no recognisers, or what `evaluate` raises.
@@ -99,12 +125,14 @@ def bench(
     chosen = split
     if split is not None or not unlabelled(dataset):
         chosen = choose_split(dataset, split)
-    loaded = {name: _loaded(one, device, offline, {}) for name, one in recognisers.items()}
+    loaded = {name: _loaded(one, device, offline, settings) for name, one in recognisers.items()}
     for one in loaded.values():
         _warn(one.name, dataset, chosen)
+    if classes is not None:
+        dataset = only_classes(dataset, classes)
     return measure(
         loaded, dataset, chosen,
-        batch=batch, seed=seed, reference=reference, progress=on_progress,
+        batch=batch, seed=seed, reference=reference, threshold=threshold, progress=on_progress,
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import statistics
@@ -27,6 +29,10 @@ _PARTS = {
     "selector": ("policy", "motion", "cuts"),
     "network": ("transform", "network", "head"),
 }
+_COLUMNS = (
+    "name", "metric", "value", "low", "high", "difference", "difference_low", "difference_high",
+    "p", "macs", "seconds", "cpu_seconds", "frames", "n", "failed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,26 @@ class Table:
         n = max(row.n for row in self.rows)
         write_result(Path(path), name, self.protocol, n, [self.seed], self.figures())
 
+    def to_csv(self) -> str:
+        """A row per recogniser, with unrounded values."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for row in self.rows:
+            figure, less = row.accuracy, row.difference
+            accuracy = (
+                [""] * 4 if figure is None
+                else [figure.name, figure.value, figure.low, figure.high]
+            )  # fmt: skip
+            paired = [""] * 4 if less is None else [less.difference, less.low, less.high, less.p]
+            writer.writerow(
+                [
+                    row.name, *accuracy, *paired, row.macs.value, row.seconds.value,
+                    row.cpu_seconds, row.frames, row.n, row.failed,
+                ]
+            )  # fmt: skip
+        return out.getvalue()
+
     def markdown(self) -> str:
         """The table as aligned Markdown."""
         figure = self.rows[0].accuracy
@@ -159,6 +185,7 @@ def bench(
     batch: int = 1,
     seed: int = 0,
     reference: str | None = None,
+    threshold: float | None = None,
     progress: Callable[[str, int, int, str], None] | None = None,
 ) -> Table:
     """Measure recognisers on the same videos, one after the other.
@@ -171,6 +198,7 @@ def bench(
         batch: As for `evaluate`.
         seed: Of the bootstrap.
         reference: Name of the one that the others are compared with; the first if None.
+        threshold: As for `evaluate`.
         progress: Called after each video with (recogniser, videos done, videos in all, name).
 
     Raises:
@@ -191,8 +219,9 @@ def bench(
 
         started = time.perf_counter(), time.process_time()
         evaluations[name] = evaluate(
-            recogniser, dataset, split, groups=groups, batch=batch, seed=seed, progress=report
-        )
+            recogniser, dataset, split, groups=groups, batch=batch, seed=seed,
+            threshold=threshold, progress=report,
+        )  # fmt: skip
         spent[name] = time.perf_counter() - started[0], time.process_time() - started[1]
     first = evaluations[reference]
     rows = [

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from foveate.core import Result
 from foveate.evaluate import metrics
-from foveate.evaluate.metrics import Protocol, Statistic
+from foveate.evaluate.localisation import Localisation
+from foveate.evaluate.metrics import Protocol, Statistic, Stretch
 from foveate.evaluate.truth import Item
 
 OTHER = "(other)"
 TIOUS = (0.3, 0.5, 0.7)
 _BINS = 10
-
-
-def known(value: float) -> float | None:
-    """The value, or None if it is NaN."""
-    return None if np.isnan(value) else float(value)
 
 
 class Measure:
@@ -42,8 +39,8 @@ class Measure:
         first = [item.labels[0] for item in items] if self.single else []
         self.labels = np.array([column[label] for label in first], int)
 
-    def statistics(self, multilabel: bool) -> dict[str, Statistic]:
-        """Every metric that applies, by its full name."""
+    def statistics(self, multilabel: bool, threshold: float | None = None) -> dict[str, Statistic]:
+        """Every metric that applies, by its full name; `threshold` as for `run.evaluate`."""
         named, found = Protocol("video", 1).name, dict[str, Statistic]()
         if self.single and not multilabel:
             top = metrics.hits(self.scores, self.labels)
@@ -54,6 +51,12 @@ class Measure:
             found[named("calibration-error", bins=_BINS)] = metrics.calibration_error(
                 self.scores.max(1), top, _BINS
             )
+            if threshold is not None:
+                sure = (self.scores.max(1) >= threshold).astype(float)
+                found[named("answered", threshold=threshold)] = metrics.mean(sure)
+                found[named("top1-of-answered", threshold=threshold)] = lambda weights: (
+                    metrics.ratio(weights @ (sure * top), weights @ sure)
+                )
         elif self.column:
             ours = self.scores[:, list(self.column.values())]
             found[named("map")] = metrics.mean_average_precision(ours, self.truth)
@@ -61,6 +64,8 @@ class Measure:
             for tiou in TIOUS:
                 counts = np.array([self._matched(i, tiou) for i in range(len(self.items))])
                 found[named("f1", tiou=tiou)] = metrics.segment_f1(counts)
+            for settings, statistic in self.localisation.statistics().items():
+                found[f"{named('localisation-map')},{settings}"] = statistic
         found["macs-per-video"] = metrics.mean(np.array([r.cost.macs for r in self.results], float))
         found["seconds-per-video"] = metrics.mean(np.array([r.cost.seconds for r in self.results]))
         return found
@@ -84,12 +89,15 @@ class Measure:
                 for c in range(len(names))
             ]
         classes = [
-            {"label": name, "n": int(count), "value": known(value)}
+            {"label": name, "n": int(count), "value": metrics.known(value)}
             for name, count, value in zip(names, n, values, strict=True)
         ]
+        found: dict[str, Any] = {"classes": classes}
+        if any(item.stretches for item in self.items):
+            found["localisation"] = self.localisation.by_class()
         if multilabel or not self.single:
-            return {"classes": classes}
-        return {"classes": classes, **self._confusion(names), "reliability": self._reliability()}
+            return found
+        return {**found, **self._confusion(names), "reliability": self._reliability()}
 
     def _confusion(self, names: list[str]) -> dict[str, Any]:
         at = {column: i for i, column in enumerate(self.column.values())}
@@ -104,7 +112,24 @@ class Measure:
         top = metrics.hits(self.scores, self.labels)
         return [asdict(b) for b in metrics.reliability(self.scores.max(1), top, _BINS)]
 
+    @cached_property
+    def localisation(self) -> Localisation:
+        """True segments and predicted ones, with the class names of the data set."""
+        truth, said = [], []
+        for i, result in enumerate(self.results):
+            true, segments = self._timeline(i)
+            truth.append([s for s in true if s[0] < s[1]])
+            scores = [s.score for s in result.segments if s.index is not None]
+            said.append(
+                [(*s, score) for s, score in zip(segments, scores, strict=True) if s[0] < s[1]]
+            )
+        return Localisation(truth, said, list(self.column))
+
     def _matched(self, i: int, tiou: float) -> tuple[int, int, int]:
+        return metrics.match_segments(*self._timeline(i), tiou)
+
+    def _timeline(self, i: int) -> tuple[list[Stretch], list[Stretch]]:
+        """True and predicted segments of one video; open ends are those of the video."""
         item, result = self.items[i], self.results[i]
         end = result.duration or max((s.end for s in result.segments), default=0.0)
         truth = [
@@ -116,4 +141,4 @@ class Measure:
             for s in result.segments
             if s.index is not None
         ]
-        return metrics.match_segments(truth, said, tiou)
+        return truth, said

@@ -60,6 +60,11 @@ def value_of(statistic: Statistic, samples: int) -> float:
     return float(statistic(np.ones((1, samples)))[0])
 
 
+def known(value: float) -> float | None:
+    """The value, or None if it is NaN."""
+    return None if np.isnan(value) else float(value)
+
+
 def hits(scores: NDArray[Any], labels: NDArray[Any], k: int = 1) -> Floats:
     """Whether the right class is among the k best, (N,) of 0 and 1.
 
@@ -78,7 +83,7 @@ def hits(scores: NDArray[Any], labels: NDArray[Any], k: int = 1) -> Floats:
 
 def mean(values: NDArray[Any]) -> Statistic:
     """Weighted mean of (N,) values; over `hits` it is the accuracy."""
-    return lambda weights: _ratio(weights @ values, weights.sum(1))
+    return lambda weights: ratio(weights @ values, weights.sum(1))
 
 
 def mean_class_accuracy(correct: NDArray[Any], labels: NDArray[Any]) -> Statistic:
@@ -91,7 +96,7 @@ def mean_class_accuracy(correct: NDArray[Any], labels: NDArray[Any]) -> Statisti
     member = labels[:, None] == np.unique(labels)[None, :]
 
     def statistic(weights: Floats) -> Floats:
-        return _nanmean(_ratio(weights @ (member * correct[:, None]), weights @ member))
+        return nanmean(ratio(weights @ (member * correct[:, None]), weights @ member))
 
     return statistic
 
@@ -114,7 +119,7 @@ def average_precision(scores: NDArray[Any], truth: NDArray[Any]) -> Statistic:
         found = (ordered * positive).cumsum(1)[:, ends]
         precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
         gained = np.diff(found, axis=1, prepend=0.0)
-        return _ratio((gained * precision).sum(1), found[:, -1])
+        return ratio((gained * precision).sum(1), found[:, -1])
 
     return statistic
 
@@ -129,7 +134,7 @@ def mean_average_precision(scores: NDArray[Any], truth: NDArray[Any]) -> Statist
     if scores.shape != truth.shape or not len(scores):
         raise ConfigError(f"scores {scores.shape} and truth {truth.shape} do not belong together")
     parts = [average_precision(scores[:, c], truth[:, c]) for c in range(scores.shape[1])]
-    return lambda weights: _nanmean(np.stack([part(weights) for part in parts], 1))
+    return lambda weights: nanmean(np.stack([part(weights) for part in parts], 1))
 
 
 def confusion_matrix(
@@ -153,7 +158,7 @@ def calibration_error(confidence: NDArray[Any], correct: NDArray[Any], bins: int
     """
     member = _bin_of(confidence, bins)[:, None] == np.arange(bins)
     surplus = member * (correct - confidence)[:, None]
-    return lambda weights: _ratio(np.abs(weights @ surplus).sum(1), weights.sum(1))
+    return lambda weights: ratio(np.abs(weights @ surplus).sum(1), weights.sum(1))
 
 
 @dataclass(frozen=True)
@@ -200,7 +205,7 @@ def match_segments(
     false = 0
     for start, end, label in sorted(predicted):
         overlaps = [
-            (_tiou((start, end), (s, e)), -i)
+            (tiou_of((start, end), (s, e)), -i)
             for i, (s, e, name) in enumerate(truth)
             if name == label
         ]
@@ -217,12 +222,13 @@ def segment_f1(counts: NDArray[Any]) -> Statistic:
 
     def statistic(weights: Floats) -> Floats:
         right, false, missed = (weights @ counts).T
-        return _ratio(2 * right, 2 * right + false + missed)
+        return ratio(2 * right, 2 * right + false + missed)
 
     return statistic
 
 
-def _tiou(a: tuple[float, float], b: tuple[float, float]) -> float:
+def tiou_of(a: tuple[float, float], b: tuple[float, float]) -> float:
+    """Temporal intersection over union of two segments, (start, end) each."""
     inside = min(a[1], b[1]) - max(a[0], b[0])
     union = max(a[1], b[1]) - min(a[0], b[0])
     return max(0.0, inside) / union if union > 0 else 0.0
@@ -235,17 +241,17 @@ def _bin_of(confidence: NDArray[Any], bins: int) -> NDArray[np.int64]:
     return member
 
 
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
     """Quotients; NaN where the divisor is zero."""
     out = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
     quotient: Floats = np.divide(part, whole, out=out, where=whole > 0)
     return quotient
 
 
-def _nanmean(values: Floats) -> Floats:
+def nanmean(values: Floats) -> Floats:
     """Mean of each row over the values that are not NaN; NaN for a row without any."""
     known = ~np.isnan(values)
-    return _ratio(np.where(known, values, 0.0).sum(1), known.sum(1))
+    return ratio(np.where(known, values, 0.0).sum(1), known.sum(1))
 
 
 def _check(scores: NDArray[Any], labels: NDArray[Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import csv
+import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -15,8 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from foveate.core import ConfigError, Result
 from foveate.data.readers.unlabelled import LABEL as UNLABELLED
 from foveate.evaluate import metrics
-from foveate.evaluate.bootstrap import REPEATS, Comparison, Interval, compare, interval
-from foveate.evaluate.measure import Measure, known
+from foveate.evaluate.bootstrap import (
+    BOOTSTRAP,
+    REPEATS,
+    Comparison,
+    compare_correct,
+    interval,
+)
+from foveate.evaluate.measure import Measure
+from foveate.evaluate.metrics import known
 from foveate.evaluate.results import SCHEMA, Hardware, commit, hardware, now
 from foveate.evaluate.truth import Item, Labelled, columns_of, items_of
 from foveate.pipeline.recogniser import Recogniser
@@ -24,7 +33,11 @@ from foveate.pipeline.recogniser import Recogniser
 Progress = Callable[[int, int, str], None]
 """Called after each video with (videos done, videos in all, name)."""
 
-_KEPT = 5  # best labels of each video that are kept
+_COLUMNS = (
+    "name", "group", "truth", "predicted", "score", "right", "ok", "macs", "seconds", "frames",
+    "error",
+)  # fmt: skip
+PROPORTIONS = ("top1", "top5", "mean-class-accuracy", "answered", "top1-of-answered")
 
 
 class _Plain(BaseModel):
@@ -32,7 +45,11 @@ class _Plain(BaseModel):
 
 
 class Figure(_Plain):
-    """A metric with its bootstrap interval; None where it does not exist (an absent class)."""
+    """A metric with its interval; None where it does not exist (an absent class).
+
+    `method` names how the interval was computed; it is `none` where all resamples of a metric
+    that is not a proportion agree on its bound, which says nothing about its uncertainty.
+    """
 
     name: str
     value: float | None
@@ -41,6 +58,7 @@ class Figure(_Plain):
     level: float = 0.95
     units: int
     unit: str
+    method: str = BOOTSTRAP
 
 
 class Prediction(_Plain):
@@ -60,6 +78,9 @@ class Prediction(_Plain):
     exits: dict[str, int] = Field(default_factory=dict, description="windows by deciding exit")
     fallback: float | None = Field(None, description="share of looks that fell back")
     warnings: list[str] = Field(default_factory=list)
+    segments: list[tuple[float, float, str, float]] = Field(
+        default_factory=list, description="start and end in seconds, label, score"
+    )
 
 
 class ClassFigure(_Plain):
@@ -68,6 +89,62 @@ class ClassFigure(_Plain):
     label: str
     n: int
     value: float | None
+
+
+class ClassLocalisation(_Plain):
+    """One class of a timeline.
+
+    Attributes:
+        label: The class.
+        segments: Its true segments.
+        average_precision: By threshold of temporal IoU, such as `tiou=0.5`; averages are named
+            `tiou=0.3:0.1:0.7` and `tiou=0.5:0.05:0.95`. None without true segments.
+    """
+
+    label: str
+    segments: int
+    average_precision: dict[str, float | None]
+
+
+class Control(_Plain):
+    """A model on altered clips, or a baseline.
+
+    Attributes:
+        name: `whole`, `first frame`, `middle frame`, `last frame`, `shuffled`, `reversed` or
+            `motion energy`.
+        top1: Its accuracy.
+        loss: Paired difference, whole clips minus this; None for whole clips.
+        agreement: Share of clips with the same prediction as the whole clip.
+    """
+
+    name: str
+    top1: Figure
+    loss: Comparison | None
+    agreement: float
+
+
+class Controls(_Plain):
+    """What the model needs of a clip; see `evaluate.controls`.
+
+    Attributes:
+        n: Clips measured.
+        left_out: Clips that could not be decoded, or are too long.
+        most_frequent_class: Its share of the clips.
+        margin: Accuracy that a single frame may lose and still count as good as the clip.
+        rows: Whole clips, the altered ones and the baseline.
+        rule: Number of the rule that chose the conclusion.
+        rules: All rules.
+        conclusion: What the controls suggest, in one sentence.
+    """
+
+    n: int
+    left_out: int
+    most_frequent_class: float
+    margin: float
+    rows: list[Control]
+    rule: int
+    rules: str
+    conclusion: str
 
 
 class Evaluation(_Plain):
@@ -100,6 +177,8 @@ class Evaluation(_Plain):
     confusion: list[list[int]] = Field(default_factory=list)
     reliability: list[dict[str, float | int | None]] = Field(default_factory=list)
     predictions: list[Prediction]
+    localisation: list[ClassLocalisation] = Field(default_factory=list)
+    controls: Controls | None = None
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True
@@ -130,6 +209,22 @@ class Evaluation(_Plain):
             total.update(prediction.exits)
         return dict(total.most_common())
 
+    def to_csv(self) -> str:
+        """A row per video: its labels, best label, cost, and the error of those that failed."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for one in self.predictions:
+            best: tuple[Any, Any] = one.top[0] if one.top else ("", "")
+            right = int(best[0] in one.truth) if one.top and one.truth else ""
+            writer.writerow(
+                [
+                    one.name, one.group or "", "|".join(one.truth), *best, right, int(one.ok),
+                    one.macs, one.seconds, one.frames, one.error or "",
+                ]
+            )  # fmt: skip
+        return out.getvalue()
+
     def answered(self) -> list[Prediction]:
         """The videos that did not fail."""
         return [prediction for prediction in self.predictions if prediction.ok]
@@ -144,6 +239,7 @@ def evaluate(
     batch: int = 1,
     seed: int = 0,
     repeats: int = REPEATS,
+    threshold: float | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run a recogniser over the videos of a split and measure it.
@@ -160,6 +256,8 @@ def evaluate(
         batch: Videos whose windows share one call of the network.
         seed: Of the bootstrap.
         repeats: Bootstrap resamples.
+        threshold: Videos whose best label scores lower count as not answered: their share and the
+            accuracy over the others are measured too, and segments that score lower are `none`.
         progress: Called after each video.
 
     Raises:
@@ -171,10 +269,12 @@ def evaluate(
         items, classes = [replace(item, labels=[]) for item in items], ()
     columns = columns_of(classes, recogniser.labels, recogniser.name)
     names = dict(zip(classes, (recogniser.labels[c] for c in columns), strict=True))
-    answers = list(_results(recogniser, items, batch, progress))
+    answers = list(_results(recogniser, items, batch, threshold, progress))
     results = [result for result, _ in answers]
     predictions = [
-        _prediction(item, result, names).model_copy(update={"fallback": fell})
+        _prediction(item, result, names, recogniser.preset.top_k).model_copy(
+            update={"fallback": fell}
+        )
         for item, (result, fell) in zip(items, answers, strict=True)
     ]
     good = [i for i, result in enumerate(results) if result.ok]
@@ -187,10 +287,10 @@ def evaluate(
         _scores([results[i] for i in good], len(recogniser.labels)),
         dict(zip(classes, columns, strict=True)),
     )
-    units = _units([items[i].group for i in good]) if groups else None
-    statistics = measure.statistics(dataset.multilabel)
+    units = units_of([items[i].group for i in good]) if groups else None
+    statistics = measure.statistics(dataset.multilabel, threshold)
     figures = [
-        _figure(name, interval(statistic, len(good), units, repeats=repeats, seed=seed))
+        figure_of(name, statistic, len(good), units, repeats=repeats, seed=seed)
         for name, statistic in statistics.items()
     ]
     return Evaluation(
@@ -224,12 +324,11 @@ def compare_runs(
     if not pairs:
         raise ConfigError(f"{first.model} and {second.model} were measured on different videos")
     right = [np.array([_right(p) for p in side]) for side in zip(*pairs, strict=True)]
-    units = _units([p.group for p, _ in pairs])
-    a, b = (metrics.mean(side) for side in right)
-    return compare(a, b, len(pairs), units, seed=seed, repeats=repeats)
+    units = units_of([p.group for p, _ in pairs])
+    return compare_correct(right[0], right[1], units, seed=seed, repeats=repeats)
 
 
-def _units(groups: Sequence[str | None]) -> list[str] | None:
+def units_of(groups: Sequence[str | None]) -> list[str] | None:
     """What the bootstrap resamples: groups, and each video without one; None for single videos."""
     if all(group is None for group in groups):
         return None
@@ -241,11 +340,18 @@ def _right(prediction: Prediction) -> float:
 
 
 def _results(
-    recogniser: Recogniser, items: Sequence[Item], batch: int, progress: Progress | None
+    recogniser: Recogniser,
+    items: Sequence[Item],
+    batch: int,
+    threshold: float | None,
+    progress: Progress | None,
 ) -> Iterable[tuple[Result, float | None]]:
     # Calibration and mean average precision need every score, not only the best few.
     whole = copy.copy(recogniser)
-    whole.preset = recogniser.preset.model_copy(update={"top_k": len(recogniser.labels)})
+    changes: dict[str, Any] = {"top_k": len(recogniser.labels)}
+    if threshold is not None:
+        changes["none_below"] = threshold
+    whole.preset = recogniser.preset.model_copy(update=changes)
     sources = (item.source for item in items)
     for done, result in enumerate(whole.predict_many(sources, batch=batch), 1):
         if progress is not None:
@@ -264,7 +370,7 @@ def _scores(results: Sequence[Result], classes: int) -> np.ndarray[Any, Any]:
     return scores
 
 
-def _prediction(item: Item, result: Result, names: dict[str, str]) -> Prediction:
+def _prediction(item: Item, result: Result, names: dict[str, str], kept: int) -> Prediction:
     """One row of the evaluation, with the class names of the data set."""
     back = {label: name for name, label in names.items()}
     wanted = {names[label] for label in item.labels}
@@ -279,7 +385,7 @@ def _prediction(item: Item, result: Result, names: dict[str, str]) -> Prediction
         truth=item.labels,
         ok=result.ok,
         error=error,
-        top=[(back.get(s.label, s.label), s.score) for s in result.labels[:_KEPT]],
+        top=[(back.get(s.label, s.label), s.score) for s in result.labels[:kept]],
         truth_score=max(right) if right else None,
         macs=result.cost.macs,
         seconds=result.cost.seconds,
@@ -287,14 +393,34 @@ def _prediction(item: Item, result: Result, names: dict[str, str]) -> Prediction
         stages={stage.name: stage.seconds for stage in result.cost.stages},
         exits=result.exits,
         warnings=result.warnings,
+        segments=[
+            (s.start, s.end, back.get(s.label, s.label), s.score)
+            for s in result.segments
+            if s.index is not None
+        ],
     )
 
 
-def _figure(name: str, found: Interval) -> Figure:
-    ends = (known(found.value), known(found.low), known(found.high))
+def figure_of(
+    name: str,
+    statistic: metrics.Statistic,
+    samples: int,
+    groups: Sequence[str] | None,
+    *,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> Figure:
+    """A metric with the interval that suits it; arguments as for `bootstrap.interval`."""
+    metric = name.partition("@")[0]
+    found = interval(
+        statistic, samples, groups, repeats=repeats, seed=seed, proportion=metric in PROPORTIONS
+    )
+    value, low, high, method = known(found.value), known(found.low), known(found.high), found.method
+    if low == high and value in (0.0, 1.0) and "@" in name and metric not in PROPORTIONS:
+        low, high, method = None, None, "none"
     return Figure(
-        name=name, value=ends[0], low=ends[1], high=ends[2], level=found.level,
-        units=found.units, unit=found.unit,
+        name=name, value=value, low=low, high=high, level=found.level,
+        units=found.units, unit=found.unit, method=method,
     )  # fmt: skip
 
 
@@ -304,5 +430,6 @@ def _protocol(recogniser: Recogniser, split: str | None, grouped: bool, repeats:
     return (
         f"split {split or 'all'}; one answer per video, mean over windows of {window}; look "
         f"{preset.look.name}, decide {preset.decide.name}; 95 % percentile bootstrap over "
-        f"{'groups' if grouped else 'videos'}, {repeats} resamples"
+        f"{'groups' if grouped else 'videos'}, {repeats} resamples "
+        "(Wilson's interval where all agree)"
     )

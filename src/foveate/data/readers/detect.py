@@ -29,6 +29,7 @@ FORMATS = {
     "hmdb51": "HMDB-51 split files",
     "something": "Something-Something v2 JSON",
     "activitynet": "ActivityNet JSON",
+    "labelstudio": "Label Studio JSON",
     "lists": "lists of path and label",
     "folders": "one folder per class",
     "unlabelled": "a folder of videos, all of one class",

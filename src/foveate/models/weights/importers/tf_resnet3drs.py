@@ -2,7 +2,7 @@
 
 Two ways of naming are understood: by layer (``group3/block5/temporal_conv/kernel``) and by the
 path of the object in a checkpoint (``model/layer_with_weights-0/layer_with_weights-11/
-_temporal_conv/kernel/.ATTRIBUTES/VARIABLEVALUE``; a trainer's checkpoint has ``backbone/`` for the
+_temporal_conv/kernel/.ATTRIBUTES/VARIABLE_VALUE``; a trainer's checkpoint has ``backbone/`` for the
 first two). TensorFlow counts statistics the other way and keeps channels last; both are turned.
 """
 
