@@ -113,6 +113,8 @@ def test_what_cannot_be_decoded_is_left_out(tmp_path):
     model = recogniser()
     found = with_controls(evaluate(model, data, repeats=20), model, data, "test", repeats=20)
     assert (found.controls.n, found.controls.left_out) == (3, 1)
+    with pytest.raises(ConfigError, match=r"none of the 1 videos could be measured \(the first: "):
+        with_controls(found, model, Dataset([bad], root=tmp_path), "test", repeats=20)
     several = Dataset([Record(clip(0), LABELS[:2])], multilabel=True)
     with pytest.raises(ConfigError, match="one label each"):
         with_controls(evaluate(model, several, repeats=20), model, several, "test")

@@ -112,13 +112,15 @@ def control_answers(
     columns = columns_of(dataset.classes, recogniser.labels, recogniser.name)
     column = dict(zip(dataset.classes, columns, strict=True))
     energies: dict[int, float] = {}
-    answers = _answers(recogniser, items, energies, batch, seed, progress)
+    failures: list[str] = []
+    answers = _answers(recogniser, items, energies, failures, batch, seed, progress)
     names = (WHOLE, *ALTERED)
     good = [
         i for i in sorted(energies) if all(answers.get((i, name)) is not None for name in names)
     ]
     if not good:
-        raise ConfigError(f"controls: none of the {len(items)} videos could be decoded")
+        why = f" (the first: {failures[0]})" if failures else ""
+        raise ConfigError(f"controls: none of the {len(items)} videos could be measured{why}")
     truth = np.array([column[items[i].labels[0]] for i in good], np.int64)
     groups = units_of([items[i].group for i in good])
     predicted = {name: np.array([answers[i, name] for i in good], np.int64) for name in names}
@@ -236,6 +238,7 @@ def _answers(
     recogniser: Recogniser,
     items: Sequence[Item],
     energies: dict[int, float],
+    failures: list[str],
     batch: int,
     seed: int,
     progress: Progress | None,
@@ -247,7 +250,8 @@ def _answers(
         for i, item in enumerate(items):
             try:
                 frames, rate = _decoded(item)
-            except FoveateError:
+            except FoveateError as error:
+                failures.append(error.cause)
                 continue  # counted as left out
             energies[i] = motion_energy(frames, rate)
             for name, clip in _copies(frames, np.random.default_rng((seed, i))):
@@ -257,6 +261,8 @@ def _answers(
     out: dict[tuple[int, str], int | None] = {}
     results = recogniser.predict_many(altered(), batch=batch, trace=False)
     for position, result in enumerate(results):
+        if result.error is not None:
+            failures.append(result.error.message)
         out[keys[position]] = result.labels[0].index if result.ok and result.labels else None
         if progress is not None and keys[position][1] == ALTERED[-1]:
             at = keys[position][0]
