@@ -202,7 +202,7 @@ def test_training_starts_from_a_run_and_goes_on_with_one(run, videos, trained, t
         (["train", "VIDEOS", "--out", "OUT", "--recipe", "supervise"], "did you mean supervised"),
         (["train", "VIDEOS", "--out", "OUT", "--set", "epoch=3"], "epochs"),
         (["train", "VIDEOS", "--out", "OUT", "--set", "epochs=0"], "epochs"),
-        (["train", "VIDEOS", "--out", "OUT", "--model", "movinet-a9"], "movinet-a0"),
+        (["train", "VIDEOS", "--out", "OUT", "--model", "movinet-a9"], "did you mean 'movinet-a"),
         (["train", "nowhere", "--out", "OUT"], "nowhere: no such file or folder"),
         (["train", "VIDEOS", "--out", "OUT", "--format", "kinetic"], "did you mean kinetics"),
         (["train", "VIDEOS", "--out", "OUT", "--fold", "0"], "names no folds"),

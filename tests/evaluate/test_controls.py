@@ -22,6 +22,7 @@ from foveate.evaluate.controls import (
 from foveate.evaluate.metrics import mean
 from foveate.evaluate.report import report
 from foveate.evaluate.run import Control, Evaluation, evaluate, figure_of
+from foveate.media import ArrayVideo
 from tiny_weights import LABELS
 
 N = 200
@@ -115,6 +116,6 @@ def test_what_cannot_be_decoded_is_left_out(tmp_path):
     assert (found.controls.n, found.controls.left_out) == (3, 1)
     with pytest.raises(ConfigError, match=r"none of the 1 videos could be measured \(the first: "):
         with_controls(found, model, Dataset([bad], root=tmp_path), "test", repeats=20)
-    several = Dataset([Record(clip(0), LABELS[:2])], multilabel=True)
+    several = Dataset([Record(ArrayVideo(clip(0), 25.0), LABELS[:2])], multilabel=True)
     with pytest.raises(ConfigError, match="one label each"):
         with_controls(evaluate(model, several, repeats=20), model, several, "test")
