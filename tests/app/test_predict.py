@@ -317,7 +317,7 @@ def test_as_a_process_a_mistake_in_the_words_costs_one_line(start) -> None:
     for words, says in (
         (["predict", "--foo", "x"], "No such option: --foo"),
         (["trian"], "No such command 'trian'"),
-        (["evaluate", "x"], "nothing to measure"),
+        (["weights", "import", "x"], "Missing option '--as'"),
     ):
         said = start(*words)
         assert said.code == 2
