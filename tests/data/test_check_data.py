@@ -12,9 +12,10 @@ import pytest
 
 import clips
 from foveate import data
-from foveate.data import probing
+from foveate.data import probe_cache
 from foveate.data.children import in_children
-from foveate.data.probing import Probe, ProbeCache, probe
+from foveate.data.probe_cache import ProbeCache
+from foveate.data.probing import Probe, probe
 
 
 @pytest.fixture
@@ -80,8 +81,8 @@ def test_clips_are_opened_once(
 ) -> None:
     root = labelled.tree(tmp_path / "set", per_class=1)
     opened: list[str] = []
-    true = probing.probe
-    monkeypatch.setattr(probing, "probe", lambda path: opened.append(path.name) or true(path))
+    true = probe_cache.probe
+    monkeypatch.setattr(probe_cache, "probe", lambda path: opened.append(path.name) or true(path))
     data.check(root, workers=0, cache=cache)
     data.check(root, workers=0, cache=cache)
     assert opened == ["jump0.mp4", "run0.mp4"]

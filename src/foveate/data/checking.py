@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 
 from foveate.data.errors import CAP, DataError
-from foveate.data.probing import Probe, ProbeCache, probes
+from foveate.data.probe_cache import ProbeCache, probes
+from foveate.data.probing import Probe
 from foveate.data.readers.detect import read
 from foveate.data.readers.request import split_of
 from foveate.data.readers.unlabelled import LABEL

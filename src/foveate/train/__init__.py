@@ -8,10 +8,10 @@ schedules, optimisers, averages of weights, checkpoints, logs and distributed pr
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from foveate.core.callable_package import CallablePackage
+from foveate.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from foveate.train.api import train
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from foveate.train.recipes.supervised import SupervisedConfig
     from foveate.train.run_state import RunSummary
 
-# Name → the module that defines it, imported on first use.
-_DEFINED_IN = {
+_MODULES = {
     "Batch": "kit.batches",
     "Batches": "kit.batches",
     "Job": "recipe",
@@ -46,15 +45,4 @@ __all__ = [
 # `foveate.train(...)`: an import of any module below binds the package's name in `foveate`, so a
 # plain function there would be replaced by the package.
 sys.modules[__name__].__class__ = CallablePackage
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on its first use (PEP 562)."""
-    if name not in _DEFINED_IN:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """The public names, loaded or not."""
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,4 +1,4 @@
-"""The public face: small, exact, lazy and silent."""
+"""The public API: small, exact, lazy and silent."""
 
 import json
 import subprocess
