@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from foveate.core.errors import WeightsError
 from foveate.models.registry import import_modules
 from foveate.models.spec import InputSpec
+from foveate.models.weights.builtin import refuse_checkpoint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,7 +128,9 @@ def find(name: str) -> WeightEntry:
 
     Raises:
         WeightsError: No such set; the error names the nearest one.
+        ModelError: The name is that of a file.
     """
+    refuse_checkpoint(name)
     known = entries()
     matches = [e for e in known if e.name == name] or [e for e in known if e.arch == name]
     if len(matches) == 1:
