@@ -346,3 +346,20 @@ def test_scores_that_are_not_finite_fail_one_source_with_one_line(make, executor
     assert not result.ok
     assert result.error.kind == "model"
     assert result.error.message == "<array>: the scores of the network are not finite"
+
+
+class EndsEarly(ArrayVideo):
+    """Nothing is shown from a second on, although a frame lasts two."""
+
+    def frames(self, times, size=None, *, keep=False):
+        return super().frames([time for time in times if time < 1.0], size, keep=keep)
+
+    def next_time(self, after):
+        return None
+
+
+def test_a_last_frame_that_outlasts_its_window_leaves_the_look_inside(make) -> None:
+    source = EndsEarly(np.zeros((2, 40, 40, 3), np.uint8), 0.5)
+    result = make(window=2.0, look={"name": "uniform", "chunk": 10}).predict(source)
+    assert result.ok
+    assert max(time for step in result.trace.steps for time in step.frames) < 2.0

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 import foveate
 from foveate import Budget, InputSpec
 from foveate.core import ConfigError, FoveateError, ModelError
+from foveate.models.weights.builtin import FOLDER
+from foveate.models.weights.table import find
 
 NAME = "movinet-a0-stream-lite.actions15"
 SPEC = InputSpec(16, 5.0, 4)
@@ -125,6 +127,7 @@ def test_what_is_no_module_is_no_model(model: Any) -> None:
         ("r3d", "an architecture without weights (train it: foveate train VIDEOS --model r3d"),
         ("tsn:resnet18", "an architecture without weights (train it: "),
         ("other.pth", "a checkpoint, not a model (foveate weights import other.pth --as NAME)"),
+        ("runs/1/model.safetensors", "a checkpoint, not a model"),
         ("", "an empty name is not a model"),
         ("r3d.nosuch", "there is no model or preset 'r3d.nosuch'"),
     ],
@@ -151,3 +154,10 @@ def test_an_input_that_cannot_be_meant(fields: Any) -> None:
 def test_a_budget_that_cannot_be_meant(value: Any) -> None:
     with pytest.raises(ConfigError, match="Budget: frames_per_second must be positive"):
         Budget(frames_per_second=value)
+
+
+def test_a_file_of_a_run_folder_says_its_folder_and_training_refuses_checkpoints() -> None:
+    with pytest.raises(ModelError, match=r"name the folder: .*actions15"):
+        foveate.load(FOLDER / NAME / "model.safetensors")
+    with pytest.raises(ModelError, match=r"weights import other\.pth --as NAME"):
+        find("other.pth")

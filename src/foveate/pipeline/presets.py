@@ -6,7 +6,6 @@ This module loads no torch, so that the command can print a configuration at onc
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -14,7 +13,14 @@ from pydantic import Field
 from foveate.core import ModelError, WeightsError
 from foveate.core.config import Config, build, nearest
 from foveate.models.registry import is_architecture
-from foveate.models.weights.builtin import CARD, WEIGHTS, built_in, imported, run_folder
+from foveate.models.weights.builtin import (
+    CARD,
+    WEIGHTS,
+    built_in,
+    imported,
+    refuse_checkpoint,
+    run_folder,
+)
 from foveate.models.weights.run import read_run
 from foveate.models.weights.table import find, names
 from foveate.pipeline.methods import method_of
@@ -47,8 +53,6 @@ class Preset(Config):
     none_below: float = Field(0.2, ge=0, le=1, description="segments scoring lower are `none`")
 
 
-# Endings of the files in which other projects keep weights.
-CHECKPOINTS = frozenset([".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".npz", ".tflite", ".h5"])
 PRESETS: dict[str, Preset] = {
     "motion-patch-movinet-a0-stream-lite": Preset(look=MotionPatchSpec()),
     "keyframes-movinet-a0-stream-lite": Preset(
@@ -83,14 +87,8 @@ def resolve(model: str) -> tuple[str | None, Preset]:
         return model, PRESETS[model]
     if not model:
         raise ModelError("an empty name is not a model", f"known: {', '.join(built_in())}")
-    path = Path(model)
-    if path.suffix in CHECKPOINTS:
-        if path.name == WEIGHTS and run_folder(str(path.parent)) is not None:
-            raise ModelError(f"{model}: a file of a run folder", f"name the folder: {path.parent}")
-        raise ModelError(
-            f"{model}: a checkpoint, not a model", f"foveate weights import {model} --as NAME"
-        )
-    if os.path.lexists(path):
+    refuse_checkpoint(model)
+    if os.path.lexists(model):
         raise ModelError(f"{model}: no trained model", f"a run folder has {CARD} and {WEIGHTS}")
     try:
         return None, Preset(model=find(model).name)

@@ -250,11 +250,12 @@ class Session:
         if now.window.end <= now.window.start:
             return None  # the source has ended, or has a gap, where the window begins
 
+        # A last frame may be shown beyond the window: that is no time to choose more frames in.
+        within = now.window if now.window.end <= window.end else window
+
         def ask() -> tuple[Selection | None, Any]:
             with self.ledger.stage("policy"):
-                return self.plan.look.next(
-                    self._charged, now.window, now.memory, now.evidence, budget
-                )
+                return self.plan.look.next(self._charged, within, now.memory, now.evidence, budget)
 
         selection, now.memory = yield from _ready(ask)
         if selection is None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from foveate.core.errors import ModelError
 from foveate.core.files import cache_folder
 
 CARD = "run.json"
 WEIGHTS = "model.safetensors"
+# Endings of the files in which other projects keep weights.
+_CHECKPOINTS = frozenset([".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".npz", ".tflite", ".h5"])
 FOLDER = Path(__file__).parent / "built_in"
 
 
@@ -46,3 +49,19 @@ def run_folder(model: str) -> Path | None:
     if is_run(model):
         return Path(model)
     return None if Path(model).exists() else built_in().get(model) or imported().get(model)
+
+
+def refuse_checkpoint(model: str) -> None:
+    """Say what to do with a file of weights that was given as the name of a model.
+
+    Raises:
+        ModelError: The name has the ending of such a file.
+    """
+    path = Path(model)
+    if path.suffix not in _CHECKPOINTS:
+        return
+    if path.name == WEIGHTS and is_run(path.parent):
+        raise ModelError(f"{model}: a file of a run folder", f"name the folder: {path.parent}")
+    raise ModelError(
+        f"{model}: a checkpoint, not a model", f"foveate weights import {model} --as NAME"
+    )

@@ -15,6 +15,7 @@ from foveate.core.errors import WeightsError
 from foveate.core.text import did_you_mean
 from foveate.models.registry import import_modules
 from foveate.models.spec import InputSpec
+from foveate.models.weights.builtin import refuse_checkpoint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,7 +128,9 @@ def find(name: str) -> WeightEntry:
 
     Raises:
         WeightsError: No such weights; the error suggests the nearest ones.
+        ModelError: The name is that of a file.
     """
+    refuse_checkpoint(name)
     known = entries()
     matches = [e for e in known if e.name == name] or [e for e in known if e.arch == name]
     if len(matches) == 1:
