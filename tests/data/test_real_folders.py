@@ -219,6 +219,28 @@ def test_splits_below_the_classes(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("other", ["unsorted/3.mp4", "thumbnails/1.jpg"])
+def test_what_lies_beside_splits_below_the_classes_mixes_no_splits(
+    tmp_path: Path, other: str
+) -> None:
+    labelled.touch(tmp_path, "run/train/1.mp4", "run/test/2.mp4", "sit/train/4.mp4", f"run/{other}")
+    dataset = data.read(tmp_path)
+    assert rows(dataset) == [
+        ("run/test/2.mp4", ("run",), "test"),
+        ("run/train/1.mp4", ("run",), "train"),
+        ("sit/train/4.mp4", ("sit",), "train"),
+    ]
+    if other.startswith("unsorted"):
+        assert dataset.passed_over == (
+            "1 clip in run/unsorted, which lies beside the splits test, train",
+        )
+
+
+def test_videos_beside_splits_below_the_classes_are_faults(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, "run/train/1.mp4", "run/test/2.mp4", "run/5.mp4", "sit/train/3.mp4")
+    assert faults(tmp_path) == ["run/5.mp4: lies in none of the splits test, train"]
+
+
 def test_a_folder_around_the_data_set_is_named(tmp_path: Path) -> None:
     labelled.touch(tmp_path, "videos/train/a/1.mp4", "videos/val/a/2.mp4")
     (line,) = faults(tmp_path)

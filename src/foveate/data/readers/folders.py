@@ -108,24 +108,36 @@ def _classes(request: Request, folder: Folder, split: str | None) -> list[Record
             )
             continue
         found = clips(label, request.passed)
+        named = ", ".join(sub.name for sub in label.folders if split_of(sub.name))
         for path in found:
-            side = split_of(path.relative_to(label.path).parts[0]) if below else split
-            records.append(
-                Record(path, (composed(label.name),), split=side, where=_name(request, path))
-            )
+            where_clip = _name(request, path)
+            side = split
+            if below:
+                side = split_of(path.relative_to(label.path).parts[0])
+                if path.parent == label.path:
+                    request.faults.add(where_clip, f"lies in none of the splits {named}")
+                    continue
+                if side is None:
+                    continue  # in a folder beside the splits, counted below
+            records.append(Record(path, (composed(label.name),), split=side, where=where_clip))
+        if below:
+            for sub in label.folders:
+                if split_of(sub.name) is None:
+                    _beside(request, sub, named)
         if not found:
             request.faults.add(where, "no clips in this class folder")
     return records
 
 
 def _splits_below(request: Request, labels: list[Folder]) -> bool:
-    """Whether every class folder holds folders of splits, two at least, and nothing else.
+    """Whether every class folder holds folders of splits, of two different ones over all classes.
 
-    Where those hold folders in turn, the classes lie one level deeper, which is a fault.
+    What lies beside those is no reason to mix the splits. Where they hold folders in turn, the
+    classes lie one level deeper, which is a fault.
     """
-    inner = [sub for label in labels for sub in label.folders]
+    inner = [sub for label in labels for sub in label.folders if split_of(sub.name)]
     sides = {split_of(sub.name) for sub in inner}
-    if len(sides) < 2 or None in sides or any(f.videos or not f.folders for f in labels):
+    if len(sides) < 2 or not all(any(split_of(s.name) for s in f.folders) for f in labels):
         return False
     if not any(sub.videos for sub in inner) and all(_grouped(sub) for sub in inner):
         for label in labels:
