@@ -217,6 +217,18 @@ def test_the_length_is_that_of_the_picture(container: str) -> None:
         assert len(video.audio()) > 14 * 16000
 
 
+def test_the_length_where_vp8_hides_a_picture() -> None:
+    """Two-pass VP8 stores reference pictures that are never shown, and so have no time."""
+    data = encode("webm", "libvpx", 60, gop=128, tone=(440.0, 0.0, 5.0))
+    with av.open(io.BytesIO(data)) as container:
+        coded = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    hidden = bytes([coded[30][0] & ~0x10]) + coded[30][1:]  # RFC 6386, 9.1: show_frame
+    assert hidden != coded[30]
+    with Video(data.replace(coded[30], hidden)) as video:
+        assert video.info.duration == pytest.approx(2.4, abs=0.01)
+        assert len(video.times()) == 59
+
+
 def test_long_plain_sound_is_no_large_index() -> None:
     """A minute of PCM has millions of samples; they are not frames."""
     data = encode("mov", frames=10, tone=(440.0, 0.0, 5.0), sound_codec="pcm_s16le")

@@ -161,7 +161,9 @@ def picture_end(open_reader: Callable[[], Reader], limits: Limits) -> tuple[int 
         if opened.plan is not None and opened.plan.source == "given" and seeks_by_display(opened):
             with suppress(av.error.FFmpegError, OverflowError):
                 opened.container.seek(int(length / 1_000_000 / opened.base), stream=opened.stream)
-                ends = [packet.pts + (packet.duration or 1) for packet in packets(opened)]
+                # VP8's hidden reference pictures have no display time.
+                found = (packet for packet in packets(opened) if packet.pts is not None)
+                ends = [packet.pts + (packet.duration or 1) for packet in found]
         return max(ends, default=None), opened.reader.bytes
     finally:
         opened.close()
