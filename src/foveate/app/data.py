@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+from foveate.app.guard import print_error
 from foveate.app.progress import bar
 from foveate.app.requests import CheckRequest, MakeRequest, TranscodeRequest
 from foveate.core import ConfigError, FoveateError, MediaError
@@ -91,7 +92,7 @@ def transcode(request: TranscodeRequest) -> int:
                     written += 1
             except (FoveateError, OSError) as error:
                 failures += 1
-                print(f"foveate: {error}", file=sys.stderr)
+                print_error(error)
             shown.update(float(done), f"{done} of {len(pairs)} videos")
     kept = len(pairs) - failures - written
     print(f"{out}: {written} written, {kept} already existed, {failures} failed", file=sys.stderr)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveate.app.guard import tell_faults
+from foveate.app.guard import print_faults
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
 from foveate.app.requests import EvaluateRequest as Request
@@ -78,7 +78,7 @@ def opened(request: DataRequest) -> Dataset:
     try:
         return open_labelled(request)
     except DataError as error:
-        tell_faults(error)
+        print_faults(error)
         raise
 
 

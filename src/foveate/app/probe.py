@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 
+from foveate.app.guard import print_error
 from foveate.app.inputs import expand
 from foveate.core import FoveateError, MediaError
 from foveate.core.units import clock, size
@@ -23,7 +23,7 @@ def run(inputs: list[str], json_lines: bool) -> int:
             found = facts(item.path)
         except FoveateError as error:
             failures += 1
-            print(f"foveate: {error}", file=sys.stderr)
+            print_error(error)
             if json_lines:
                 print(json.dumps({"source": display_name(item.path), "error": str(error)}))
             continue

@@ -138,9 +138,9 @@ class PredictRequest(RunOptions):
     ] = None
     report: Page = None
     video: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--video", metavar="PATH", help="Write an annotated MP4, or one per input to a folder."
+            "--video", metavar="PATH", help="Write an annotated MP4, or one per input to FOLDER/."
         ),
     ] = None
     look: Annotated[
