@@ -224,7 +224,7 @@ def test_debug_shows_the_traceback_of_a_file_that_cannot_be_read(start, tmp_path
 
 
 def test_debug_shows_the_traceback_of_a_wrong_request(start, tmp_path) -> None:
-    said = start("--debug", "predict", tmp_path / "a.mp4", "--set", "top_k=0")
+    said = start("predict", tmp_path / "a.mp4", "--set", "top_k=0", "--debug")
     assert said.code == 2
     assert "Traceback" in said.err
     assert said.err.splitlines()[-1] == "foveate: settings: top_k: must be at least 1"
