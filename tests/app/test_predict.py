@@ -196,12 +196,46 @@ def test_look_and_budget(run, clips) -> None:
     assert len([t for s in steps for t in s["frames"]]) == 3
 
 
+def test_a_video_folder_is_made(run, clips, tmp_path) -> None:
+    folder = tmp_path / "new" / "videos"
+    said = run("predict", clips / "one.mp4", clips / "sub" / "two.mkv", "--video", f"{folder}/")
+    assert said.code == 0, said.err
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "one.annotated.mp4", "two.annotated.mp4",
+    ]  # fmt: skip
+    (tmp_path / "file").write_text("x")
+    said = run("predict", clips / "one.mp4", "--video", f"{tmp_path}/file/")
+    assert said.code == 2
+    assert "file: cannot be made a folder (a file of that name exists)" in said.err
+
+
+@pytest.mark.parametrize("words", [("predict",), ("explain", "--model", NAME), ("probe",)])
+def test_debug_shows_the_traceback_of_a_file_that_cannot_be_read(start, tmp_path, words) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no video")
+    said = start(*words, broken)
+    assert "Traceback" not in said.err
+    said = start(*words, broken, "--debug")
+    assert said.code == 1
+    assert "Traceback" in said.err
+    assert "\nfoveate: " in said.err
+
+
+def test_debug_shows_the_traceback_of_a_wrong_request(start, tmp_path) -> None:
+    said = start("predict", tmp_path / "a.mp4", "--set", "top_k=0", "--debug")
+    assert said.code == 2
+    assert "Traceback" in said.err
+    assert said.err.splitlines()[-1] == "foveate: settings: top_k: must be at least 1"
+
+
 def test_print_config_is_valid_configuration(run, tmp_path, clips) -> None:
     said = run("predict", "--print-config", "--budget", "50MMAC/s,3fps")
     assert "macs_per_second: 50000000.0" in said.out
     path = tmp_path / "saved.yaml"
     path.write_text(said.out)
     assert run("predict", "--print-config", "--config", path).out == said.out
+    said = run("predict", "--print-config", "--set", "limits.pixels=1000")
+    assert "limits:\n  pixels: 1000\n" in said.out
 
 
 @pytest.mark.parametrize(

@@ -29,15 +29,11 @@ def test_round_trip_through_yaml() -> None:
         ({"look": {"rat": 3}}, "unknown key look.rat", "did you mean rate?"),
         ({"budget": {"macs": 3}}, "unknown key budget.macs", "did you mean macs_per_second?"),
         ({"top_k": 0}, "top_k", None),
-        (
-            {"decide": {"name": "magic"}},
-            "decide: no 'magic'",
-            "one of: at-end, confident, calibrated",
-        ),
+        ({"look": {"name": "motion-pach"}}, "no motion-pach", "did you mean motion-patch?"),
         ({"look": {"rate": "abc"}}, "look.rate", None),
     ],
 )
-def test_errors_name_the_key_and_have_a_hint(values, says, hint) -> None:
+def test_faults_are_named_with_a_hint(values, says, hint) -> None:
     with pytest.raises(ConfigError) as error:
         edit(Preset(), values)
     assert says in error.value.cause
@@ -94,7 +90,53 @@ def test_unknown_model_names_the_nearest() -> None:
         resolve("movinet-a0-stream-lit.k600")
 
 
-@pytest.mark.parametrize("value", ["2", "wide"])
-def test_errors_of_unions_name_only_the_key(value) -> None:
-    with pytest.raises(ConfigError, match=r"^settings: extent: input should be"):
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [("2", "must be at most 1 or 'auto'"), ("wide", "must be a number or 'auto'")],
+)
+def test_a_value_of_several_kinds_is_named_by_its_key_alone(value, says) -> None:
+    with pytest.raises(ConfigError, match=rf"^settings: extent: {says}$"):
         build(CentrePatchSpec, apply_sets({}, [f"extent={value}"]), "settings")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"top_k": "many"}, "top_k: must be a whole number"),
+        ({"top_k": 1.5}, "top_k: must be a whole number"),
+        ({"top_k": 0}, "top_k: must be at least 1"),
+        ({"window": 0}, "window: must be positive"),
+        ({"window": "long"}, "window: must be a number"),
+        ({"model": 3}, "model: must be text"),
+        ({"look": "full"}, "look: must be key: value pairs"),
+        ({"look": {"name": "motion-patch", "track": "x"}}, "look.track: must be 'auto', 'frame'"),
+        ({"look": {"name": "motion-pach"}}, "look.name: there is no motion-pach"),
+        ({"look": {"name": ["a"]}}, "look.name: there is no"),
+    ],
+)
+def test_faults_are_described_in_plain_words(values, says) -> None:
+    with pytest.raises(ConfigError) as error:
+        edit(Preset(), values, "settings")
+    assert error.value.cause.startswith(f"settings: {says}")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (
+            {"look": {"gate": 0.3}},
+            "look.gate: uniform has no such setting "
+            "(it needs look.name to be one of motion-patch, mv-patch)",
+        ),
+        ({"decide": {"margin": 0.3}}, "unknown key decide.margin (known: name)"),
+        (
+            {"decide": {"threshold": 0.3}},
+            "decide.threshold: at-end has no such setting "
+            "(it needs decide.name to be one of calibrated, confident)",
+        ),
+    ],
+)
+def test_a_setting_of_another_policy_names_the_policies_that_have_it(values, says) -> None:
+    with pytest.raises(ConfigError) as error:
+        edit(Preset(), values, "settings")
+    assert str(error.value) == f"settings: {says}"

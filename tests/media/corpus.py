@@ -233,7 +233,7 @@ def _not_files(folder: Path, cases: list[Case]) -> None:
     (folder / "dangling.mp4").symlink_to(folder / "nowhere")
     cases.append(Case("dangling link", str(folder / "dangling.mp4"), "refused", "dangling"))
     os.mkfifo(folder / "fifo.mp4")
-    cases.append(Case("fifo", str(folder / "fifo.mp4"), "refused", "regular"))
+    cases.append(Case("fifo", str(folder / "fifo.mp4"), "refused", "pipe"))
     cases.append(Case("endless device", "/dev/zero", "refused", "regular"))
     cases.append(Case("address", "http://127.0.0.1/a.mp4", "refused", "no such file"))
     if os.geteuid() != 0:

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from foveate.app.evaluate import names_in, opened, print_presets, recogniser_of
+from foveate.app.guard import print_error
 from foveate.app.options import LOOKS, look_named
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
@@ -155,7 +156,7 @@ def _recognisers(
             columns_of(classes, next(iter(made.values())).labels, name)
             found |= made
         except FoveateError as error:
-            print(f"foveate: not measured: {error}", file=sys.stderr)
+            print_error(error, "not measured: ")
             problems += 1
             continue
         warning = seen_in_training(name, dataset, split)

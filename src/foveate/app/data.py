@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from foveate.app.guard import tell_faults
+from foveate.app.guard import print_error, print_faults
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
 from foveate.app.requests import CheckRequest, MakeRequest, TimelinesRequest, TranscodeRequest
@@ -94,7 +94,7 @@ def transcode(request: TranscodeRequest) -> int:
                     written += 1
             except (FoveateError, OSError) as error:
                 failures += 1
-                print(f"foveate: {error}", file=sys.stderr)
+                print_error(error)
             shown.update(float(done), f"{done} of {len(pairs)} videos")
     kept = len(pairs) - failures - written
     print(f"{out}: {written} written, {kept} already existed, {failures} failed", file=sys.stderr)
@@ -142,7 +142,7 @@ def timelines(request: TimelinesRequest) -> int:
     try:
         found = read_timelines(request.source, fps=request.fps)
     except DataError as error:
-        tell_faults(error)
+        print_faults(error)
         raise
     write_timelines(request.out, found, request.to, fps=request.fps)
     segments = sum(len(line.segments) for line in found.values())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveate.app.guard import tell_faults
+from foveate.app.guard import print_faults
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
 from foveate.app.requests import EvaluateRequest as Request
@@ -123,7 +123,7 @@ def _imported(request: Request, path: Path) -> int:
     try:
         said = read_timelines(path)
     except DataError as error:
-        tell_faults(error)
+        print_faults(error)
         raise
     found = localisation_of(timelines_of(dataset, split), said, dataset.classes)
     named = Protocol().name("localisation-map")
@@ -153,7 +153,7 @@ def opened(request: DataRequest) -> Dataset:
     try:
         return open_labelled(request)
     except DataError as error:
-        tell_faults(error)
+        print_faults(error)
         raise
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from foveate.app import options
 from foveate.app.annotated import drawn_size, every_frame
+from foveate.app.guard import print_error
 from foveate.app.inputs import Item, check_rate, expand
 from foveate.app.output import check_writable
 from foveate.app.requests import ExplainRequest as Request
@@ -53,7 +54,7 @@ def run(request: Request) -> int:
                 raise MediaError(f"{item.name}: {item.problem}")
             explained.append(_explain(item, look, seconds, request, limits))
         except MediaError as error:
-            print(f"foveate: {error}", file=sys.stderr)
+            print_error(error)
             failed = True
     if request.report is not None and explained:
         from foveate.viz import write_reasons

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
 # Exit codes, see docs/architecture/design.md.
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DEBUG = "FOVEATE_DEBUG"  # environment variable that `--debug` sets
 
 
-def tell_faults(error: DataError) -> None:
+def print_faults(error: DataError) -> None:
     """Print every fault of a data set; `guard` prints the error's own line."""
     if error.count > 1:
         for line in error.faults:
@@ -26,8 +28,20 @@ def tell_faults(error: DataError) -> None:
             print(f"  and {error.count - len(error.faults)} more", file=sys.stderr)
 
 
+def print_error(error: BaseException, note: str = "") -> None:
+    """Print an error as one line on standard error, after its traceback with `--debug`.
+
+    Args:
+        error: What was raised.
+        note: Printed before its message, such as `not measured: `.
+    """
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    print(f"foveate: {note}{error}", file=sys.stderr)
+
+
 def guard(work: Callable[[], int]) -> None:
-    """Run a command; an error of the user prints one line and no traceback."""
+    """Run a command; an error of the user prints one line, and a traceback with `--debug` only."""
     from foveate.core.errors import DataWarning, FoveateError
 
     plain = warnings.showwarning
@@ -44,9 +58,7 @@ def guard(work: Callable[[], int]) -> None:
             warnings.showwarning = show
             code = work()
     except FoveateError as error:
-        if os.environ.get("FOVEATE_DEBUG"):
-            raise
-        print(f"foveate: {error}", file=sys.stderr)
+        print_error(error)
         code = USAGE
     except KeyboardInterrupt:
         print("foveate: interrupted", file=sys.stderr)
@@ -56,12 +68,12 @@ def guard(work: Callable[[], int]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
     except Exception as error:
-        if os.environ.get("FOVEATE_DEBUG"):
+        if os.environ.get(DEBUG):
             raise
         text = " ".join(str(error).split()) or "no message"
         print(
             f"foveate: internal error: {type(error).__name__}: {text[:300]} "
-            "(run again with: foveate --debug ...)",
+            "(run again with --debug for the traceback)",
             file=sys.stderr,
         )
         code = FAILED

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from functools import wraps
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from foveate.app import requests
-from foveate.app.guard import DONE, USAGE, guard
+from foveate.app.guard import DEBUG, DONE, USAGE, guard
 from foveate.app.requests import Inputs, Offline, Rate, add_command
 
 F = TypeVar("F", bound=Callable[..., Any])
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
 def _without_flag_types(params: list[Any]) -> list[Any]:
@@ -35,9 +38,29 @@ class _Command(TyperCommand):
         return _without_flag_types(super().get_params(ctx))
 
 
+def _with_debug(function: F) -> F:
+    """Add the option `--debug` to a command."""
+
+    @wraps(function)
+    def call(debug: bool = False, **values: Any) -> Any:
+        _root(debug)
+        return function(**values)
+
+    signature = inspect.signature(function)
+    option = inspect.Parameter(
+        "debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug
+    )
+    call.__annotations__ = {**function.__annotations__, "debug": Debug}
+    call.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), option]
+    )
+    return cast(F, call)
+
+
 class _Typer(typer.Typer):
     def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:
-        return super().command(name, cls=_Command, **settings)
+        add = super().command(name, cls=_Command, **settings)
+        return lambda function: add(_with_debug(function))
 
 
 app = _Typer(
@@ -67,14 +90,14 @@ def _version(requested: bool) -> None:
 
 @app.callback()
 def _root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     if debug:
-        os.environ["FOVEATE_DEBUG"] = "1"
+        os.environ[DEBUG] = "1"
 
 
 add_command(app, "predict", requests.PredictRequest, "predict")

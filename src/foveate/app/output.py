@@ -79,6 +79,19 @@ class JsonLines:
             self._partial.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, if they do not exist.
+
+    Raises:
+        FoveateError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "a file of that name exists" if path.exists() else str(error.strerror).lower()
+        raise FoveateError(f"{display_name(path)}: cannot be made a folder ({reason})") from None
+
+
 def check_writable(path: Path | None, streams: bool = False) -> None:
     """Check before the work that a path can be written.
 

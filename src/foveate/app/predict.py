@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from foveate.app.guard import print_error
 from foveate.app.inputs import Item, check_rate, expand
-from foveate.app.output import JsonLines, check_writable
+from foveate.app.output import JsonLines, check_writable, make_folder
 from foveate.app.progress import Bar, bar, download
 from foveate.app.requests import PredictRequest as Request
 from foveate.core import ConfigError, MediaError, Result
@@ -31,18 +32,22 @@ def run(request: Request) -> int:
     named, preset = resolve(request.model)
     preset = edit(preset, changed, "settings")
     if request.print_config:
-        print(to_yaml(preset), end="")
+        print(to_yaml(preset, limits=limits), end="")
         return 0
     if not request.inputs:
         raise ConfigError("nothing to recognise", "type: foveate predict FILE_OR_FOLDER...")
     lines_path = None if request.json_path in (None, "-") else Path(str(request.json_path))
-    drawn = request.video if request.video is None or not request.video.is_dir() else None
+    video = None if request.video is None else Path(request.video)
+    into_folder = video is not None and str(request.video).endswith(("/", os.sep))
     check_writable(request.report, streams=True)
     check_writable(lines_path, streams=True)
-    check_writable(drawn)
+    if video is not None and not into_folder and not video.is_dir():
+        check_writable(video)
     items = list(expand(request.inputs, limits))
     check_rate(request.fps, items)
-    _keep_inputs(items, [request.report, request.video, lines_path])
+    _keep_inputs(items, [request.report, video, lines_path])
+    if video is not None and into_folder:
+        make_folder(video)
     recogniser = _load(request, named, preset, limits)
     results: list[Result] = []
     with JsonLines(request.json_path) as lines:
@@ -55,8 +60,8 @@ def run(request: Request) -> int:
                     file=sys.stderr,
                 )
             raise
-    if request.video is not None:
-        _draw(request.video, results, items, limits, request.fps)
+    if video is not None:
+        _draw(video, results, items, limits, request.fps)
     if request.report is not None:
         _report(request.report, results, items, limits, request.fps)
     return 1 if any(not result.ok for result in results) else 0
@@ -131,7 +136,7 @@ def _draw(
                 try:
                     drawn.add(source, result)
                 except MediaError as error:
-                    print(f"foveate: not in the annotated video: {error}", file=sys.stderr)
+                    print_error(error, "not in the annotated video: ")
                 shown.update(float(i + 1), f"drawing: {result.source}")
         drawn.finish()
     finally:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 
+from foveate.app.guard import print_error
 from foveate.app.inputs import check_rate, expand
 from foveate.core import FoveateError, MediaError
 from foveate.core.units import clock, size
@@ -24,7 +24,7 @@ def run(inputs: list[str], fps: float | None, json_lines: bool) -> int:
             found = facts(item.source, fps=fps)
         except FoveateError as error:
             failures += 1
-            print(f"foveate: {error}", file=sys.stderr)
+            print_error(error)
             if json_lines:
                 print(json.dumps({"source": item.name, "error": str(error)}))
             continue

@@ -211,9 +211,9 @@ class PredictRequest(PresetOptions):
     ] = None
     report: Page = None
     video: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--video", metavar="PATH", help="Write an annotated MP4, or one per input to a folder."
+            "--video", metavar="PATH", help="Write an annotated MP4, or one per input to FOLDER/."
         ),
     ] = None
     batch: Annotated[

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from foveate.app.guard import tell_faults
+from foveate.app.guard import print_faults
 from foveate.app.options import LOOKS_OF_TRAINING, look_named
 from foveate.app.progress import bar
 from foveate.app.requests import TrainRequest as Request
@@ -77,7 +77,7 @@ def _fit(
         dataset, origin = open_for(recipe, data)
     except DataError as error:
         if is_main:
-            tell_faults(error)
+            print_faults(error)
         raise
     if is_main:
         kind = "without labels" if unlabelled(dataset) else f"of {len(dataset.classes)} classes"

@@ -180,12 +180,12 @@ def import_one(request: ImportRequest) -> int:
 
 def _class_names(file: Path) -> tuple[str, ...]:
     """The labels in a file; every fault is printed."""
-    from foveate.app.guard import tell_faults
+    from foveate.app.guard import print_faults
     from foveate.data import DataError
     from foveate.data.readers.classes import read_class_names
 
     try:
         return read_class_names(file)
     except DataError as error:
-        tell_faults(error)
+        print_faults(error)
         raise

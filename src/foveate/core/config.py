@@ -15,6 +15,28 @@ from foveate.core.errors import ConfigError
 _MAX_BYTES = 1_000_000
 _KIND = re.compile(r"(constrained-|literal\[|(float|int|str|bool|none)$)")  # of a value, in paths
 
+# By pydantic's type of the fault; braces are filled from its context.
+_TEXTS = {
+    **dict.fromkeys(("bool_parsing", "bool_type"), "must be true or false"),
+    **dict.fromkeys(("dict_type", "mapping_type"), "must be key: value pairs"),
+    **dict.fromkeys(("model_attributes_type", "model_type"), "must be key: value pairs"),
+    **dict.fromkeys(("float_parsing", "float_type"), "must be a number"),
+    **dict.fromkeys(("int_from_float", "int_parsing", "int_type"), "must be a whole number"),
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
+    "extra_forbidden": "unknown key",
+    "finite_number": "must be finite",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be {expected}",
+    "missing": "is missing",
+    "string_type": "must be text",
+    "too_long": "must have at most {max_length} entries",
+    "too_short": "must have at least {min_length} entries",
+    "union_tag_not_found": "needs a name",
+}
+
 
 class Config(BaseModel):
     """Base of every configuration: immutable, and no unknown keys."""
@@ -91,11 +113,13 @@ def apply_sets(values: dict[str, Any], sets: Iterable[str]) -> dict[str, Any]:
     return result
 
 
-def to_yaml(config: BaseModel) -> str:
-    """A configuration as YAML."""
+def to_yaml(config: BaseModel, **sections: BaseModel) -> str:
+    """A configuration as YAML, with others after it under their names."""
     import yaml
 
-    dumped = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    values = config.model_dump(mode="json")
+    values |= {name: section.model_dump(mode="json") for name, section in sections.items()}
+    dumped = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     return str(dumped)
 
 
@@ -109,39 +133,84 @@ def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: _copied(v) if isinstance(v, dict) else v for k, v in values.items()}
 
 
+def fault_of(error: ValidationError) -> str:
+    """The first fault that a validation found, in one line: where and what."""
+    where = ".".join(map(str, _without_kinds(error.errors()[0]["loc"])))
+    return f"{where}: {_said(error)}" if where else _said(error)
+
+
+def _said(error: ValidationError) -> str:
+    """The first fault without its place."""
+    faults = error.errors(include_url=False)
+    where = _without_kinds(faults[0]["loc"])
+    # Each type of a union has a fault of its own, all of them in the same place.
+    same = [fault for fault in faults if _without_kinds(fault["loc"]) == where]
+    texts = list(dict.fromkeys(map(_in_words, same)))
+    return " or ".join([texts[0], *(text.removeprefix("must be ") for text in texts[1:])])
+
+
+def _in_words(fault: Any) -> str:
+    """What a fault says, without the types of Python and the terms of pydantic."""
+    context = fault.get("ctx", {})
+    if fault["type"] == "greater_than" and context["gt"] == 0:
+        return "must be positive"
+    if text := _TEXTS.get(fault["type"]):
+        return text.format_map(context)
+    said = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    return said[:1].lower() + said[1:]
+
+
+def _without_kinds(location: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(part for part in location if not _KIND.match(str(part)))
+
+
 def _explain(error: ValidationError, model: type[BaseModel], source: str) -> ConfigError:
     fault = error.errors(include_url=False)[0]
-    path, known = _follow(model, fault["loc"])
+    path, nodes, members = _follow(model, fault["loc"])
+    key = str(fault["loc"][-1]) if fault["loc"] else ""
     if fault["type"] == "union_tag_invalid":
-        names = fault["ctx"]["expected_tags"].replace("'", "")
-        cause = f"{source}: {path}: no {fault['ctx']['tag']!r}"
-        return ConfigError(cause, f"one of: {names}")
+        known = sorted(word.strip("' ") for word in fault["ctx"]["expected_tags"].split(","))
+        guess = nearest(fault["ctx"]["tag"], known)
+        hint = f"did you mean {guess}?" if guess else f"known: {', '.join(known)}"
+        return ConfigError(f"{source}: {path}.name: there is no {fault['ctx']['tag']}", hint)
     if fault["type"] != "extra_forbidden":
-        said = str(fault["msg"]).removeprefix("Value error, ")
-        return ConfigError(f"{source}: {path or '(whole)'}: {said[:1].lower()}{said[1:]}")
-    guess = nearest(str(fault["loc"][-1]), known)
-    hint = f"did you mean {guess}?" if guess else f"known: {', '.join(sorted(known))}"
+        return ConfigError(f"{source}: {path + ': ' if path else ''}{_said(error)}")
+    parent = path.rpartition(".")[0]
+    if owners := sorted(str(_tag(one)) for one in members if key in one.model_fields):
+        allowed = owners[0] if len(owners) == 1 else f"one of {', '.join(owners)}"
+        hint = f"it needs {parent}.name to be {allowed}"
+        return ConfigError(f"{source}: {path}: {_tag(nodes[0])} has no such setting", hint)
+    valid = {name for node in nodes for name in node.model_fields}
+    guess = nearest(key, valid)
+    hint = f"did you mean {guess}?" if guess else f"known: {', '.join(sorted(valid))}"
     return ConfigError(f"{source}: unknown key {path}", hint)
 
 
-def _follow(model: type[BaseModel], location: Sequence[Any]) -> tuple[str, set[str]]:
-    """The dotted path as a user writes it, and the valid fields at its last level."""
+def _follow(model: type[BaseModel], location: Sequence[Any]) -> tuple[str, list[Any], list[Any]]:
+    """Follow a path through nested models.
+
+    Returns:
+        The dotted path as a user writes it, the models that can be at its last level, and the
+        members of the tagged union that they belong to.
+    """
     nodes: list[Any] = [model]
+    members: list[Any] = []
     words: list[str] = []
     for at, part in enumerate(location):
         fields = [node.model_fields[part] for node in nodes if part in node.model_fields]
         last = at == len(location) - 1
         # pydantic adds the tag of a tagged union to the path, which is not a field.
         if not fields and not last and nodes:
-            nodes = [node for node in nodes if _tag(node) == part] or nodes
+            members, nodes = nodes, [node for node in nodes if _tag(node) == part] or nodes
             continue
         # It also adds the type of a member of a plain union.
         if not nodes and _KIND.match(str(part)):
             continue
         words.append(str(part))
         if not last:
+            members = []
             nodes = [found for field in fields for found in _models_in(field.annotation)]
-    return ".".join(words), {name for node in nodes for name in node.model_fields}
+    return ".".join(words), nodes, members
 
 
 def _tag(model: Any) -> Any:

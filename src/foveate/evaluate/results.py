@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from foveate.core import ConfigError
+from foveate.core.config import fault_of
 from foveate.core.files import replace_file
 
 SCHEMA = 1
@@ -129,9 +130,7 @@ def _validated(values: Any, source: str) -> ResultFile:
     try:
         return ResultFile.model_validate(values)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"]) or "(whole)"
-        raise ConfigError(f"{source}: {where}: {fault['msg']}") from None
+        raise ConfigError(f"{source}: {fault_of(error)}") from None
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{source}: figures: {error}") from None
 

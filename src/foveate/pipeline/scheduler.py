@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -227,9 +228,12 @@ def _due(one: _Running, due: float) -> bool:
 
 def _failure(error: Exception) -> FoveateError:
     """The error of a source: it must not end the other sources."""
+    debug = os.environ.get("FOVEATE_DEBUG")
     if isinstance(error, FoveateError):
+        if debug:
+            traceback.print_exception(error)
         return error
-    if os.environ.get("FOVEATE_DEBUG"):
+    if debug:
         raise error
     failure = InternalError(f"internal error: {type(error).__name__}: {error}")
     failure.__cause__ = error

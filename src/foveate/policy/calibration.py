@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from foveate.core import Budget, ConfigError, WeightsError
+from foveate.core.config import fault_of
 from foveate.policy.looks.base import Context
 from foveate.policy.stopping import Confident, DecideSpec
 
@@ -115,9 +116,7 @@ class Calibration(_Strict):
         try:
             return cls.model_validate(dict(saved))
         except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in fault["loc"])
-            raise WeightsError(f"{name}: calibration.{where}: {fault['msg']}") from None
+            raise WeightsError(f"{name}: calibration.{fault_of(error)}") from None
 
 
 class CalibratedSpec(DecideSpec):

@@ -33,6 +33,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from foveate.core.config import fault_of
 from foveate.core.errors import ModelError, WeightsError
 from foveate.core.files import replace_file
 from foveate.models.loaded import NETWORK, LoadedModel
@@ -361,14 +362,6 @@ def _from_format_1(card: dict[str, Any], folder: Path) -> dict[str, Any]:
         for part, one in parts.items()
     }
     return {**card, "method": "cascade", "networks": networks, "calibration": cascade}
-
-
-def fault_of(error: ValidationError) -> str:
-    """The first validation error in one line: location and message."""
-    fault = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    said = fault["msg"].removeprefix("Value error, ")
-    return f"{where}: {said}" if where else said
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def read_arrays(path: Path, notes: list[str] | None = None) -> dict[str, Any]:
         reason = (error.strerror or "no such file").lower()
         raise WeightsError(f"{path}: cannot be read ({reason})") from None
     if path.is_dir():
-        raise WeightsError(f"{path.name}: is a folder, not a file of arrays")
+        raise WeightsError(f"{path}: is a folder, not a file of arrays")
     if not path.is_file() or size > MOST_BYTES:
         raise WeightsError(f"{path.name}: not a regular file, or larger than {MOST_BYTES:,} bytes")
     if path.suffix == ".safetensors":
