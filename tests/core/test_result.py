@@ -161,7 +161,7 @@ def test_results_of_schema_1_get_defaults_for_new_fields() -> None:
         ('{"schema": 2', "not JSON"),
         (b"\xff\xfe", "not JSON"),
         ("[" * 100_000, "not JSON"),
-        ('{"schema": 2, "source": "a"}', "result: model: field required"),
+        ('{"schema": 2, "source": "a"}', "result: model: is missing"),
     ],
 )  # fmt: skip
 def test_invalid_results_are_rejected_with_one_line(text: str | bytes, said: str) -> None:

@@ -197,7 +197,7 @@ def one_part(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (renamed("foveal", "fove.al"), "run/run.json: networks.fove.al.[key]: String should match"),
+        (renamed("foveal", "fove.al"), "run/run.json: networks.fove.al.[key]: string should match"),
         (renamed("foveal", "far"), "run/model.safetensors does not fit: missing far."),
         (lambda card: card["networks"].pop("foveal"), "model.safetensors does not fit: unused fov"),
         (lambda card: card.update(networks={}), "run/run.json: networks: "),
@@ -210,7 +210,7 @@ def one_part(**changes: Any) -> Any:
         (lambda card: card.update(unknown=1), "run/run.json: unknown: "),
         (lambda card: card.update(classes=["a", "a", "b"]), "run/run.json: classes: empty or rep"),
         (lambda card: card.update(calibration=[]), "run/run.json: calibration: "),
-        (lambda card: card.pop("input"), "run/run.json: input: Field required"),
+        (lambda card: card.pop("input"), "run/run.json: input: is missing"),
         (one_part(depth=18), "run/run.json: networks.foveal.depth: "),
         (one_part(settings={"depth": 18, "width": 4}), "run/model.safetensors does not fit: "),
         (one_part(settings={"depth": [1]}), "run/run.json: networks.foveal: r3d cannot be built"),

@@ -100,7 +100,7 @@ def test_a_module_of_another_precision_is_refused_when_it_is_loaded(dtype: str) 
         ({"input": (64, 5, 16)}, "needs `labels=` and `input=`"),
         ({"output": "foo"}, "output='foo': unknown (one of: softmax, sigmoid)"),
         ({"budget": 3}, "budget=3: no unit (say budget='3fps'"),
-        ({"decide": "never"}, "decide: no 'never' (one of: at-end, confident"),
+        ({"decide": "never"}, "decide.name: there is no never (known: at-end"),
     ],
 )
 def test_arguments_that_cannot_be_meant_are_one_sentence(arguments: Any, says: str) -> None:

@@ -46,7 +46,7 @@ def _with_debug(function: F) -> F:
         _root(debug)
         return function(**values)
 
-    signature = inspect.signature(function)
+    signature = inspect.signature(function, eval_str=True)
     option = inspect.Parameter(
         "debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug
     )

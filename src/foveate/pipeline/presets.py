@@ -113,7 +113,7 @@ def edit(preset: Preset, changes: dict[str, Any], source: str = "configuration")
     values = preset.model_dump()
     for key, value in changes.items():
         known = values.get(key)
-        if key == "look" and isinstance(value, dict) and value.get("name") in ALIASES:
+        if key == "look" and isinstance(value, dict) and str(value.get("name")) in ALIASES:
             value = {**value, "name": ALIASES[value["name"]]}
         if (
             isinstance(known, dict)
