@@ -1,4 +1,4 @@
-"""Fuzz the media room: seeded mutants of small clips, each decoded in a reused child process.
+"""Fuzz the media package: seeded mutants of small clips, each decoded in a reused child process.
 
     python benchmarks/fuzz_media.py --minutes 10 --jobs 2 [--record]
 
