@@ -27,7 +27,7 @@ def claims(path: Path) -> bool:
 
 def read(request: Request) -> Listing:
     """Read all subsets whose labels are public."""
-    file = _files(request.path)[0]
+    file = text.only(_files(request.path), request.path, "a database of videos")
     found = text.JsonFile(file, request.faults)
     database = found.value.get("database") if isinstance(found.value, dict) else None
     if not isinstance(database, dict):

@@ -20,7 +20,7 @@ def claims(path: Path) -> bool:
 
 def read(request: Request) -> Listing:
     """Read the annotations; a record is one segment."""
-    file = _files(request.path)[0]
+    file = text.only(_files(request.path), request.path, "tasks")
     where = text.at(file, 1)
     records: list[Record] = []
     for name, line in read_timelines(file, "label-studio", fps=FPS).items():

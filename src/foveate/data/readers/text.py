@@ -11,7 +11,7 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -255,6 +255,23 @@ class JsonFile:
             twice = next(name for name in made if names.count(name) > 1)
             self._faults.add(display_name(self.path.name), f"the key {twice!r} is given twice")
         return made
+
+
+def only(files: Sequence[Path], path: Path, what: str) -> Path:
+    """The one JSON file that a format is read from.
+
+    Args:
+        files: Those that were found.
+        path: Where they were looked for.
+        what: What such a file holds.
+
+    Raises:
+        DataError: There is none, or more than one.
+    """
+    if len(files) != 1:
+        count = f"{len(files)} JSON files" if files else "no JSON file"
+        raise DataError(f"{display_name(path)}: {count} with {what}")
+    return files[0]
 
 
 def at(path: Path, line: int) -> str:
