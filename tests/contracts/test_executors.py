@@ -1,0 +1,132 @@
+"""Every executor: batches equal single sources, states are values, costs are known beforehand."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import foveate.pipeline
+from foveate.core import InputSpec, View
+from foveate.models import registry
+from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork
+from foveate.pipeline.cascade import CascadeExecutor
+from foveate.pipeline.executors import ClipExecutor, StreamExecutor
+from nontrivial import randomise
+
+SPEC = InputSpec(size=32, frames_per_second=5.0, clip_frames=4)
+CPU = torch.device("cpu")
+
+
+def _cascade() -> CascadeExecutor:
+    torch.manual_seed(0)
+    networks = {name: ExitNetwork(CompressedNet(name, "test_resnet", 7)) for name in MODALITIES}
+    return CascadeExecutor(networks, ("mv", "iframe"), spec=SPEC)
+
+
+def _over(kind: Any, name: str) -> Any:
+    return kind(randomise(registry.create_tiny(name)), CPU, SPEC)
+
+
+EXAMPLES: dict[str, Callable[[], Any]] = {
+    "StreamExecutor": lambda: _over(StreamExecutor, "movinet-a0-stream"),
+    "ClipExecutor": lambda: _over(ClipExecutor, "movinet-a0"),
+    "CascadeExecutor": _cascade,
+}
+METHODS = ("input", "stage", "run", "cost", "batch_key")
+
+
+def executors() -> set[str]:
+    """Names of the classes below `foveate.pipeline` that can run and are no base of others."""
+    found: dict[str, Any] = {}
+    for module in pkgutil.iter_modules(foveate.pipeline.__path__, "foveate.pipeline."):
+        for name, one in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if one.__module__ == module.name and all(hasattr(one, m) for m in METHODS):
+                found[name] = one
+    return {name for name, one in found.items() if not one.__subclasses__()}
+
+
+def views(executor: Any, part: str, seed: int) -> dict[str, View]:
+    """Frames of one row for a part, random."""
+    random = np.random.default_rng(seed)
+    modality = {"mv": "mv", "iframe": "iframe"}.get(part.partition(".")[0], "rgb")
+    times = tuple(i / 5 for i in range(4))
+    if modality == "mv":
+        array = random.normal(size=(1, 4, 32, 32, 2)).astype(np.float32)
+    else:
+        array = random.integers(0, 256, (1, 4, 32, 32, 3)).astype(np.uint8)
+        array = array.astype(np.float32) if modality == "iframe" else array
+    return {modality: View(array, times, np.ones((1, 4), bool))}
+
+
+def first(executor: Any) -> str:
+    return executor.parts[0]
+
+
+def flat(value: Any) -> list[np.ndarray]:
+    """The arrays of a state, in order of their names."""
+    if isinstance(value, dict):
+        return [one for key in sorted(value) for one in flat(value[key])]
+    return [np.array(value)] if hasattr(value, "shape") else []
+
+
+def test_every_executor_has_an_example() -> None:
+    assert executors() == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_batch_equals_its_sources(name: str) -> None:
+    executor = EXAMPLES[name]()
+    part = first(executor)
+    seen = [views(executor, part, seed) for seed in (1, 2)]
+    keys = [executor.batch_key(part, view, None) for view in seen]
+    assert keys[0] == keys[1]
+    hash(keys[0])
+    together, _ = executor.run(part, seen, [None, None])
+    for view, state in zip(seen, together, strict=True):
+        (alone,), _ = executor.run(part, [view], [None])
+        for a, b in zip(flat(state), flat(alone), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    states, evidence = executor.run(executor.head, [{}, {}], together)
+    assert len(states) == len(evidence) == 2
+    for one, state in zip(evidence, together, strict=True):
+        _, (alone,) = executor.run(executor.head, [{}], [state])
+        (logits,) = one.logits.values()
+        np.testing.assert_allclose(logits, next(iter(alone.logits.values())), rtol=1e-4, atol=1e-4)
+        assert logits.shape == (7,)
+    assert not np.allclose(*(next(iter(one.logits.values())) for one in evidence))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_states_are_values(name: str) -> None:
+    executor = EXAMPLES[name]()
+    part = first(executor)
+    (state,), _ = executor.run(part, [views(executor, part, 1)], [None])
+    before = [one.copy() for one in flat(state)]
+    executor.run(executor.head, [{}], [state])
+    if name != "CascadeExecutor":  # its parts run once each
+        executor.run(part, [views(executor, part, 2)], [state])
+    assert all(np.array_equal(a, b) for a, b in zip(before, flat(state), strict=True))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_parts_have_an_input_a_stage_and_a_cost(name: str) -> None:
+    executor = EXAMPLES[name]()
+    part = first(executor)
+    view = views(executor, part, 1)
+    for one in (*executor.parts, executor.head):
+        assert isinstance(executor.stage(one), str)
+    assert executor.input(part) == SPEC
+    look = executor.cost(part, view, None)
+    (state,), _ = executor.run(part, [view], [None])
+    answer = executor.cost(executor.head, {}, state)
+    assert isinstance(look, int)
+    assert isinstance(answer, int)
+    assert look >= 0
+    assert look + answer > 0
