@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nontrivial import randomise
 
 import foveate.pipeline
 from foveate.core import InputSpec, View
@@ -18,7 +19,6 @@ from foveate.models import registry
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork
 from foveate.pipeline.cascade import CascadeExecutor
 from foveate.pipeline.executors import ClipExecutor, StreamExecutor
-from nontrivial import randomise
 
 SPEC = InputSpec(size=32, frames_per_second=5.0, clip_frames=4)
 CPU = torch.device("cpu")
@@ -73,7 +73,7 @@ def flat(value: Any) -> list[np.ndarray]:
     """The arrays of a state, in order of their names."""
     if isinstance(value, dict):
         return [one for key in sorted(value) for one in flat(value[key])]
-    return [np.array(value)] if hasattr(value, "shape") else []
+    return [np.asarray(value.tolist())] if hasattr(value, "shape") else []
 
 
 def test_every_executor_has_an_example() -> None:
