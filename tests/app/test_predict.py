@@ -209,9 +209,7 @@ def test_a_video_folder_is_made(run, clips, tmp_path) -> None:
     assert "file: cannot be made a folder (a file of that name exists)" in said.err
 
 
-@pytest.mark.parametrize(
-    "words", [("predict",), ("explain", "--model", NAME), ("probe",)]
-)
+@pytest.mark.parametrize("words", [("predict",), ("explain", "--model", NAME), ("probe",)])
 def test_debug_shows_the_traceback_of_a_file_that_cannot_be_read(start, tmp_path, words) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_text("no video")
