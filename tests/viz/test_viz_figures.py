@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -25,8 +26,8 @@ def test_a_confusion_matrix_shades_each_cell_by_its_share_of_the_row() -> None:
     }
     # An empty cell is drawn on the diagonal only.
     assert cells == {
-        "a → a: 3 of 4": pytest.approx(0.765),
-        "a → b: 1 of 4": pytest.approx(0.295),
+        "a → a: 3 of 4": pytest.approx(0.8),
+        "a → b: 1 of 4": pytest.approx(0.4),
         "b → b: 0 of 0": pytest.approx(0.06),
     }
     assert "3 of 4 correct" in svg
@@ -71,3 +72,34 @@ def test_the_front_leaves_out_what_another_beats() -> None:
     points = [Point(name, cost, value, 0, 1) for name, cost, value in
               [("a", 3, 0.8), ("b", 1, 0.5), ("c", 2, 0.5), ("d", 4, 0.7)]]  # fmt: skip
     assert [point.name for point in front(points)] == ["b", "a"]
+
+
+def test_the_bars_of_a_reliability_plot_stay_inside_its_axes() -> None:
+    ends = [{"n": 9, "accuracy": share, "confidence": share} for share in (0.0, 1.0)]
+    svg = ElementTree.fromstring(reliability_svg(ends))
+    axes, *bars = (
+        (float(box.attrib["x"]), float(box.attrib["x"]) + float(box.attrib["width"]))
+        for box in svg.iter(f"{SPACE}rect")
+    )
+    assert len(bars) == 2
+    assert all(axes[0] <= left < right <= axes[1] for left, right in bars)
+
+
+def test_names_of_points_in_one_place_do_not_overlap() -> None:
+    points = [Point(f"recogniser {k}", 1e9, 0.9, 0.85, 0.95) for k in range(6)]
+    svg = ElementTree.fromstring(cost_svg(points, "MACs", "top-1"))
+    names = [
+        (float(text.attrib["y"]), text.attrib.get("text-anchor", "start"))
+        for text in svg.iter(f"{SPACE}text")
+        if (text.text or "").startswith("recogniser")
+    ]
+    assert len(names) == 6
+    # Names of one side are a line of text apart.
+    for side in ("start", "end"):
+        heights = sorted(y for y, anchor in names if anchor == side)
+        assert all(b - a >= 12 for a, b in pairwise(heights))
+
+
+def test_a_cost_plot_has_a_title_and_ticks_on_both_axes() -> None:
+    svg = cost_svg([Point("a", 2e9, 0.92, 0.88, 0.95)], "MACs per video", "top-1")
+    assert {"Top-1 against MACs per video", "2 G", "85 %", "100 %"} <= set(texts(svg))

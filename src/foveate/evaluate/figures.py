@@ -8,11 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from foveate.core.text import shorten, visible
+from foveate.core.units import si
 from foveate.viz.pages import render
 from foveate.viz.palette import COLOURS
 
-_LETTERS = 18  # of a class name beside a matrix
+_LETTERS = 24  # of a class name beside a matrix
+_LETTER = 7.0  # width of a letter at 12 pixels, rounded up; measuring needs a browser
 
 
 def confusion_svg(
@@ -25,7 +29,7 @@ def confusion_svg(
         columns: Names of the predicted ones.
         counts: Videos, `counts[true][predicted]`.
     """
-    cell = max(4, min(34, 620 // max(len(columns), 1)))
+    cell = max(4, min(34, 720 // max(len(columns), 1)))
     longest = min(_LETTERS, max((len(name) for name in (*rows, *columns)), default=0))
     right = sum(line[i] for i, line in enumerate(counts) if i < len(line))
     return render(
@@ -36,7 +40,9 @@ def confusion_svg(
         cell=cell,
         # Smaller cells have no space for names beside them.
         named=cell >= 9,
-        edge=14 + (int(6.6 * longest) if cell >= 9 else 0),
+        edge=30 + (int(_LETTER * longest) if cell >= 9 else 0),
+        small=9 if cell < 28 else 12,
+        counted=cell >= 18,
         letters=_LETTERS,
         fill=COLOURS[0],
         label=f"Confusion matrix: {right} of {sum(map(sum, counts))} correct",
@@ -44,23 +50,33 @@ def confusion_svg(
 
 
 def reliability_svg(bins: Sequence[Mapping[str, float | int | None]]) -> str:
-    """Accuracy against confidence; the diagonal is perfect calibration, bar width shows n.
+    """Accuracy against confidence; the dashed diagonal is perfect calibration, bar width shows n.
 
     Args:
         bins: As in `Evaluation.reliability`.
     """
-    side = 260
+    side, left, top = 260, 60, 28
     filled = [b for b in bins if b["accuracy"] is not None and b["confidence"] is not None]
     most = max((b["n"] or 0 for b in filled), default=0) or 1
-    bars = [
-        {
-            **b,
-            "width": side / len(bins) * (0.25 + 0.75 * math.sqrt((b["n"] or 0) / most)),
-            "height": max(1.0, (b["accuracy"] or 0.0) * side),
-        }
-        for b in filled
-    ]
-    return render("reliability.svg.j2", bars=bars, side=side, left=44, top=10, fill=COLOURS[0])
+    bars = []
+    for b in filled:
+        width = side / len(bins) * (0.25 + 0.75 * math.sqrt((b["n"] or 0) / most))
+        # Bars of the outer bins are moved inside the axes.
+        x = min(max((b["confidence"] or 0.0) * side - width / 2, 0.0), side - width)
+        height = max(1.0, (b["accuracy"] or 0.0) * side)
+        bars.append({**b, "x": x, "width": width, "height": height})
+    marks = [(0.25 * k, f"{25 * k} %") for k in range(5)]
+    return render(
+        "reliability.svg.j2",
+        title="Accuracy by confidence",
+        bars=bars,
+        side=side,
+        left=left,
+        top=top,
+        columns=[(left + share * side, text) for share, text in marks],
+        rows=[(top + (1 - share) * side, text) for share, text in marks],
+        fill=COLOURS[0],
+    )
 
 
 @dataclass(frozen=True)
@@ -83,30 +99,45 @@ def cost_svg(points: Sequence[Point], cost: str, value: str) -> str:
         value: What the vertical axis shows.
     """
     shown = [p for p in points if p.cost > 0 and math.isfinite(p.value)]
-    width, height, left, top = 560, 300, 50, 12
+    width, height, left, top = 620, 340, 60, 28
     low = math.log10(min((p.cost for p in shown), default=1.0)) - 0.15
     high = math.log10(max((p.cost for p in shown), default=10.0)) + 0.15
+    # The vertical axis begins below the lowest interval, at a tick.
+    lowest = min((v for p in shown for v in (p.value, p.low) if math.isfinite(v)), default=0.0)
+    step = 0.1 if lowest < 0.6 else 0.05
+    floor = max(0.0, math.floor(lowest / step - 1e-9) * step)
 
     def across(amount: float) -> float:
         return left + (math.log10(amount) - low) / (high - low) * width
 
     def down(share: float) -> float:
-        return top + (1 - share) * height
+        return top + (1 - share) / (1 - floor) * height
 
+    title = f"{value} against {cost}"
+    places = [(across(p.cost), down(p.value)) for p in shown]
     return render(
         "cost.svg.j2",
         points=[
             asdict(p)
             | {
-                "x": across(p.cost),
-                "y": down(p.value),
+                "x": places[i][0],
+                "y": places[i][1],
                 "fill": COLOURS[i % len(COLOURS)],
                 "interval": (down(p.low), down(p.high)) if math.isfinite(p.low + p.high) else None,
             }
             for i, p in enumerate(shown)
         ],
         front=[(across(p.cost), down(p.value)) for p in front(shown)],
-        marks=[(across(mark), mark) for mark in _decades(low, high)],
+        labels=_labels([p.name for p in shown], places, (left, top, width, height)),
+        columns=[
+            (across(mark), si(mark).replace(".00", "").replace(".0", ""))
+            for mark in _decades(low, high)
+        ],
+        rows=[
+            (down(floor + k * step), f"{floor + k * step:.0%}".replace("%", " %"))
+            for k in range(round((1 - floor) / step) + 1)
+        ],
+        title=title[:1].upper() + title[1:],
         fill=COLOURS[0],
         cost=cost,
         value=value,
@@ -115,6 +146,58 @@ def cost_svg(points: Sequence[Point], cost: str, value: str) -> str:
         left=left,
         top=top,
     )
+
+
+def _labels(
+    names: Sequence[str],
+    places: Sequence[tuple[float, float]],
+    frame: tuple[int, int, int, int],
+) -> list[dict[str, Any]]:
+    """Places for the names of points where they cover no point, no other name and no border.
+
+    A name is at the nearest of several places around its point; a line leads to it.
+    """
+    left, top, width, height = frame
+    taken: list[Sequence[float]] = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
+    labels = []
+    for i, (full, (x, y)) in enumerate(zip(names, places, strict=True)):
+        name = shorten(visible(full), 34)
+        wide = _LETTER * len(name)
+        boxes = [
+            ((x + dx, y + dy - 11, x + dx + wide, y + dy + 4), dx, dy)
+            if dx > 0
+            else ((x + dx - wide, y + dy - 11, x + dx, y + dy + 4), dx, dy)
+            for dy in sorted(range(-height, height, 8), key=abs)
+            for dx in (10, -10, 40, -40)
+        ]
+        inside = [
+            one
+            for one in boxes
+            if one[0][0] >= left
+            and one[0][2] <= left + width
+            and one[0][1] >= top
+            and one[0][3] <= top + height
+        ]
+        free = [one for one in inside if not any(_overlap(one[0], other) for other in taken)]
+        if not free:
+            continue  # its hover text still has the name
+        box, dx, dy = min(free, key=lambda one: math.hypot(one[1], 2 * one[2]))
+        taken.append(box)
+        labels.append(
+            {
+                "name": name,
+                "x": x + dx,
+                "y": y + dy,
+                "left": dx < 0,
+                "from": (x, y),
+                "fill": COLOURS[i % len(COLOURS)],
+            }
+        )
+    return labels
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def front(points: Sequence[Point]) -> list[Point]:
