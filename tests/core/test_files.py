@@ -60,7 +60,7 @@ def test_a_failed_write_leaves_the_old_file(
 
     monkeypatch.setattr(os, failing, refuse)
     with pytest.raises(
-        FoveateError, match=r"cannot be written .No space left.*make room"
+        FoveateError, match=r"cannot be written .No space left.*free some disk space"
     ) as caught:
         replace_file(target, b"new")
     assert "\n" not in str(caught.value)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from foveate.core.errors import ModelError, WeightsError
-from foveate.models import create
+from foveate.models import create, load
 from foveate.models.weights.importers import MisfitError, from_arrays
+from foveate.models.weights.importers.checkpoints import import_file
 from models.nontrivial import randomise
 from parity.test_autovideo import recipe
 from parity.test_tf_resnet3drs import apart
@@ -209,3 +211,23 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
     for config in ({"conv_type": "1d"}, {"activation": "gelu"}, {"depth": 1}):
         with pytest.raises(ModelError):
             from_arrays("tf_movinet", arrays, **config)
+
+
+@pytest.mark.parametrize(
+    ("system", "name"),
+    [("movinet", "movinet-a0-port"), ("movinet", "movinet-a0-stream-port"),
+     ("tf_movinet", "movinet-t0-stream")],
+)  # fmt: skip
+def test_an_imported_file_is_saved_and_loaded_by_its_name(
+    system: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
+    model = network(name)
+    arrays = port(model) if system == "movinet" else tensorflow(model)
+    np.savez(tmp_path / "file.npz", **arrays)
+    import_file(tmp_path / "file.npz", "net.mine", labels=tuple("abcde"))
+    (loaded,) = load("net.mine").networks.values()
+    wanted: Any = from_arrays(system, arrays).model
+    assert loaded.config == wanted.config
+    with torch.no_grad():
+        assert apart(loaded(FRAMES).numpy(), wanted(FRAMES).numpy()) < 1e-6

@@ -76,7 +76,7 @@ def replace_file(target: Path, data: bytes) -> None:
             file.write(data)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "make room on the disk and run the command again" if full else None
+        hint = "free some disk space and run the command again" if full else None
         name = visible(target.name)
         raise FoveateError(f"{name}: cannot be written ({error.strerror})", hint) from None
 

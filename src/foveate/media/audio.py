@@ -86,12 +86,12 @@ def decode_audio(
                 container.seek(max(ticks, stream.start_time or 0), stream=stream)
         opened = Opened(reader, container, (choose_stream(container) or (None,))[0])
         pieces: list[tuple[float, Waveform]] = []
-        held = 0
+        count = 0
         follows = (container.format.name in RESTARTING and start <= 0) or not span.may_seek
         for at, samples in _pieces(_frames(opened, stream, follows), span, rate):
             pieces.append((at, samples))
-            held += len(samples)
-            if held > most:
+            count += len(samples)
+            if count > most:
                 raise LimitError(f"{reader.label}: more than {most} samples of sound in one piece")
         return _assemble(pieces, start, end, rate), reader.bytes
     finally:
@@ -105,23 +105,23 @@ def _pieces(
     """Resampled mono pieces with their times in seconds from the origin."""
     resample = _Resampler(rate)
     begin = length = 0.0  # of the run of frames that follow one another
-    held, started = 0, False  # samples given of it
+    count, started = 0, False  # samples given of it
     for frame, seconds in frames:
         at = begin + length if seconds is None else seconds - span.origin
         if span.end is not None and at >= span.end:
             break
         if not started or abs(at - begin - length) > _JITTER_SECONDS:
             for samples in resample(None) if started else ():
-                yield begin + held / rate, samples
-                held += len(samples)
-            begin, length, held, started = at, 0.0, 0, True
+                yield begin + count / rate, samples
+                count += len(samples)
+            begin, length, count, started = at, 0.0, 0, True
         length += frame.samples / frame.sample_rate
         for samples in resample(frame):
-            yield begin + held / rate, samples
-            held += len(samples)
+            yield begin + count / rate, samples
+            count += len(samples)
     for samples in resample(None) if started else ():
-        yield begin + held / rate, samples
-        held += len(samples)
+        yield begin + count / rate, samples
+        count += len(samples)
 
 
 class _Resampler:

@@ -41,7 +41,7 @@ class Cursor:
         limits: Bounds on work.
         threads: Slice threads of the decoder.
         meter: Counts decoded frames, fed packets and bytes.
-        find_index: Gives the index; makes one by a pass over the packets only if told so.
+        find_index: Gives the index; makes one by a pass over the packets only if asked to.
         warn: Takes one line about damage.
 
     Attributes:

@@ -28,7 +28,7 @@ class FrameCache:
     def first(
         self, ticks: Sequence[int], decode: Callable[[Sequence[int]], Iterator[Shown | None]]
     ) -> Iterator[Shown | None]:
-        """What is shown at each tick: held frames as they are, the rest by one call of `decode`."""
+        """The frames shown at each tick: cached ones, and the rest by one call of `decode`."""
         missing = [tick for tick in ticks if tick not in self._frames]
         decoded = decode(missing) if missing else iter(())
         for tick in ticks:

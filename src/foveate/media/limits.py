@@ -35,7 +35,7 @@ class Limits(BaseModel):
         default=600_000_000, gt=0, description="memory taken by the decoder for its pictures"
     )
     buffer_bytes: int = Field(
-        default=1_000_000_000, gt=0, description="bytes held of a source that cannot seek"
+        default=1_000_000_000, gt=0, description="bytes kept of a source that cannot seek"
     )
     clip_bytes: int = Field(
         default=2_000_000_000, gt=0, description="bytes of decoded frames handed out in one piece"

@@ -338,9 +338,9 @@ class _Hevc(_ByCount):
             bits.u(4)
             layers = bits.u(3)
             bits.u(1 + 96)
-            told = [(bits.u(1), bits.u(1)) for _ in range(layers)]
+            flags = [(bits.u(1), bits.u(1)) for _ in range(layers)]
             bits.u(2 * (8 - layers) if layers else 0)
-            for profile, level in told:
+            for profile, level in flags:
                 bits.u(88 * profile + 8 * level)
             number = bits.ue()
             planes = bits.u(1) if bits.ue() == 3 else 0

@@ -222,13 +222,13 @@ def buffered(file: BinaryIO, name: str, limits: Limits = DEFAULT_LIMITS) -> Bina
         LimitError: It is longer than `limits.buffer_bytes`.
     """
     spool = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115
-    held = 0
+    size = 0
     try:
         while chunk := file.read(CHUNK_BYTES):
             if not isinstance(chunk, bytes):
                 raise MediaError(f"{name}: gives text, not bytes", "open it in binary mode ('rb')")
-            held += len(chunk)
-            if held > limits.buffer_bytes:
+            size += len(chunk)
+            if size > limits.buffer_bytes:
                 raise LimitError(
                     f"{name}: longer than the {limits.buffer_bytes} bytes that are buffered",
                     "save it to a file, or raise limits.buffer_bytes",

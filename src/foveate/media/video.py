@@ -92,7 +92,7 @@ class Video:
             raise
         self._convert = Converter(self.geometry, self._cursor.decoder.pixel_shape)
         self._cache: dict[tuple[int, tuple[int, int] | None], Any] = {}
-        self._held = FrameCache()
+        self._recent = FrameCache()
         self._vectors: VectorReader | None = None
         self._no_vectors: str | None = None
         self._compressed: Any = None
@@ -102,7 +102,7 @@ class Video:
         if self._last_info is None:
             self._last_info = self._describe(self._known_duration())
         self._cache.clear()
-        self._held.clear()
+        self._recent.clear()
         if self._vectors is not None:
             self._vectors.close()
         if self._compressed is not None:
@@ -183,13 +183,13 @@ class Video:
         data = np.empty((len(ticks), height, width, 3), np.uint8)
         shown: list[float] = []
         if keep:
-            self._held.clear()
-        for asked, found in zip(ticks, self._held.first(ticks, self._cursor.at), strict=True):
+            self._recent.clear()
+        for asked, found in zip(ticks, self._recent.first(ticks, self._cursor.at), strict=True):
             if found is None:
                 continue
             tick, frame = found
             if keep:
-                self._held.keep(asked, found)
+                self._recent.keep(asked, found)
             try:
                 data[len(shown)] = self._pixels(tick, frame, size)
             except (av.error.FFmpegError, ValueError) as error:
@@ -206,7 +206,7 @@ class Video:
             MediaError: Vectors were asked for and there are none.
         """
         check(times, source, around)
-        self._held.clear()
+        self._recent.clear()
         if source in ("auto", "vectors"):
             try:
                 return self._vector_motion(times, around)
@@ -351,7 +351,7 @@ class Video:
         """Flow, or grey pictures alone, between each frame and the one shown after it."""
         rate = self.info.rate or 25.0
         pairs = PairMotion(self.geometry.upright, len(times), self.meter, flow)
-        filmed_motion(self._cursor, self._pixels, self._held.keep, pairs, self._tick, times, rate)
+        filmed_motion(self._cursor, self._pixels, self._recent.keep, pairs, self._tick, times, rate)
         return pairs.motion(reason)
 
     def _vector_motion(self, times: Sequence[float], around: int) -> Motion:
@@ -371,7 +371,7 @@ class Video:
         near = near_fields(self._vectors, times, around, self.info.rate or 25.0)
 
         def keep(asked: float, shown: VectorField) -> None:
-            self._held.keep(self._tick(asked), (self._tick(shown.time), shown.frame))
+            self._recent.keep(self._tick(asked), (self._tick(shown.time), shown.frame))
 
         return vector_motion(near, times, around, self._convert, keep)
 

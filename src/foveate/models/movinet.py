@@ -12,266 +12,36 @@ CVPR 2021 (arXiv 2103.11511); the lite graph is read from the published file.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from foveate.core.errors import ModelError
 from foveate.models.clip import check_clip
-from foveate.models.layers.memory import CUMULATIVE, Memory, memory
-from foveate.models.layers.same import avg_pool_same, conv2d_same, pad_same
+from foveate.models.layers.memory import CUMULATIVE, memory
 from foveate.models.movinet_config import (
     ACTIVATIONS,
     TABLES,
     TINY,
-    LayerConfig,
     MoViNetConfig,
-    base,
     empty_state,
     layer_name,
     lite,
     map_sizes,
-    pool_name,
-    slot_name,
-    stream,
+    released,
+    with_options,
 )
 from foveate.models.movinet_inference import MoViNetInference
+from foveate.models.movinet_layers import Bottleneck, convolve, norm_of
 from foveate.models.registry import register
 from foveate.models.streaming import State, add_to_mean, empty_mean, mean_features
 
 A0 = lite(TABLES["a0"])
-NORM_EPS = 1e-3
-
-GATES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "sigmoid": torch.sigmoid,
-    "hard-sigmoid": lambda x: F.relu6(x + 3) * 0.16667,
-    "hard-sigmoid-0.2": lambda x: (0.2 * x + 0.5).clamp(0, 1),
-}
-
-
-class SqueezeExcite(nn.Module):
-    """Scale channels by a gate over their means in space and time (paper, section 3).
-
-    Args:
-        channels: E.
-        config: `squeeze`, `gate`, `activation`, `causal` and `positions`.
-        memory: What the mean over frames so far remembers.
-    """
-
-    def __init__(self, channels: int, config: MoViNetConfig, memory: Memory) -> None:
-        super().__init__()
-        self.causal, self.memory = config.causal, memory
-        self.and_frame = config.squeeze == "mean+frame"
-        inputs = channels * (1 + self.and_frame)
-        hidden = _divisible(0.25 * inputs)
-        self.reduce = nn.Linear(inputs, hidden)
-        self.expand = nn.Linear(hidden, channels)
-        self.position_scale = nn.Parameter(torch.zeros(())) if config.positions else None
-        self.activation, self.gate = ACTIVATIONS[config.activation], GATES[config.gate]
-
-    def forward(
-        self, means: torch.Tensor, held: torch.Tensor | None, seen: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the gates of n frames.
-
-        Args:
-            means: Means over space (B, n, E).
-            held: What the memory holds; None where the network is not causal.
-            seen: Frames before these (B,).
-
-        Returns:
-            Gates (B, n, E), or (B, 1, E) where the network is not causal; and what is held now.
-        """
-        if held is None:
-            pooled = means.mean(1, keepdim=True)
-        else:
-            pooled, held = self.memory.advance(means, held, seen)
-        pooled = pooled.to(means.dtype)
-        if self.and_frame:
-            pooled = torch.cat([pooled, means.expand(-1, pooled.shape[1], -1)], 2)
-        if self.position_scale is not None:
-            at = seen.unsqueeze(1) + torch.arange(pooled.shape[1], device=seen.device)
-            encoded = positions(at, pooled.shape[2]).to(pooled.dtype)
-            pooled = pooled + self.position_scale * encoded
-        return self.gate(self.expand(self.activation(self.reduce(pooled)))), held
-
-
-def positions(at: torch.Tensor, channels: int) -> torch.Tensor:
-    """Encode numbers of frames (B, n) as (B, n, channels): sines first, then cosines."""
-    half = torch.arange(0, channels, 2, device=at.device, dtype=torch.float32)
-    angles = at.unsqueeze(2).float() * 10000.0 ** (-half / channels)
-    return torch.cat([angles.sin(), angles.cos()[..., : channels // 2]], 2)
-
-
-def _divisible(value: float) -> int:
-    """The nearest multiple of 8, at least 8, and no less than .9 of the value."""
-    nearest = max(8, int(value + 4) // 8 * 8)
-    return nearest + 8 if nearest < 0.9 * value else nearest
-
-
-class Bottleneck(nn.Module):
-    """Expand, depthwise over space and time, squeeze-excite, project, scale, add.
-
-    y = rezero * norm(projection(gate * depthwise(act(norm(expansion(x)))))) + skip(x)
-
-    Args:
-        name: Of its entries in the state.
-        inputs: Channels.
-        outputs: Channels.
-        stride: In space.
-        layer: Widths and kernels.
-        config: Of the network.
-        shrink: See `BlockConfig`.
-        memory: Of squeeze-excitation.
-        drop_path: Probability that the branch of a clip is left out, in training.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        inputs: int,
-        outputs: int,
-        stride: int,
-        layer: LayerConfig,
-        config: MoViNetConfig,
-        shrink: int,
-        memory: Memory,
-        drop_path: float,
-    ) -> None:
-        super().__init__()
-        wide, kt = layer.expanded, layer.temporal
-        self.name, self.stride, self.kernel_t, self.drop_path = name, stride, kt, drop_path
-        self.causal = config.causal
-        self.symmetric = config.padding == "symmetric"
-        self.shrink = shrink if stride > 1 else 0
-        self.activation = ACTIVATIONS[config.activation]
-        bias = not config.norm
-        self.joint = config.conv == "3d" and kt > 1  # one kernel over space and time
-        self.keys = [slot_name(name, i) for i in range(kt - 1)] if config.causal else []
-
-        def norm(channels: int) -> nn.Module:
-            return nn.BatchNorm2d(channels, NORM_EPS, 0.01) if config.norm else nn.Identity()
-
-        self.expansion = nn.Conv2d(inputs, wide, 1, bias=bias)
-        self.expansion_norm = norm(wide)
-        kernel = (layer.kernel,) * 2
-        self.feature: nn.Conv2d | nn.Conv3d = (
-            nn.Conv3d(wide, wide, (kt, *kernel), (1, stride, stride), groups=wide, bias=bias)
-            if self.joint
-            else nn.Conv2d(wide, wide, kernel, stride, groups=wide, bias=bias)
-        )
-        self.feature_norm = norm(wide)
-        factored = kt > 1 and not self.joint
-        self.feature_temporal = (
-            nn.Conv2d(wide, wide, (kt, 1), groups=wide, bias=bias) if factored else None
-        )
-        self.feature_temporal_norm = norm(wide) if factored else nn.Identity()
-        self.squeeze = None if config.squeeze == "none" else SqueezeExcite(wide, config, memory)
-        self.projection = nn.Conv2d(wide, outputs, 1, bias=bias)
-        self.projection_norm = norm(outputs)
-        self.rezero = nn.Parameter(torch.zeros(()))
-        changed = stride > 1 or inputs != outputs
-        self.skip_project = nn.Conv2d(inputs, outputs, 1, bias=bias) if changed else None
-        self.skip_project_norm = norm(outputs) if changed else nn.Identity()
-
-    def forward(self, x: torch.Tensor, state: State, new: State) -> torch.Tensor:
-        """Run n frames of every stream.
-
-        Args:
-            x: Frames of all streams (B * n, C, H, W), streams outermost.
-            state: Of the network before these frames; it is not changed.
-            new: Of the network after them; the layer adds its own entries.
-
-        Returns:
-            (B * n, C', H', W').
-        """
-        seen = state["head/frames"]
-        batch = len(seen)
-        wide = self.activation(self.expansion_norm(self.expansion(x)))
-        wide = self._depthwise(wide, batch, state, new)
-        if self.squeeze is not None:
-            means = wide.mean((2, 3)).unflatten(0, (batch, -1))
-            key = pool_name(self.name)
-            gates, held = self.squeeze(means, state.get(key), seen)
-            if held is not None:
-                new[key] = held
-            wide = wide * gates.expand_as(means).flatten(0, 1)[..., None, None]
-        branch: torch.Tensor = self.rezero * self.projection_norm(self.projection(wide))
-        if self.training and self.drop_path > 0:
-            keep = 1 - self.drop_path
-            kept = branch.new_empty(batch).bernoulli_(keep).div_(keep)
-            branch = branch * kept.repeat_interleave(len(x) // batch)[:, None, None, None]
-        return branch + self._skip(x)
-
-    def _skip(self, x: torch.Tensor) -> torch.Tensor:
-        """The path past the branch: identity, or pooled and projected."""
-        if self.skip_project is None:
-            return x
-        if self.stride > 1 and self.symmetric:
-            x = F.avg_pool2d(x, 3, 2, 1 - self.shrink)  # its zeros count
-        elif self.stride > 1:
-            x = avg_pool_same(x)
-        y: torch.Tensor = self.skip_project_norm(self.skip_project(x))
-        return y
-
-    def _depthwise(self, x: torch.Tensor, batch: int, state: State, new: State) -> torch.Tensor:
-        """The kernels over space and time, each normalised and activated."""
-        if self.joint:
-            frames = x.unflatten(0, (batch, -1)).permute(0, 1, 3, 4, 2)
-            full = self._with_past(frames, state, new).permute(0, 4, 1, 2, 3)
-            size = self.feature.kernel_size[1:]
-            y = F.conv3d(
-                self._padded(full, size), self.feature.weight, self.feature.bias,
-                self.feature.stride, groups=x.shape[1],
-            )  # fmt: skip
-            y = y.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-            return self.activation(self.feature_norm(y))
-        spatial = self.feature
-        if self.symmetric:
-            pad = spatial.kernel_size[0] // 2 - self.shrink
-            y = F.conv2d(x, spatial.weight, spatial.bias, self.stride, pad, 1, spatial.groups)
-        else:
-            y = conv2d_same(x, spatial.weight, spatial.bias, self.stride, spatial.groups)
-        y = self.activation(self.feature_norm(y))
-        conv = self.feature_temporal
-        if conv is None:
-            return y
-        height, width = y.shape[2:]
-        frames = y.permute(0, 2, 3, 1).unflatten(0, (batch, -1))
-        full = self._with_past(frames, state, new)
-        # (B, E, time, H'W') in channels-last memory: one 2D convolution does all positions.
-        out = conv(full.flatten(2, 3).permute(0, 3, 1, 2))
-        out = out.permute(0, 2, 3, 1).reshape(-1, height, width, out.shape[1])
-        return self.activation(self.feature_temporal_norm(out.permute(0, 3, 1, 2)))
-
-    def _padded(self, x: torch.Tensor, kernel: tuple[int, ...]) -> torch.Tensor:
-        """Zeros around the last two axes."""
-        if self.symmetric:
-            return F.pad(x, (kernel[0] // 2 - self.shrink,) * 4)
-        return pad_same(x, kernel, (self.stride, self.stride))
-
-    def _with_past(self, frames: torch.Tensor, state: State, new: State) -> torch.Tensor:
-        """Frames (B, n, H, W, E) behind those of the stream buffer, or between zeros."""
-        if not self.causal:
-            around = self.kernel_t // 2
-            return F.pad(frames, (0, 0, 0, 0, 0, 0, around, around))
-        past = [state[key] for key in self.keys]
-        if past[0].shape != frames[:, 0].shape:
-            raise ModelError(
-                f"the state holds maps of {tuple(past[0].shape)}, the frames give "
-                f"{tuple(frames[:, 0].shape)}",
-                "make the state with initial_state for this batch and resolution",
-            )
-        full = torch.cat([torch.stack(past, 1).to(frames.dtype), frames], 1)
-        keep = len(past)
-        new.update({key: full[:, i - keep].clone() for i, key in enumerate(self.keys)})
-        return full
 
 
 class MoViNet(nn.Module):
@@ -306,11 +76,8 @@ class MoViNet(nn.Module):
         self.activation = ACTIVATIONS[config.activation]
         self.head_activation = ACTIVATIONS[config.head_activation]
 
-        def norm(channels: int) -> nn.Module:
-            return nn.BatchNorm2d(channels, NORM_EPS, 0.01) if config.norm else nn.Identity()
-
         self.stem = nn.Conv2d(3, config.stem, 3, 2, bias=not config.norm)
-        self.stem_norm = norm(config.stem)
+        self.stem_norm = norm_of(config, config.stem)
         self.blocks = nn.ModuleDict()
         inputs, count = config.stem, sum(len(stage.layers) for stage in config.blocks)
         for b, stage in enumerate(config.blocks):
@@ -323,7 +90,7 @@ class MoViNet(nn.Module):
                 )  # fmt: skip
                 inputs = stage.width
         self.head_project = nn.Conv2d(inputs, config.project, 1, bias=not config.norm)
-        self.head_project_norm = norm(config.project)
+        self.head_project_norm = norm_of(config, config.project)
         self.classifier_head = nn.Linear(config.project, config.hidden)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(config.hidden, num_classes)
@@ -357,10 +124,7 @@ class MoViNet(nn.Module):
             new: Filled with the entries of the layers after them.
         """
         y = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        if self.config.padding == "symmetric":
-            y = F.conv2d(y, self.stem.weight, self.stem.bias, 2, 1)
-        else:
-            y = conv2d_same(y, self.stem.weight, self.stem.bias, 2)
+        y = convolve(y, self.stem, 0 if self.config.padding == "symmetric" else None)
         y = self.activation(self.stem_norm(y))
         yield "stem", y
         for name, layer in self.layers():
@@ -371,8 +135,11 @@ class MoViNet(nn.Module):
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features of every frame of a clip (B, 3, T, H, W) as (B, T, project)."""
         check_clip(x)
-        frames = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        return self._features(x, {"head/frames": frames}, {})
+        return self._features(x, self.state_before(x), {})
+
+    def state_before(self, x: torch.Tensor) -> State:
+        """The state before the first frame of clips (B, 3, T, H, W), for ``maps``."""
+        return {"head/frames": torch.zeros(len(x), dtype=torch.int64, device=x.device)}
 
     def _features(self, x: torch.Tensor, state: State, new: State) -> torch.Tensor:
         """The last maps' means over space (B, n, project); earlier maps are not kept."""
@@ -513,24 +280,9 @@ class MoViNetStream(MoViNet):
         """Return the mean of the features remembered, (B, project), zeros before any frame."""
         return mean_features(state, self.memory)
 
-    def running_means(self, features: torch.Tensor, before: State) -> torch.Tensor:
-        """Return what the classifier would have seen after each frame of a step.
-
-        Args:
-            features: (B, n, project), from ``step_features``.
-            before: The state that was given to that call.
-
-        Returns:
-            (B, n, project) float32; ``classify`` of it gives a prediction per frame.
-        """
-        return self.memory.advance(features, before["head/sum"], before["head/frames"])[0]
-
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the features of every frame of a clip (B, 3, T, H, W) as (B, T, project)."""
-        check_clip(x)
-        batch, _, _, height, width = x.shape
-        empty = self.initial_state(batch, height, width, x.dtype, x.device)
-        return self.step_features(x, empty)[0]
+    def state_before(self, x: torch.Tensor) -> State:
+        """The state before the first frame of clips (B, 3, T, H, W), for ``maps``."""
+        return self.initial_state(len(x), x.shape[3], x.shape[4], x.dtype, x.device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Classify whole clips (B, 3, T, H, W): logits (B, classes) after the last frame."""
@@ -648,10 +400,15 @@ def _build(
     num_classes: int = 600,
     dropout: float | None = None,
     stochastic_depth: float = 0.2,
-    gate: str | None = None,
-    conv: str | None = None,
     remembers: str = "cumulative",
     tiny: bool = False,
+    conv: str | None = None,
+    squeeze: str | None = None,
+    gate: str | None = None,
+    activation: str | None = None,
+    head_activation: str | None = None,
+    positions: bool | None = None,
+    padding: str | None = None,
 ) -> MoViNet:
     """Build a network of the paper.
 
@@ -661,21 +418,21 @@ def _build(
         num_classes: Outputs of the classifier.
         dropout: Before the classifier; as published when None (.2 for A0 and T0, else .5).
         stochastic_depth: See ``MoViNet``.
-        gate: Another gate of squeeze-excitation; see ``MoViNetConfig``.
-        conv: Another kind of depthwise kernel; see ``MoViNetConfig``.
         remembers: See ``MoViNet``.
         tiny: A small table in its place, for tests.
+        conv: This and what follows: as released when None; see ``MoViNetConfig``.
+        squeeze: See ``conv``.
+        gate: See ``conv``.
+        activation: See ``conv``.
+        head_activation: See ``conv``.
+        positions: See ``conv``.
+        padding: See ``conv``.
     """
-    table = TINY if tiny else TABLES[name]
-    config = base(table) if kind == "base" else stream(table, name)
-    if gate is not None:
-        if gate not in GATES:
-            raise ModelError(f"gate={gate!r} is not known", f"one of: {', '.join(GATES)}")
-        config = replace(config, gate=gate)
-    if conv is not None:
-        if conv not in ("3d", "2plus1d"):
-            raise ModelError(f"conv={conv!r} is not known", "3d or 2plus1d")
-        config = replace(config, conv=conv)
+    options = {
+        "conv": conv, "squeeze": squeeze, "gate": gate, "activation": activation,
+        "head_activation": head_activation, "positions": positions, "padding": padding,
+    }  # fmt: skip
+    config = with_options(released(name, kind, tiny=tiny), options)
     if dropout is None:
         dropout = 0.2 if name in ("a0", "t0") else 0.5
     return movinet(config, num_classes, dropout, stochastic_depth, remembers)
@@ -683,11 +440,9 @@ def _build(
 
 for _name in TABLES:
     for _kind, _ending in (("base", ""), ("stream", "-stream")):
-        _builder: Any = partial(_build, _name, _kind)
-        _builder.__qualname__ = f"movinet_{_name}_{_kind}"
         register(
             f"movinet-{_name}{_ending}",
             tiny={"num_classes": 7, "tiny": True},
             tiny_input=(2, 3, 6, 37, 44),
             streaming=_kind == "stream",
-        )(_builder)
+        )(partial(_build, _name, _kind))

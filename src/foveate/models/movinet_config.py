@@ -7,12 +7,14 @@ CVPR 2021 (arXiv 2103.11511), with the settings of the released models (tensorfl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from foveate.core.errors import ModelError
 from foveate.models.layers.memory import Memory
 from foveate.models.streaming import State, empty_mean
 
@@ -20,6 +22,23 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu6": F.relu6,
     "swish": F.silu,
     "hard-swish": F.hardswish,
+}
+
+
+GATES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "hard-sigmoid": lambda x: F.relu6(x + 3) * 0.16667,
+    "hard-sigmoid-0.2": lambda x: (0.2 * x + 0.5).clamp(0, 1),
+}
+# Fields of a configuration that can be chosen for a released block table, with their values.
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "conv": ("3d", "2plus1d"),
+    "squeeze": ("none", "mean", "mean+frame"),
+    "gate": tuple(GATES),
+    "activation": tuple(ACTIVATIONS),
+    "head_activation": tuple(ACTIVATIONS),
+    "positions": (False, True),
+    "padding": ("same", "symmetric"),
 }
 
 
@@ -228,6 +247,38 @@ def stream(table: MoViNetConfig, name: str = "") -> MoViNetConfig:
 def lite(table: MoViNetConfig) -> MoViNetConfig:
     """The causal network without squeeze-excitation, with ReLU6, normalisation folded."""
     return replace(table, norm=False, activation="relu6", squeeze="none", head_activation="relu6")
+
+
+def released(name: str, kind: str, *, tiny: bool = False) -> MoViNetConfig:
+    """The network that was released under a name of `TABLES`.
+
+    Args:
+        name: The block table.
+        kind: ``"base"`` or ``"stream"``.
+        tiny: Put a small table in its place.
+    """
+    table = TINY if tiny else TABLES[name]
+    return base(table) if kind == "base" else stream(table, name)
+
+
+def with_options(config: MoViNetConfig, options: Mapping[str, Any]) -> MoViNetConfig:
+    """A configuration with other values of `OPTIONS`; None leaves a value as it is.
+
+    Raises:
+        ModelError: A value that is not known.
+    """
+    chosen = {key: value for key, value in options.items() if value is not None}
+    for key, value in chosen.items():
+        if value not in OPTIONS[key]:
+            known = ", ".join(map(str, OPTIONS[key]))
+            raise ModelError(f"{key}={value!r} is not known", f"one of: {known}")
+    return replace(config, **chosen)
+
+
+def options_of(config: MoViNetConfig, like: MoViNetConfig) -> dict[str, Any]:
+    """The `OPTIONS` in which a configuration differs from another one, as plain values."""
+    mine, theirs = vars(config), vars(like)
+    return {key: mine[key] for key in OPTIONS if mine[key] != theirs[key]}
 
 
 def layer_name(block_index: int, layer_index: int) -> str:

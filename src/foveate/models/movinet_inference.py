@@ -15,7 +15,6 @@ What makes it fast, with everything done once when it is built:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,20 +22,16 @@ import torch.nn.functional as F
 
 from foveate.core.errors import ModelError
 from foveate.models.clip import check_clip
-from foveate.models.layers.packed import PackedConv
+from foveate.models.layers.packed import IN_PLACE, PackedConv
 from foveate.models.layers.same import avg_pool_same
 from foveate.models.movinet_config import empty_state, pool_name, slot_name
 from foveate.models.streaming import State, add_to_mean, mean_features
 
 if TYPE_CHECKING:
-    from foveate.models.movinet import Bottleneck, MoViNetStream
+    from foveate.models.movinet import MoViNetStream
+    from foveate.models.movinet_layers import Bottleneck
 
 
-IN_PLACE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "relu6": lambda x: x.clamp_(0.0, 6.0),
-    "swish": lambda x: F.silu(x, inplace=True),
-    "hard-swish": lambda x: F.hardswish(x, inplace=True),
-}
 # What the activations turn into 1: the bias of the constant channel behind the stem.
 _ONE = {"relu6": 1.0, "swish": 1.2784645427610738, "hard-swish": (33**0.5 - 3) / 2}
 
@@ -195,8 +190,8 @@ class _FoldedLayer:
             wide = self._temporal(wide, batch, state, new)
         if self.squeeze is not None:
             means = wide.mean((1, 2)).view(batch, -1, wide.shape[3])
-            gates, held = self.squeeze(means, state[self.pool], state["head/frames"])
-            new[self.pool] = held
+            gates, stored = self.squeeze(means, state[self.pool], state["head/frames"])
+            new[self.pool] = stored
             wide = wide * gates.reshape(n, 1, 1, -1)  # the slots may share its memory
         if self.skip is not None:
             if self.stride > 1:

@@ -64,7 +64,7 @@ def empty_mean(
     """State entries of a mean over the features of the frames so far, before the first frame.
 
     Returns:
-        ``head/sum`` (B, ..., channels) float32, what the memory holds; ``head/frames`` (B,) int64,
+        ``head/sum`` (B, ..., channels) float32, the stored values; ``head/frames`` (B,) int64,
         the number of frames.
     """
     return {
@@ -82,8 +82,8 @@ def add_to_mean(state: State, features: torch.Tensor, memory: Memory = CUMULATIV
         memory: What the mean remembers.
     """
     seen = state["head/frames"]
-    held = memory.advance(features, state["head/sum"], seen)[1]
-    return {"head/sum": held, "head/frames": seen + features.shape[1]}
+    stored = memory.advance(features, state["head/sum"], seen)[1]
+    return {"head/sum": stored, "head/frames": seen + features.shape[1]}
 
 
 def mean_features(state: State, memory: Memory = CUMULATIVE) -> torch.Tensor:

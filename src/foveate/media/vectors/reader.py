@@ -44,7 +44,7 @@ class VectorReader:
         meter: Counts frames, packets and bytes; a new one if None.
         warn: Takes one line about damage.
         find_index: Gives the index of key frames; makes one by a pass over the packets only if
-            told so. Without it, going back begins at the very start.
+            asked to. Without it, going back begins at the very start.
         fast: False for NumPy; True to load the compiled loops (extra `fast`) at once; None to use
             them where they are loaded already. The fields are the same.
 

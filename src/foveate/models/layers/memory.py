@@ -29,49 +29,49 @@ class Memory(Protocol):
     """A running mean over time."""
 
     def start(self, batch: int, channels: int, device: torch.device | str) -> torch.Tensor:
-        """What is held of streams that have seen nothing: zeros (B, ..., C) float32."""
+        """The stored values of streams before their first frame: zeros (B, ..., C) float32."""
 
     def advance(
-        self, values: torch.Tensor, held: torch.Tensor, seen: torch.Tensor
+        self, values: torch.Tensor, stored: torch.Tensor, seen: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take in further frames.
 
         Args:
             values: (B, n, C), one vector per frame.
-            held: From `start` or the previous call; it is not changed.
+            stored: From `start` or the previous call; it is not changed.
             seen: Frames before these, (B,) integers.
 
         Returns:
-            The mean after each of these frames (B, n, C) float32, and what is held then.
+            The mean after each of these frames (B, n, C) float32, and the new stored values.
         """
 
-    def mean(self, held: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """The mean (B, C) of what is held after `seen` frames; zeros before any."""
+    def mean(self, stored: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """The mean (B, C) of the stored values after `seen` frames; zeros before any."""
 
 
 @dataclass(frozen=True)
 class Cumulative:
-    """The mean over all frames; held is their sum (B, C)."""
+    """The mean over all frames; their sum is stored (B, C)."""
 
     def start(self, batch: int, channels: int, device: torch.device | str) -> torch.Tensor:
         """See `Memory`."""
         return torch.zeros(batch, channels, device=device)
 
     def advance(
-        self, values: torch.Tensor, held: torch.Tensor, seen: torch.Tensor
+        self, values: torch.Tensor, stored: torch.Tensor, seen: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Memory`."""
         count = values.shape[1]
         if count == 1:  # a live stream
-            held = held + values[:, 0]
-            return (held / (seen + 1).unsqueeze(1)).unsqueeze(1), held
-        sums = held.unsqueeze(1) + values.float().cumsum(1)
+            stored = stored + values[:, 0]
+            return (stored / (seen + 1).unsqueeze(1)).unsqueeze(1), stored
+        sums = stored.unsqueeze(1) + values.float().cumsum(1)
         ages = seen.unsqueeze(1) + torch.arange(1, count + 1, device=seen.device)
         return sums / ages.unsqueeze(2), sums[:, -1]
 
-    def mean(self, held: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    def mean(self, stored: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """See `Memory`."""
-        return held / seen.clamp(min=1).unsqueeze(1)
+        return stored / seen.clamp(min=1).unsqueeze(1)
 
 
 CUMULATIVE = Cumulative()
@@ -79,7 +79,7 @@ CUMULATIVE = Cumulative()
 
 @dataclass(frozen=True)
 class Exponential:
-    """The mean with weights that halve every `half_life` frames; held is the weighted sum (B, C).
+    """The mean with weights that halve every `half_life` frames; the weighted sum is stored (B, C).
 
     The weights are normalised to sum to one at every age, so that a young stream is not pulled
     towards zero.
@@ -98,24 +98,24 @@ class Exponential:
         return float(0.5 ** (1 / self.half_life))
 
     def advance(
-        self, values: torch.Tensor, held: torch.Tensor, seen: torch.Tensor
+        self, values: torch.Tensor, stored: torch.Tensor, seen: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Memory`."""
         means = []
         for i, value in enumerate(values.float().unbind(1)):
-            held = torch.lerp(value, held, self._keep)
-            means.append(self.mean(held, seen + i + 1))
-        return torch.stack(means, 1), held
+            stored = torch.lerp(value, stored, self._keep)
+            means.append(self.mean(stored, seen + i + 1))
+        return torch.stack(means, 1), stored
 
-    def mean(self, held: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    def mean(self, stored: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """See `Memory`."""
         weight = 1 - self._keep ** seen.clamp(min=1).double()
-        return held / weight.unsqueeze(1).to(held.dtype)
+        return stored / weight.unsqueeze(1).to(stored.dtype)
 
 
 @dataclass(frozen=True)
 class Segments:
-    """The mean over the last segments; held is the sum of each, a ring (B, count, C)."""
+    """The mean over the last segments; the sum of each is stored in a ring (B, count, C)."""
 
     count: int
     length: int
@@ -129,7 +129,7 @@ class Segments:
         return torch.zeros(batch, self.count, channels, device=device)
 
     def advance(
-        self, values: torch.Tensor, held: torch.Tensor, seen: torch.Tensor
+        self, values: torch.Tensor, stored: torch.Tensor, seen: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Memory`."""
         means = []
@@ -138,17 +138,17 @@ class Segments:
             age = (seen + i).unsqueeze(1)
             here = (age // self.length) % self.count == ring  # (B, count)
             begun = here & (age % self.length == 0)
-            held = held.masked_fill(begun.unsqueeze(2), 0.0) + here.unsqueeze(2) * value.unsqueeze(
-                1
-            )
-            means.append(self.mean(held, seen + i + 1))
-        return torch.stack(means, 1), held
+            stored = stored.masked_fill(begun.unsqueeze(2), 0.0) + here.unsqueeze(
+                2
+            ) * value.unsqueeze(1)
+            means.append(self.mean(stored, seen + i + 1))
+        return torch.stack(means, 1), stored
 
-    def mean(self, held: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    def mean(self, stored: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """See `Memory`."""
         last = (seen - 1).clamp(min=0)
         span = (self.count - 1) * self.length + last % self.length + 1
-        return held.sum(1) / torch.minimum(seen.clamp(min=1), span).unsqueeze(1)
+        return stored.sum(1) / torch.minimum(seen.clamp(min=1), span).unsqueeze(1)
 
 
 _KINDS: dict[str, tuple[Callable[..., Any], int]] = {

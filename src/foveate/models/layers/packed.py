@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +19,28 @@ from foveate.models.layers.same import same_padding
 
 Convolution = Callable[[torch.Tensor], torch.Tensor]
 
-# In place; and what oneDNN calls it, with its bounds.
-_ACTIVATIONS: dict[str, tuple[Convolution, str, list[float]]] = {
-    "relu6": (lambda x: F.hardtanh_(x, 0.0, 6.0), "hardtanh", [0.0, 6.0]),
-    "swish": (lambda x: F.silu(x, inplace=True), "swish", []),
-    "hard-swish": (lambda x: F.hardswish(x, inplace=True), "hardswish", []),
+IN_PLACE: dict[str, Convolution] = {
+    "relu6": lambda x: F.hardtanh_(x, 0.0, 6.0),
+    "swish": lambda x: F.silu(x, inplace=True),
+    "hard-swish": lambda x: F.hardswish(x, inplace=True),
 }
+# Names and bounds of the same activations in oneDNN.
+_FUSED: dict[str, tuple[str, list[float]]] = {
+    "relu6": ("hardtanh", [0.0, 6.0]),
+    "swish": ("swish", []),
+    "hard-swish": ("hardswish", []),
+}
+
+
+class _Kernel(NamedTuple):
+    """A frozen convolution: weight (out, C / groups, kh, kw), bias (out,) and settings."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    pads: tuple[int, int]
+    stride: int
+    groups: int
+    activation: str
 
 
 class PackedConv:
@@ -75,61 +92,43 @@ class PackedConv:
         run = self._by_padding.get((*pads, *lead))
         if run is None:
             weight = F.pad(self.weight, (lead[1], 0, lead[0], 0))
+            padding = (pads[0], pads[1])
             run = _convolution(
-                weight, self.bias, (pads[0], pads[1]), self.stride, self.groups, self.activation
+                _Kernel(weight, self.bias, padding, self.stride, self.groups, self.activation)
             )
             self._by_padding[*pads, *lead] = run
         return run
 
 
-def _convolution(
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    pads: tuple[int, int],
-    stride: int,
-    groups: int,
-    activation: str,
-) -> Convolution:
+def _convolution(kernel: _Kernel) -> Convolution:
     """Return the packed form if it works here, else the plain one."""
-    if weight.dtype == torch.float32 and weight.device.type == "cpu" and _packs(activation):
-        return _packed(weight, bias, pads, stride, groups, activation)
-    return _plain(weight, bias, pads, stride, groups, activation)
+    weight = kernel.weight
+    if weight.dtype == torch.float32 and weight.device.type == "cpu" and _packs(kernel.activation):
+        return _packed(kernel)
+    return _plain(kernel)
 
 
-def _plain(
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    pads: tuple[int, int],
-    stride: int,
-    groups: int,
-    activation: str,
-) -> Convolution:
+def _plain(kernel: _Kernel) -> Convolution:
     """The convolution with public operators only."""
-    weight = weight.contiguous(memory_format=torch.channels_last)
-    activate = _ACTIVATIONS[activation][0]
+    weight = kernel.weight.contiguous(memory_format=torch.channels_last)
+    activate = IN_PLACE[kernel.activation]
 
     def run(x: torch.Tensor) -> torch.Tensor:
-        y = F.conv2d(x, weight, bias, stride, pads, 1, groups)
+        y = F.conv2d(x, weight, kernel.bias, kernel.stride, kernel.pads, 1, kernel.groups)
         y = y.contiguous(memory_format=torch.channels_last)
         return activate(y)
 
     return run
 
 
-def _packed(
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    pads: tuple[int, int],
-    stride: int,
-    groups: int,
-    activation: str,
-) -> Convolution:
+def _packed(kernel: _Kernel) -> Convolution:
     """The convolution with packed weights and fused activation."""
-    padding, strides, dilation = list(pads), [stride, stride], [1, 1]
+    bias, groups = kernel.bias, kernel.groups
+    padding, strides, dilation = list(kernel.pads), [kernel.stride] * 2, [1, 1]
     reorder = torch._C._nn.mkldnn_reorder_conv2d_weight
-    packed = reorder(weight.to_mkldnn(), padding, strides, dilation, groups)
+    packed = reorder(kernel.weight.to_mkldnn(), padding, strides, dilation, groups)
     conv = torch.ops.mkldnn._convolution_pointwise.default
-    _, fused, bounds = _ACTIVATIONS[activation]
+    fused, bounds = _FUSED[kernel.activation]
 
     def run(x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = conv(
@@ -148,9 +147,10 @@ def _packs(activation: str) -> bool:
     x = x.contiguous(memory_format=torch.channels_last)
     weight = torch.randn(16, 1, 3, 3, generator=generator)
     bias = torch.randn(16, generator=generator)
-    plain = _plain(weight, bias, (1, 1), 1, 16, activation)(x)
+    kernel = _Kernel(weight, bias, (1, 1), 1, 16, activation)
+    plain = _plain(kernel)(x)
     try:
-        packed = _packed(weight, bias, (1, 1), 1, 16, activation)(x)
+        packed = _packed(kernel)(x)
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return False
     return packed.stride() == plain.stride() and torch.allclose(packed, plain, atol=1e-4)

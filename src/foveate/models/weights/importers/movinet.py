@@ -15,7 +15,7 @@ import torch
 from foveate.core.errors import WeightsError
 from foveate.models.movinet import MoViNet, MoViNetStream
 from foveate.models.movinet import movinet as build
-from foveate.models.movinet_config import TABLES, MoViNetConfig, base, stream
+from foveate.models.movinet_config import TABLES, MoViNetConfig, options_of, released
 from foveate.models.weights.importers.naming import check_settings, place
 from foveate.models.weights.importers.registry import Imported, Outputs, checksums, importer
 
@@ -65,23 +65,26 @@ def movinet(arrays: Mapping[str, Any], **config: Any) -> Imported:
     classes = 1 if head is None else len(head)
     if config.pop("num_classes", classes) != classes:
         raise WeightsError(f"the arrays have {classes} classes")
-    made = _config(TABLES[table], causal, conv, bool(config.pop("tf_like", False)))
+    made = _config(table, causal, conv, bool(config.pop("tf_like", False)))
     check_settings(config, free=("pretrained",))
     model = build(made, classes)
     place(model, arrays, lambda name: _original(name, kernel), _shaped)
-    arch = f"movinet-{table}-stream" if causal else f"movinet-{table}"
-    return Imported(model, _run, arch=arch, settings={"config": made})
+    kind = "stream" if made.causal else "base"
+    arch = f"movinet-{table}-stream" if made.causal else f"movinet-{table}"
+    return Imported(model, _run, arch=arch, settings=options_of(made, released(table, kind)))
 
 
-def _config(table: MoViNetConfig, causal: bool, conv: str, tf_like: bool) -> MoViNetConfig:
+def _config(table: str, causal: bool, conv: str, tf_like: bool) -> MoViNetConfig:
     """The port's choices: they go with the kind of kernel, not with the direction of time."""
-    made = stream(table) if conv == "2plus1d" else base(table)
+    made = released(table, "stream" if conv == "2plus1d" else "base")
     gate = "hard-sigmoid-0.2" if conv == "2plus1d" else "sigmoid"
     return replace(
         made,
         causal=causal,
         squeeze="mean+frame" if causal else "mean",
         gate=gate,
+        head_activation="swish",
+        positions=False,
         padding="same" if tf_like else "symmetric",
     )
 
@@ -141,12 +144,9 @@ def _shaped(name: str, value: torch.Tensor) -> torch.Tensor:
 
 def _run(net: MoViNet, clip: torch.Tensor) -> Outputs:
     """Clips (B, 3, T, H, W): logits and what the maps are checked by; causal: by call, too."""
-    batch, _, frames, height, width = clip.shape
-    start = {"head/frames": torch.zeros(batch, dtype=torch.int64)}
-    if isinstance(net, MoViNetStream):
-        start = net.initial_state(batch, height, width)
+    batch, _, frames, *_ = clip.shape
     maps = {}
-    for name, y in net.maps(clip, start, {}):
+    for name, y in net.maps(clip, net.state_before(clip), {}):
         maps[name] = y.unflatten(0, (batch, frames)).transpose(1, 2)
     outputs = {"logits": net(clip), "stem_checksum": checksums(maps["stem"])}
     for b, stage in enumerate(net.config.blocks):

@@ -20,7 +20,14 @@ import torch
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.movinet import MoViNet, MoViNetStream
 from foveate.models.movinet import movinet as build
-from foveate.models.movinet_config import TABLES, MoViNetConfig, base, pool_name, slot_name, stream
+from foveate.models.movinet_config import (
+    TABLES,
+    MoViNetConfig,
+    options_of,
+    pool_name,
+    released,
+    slot_name,
+)
 from foveate.models.weights.importers.movinet import in_calls, table_of
 from foveate.models.weights.importers.naming import TRAINERS, VALUE, check_settings, place
 from foveate.models.weights.importers.registry import Imported, Outputs, importer
@@ -73,8 +80,9 @@ def tf_movinet(arrays: Mapping[str, Any], **config: Any) -> Imported:
     made, classes = _settings(dict(config), table, named, found)
     model = build(made, classes)
     place(model, found)
+    kind = "stream" if made.causal else "base"
     arch = f"movinet-{table}-stream" if made.causal else f"movinet-{table}"
-    return Imported(model, _run, arch=arch, settings={"config": made})
+    return Imported(model, _run, arch=arch, settings=options_of(made, released(table, kind)))
 
 
 def _settings(
@@ -108,7 +116,7 @@ def _settings(
     if (conv != "3d") != factored:
         raise WeightsError(f"conv_type={conv!r}, but the arrays say otherwise")
     causal = bool(config.pop("causal", seen_squeeze == "2plus3d"))
-    made = stream(TABLES[table], table) if causal else base(TABLES[table])
+    made = released(table, "stream" if causal else "base")
     made = replace(
         made,
         conv="2plus1d" if factored else "3d",
@@ -214,12 +222,10 @@ def _turned(key: str, name: str, value: np.ndarray[Any, Any]) -> np.ndarray[Any,
 
 def _run(net: MoViNet, clip: torch.Tensor) -> Outputs:
     """Clips (N, T, H, W, 3): logits and maps (N, T, H', W', C); causal: states after T steps."""
-    batch, frames, height, width, _ = clip.shape
+    batch, frames, *_ = clip.shape
     x = clip.permute(0, 4, 1, 2, 3)
-    start = {"head/frames": torch.zeros(batch, dtype=torch.int64)}
-    if isinstance(net, MoViNetStream):
-        start = net.initial_state(batch, height, width)
     outputs: Outputs = {}
+    start = net.state_before(x)
     for name, y in net.maps(x, start, {}):
         outputs[name] = y.permute(0, 2, 3, 1).unflatten(0, (batch, frames))
     outputs["head"] = outputs["head"].mean((1, 2, 3), keepdim=True)
