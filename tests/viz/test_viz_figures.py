@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -103,3 +104,10 @@ def test_names_of_points_in_one_place_do_not_overlap() -> None:
 def test_a_cost_plot_has_a_title_and_ticks_on_both_axes() -> None:
     svg = cost_svg([Point("a", 2e9, 0.92, 0.88, 0.95)], "MACs per video", "top-1")
     assert {"Top-1 against MACs per video", "2 G", "85 %", "100 %"} <= set(texts(svg))
+
+
+def test_the_titles_of_a_small_confusion_matrix_fit() -> None:
+    drawing = confusion_svg(["a"], ["a"], [[3]])
+    width = float(re.search(r'viewBox="0 0 ([0-9.]+)', drawing).group(1))
+    start = float(re.search(r'<text x="([0-9.]+)" y="12"[^>]*>predicted class', drawing).group(1))
+    assert start + 7.5 * len("predicted class") <= width
