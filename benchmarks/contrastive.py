@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.record import write
-from benchmarks.shelf import scores_of
+from benchmarks.zoo_accuracy import scores_of
 
 from foveate.evaluate import metrics
 from foveate.evaluate.bootstrap import compare, interval

@@ -80,7 +80,7 @@ class Row:
 
 
 def names() -> list[str]:
-    """Everything on the shelf: families by themselves, and some backbones for those over them."""
+    """All models of the zoo: families by themselves, and some backbones for those over them."""
     over = {name.partition(":")[0] for name in OVER}
     alone = [n for n in registry.available() if n not in over]
     return sorted([*alone, *OVER])
@@ -137,7 +137,7 @@ def measure(
     """Count and time one network.
 
     Args:
-        name: Of the shelf.
+        name: Of the model.
         yardstick: Run in turns with it.
         rounds: Interleaved; the least counts.
         settings: Arguments of its builder.

@@ -82,23 +82,23 @@ def test_arguments_out_of_range_are_refused(n: int, seed: int, mode: str, size: 
 
 
 def test_recordings_are_played_without_jumps_and_stretching() -> None:
-    shelf = library()
-    assert tuple(shelf.recordings) == ACTIONS
+    recorded = library()
+    assert tuple(recorded.recordings) == ACTIONS
     seconds = np.arange(-1.0, 9.0, 1 / 100)
-    for action, recording in shelf.recordings.items():
-        joints = assemble(recording.play(seconds), shelf.lengths, shelf.parents)
-        lengths = np.linalg.norm(joints - joints[:, list(shelf.parents)], axis=-1)[:, 1:]
-        assert np.abs(lengths - shelf.lengths[1:]).max() < 1e-6, action
+    for action, recording in recorded.recordings.items():
+        joints = assemble(recording.play(seconds), recorded.lengths, recorded.parents)
+        lengths = np.linalg.norm(joints - joints[:, list(recorded.parents)], axis=-1)[:, 1:]
+        assert np.abs(lengths - recorded.lengths[1:]).max() < 1e-6, action
         assert np.abs(np.diff(joints, axis=0)).max() * 100 < 18, action
         assert joints[..., 1].min() > -0.15, f"{action} stays above the ground"
         assert joints[..., 1].max() < 2.8, action
 
 
 def test_a_walk_goes_forward_and_a_held_recording_stops() -> None:
-    shelf = library()
-    walk = shelf.recordings["walk"].play(np.array([0.0, 4.0]))
+    recorded = library()
+    walk = recorded.recordings["walk"].play(np.array([0.0, 4.0]))
     assert 3.0 < (walk.root[1] - walk.root[0])[0] < 5.0
-    rise = shelf.recordings["getup_faceup"]
+    rise = recorded.recordings["getup_faceup"]
     assert not rise.repeats
     held = rise.play(np.array([-1.0, 0.0, rise.length, rise.length + 5]))
     assert np.array_equal(held.root[0], held.root[1])
@@ -143,8 +143,8 @@ def test_timelines_are_actions_between_idle_gaps() -> None:
 def test_an_actor_stands_still_in_the_middle_of_a_gap_and_moves_in_an_action() -> None:
     parts = (Part(None, 0, 2), Part("spinkick", 2, 4), Part(None, 4, 6), Part("run", 6, 8))
     seconds = np.arange(200) / FPS
-    shelf = library()
-    joints = assemble(perform(parts, seconds), shelf.lengths, shelf.parents)
+    recorded = library()
+    joints = assemble(perform(parts, seconds), recorded.lengths, recorded.parents)
     speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1).mean(axis=1) * FPS
     middle = ((seconds[1:] > 0.1) & (seconds[1:] < 1.5)) | (
         (seconds[1:] > 4.5) & (seconds[1:] < 5.5)

@@ -1,17 +1,17 @@
-"""The shelf on small rendered clips: fifteen actions, and pairs that only motion tells.
+"""The model zoo on small rendered clips: fifteen actions, and pairs that only motion tells.
 
     foveate data make mocap15 data/mocap15 --clips 1200 --seed 1
-    python -m benchmarks.shelf data/mocap15 [--only NAME...] [--task NAME...] [--keep RUNS]
+    python -m benchmarks.zoo_accuracy data/mocap15 [--only NAME...] [--task NAME...] [--keep RUNS]
 
 Task `actions`: 200 training clips of fifteen classes. Task `pairs`: somebody gets up; every clip as
 it was and with its frames in reverse order, two classes. The two have the same frames, so a network
 that takes the mean over frames, as TSN does, gives both the same answer and cannot pass one half.
 Getting up was picked after pairs of all fifteen actions had taught TSM nothing in five epochs: it
 begins and ends in two different poses, where a step or a turn is much the same backwards.
-Task `bars`: the same with generated bars that all move one way, and small networks from chance, in
+Task `bars`: the same with generated bars that all move one way, and small networks from scratch, in
 seconds. Clips are small (eight frames) and lie in memory; the epoch is chosen on the validation
 split; figures are of the test split, intervals over its groups (body and background). Image
-backbones start from the EfficientNet-Lite0 weights, MoViNet from Kinetics, R(2+1)D from chance.
+backbones start from the EfficientNet-Lite0 weights, MoViNet from Kinetics, R(2+1)D from scratch.
 `--keep` leaves every trained network behind as a run folder.
 """
 
@@ -113,7 +113,7 @@ YARDSTICK = "r3d-18"
 
 
 @dataclass
-class Held:
+class LoadedClips:
     """Clips in memory, as much of a data set as the recipe reads.
 
     Attributes:
@@ -175,7 +175,7 @@ def hold(
     spec: InputSpec = SPEC,
     most: dict[str, int] | None = None,
     only: tuple[str, ...] = (),
-) -> Held:
+) -> LoadedClips:
     """Decode the first clips of every split into memory, the middle of each.
 
     Args:
@@ -202,19 +202,19 @@ def hold(
             if sum(len(y) for _, y in rows) >= count:
                 break
         parts[split] = tuple(torch.cat(column)[:count] for column in zip(*rows, strict=True))
-    return Held(tuple(dataset.classes), parts, tuple(groups[: len(parts["test"][1])]))  # type: ignore[arg-type]
+    return LoadedClips(tuple(dataset.classes), parts, tuple(groups[: len(parts["test"][1])]))  # type: ignore[arg-type]
 
 
-def paired(held: Held) -> Held:
+def paired(clips: LoadedClips) -> LoadedClips:
     """Every clip twice: as it was, and with its frames in reverse order."""
     parts = {}
-    for split, (x, y) in held.parts.items():
+    for split, (x, y) in clips.parts.items():
         labels = torch.tensor([0, 1]).repeat_interleave(len(y))
         parts[split] = (torch.cat([x, x.flip(2)]), labels)
-    return Held(PAIRS, parts, held.groups * 2, held.vary)
+    return LoadedClips(PAIRS, parts, clips.groups * 2, clips.vary)
 
 
-def bars(counts: dict[str, int] | None = None) -> Held:
+def bars(counts: dict[str, int] | None = None) -> LoadedClips:
     """Generated clips of bars that move the same way; a mirror image would be the reverse."""
     from benchmarks.contrastive import clip_of
 
@@ -224,10 +224,10 @@ def bars(counts: dict[str, int] | None = None) -> Held:
         random = torch.Generator().manual_seed(seed)
         x = torch.stack([clip_of(2, random) for _ in range(count)])
         parts[split] = (x, torch.zeros(count).long())
-    return Held(("bar",), parts, tuple(map(str, range(counts["test"]))), vary=False)
+    return LoadedClips(("bar",), parts, tuple(map(str, range(counts["test"]))), vary=False)
 
 
-def clips_for(task: str, folder: Path | None) -> Held:
+def clips_for(task: str, folder: Path | None) -> LoadedClips:
     """The clips of a task.
 
     Raises:
@@ -248,7 +248,7 @@ def scores_of(model: nn.Module, x: torch.Tensor, spec: InputSpec) -> np.ndarray[
 
 
 def train_and_test(
-    entry: Entry, held: Held, folder: Path, seed: int = 0, epochs: int | None = None
+    entry: Entry, clips: LoadedClips, folder: Path, seed: int = 0, epochs: int | None = None
 ) -> dict[str, Any]:
     """Train one entry and measure it on the test split.
 
@@ -256,27 +256,27 @@ def train_and_test(
         Top-1 with its interval, MACs and CPU milliseconds per clip, seconds of training, and for
         each test clip whether its answer was right.
     """
-    x, y = held.parts["test"]
+    x, y = clips.parts["test"]
     config = SupervisedConfig(
         model=entry.model, settings=entry.settings, freeze=entry.freeze, size=x.shape[-1],
         frames=x.shape[2], rate=SPEC.frames_per_second, epochs=epochs or entry.epochs, batch=16,
         lr=entry.lr, backbone_lr=entry.backbone_lr, label_smoothing=0.1, seed=seed, workers=0,
     )  # fmt: skip
     began = time.process_time()
-    dataset: Any = held
+    dataset: Any = clips
     run_recipe(
         supervised.RECIPE,
         config,
         dataset,
         folder,
         on_progress=lambda now: None,
-        source=held.source(16, seed),
+        source=clips.source(16, seed),
     )
     trained = time.process_time() - began
     run = load_run(folder)
     model = run.network
     right = metrics.hits(scores_of(model, x, run.input), y.numpy())
-    within = interval(metrics.mean(right), len(right), held.groups)
+    within = interval(metrics.mean(right), len(right), clips.groups)
     one = to_float(x[:1], run.input.mean, run.input.std)
     ms, ratio = cost_of(model, one)
     macs = macs_of(model, tuple(one.shape))
@@ -333,7 +333,7 @@ def keep(
     order = [entry.name for entry in ENTRIES if entry.name in table["entries"]]
     table["entries"] = {known: table["entries"][known] for known in order}
     table["differences"] = compared(table["entries"], groups)
-    write("shelf", PROTOCOL, MOST["test"], figures, (seed,))
+    write("zoo_accuracy", PROTOCOL, MOST["test"], figures, (seed,))
 
 
 def markdown(table: dict[str, Any]) -> str:
@@ -353,7 +353,7 @@ def markdown(table: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Train and measure, one entry after the other; what is done is kept as it comes."""
-    parser = argparse.ArgumentParser(description="The shelf on mocap15")
+    parser = argparse.ArgumentParser(description="The model zoo on mocap15")
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--task", choices=TASKS, nargs="*", default=None)
     parser.add_argument("--only", nargs="*", help="names of entries")
@@ -361,7 +361,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, help="folder for the trained networks")
     parser.add_argument("--render", action="store_true", help="print the stored tables")
     options = parser.parse_args(arguments)
-    stored = RESULTS / "shelf.json"
+    stored = RESULTS / "zoo_accuracy.json"
     if options.render:
         held_figures = json.loads(stored.read_text("utf-8"))["figures"]
         print("\n\n".join(markdown(held_figures[task]) for task in TASKS))
@@ -369,7 +369,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     keep_freed_memory()
     for task in options.task or TASKS:
-        held = clips_for(task, options.data)
+        clips = clips_for(task, options.data)
         for entry in SMALL if task == "bars" else ENTRIES:
             if options.only and entry.name not in options.only:
                 continue
@@ -378,8 +378,8 @@ def main(arguments: list[str] | None = None) -> int:
                 run = Path(folder) / "run"
                 if options.keep is not None:
                     run = options.keep / f"{task}-{re.sub(r'[^a-z0-9]+', '-', entry.name.lower())}"
-                found = train_and_test(entry, held, run, options.seed, epochs)
-            keep(stored, task, entry.name, found, held.groups, options.seed)
+                found = train_and_test(entry, clips, run, options.seed, epochs)
+            keep(stored, task, entry.name, found, clips.groups, options.seed)
             shown = {key: value for key, value in found.items() if key != "right"}
             print(task, entry.name, json.dumps(shown), flush=True)
     return 0
