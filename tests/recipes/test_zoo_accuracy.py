@@ -1,4 +1,4 @@
-"""The short form of benchmarks/zoo_accuracy.py: pairs that only the order of frames tells apart, in seconds."""
+"""The short form of benchmarks/zoo_accuracy.py: pairs told apart by the order of frames alone."""
 
 from __future__ import annotations
 
