@@ -10,11 +10,12 @@ from typing import Any
 import av
 import av.error
 
-from foveate.core import MediaError
+from foveate.core import MediaError, Meter
 from foveate.media import preflight
 from foveate.media.limits import Limits
 from foveate.media.oversize import refused_size, too_large
 from foveate.media.source import Reader
+from foveate.media.work import Work
 
 # Containers that hold their own frames. Playlists, scripts, capture devices and single pictures
 # are not among them, whatever a file is called.
@@ -34,7 +35,7 @@ VECTOR_CODECS = frozenset(
      "wmv1", "wmv2", "flv", "flv1", "snow"}
 )  # fmt: skip
 
-BUFFER_BYTES = 65536
+BUFFER_BYTES = 16384
 LONGEST_TICK = 10  # seconds; a coarser unit of time is damage, and would hold frames for ever
 _MOST_FRAMES = 1000  # per second; a higher rate is a damaged or meaningless field
 
@@ -96,13 +97,24 @@ class Opened:
     stream: Any
     choice: str = ""  # why this stream
     restarts: int = 0  # how often the times were seen to start again
+    moved: bool = False  # whether times were seen that are not later than the ones before
+    disordered: bool = False  # whether equal times were seen where pictures are reordered
     plan: Plan | None = None  # known once `packets` was called
     warn: Callable[[str], None] = lambda line: None
+    _counted: tuple[int, int] = (0, 0)  # bytes of the reader, and bytes it gave, that were counted
 
     @property
     def base(self) -> Fraction:
         """Seconds per tick of the display times."""
         return Fraction(self.stream.time_base) if self.plan is None else self.plan.base
+
+    def count(self, meter: Meter, work: Work | None = None) -> None:
+        """Add what was read since the last call to the counts."""
+        read, given = self._counted
+        self._counted = self.reader.bytes, self.reader.given
+        meter.bytes += self.reader.bytes - read
+        if work is not None:
+            work.read(self.reader.given - given)
 
     def close(self) -> None:
         """Release the container, then the file; safe to call twice."""

@@ -14,13 +14,12 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any
 
 from foveate.core import Meter
 from foveate.media.container import open_video
 from foveate.media.decoder import Decoder
-from foveate.media.index import Index, from_entries, start_at
+from foveate.media.index import Index, from_entries, reach
 from foveate.media.limits import Limits
 from foveate.media.lookahead import Lookahead
 from foveate.media.packets import packets
@@ -52,6 +51,7 @@ class Cursor:
         first: Tick of the first packet.
         origin: Tick of the first frame; the same until `find_first` finds a later one.
         end: Tick at which the last frame ends, None until the end was reached.
+        moved: Whether times were seen that had to be moved to be distinct.
     """
 
     def __init__(
@@ -68,13 +68,14 @@ class Cursor:
         self._meter = meter
         self._find_index = find_index
         self._warn = warn
-        self._work = Work(limits, meter)
+        self._work = Work(limits, meter.bytes)
         self._make_decoder = partial(
             Decoder, limits=limits, threads=threads, meter=meter, work=self._work, warn=warn
         )
         self.end: int | None = None
         self._weak_keys: set[int] = set()  # these do not come out when decoding starts there
         self.has_times = True
+        self.moved = self._disordered = False
         self._out: deque[Shown] = deque()  # decoded, not yet passed
         self._current: Shown | None = None  # the last frame that was passed
         self.stream: Any = None
@@ -145,8 +146,9 @@ class Cursor:
 
     def _open(self) -> None:
         self._opened = open_video(self._open_reader, self._limits, self._warn)
+        # Where times are in disorder, nothing is left out and decoding begins at the start.
+        self._opened.disordered = self._whole = self._disordered
         self.stream = self._opened.stream
-        self._bytes_seen = 0
         try:
             self.decoder = self._make_decoder(self._opened)
             self._restart(packets(self._opened), from_start=True)
@@ -156,8 +158,8 @@ class Cursor:
 
     def _restart(self, found: Iterator[Any], from_start: bool = False) -> None:
         """Forget all packets and frames: go on with these packets."""
-        hold = int(HOLD_SECONDS / self._opened.base)
-        self._ahead = Lookahead(found, max(1, hold), from_start)
+        self._hold = max(1, int(HOLD_SECONDS / self._opened.base))
+        self._ahead = Lookahead(found, self._hold, from_start)
         self._out.clear()
         self._current = None
         self._synced = from_start  # whether the decoder can take any packet, not only a key frame
@@ -171,7 +173,7 @@ class Cursor:
     def _seek(self, tick: int) -> None:
         """Stand at the last key frame at or before `tick`; at one further back if that is weak."""
         keep, reliable = (self._targets, self._done), None
-        index = self._find_index(True) if self.has_times else None
+        index = self._find_index(True) if self.has_times and not self._disordered else None
         at = index.position(tick) if index is not None else -1
         if index is not None and at >= 0 and index.keys[at] in self._weak_keys:
             reliable = index.keys[at]
@@ -180,25 +182,13 @@ class Cursor:
             self._reopen()
         elif not index.places[at].known:
             self._read_to(index.keys[at])
-        elif not self._jump_to(index, at, tick):
+        elif (found := reach(self._opened, index, at, tick)) is not None:
+            self._restart(found)
+        else:
             self._reopen()
             if index.exact:
                 self._read_to(index.keys[at])
         (self._targets, self._done), self._reliable = keep, reliable
-
-    def _jump_to(self, index: Index, at: int, tick: int) -> bool:
-        """Let the container seek to key frame number `at`; False if it does not get there."""
-        # Where key times are estimates, the key found may be shown after `tick`: then one back.
-        for place in range(at, max(-1, at - 3), -1):
-            found = start_at(self._opened, index, place)
-            first = None if found is None else next(found, None)
-            if found is None or first is None:
-                return False
-            if first.pts <= tick:
-                index.correct(place, first.pts)
-                self._restart(chain([first], found))
-                return True
-        return False
 
     def _read_to(self, key: int) -> None:
         """Reach a key frame by reading packets, from the start if it was passed."""
@@ -229,9 +219,11 @@ class Cursor:
         """Whether decoding started at a key frame that did not come out itself.
 
         Decoders hold back pictures that lean on others before them: with gradual refresh, a "key
-        frame" is only where repair begins. Such starts need a run-up of one more key frame.
+        frame" is only where repair begins. Such starts need a run-up of one more key frame. So do
+        pictures whose times turn out to be in disorder, of the whole stream.
         """
-        return self._start in self._weak_keys and self._reliable is None
+        weak = self._start in self._weak_keys and self._reliable is None
+        return weak or (self._disordered and not self._whole)
 
     def _run(self, tick: int) -> Shown | None:
         """Decode until it is certain what is shown at `tick`."""
@@ -284,7 +276,7 @@ class Cursor:
     def _is_far(self, tick: int) -> bool:
         """Whether a key frame at or before `tick` lies beyond the look-ahead."""
         position = self._ahead.last
-        if position is None or tick <= position:
+        if position is None or tick <= position or self._disordered:
             return False
         # To know where key frames are may take a pass over the file: not for a short step.
         index = self._find_index(tick - position > self._jump)
@@ -295,9 +287,9 @@ class Cursor:
 
     def _fill(self) -> None:
         self._ahead.fill()
-        read = self._opened.reader.bytes
-        self._meter.bytes += read - self._bytes_seen
-        self._bytes_seen = read
+        self._opened.count(self._meter, self._work)
+        self._disordered |= self._opened.disordered
+        self.moved |= self._opened.moved
         if self.has_times and self._ahead.end is not None:
             self.end = self._ahead.end
 
@@ -320,7 +312,7 @@ class Cursor:
 
     def _is_needed(self, pts: int | None) -> bool | None:
         """Whether an asked frame has this time; None where later calls may still ask for it."""
-        if pts is None or not self.has_times:
+        if pts is None or not self.has_times or self._opened.disordered:
             return None
         if not self._targets or pts > self._targets[-1]:
             return None
@@ -331,7 +323,10 @@ class Cursor:
         """Leave out packets up to a later key frame if nothing is asked for before it."""
         pending = self._pending() if self._targets and self.has_times else None
         if pending is not None:
-            self._ahead.read_on(pending, self._jump)
+            index = self._find_index(False)
+            # Key frames that the index does not name may lie anywhere.
+            partial = index is not None and index.partial
+            self._ahead.read_on(pending, self._hold if partial else self._jump)
         count = self._ahead.before_key(pending, self._weak_keys) if pending is not None else 0
         if count and self._synced:
             self._leave()  # what comes out now is looked at before anything is dropped

@@ -14,6 +14,8 @@ from foveate.media.limits import Limits
 from foveate.media.vectors.rows import Quality, export
 from foveate.media.work import Work
 
+_MOST_INSIDE = 256  # frames
+
 
 class Decoder:
     """The decoder of an open picture stream; the only place where packets become frames.
@@ -64,6 +66,9 @@ class Decoder:
                 f"{opened.reader.label}: its {codec.name} decoder cannot be started ({error})"
             ) from None
         self._codec = codec
+        self._opened = opened
+        self._inside: set[int] = set()  # display times of what was fed and has not come out
+        self._last: int | None = None  # display time of the frame that came out last
         self.pixel_shape: Fraction | None = codec.sample_aspect_ratio
         self._watched = work.watches(_picture_bytes(codec))
         self._skips = False
@@ -78,6 +83,9 @@ class Decoder:
             packet: The packet, in decode order.
             wanted: False skips it in the decoder if no other frame refers to it.
         """
+        wanted |= self._opened.disordered
+        if wanted and packet.pts is not None and not packet.is_discard:
+            self._inside.add(packet.pts)
         if wanted == self._skips:
             self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
             self._skips = not wanted
@@ -90,12 +98,14 @@ class Decoder:
     def drain(self) -> list[Any]:
         """All frames still inside; afterwards it can only start at a key frame."""
         frames = self._decode(None)
-        self._codec.flush_buffers()
+        self.reset()
         return frames
 
     def reset(self) -> None:
         """Forget what is still inside; it can only start at a key frame then."""
         self._codec.flush_buffers()
+        self._inside.clear()
+        self._last = None
 
     def close(self) -> None:
         """Let go of the decoder: it keeps its pictures until nothing refers to it."""
@@ -118,7 +128,19 @@ class Decoder:
             self._work.decoded(frame.width * frame.height)
             if frame.is_corrupt:
                 self._warn("frames with decoding errors")
+            self._take_turn(frame)
         return frames
+
+    def _take_turn(self, frame: Any) -> None:
+        """Note that a frame came out; where times are in disorder, it gets the next one."""
+        if self._opened.disordered:
+            last = self._last
+            left = [tick for tick in self._inside if last is None or tick > last]
+            frame.pts = min(left, default=frame.pts)
+        self._inside.discard(frame.pts)
+        self._last = frame.pts
+        if len(self._inside) > _MOST_INSIDE:  # damage: some never come out
+            self._inside = {tick for tick in self._inside if tick > (frame.pts or 0)}
 
 
 def _picture_bytes(codec: Any) -> int:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, groupby, islice, pairwise
 from typing import Any
 
 import av.error
+import numpy as np
+import numpy.typing as npt
 
-from foveate.core import LimitError
+from foveate.core import LimitError, Meter
 from foveate.media.container import BUFFER_BYTES, Opened, open_video
 from foveate.media.limits import Limits
+from foveate.media.order import DEPTH
 from foveate.media.packets import (
+    HEAD,
+    MATROSKA,
+    MOV,
     Place,
     packets,
     packets_from,
     place_of,
+    runs_up,
     seeks_by_display,
 )
 from foveate.media.source import Reader
@@ -26,6 +35,7 @@ from foveate.media.source import Reader
 _HEAD = 32  # entries in which the first frame shown lies
 _CHUNK = 8  # bytes of a chunk's name and length in AVI
 _STEPS = 3  # key frames from which one is looked for where seeks land behind it
+_MOST_GAP = 20.0  # seconds between key frames of a table that is worth using
 
 
 @dataclass
@@ -36,7 +46,9 @@ class Index:
         keys: Display times of the key frames, ascending; estimates unless `exact`.
         places: Where each key frame lies.
         exact: Whether `keys` were read from the packets.
-        frames: Number of frames.
+        partial: Whether there may be more key frames than these, as in Matroska's cues.
+        ticks: (N,) display times of all frames, ascending; None unless all packets were read.
+        frames: Number of frames, 0 if it is not known.
         end: Display time at which the last frame ends, None if the container does not say.
         restarts: How often the times started again (joined recordings).
     """
@@ -44,6 +56,8 @@ class Index:
     keys: list[int] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     exact: bool = False
+    partial: bool = False
+    ticks: npt.NDArray[np.int64] | None = None
     frames: int = 0
     end: int | None = None
     restarts: int = 0
@@ -65,23 +79,71 @@ class Index:
 
 
 def from_entries(opened: Opened, first: int) -> Index | None:
-    """The index that an MP4-like container carries, None if it is missing, partial or of many cuts.
+    """The index that MP4 and AVI carry, None if it is missing, cut short or of many cuts.
 
     Its entries hold decode times; the first packet, shown at `first`, tells how far display times
-    lie behind. Matroska entries name some frames only, so they do not count as complete.
+    lie behind. Matroska's are read by `from_cues`.
     """
-    entries, claimed = opened.stream.index_entries, opened.stream.frames
+    stream, name = opened.stream, opened.container.format.name
+    entries, claimed = stream.index_entries, stream.frames
     timed = opened.plan is not None and opened.plan.source in ("given", "sorted")
-    if claimed <= 0 or len(entries) < claimed or not timed:
+    if name not in (MOV, "avi") or not len(entries) or not timed:
         return None
     try:
+        # Fragments are indexed as they are found, all of them when the file is opened or some. AVI
+        # claims the ticks of its clock, more than there are frames where it has empty chunks.
+        whole = 0 < claimed <= len(entries)
+        if not whole and not _reaches_end(entries, stream.duration):
+            return None
+        claimed = claimed if whole else len(entries)
         index = _from_complete(entries, first, claimed, seeks_by_display(opened))
     except (IndexError, OverflowError):  # entries that are gone, or beyond all time
         return None
-    if index is not None and opened.container.format.name == "avi":
+    if index is None:
+        return None
+    if name == "avi":
         # Entries give the place of a chunk, packets that of what is in it.
         index.places = [replace(place, byte=(place.byte or 0) + _CHUNK) for place in index.places]
+    elif not whole:
+        index.partial, index.frames = True, 0  # the last fragment may be missing
     return index
+
+
+def _reaches_end(entries: Any, duration: int | None) -> bool:
+    """Whether entries cover the length that a stream claims, but for one frame."""
+    if not duration or len(entries) < 2:
+        return False
+    first, last = entries[0].timestamp, entries[len(entries) - 1].timestamp
+    return bool((last - first) * len(entries) >= (duration - 1) * (len(entries) - 1))
+
+
+def from_cues(open_reader: Callable[[], Reader], limits: Limits, meter: Meter) -> Index | None:
+    """The key frames that Matroska's cues name; None if there are none, or too few to be of use."""
+    opened = open_video(open_reader, limits)
+    try:
+        stream, container = opened.stream, opened.container
+        head = list(islice(packets(opened), HEAD))
+        given = opened.plan is not None and opened.plan.source == "given" and not opened.moved
+        if container.format.name != MATROSKA or not given or not head:
+            return None
+        read = len(stream.index_entries)
+        with suppress(av.error.FFmpegError, OverflowError):
+            container.seek(head[0].pts or 0, stream=stream)  # reads the cues
+        keys = sorted({entry.timestamp for entry in stream.index_entries if entry.is_keyframe})
+        end = int((container.duration or 0) / 1e6 / stream.time_base)
+        gaps = [b - a for a, b in pairwise([*keys, end])]
+        if len(keys) <= read or max(gaps) * stream.time_base > _MOST_GAP:
+            return None
+        return Index(keys, [Place(key, None) for key in keys], partial=True)
+    finally:
+        opened.count(meter)
+        opened.close()
+
+
+def find(open_reader: Callable[[], Reader], limits: Limits, meter: Meter) -> Index:
+    """The key frames by the cheapest way, where the container carries no index of its own."""
+    cues = from_cues(open_reader, limits, meter)
+    return scan(open_reader, limits, meter) if cues is None else cues
 
 
 def _from_complete(entries: Any, first: int, claimed: int, by_display: bool) -> Index | None:
@@ -106,28 +168,29 @@ def _from_complete(entries: Any, first: int, claimed: int, by_display: bool) -> 
         entry, last = entries[at], at
         if not entry.is_discard:
             keys.append(entry.timestamp + shift)
-            places.append(Place(keys[-1] if by_display else entry.timestamp, entry.pos, at))
+            tick = keys[-1] if by_display else entry.timestamp
+            places.append(Place(tick, entry.pos, at - hidden))
         at = entries.search_timestamp(entry.timestamp + 1, backward=False)
     return Index(keys=keys, places=places, frames=len(entries) - hidden) if keys else None
 
 
-def scan(open_reader: Callable[[], Reader], limits: Limits) -> tuple[Index, int]:
+def scan(open_reader: Callable[[], Reader], limits: Limits, meter: Meter) -> Index:
     """Read every packet header once (no decoding) and note times and key flags.
 
-    Returns:
-        The index and the number of bytes that were read for it.
+    Raises:
+        LimitError: There are more frames than `limits.samples`.
     """
     opened = open_video(open_reader, limits)
     try:
         index = Index(exact=True)
-        last, step = None, 0
+        last, step, ticks = None, 0, array("q")
         found: list[tuple[int, Place]] = []
         for packet in packets(opened):
             if packet.pts is None or packet.is_discard:
                 continue
-            number = index.frames
-            index.frames += 1
-            if index.frames > limits.samples:
+            number = len(ticks)
+            ticks.append(packet.pts)
+            if len(ticks) > limits.samples:
                 raise LimitError(
                     f"{opened.reader.label}: more than {limits.samples} frames",
                     "raise limits.samples if you trust the file",
@@ -139,19 +202,29 @@ def scan(open_reader: Callable[[], Reader], limits: Limits) -> tuple[Index, int]
                 last = packet.pts
         found.sort(key=lambda pair: pair[0])
         index.keys = [key for key, _ in found]
-        index.places = [place for _, place in found]
+        index.places = _distinct([place for _, place in found])
+        index.frames, index.ticks = len(ticks), np.unique(np.frombuffer(ticks, np.int64))
         index.end = None if last is None else last + step
         index.restarts = opened.restarts
-        return index, opened.reader.bytes
+        return index
     finally:
+        opened.count(meter)
         opened.close()
 
 
-def picture_end(open_reader: Callable[[], Reader], limits: Limits) -> tuple[int | None, int]:
-    """When the last frame ends, by the packets of the last group.
+def _distinct(places: list[Place]) -> list[Place]:
+    """The places, those not known that several key frames share."""
+    uses = Counter(place.byte for place in places)
+    return [
+        replace(place, byte=None) if place.tick is None and uses[place.byte] > 1 else place
+        for place in places
+    ]
 
-    Returns:
-        The display time, None if a seek does not find the group, and the bytes that were read.
+
+def picture_end(open_reader: Callable[[], Reader], limits: Limits, meter: Meter) -> int | None:
+    """Display time at which the last frame ends, by the packets of the last group.
+
+    None if a seek does not find the group.
     """
     opened = open_video(open_reader, limits)
     try:
@@ -162,19 +235,24 @@ def picture_end(open_reader: Callable[[], Reader], limits: Limits) -> tuple[int 
             with suppress(av.error.FFmpegError, OverflowError):
                 opened.container.seek(int(length / 1_000_000 / opened.base), stream=opened.stream)
                 # VP8's hidden reference pictures have no display time.
-                found = (packet for packet in packets(opened) if packet.pts is not None)
-                ends = [packet.pts + (packet.duration or 1) for packet in found]
-        return max(ends, default=None), opened.reader.bytes
+                ends = [
+                    packet.pts + (packet.duration or 1)
+                    for packet in packets(opened)
+                    if packet.pts is not None and not packet.is_discard
+                ]
+        return max(ends, default=None)
     finally:
+        opened.count(meter)
         opened.close()
 
 
-def exact(open_reader: Callable[[], Reader], limits: Limits, index: Index) -> tuple[Index, int]:
-    """The index with true display times: one packet is read for each key frame, or all of them.
+def exact(open_reader: Callable[[], Reader], limits: Limits, meter: Meter, index: Index) -> Index:
+    """All key frames with their true display times.
 
-    Returns:
-        The index and the number of bytes that were read for it.
+    One packet is read for each key frame that the index names, or all packets.
     """
+    if index.partial:
+        return scan(open_reader, limits, meter)
     opened = open_video(open_reader, limits)
     try:
         times: list[int] = []
@@ -185,15 +263,71 @@ def exact(open_reader: Callable[[], Reader], limits: Limits, index: Index) -> tu
                 if first is None:
                     break
                 times.append(first.pts)
-        read = opened.reader.bytes
     finally:
+        opened.count(meter)
         opened.close()
     if len(times) == len(index.keys):
         order = sorted(range(len(times)), key=times.__getitem__)
         keys, places = [times[at] for at in order], [index.places[at] for at in order]
-        return Index(keys, places, exact=True, frames=index.frames, end=index.end), read
-    whole, more = scan(open_reader, limits)
-    return whole, read + more
+        return Index(keys, places, exact=True, frames=index.frames, end=index.end)
+    return scan(open_reader, limits, meter)
+
+
+def display_ticks(
+    open_reader: Callable[[], Reader],
+    limits: Limits,
+    meter: Meter,
+    index: Index,
+    numbers: Sequence[int],
+) -> list[int]:
+    """Display times of frames by their number, ascending; only their groups are read.
+
+    Args:
+        open_reader: Opens the source from its start.
+        limits: Bounds on work.
+        meter: Counts what is read.
+        index: One that knows all key frames and how many pictures lie before each.
+        numbers: Numbers of frames in the order of display, ascending from 0.
+
+    Returns:
+        The times, fewer than `numbers` if a seek does not find a group.
+    """
+    found: list[int] = []
+    starts = [place.number for place in index.places]
+    opened = open_video(open_reader, limits)
+    try:
+        packets(opened)
+        for at, group in groupby(numbers, lambda number: bisect_right(starts, number) - 1):
+            asked = list(group)
+            following = start_at(opened, index, at) if at >= 0 else None
+            if following is None:
+                break
+            # All pictures decoded before a key frame are shown before the ones after it.
+            shown = (p.pts for p in following if p.pts is not None and not p.is_discard)
+            ticks = sorted(islice(shown, asked[-1] - starts[at] + 1 + DEPTH))
+            if asked[-1] - starts[at] >= len(ticks):
+                break
+            found += [ticks[number - starts[at]] for number in asked]
+        return found
+    finally:
+        opened.count(meter)
+        opened.close()
+
+
+def reach(opened: Opened, index: Index, at: int, tick: int) -> Iterator[Any] | None:
+    """Packets from key frame number `at` on, of one before it if that is shown after `tick`.
+
+    None if seeking does not find it.
+    """
+    for place in range(at, max(-1, at - _STEPS), -1):
+        found = start_at(opened, index, place)
+        first = None if found is None else next(found, None)
+        if found is None or first is None:
+            return None
+        if first.pts <= tick:
+            index.correct(place, first.pts)
+            return chain([first], found)
+    return None
 
 
 def start_at(opened: Opened, index: Index, at: int) -> Iterator[Any] | None:
@@ -202,7 +336,8 @@ def start_at(opened: Opened, index: Index, at: int) -> Iterator[Any] | None:
     Where the index is not exact, the first packet tells the true time of the key frame.
     """
     place = index.places[at]
-    for start in range(at, max(-1, at - _STEPS), -1):
+    nearest = at - runs_up(opened)
+    for start in range(nearest, max(-1, nearest - _STEPS), -1):
         from_there = index.places[start]
         found = packets_from(opened, index.keys[at], place, from_there, exact=index.exact)
         if found is None:

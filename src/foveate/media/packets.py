@@ -24,17 +24,20 @@ _RECENT = 64  # display times among which equal ones are looked for
 _VOP = b"\0\0\1\xb6"  # the start of an MPEG-4 picture
 
 # Containers whose seeks by time land at or before the key frame, and by which time they look one
-# up; and those in which it is reached by the position of its packet. In program streams it is not:
-# pictures begin in the middle of packets there, and get shifted times after a seek.
-_MOV = "mov,mp4,m4a,3gp,3g2,mj2"
-_SEEKS_BY_DISPLAY = frozenset(["matroska,webm", "ogg", "nut", _MOV])
+# up; and those in which it is reached by the position of its packet.
+MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+MATROSKA = "matroska,webm"
+_SEEKS_BY_DISPLAY = frozenset([MATROSKA, "ogg", "nut", MOV])
 _SEEKS_BY_DECODE = frozenset(["avi", "asf"])
 _SEEKS_BY_BYTE = frozenset(
-    ["mpegts", "flv", "live_flv", "h264", "hevc", "vvc", "m4v", "mpegvideo", "h263", "ivf",
+    ["mpegts", "mpeg", "flv", "live_flv", "h264", "hevc", "vvc", "m4v", "mpegvideo", "h263", "ivf",
      "mjpeg", "obu", "yuv4mpegpipe", "dv"]
 )  # fmt: skip
+# Containers in which pictures begin in the middle of packets, so that the first ones after a seek
+# may be cut off and get wrong times: seeks go to the key frame before.
+_RUNS_UP = frozenset(["mpeg"])
 # Containers in which decode times are right after a seek too, whether they are sorted or not.
-_COUNTING = frozenset([_MOV, *_SEEKS_BY_DECODE])
+_COUNTING = frozenset([MOV, *_SEEKS_BY_DECODE])
 # Containers that can be joined byte by byte, so that their times start again.
 RESTARTING = frozenset(["mpegts", "mpeg", "flv", "live_flv"])
 # Raw streams: that their frames are numbered is no news.
@@ -75,7 +78,7 @@ def packets(opened: Opened) -> Iterator[Any]:
         if opened.plan.warning is not None:
             opened.warn(opened.plan.warning)
         found = chain(head, found)
-    return _timed(opened, found, 0, None)
+    return _timed(opened, found)
 
 
 def packets_from(
@@ -113,7 +116,10 @@ def packets_from(
     else:
         return None
     true = key if exact and place.byte is not None else None
-    timed = _timed(opened, chain([packet], found), place.number, true)
+    shift = 0
+    if opened.container.format.name in _SEEKS_BY_DECODE and None not in (true, packet.dts):
+        shift = (place.tick or 0) - packet.dts  # AVI counts empty chunks in some passes only
+    timed = _timed(opened, chain([packet], found), place.number, true, shift)
     first = next(timed, None)
     if first is None or not first.is_keyframe or first.pts is None:
         return None
@@ -125,10 +131,17 @@ def seeks_by_display(opened: Opened) -> bool:
     return opened.container.format.name in _SEEKS_BY_DISPLAY
 
 
+def runs_up(opened: Opened) -> bool:
+    """Whether a key frame is reached from the one before it."""
+    return opened.container.format.name in _RUNS_UP
+
+
 def place_of(opened: Opened, packet: Any, number: int) -> Place:
     """The place of a key frame whose packet was just read; the `number` packets before it show."""
     name, given = opened.container.format.name, opened.plan is None or opened.plan.source == "given"
     guessed = not given and name not in _COUNTING
+    if opened.disordered:
+        return Place(None, None, number)
     if opened.restarts or guessed:
         return Place(None, packet.pos if name in _SEEKS_BY_BYTE else None, number)
     if name in _SEEKS_BY_DISPLAY and (given or packet.dts is None):
@@ -240,7 +253,9 @@ def _unpacked(stream: Any, found: Iterator[Any]) -> Iterator[Any]:
             yield packet
 
 
-def _timed(opened: Opened, found: Iterator[Any], number: int, true: int | None) -> Iterator[Any]:
+def _timed(
+    opened: Opened, found: Iterator[Any], number: int = 0, true: int | None = None, shift: int = 0
+) -> Iterator[Any]:
     """Packets with display times.
 
     Args:
@@ -248,12 +263,13 @@ def _timed(opened: Opened, found: Iterator[Any], number: int, true: int | None) 
         found: Packets from the start or from a key frame on.
         number: Packets with a picture before them.
         true: Display time of the first packet where the container's clock may be another one.
+        shift: Ticks by which the container's times are too early after a seek.
     """
     plan, stream = opened.plan, opened.stream
     assert plan is not None
     if plan.unpacks:
         found = _unpacked(stream, found)
-    clock = _Clock(opened, plan, true)
+    clock = _Clock(opened, plan, true, shift)
     if plan.source in ("sorted", "numbered"):
         numbers = count(number)
         rank = ranker(stream) if stream.codec_context.has_b_frames else None
@@ -278,12 +294,12 @@ def _straight(found: Iterator[Any], slot_of: Callable[[Any], int]) -> Iterator[A
 class _Clock:
     """Makes display times of packets distinct and keeps them going on where they start again."""
 
-    def __init__(self, opened: Opened, plan: Plan, true: int | None) -> None:
+    def __init__(self, opened: Opened, plan: Plan, true: int | None = None, shift: int = 0) -> None:
         self._opened = opened
         self._given = plan.source == "given"
         self._slots = plan.slots
         # Edit lists step back too, but FFmpeg has put their times in order.
-        self._restarts = opened.container.format.name != _MOV
+        self._restarts = opened.container.format.name != MOV
         self.offsets = [0]  # ticks by which times were moved, one more for each restart
         self._true = true
         self._counts_anew = opened.container.format.name in _RAW
@@ -292,6 +308,7 @@ class _Clock:
         self._back = int(RESTART_SECONDS / opened.stream.time_base)
         self._most = min(_MOST_TICKS, int(MOST_SECONDS / opened.stream.time_base))
         self._offset = 0
+        self._shift = shift
         self._last: int | None = None
         self._end: int | None = None
         self._highest: int | None = None
@@ -342,6 +359,11 @@ class _Clock:
         if self._highest is not None and pts <= self._highest:
             if not self._delayed:
                 pts = self._highest + 1  # frames are shown as they are decoded
+                self._opened.moved = True
+            elif pts in self._recent and not self._opened.disordered:
+                # Which of them is shown first, only the decoder can tell.
+                self._opened.disordered = self._opened.moved = True
+                self._opened.warn("several frames have the same time: they are shown in turn")
             while pts in self._recent:
                 pts += 1
         if self._highest is None or pts > self._highest:
@@ -354,8 +376,8 @@ class _Clock:
             self._end = end
 
     def _sane(self, tick: int | None) -> int | None:
-        """A time, None where damage made it larger than anything can be."""
-        return None if tick is None or abs(tick) > self._most else tick
+        """A time as a full pass gives it, None where damage made it larger than can be."""
+        return None if tick is None or abs(tick) > self._most else tick + self._shift
 
 
 def _shown(packet: Any) -> bool:
@@ -372,7 +394,7 @@ class Restarts:
 
     def __init__(self, opened: Opened) -> None:
         self._base = float(opened.base)
-        self._clock = _Clock(opened, Plan("given", opened.base), None)
+        self._clock = _Clock(opened, Plan("given", opened.base))
 
     def follow(self, packet: Any) -> None:
         """The next picture packet."""

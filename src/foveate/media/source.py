@@ -23,6 +23,10 @@ from foveate.media.limits import DEFAULT_LIMITS, Limits
 _PASSES = 3  # over the whole file in which FFmpeg must find something
 _LEAST_READ = 64  # bytes that a read counts at least, so that reading at the end counts too
 _NAME_LENGTH = 300  # letters of a name that messages show
+_FURTHEST = (1 << 63) - 1  # position that a file can have
+_SMALL = 64  # bytes; shorter reads, of headers that lie far apart, take no whole block
+_BLOCK = 8192  # bytes that are read and kept together
+_BLOCKS = 256  # kept at a time: FFmpeg goes back and forth between the tracks of many files
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 SPOOL_BYTES = 32 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
@@ -31,15 +35,30 @@ CHUNK_BYTES = 1024 * 1024
 class Reader:
     """A binary file that counts what is read; all that FFmpeg reads goes through it.
 
-    Errors are kept until `check`, and the file ends for FFmpeg: an exception thrown through its
-    callbacks could be reported twice, on standard error.
+    What was read last is kept in memory, so that going back a little reads nothing. Errors are
+    kept until `check`, and the file ends for FFmpeg: an exception thrown through its callbacks
+    could be reported twice, on standard error.
+
+    Args:
+        file: Open at any position; several readers may share it.
+        name: What it is called in messages.
+        owned: Whether to close it with the reader.
+        blocks: What readers of the same file have read; the oldest comes first.
+
+    Attributes:
+        bytes: Read from the file.
+        given: Bytes handed out, those from memory too.
     """
 
-    def __init__(self, file: BinaryIO, name: str, *, owned: bool) -> None:
+    def __init__(
+        self, file: BinaryIO, name: str, *, owned: bool, blocks: dict[int, bytes] | None = None
+    ) -> None:
         self.file = file
         self.label = name  # FFmpeg must not find an attribute called `name`
-        self.bytes = 0
+        self.bytes = self.given = 0
         self._owned = owned
+        self._blocks = {} if blocks is None else blocks
+        self._position = 0
         self._error: MediaError | None = None
         self._allowance = 0
         self._deadline = math.inf
@@ -50,21 +69,75 @@ class Reader:
         if self._error is not None:
             return b""
         try:
-            # A file of the caller's may give more than was asked, or something else than bytes.
-            data = bytes(self.file.read(count) or b"")[:count]
+            data = self._read(self._position, count)
         except Exception as error:
             self._error = MediaError(f"{self.label}: cannot be read ({_reason(error)})")
             return b""
-        self.bytes += len(data)
+        self._position += len(data)
+        self.given += len(data)
         self._spend(len(data))
         return data
 
-    def seek(self, offset: int, whence: int = 0) -> int:
+    def _read(self, start: int, count: int) -> bytes:
+        """At most `count` bytes from `start`: whole blocks are read, and kept."""
+        first, end = start // _BLOCK, -(-(start + count) // _BLOCK)
+        if count <= _SMALL and first not in self._blocks:
+            return self._from_file(start, count)
+        pieces: list[bytes] = []
+        at = first
+        while at < end:
+            block = self._blocks.pop(at, None)
+            if block is not None and self._is_whole(at, block):
+                self._blocks[at] = block  # now the latest
+                pieces.append(block)
+                at += 1
+                continue
+            missing = at + 1
+            while missing < end and missing not in self._blocks:
+                missing += 1
+            data = self._from_file(at * _BLOCK, (missing - at) * _BLOCK)
+            pieces.append(data)
+            for offset in range(0, len(data), _BLOCK):
+                self._blocks[at + offset // _BLOCK] = data[offset : offset + _BLOCK]
+            if len(data) < (missing - at) * _BLOCK:
+                break
+            at = missing
+        while len(self._blocks) > _BLOCKS:
+            self._blocks.pop(next(iter(self._blocks)), None)
+        begin = start - first * _BLOCK
+        return b"".join(pieces)[begin : begin + count]
+
+    def _is_whole(self, at: int, block: bytes) -> bool:
+        """Whether nothing follows a short block: the file may have grown since."""
+        return len(block) == _BLOCK or at * _BLOCK + len(block) == self.size()
+
+    def _from_file(self, start: int, count: int) -> bytes:
+        """`count` bytes from `start`, fewer only at the end of the file."""
+        self.file.seek(start)
+        pieces: list[bytes] = []
+        while count > 0:
+            # A file of the caller's may give more than was asked, or something else than bytes.
+            data = bytes(self.file.read(count) or b"")[:count]
+            if not data:
+                break
+            self.bytes += len(data)
+            count -= len(data)
+            pieces.append(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to `offset`; the new position, -1 if there is no such place."""
         try:
-            return self.file.seek(offset, whence)
-        except (OSError, ValueError, OverflowError):
+            if whence == io.SEEK_CUR:
+                offset += self._position
+            elif whence == io.SEEK_END:
+                offset += self.size()
+        except (OSError, ValueError):
             return -1
+        if not 0 <= offset <= _FURTHEST:
+            return -1
+        self._position = offset
+        return offset
 
     def renew(self, seconds: float = math.inf) -> None:
         """Something was found: allow a few more passes over the file, and some time, until next."""
@@ -97,7 +170,7 @@ class Reader:
 
     def tell(self) -> int:
         """The position in bytes."""
-        return self.file.tell()
+        return self._position
 
     def seekable(self) -> bool:
         """Always true: a source that cannot seek was buffered."""
@@ -109,10 +182,8 @@ class Reader:
 
     def size(self) -> int:
         """Length of the source in bytes; the position is kept."""
-        here = self.file.tell()
-        end = self.file.seek(0, io.SEEK_END)
-        self.file.seek(here)
-        return end
+        self.file.seek(0, io.SEEK_END)
+        return self.file.tell()
 
     def close(self) -> None:
         """Close the file if this reader opened it."""
@@ -147,24 +218,25 @@ def opener(source: Source, limits: Limits) -> Callable[[], Reader]:
         MediaError: The source is missing, empty, not a file, or cannot be read.
         LimitError: A source that cannot seek is longer than `limits.buffer_bytes`.
     """
-    source, name = rereadable(source, limits), name_of(source)
+    source, name, blocks = rereadable(source, limits), name_of(source), dict[int, bytes]()
     if isinstance(source, str | os.PathLike):
         if not os.fspath(source):
             raise MediaError("an empty name is not a file")
         path = Path(source)
         _check_file(path, name)
-        return lambda: Reader(_open_path(path, name), name, owned=True)
+        return lambda: Reader(_open_path(path, name), name, owned=True, blocks=blocks)
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
         if not data:
             raise MediaError(f"{name}: empty (0 bytes)")
-        return lambda: Reader(io.BytesIO(data), name, owned=True)
+        return lambda: Reader(io.BytesIO(data), name, owned=True, blocks=blocks)
     if not hasattr(source, "read"):
         raise MediaError(
             f"{type(source).__name__} is not a source of video",
             "give a path, bytes, an open binary file, or a (T, H, W, 3) uint8 array",
         )
-    return _shared(source, name)
+    _check_open(source, name)
+    return lambda: Reader(source, name, owned=False, blocks=blocks)
 
 
 def rereadable(source: Source, limits: Limits) -> Source:
@@ -291,8 +363,7 @@ def _reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
-def _shared(file: BinaryIO, name: str) -> Callable[[], Reader]:
-    """Readers over one open file; each remembers its own position."""
+def _check_open(file: BinaryIO, name: str) -> None:
     try:
         file.seek(0, io.SEEK_END)
         size = file.tell()
@@ -300,29 +371,3 @@ def _shared(file: BinaryIO, name: str) -> Callable[[], Reader]:
         raise MediaError(f"{name}: cannot be read ({_reason(error)})") from None
     if size == 0:
         raise MediaError(f"{name}: empty (0 bytes)")
-    return lambda: _View(file, name)
-
-
-class _View(Reader):
-    """A reader with a position of its own, so that several may share one file object."""
-
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        super().__init__(file, name, owned=False)
-        self._position = 0
-
-    def read(self, count: int) -> bytes:
-        super().seek(self._position)
-        data = super().read(count)
-        self._position += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        if whence == io.SEEK_CUR:
-            offset, whence = self._position + offset, io.SEEK_SET
-        position = super().seek(offset, whence)
-        if position >= 0:
-            self._position = position
-        return position
-
-    def tell(self) -> int:
-        return self._position

@@ -134,7 +134,7 @@ class Video:
             height=height,
             duration=duration,
             rate=float(rate) if rate else None,
-            frames=self._index.frames if self._index else (stream.frames or None),
+            frames=(self._index.frames if self._index else stream.frames) or None,
             codec=codec,
             rotation=self.geometry.rotation,
             has_audio=bool(stream.container.streams.audio),
@@ -149,9 +149,8 @@ class Video:
         if index is None:
             return ()
         if not index.exact:
-            self._index, read = indexing.exact(self._open_reader, self._limits, index)
-            index = self._index
-            self.meter.bytes += read
+            index = indexing.exact(self._open_reader, self._limits, self.meter, index)
+            self._index = index
         keys = sorted({key for key in index.keys if key >= self._cursor.origin})
         return tuple(self._seconds(key) for key in keys)
 
@@ -226,22 +225,27 @@ class Video:
             LimitError: There are more frames than `limits.samples`.
         """
         if self._times is None:
-            cursor, found = self._make_cursor(), list[float]()
-            try:
-                cursor.origin = self._cursor.origin
-                tick = cursor.next_tick(cursor.origin - 1)
-                while tick is not None:
-                    found.append(self._seconds(tick))
-                    if len(found) > self._limits.samples:
-                        raise LimitError(
-                            f"{self.name}: more than {self._limits.samples} frames",
-                            "raise limits.samples if you trust the file",
-                        )
-                    tick = cursor.next_tick(tick)
-            finally:
-                cursor.close()
-            self._times = tuple(found)
+            ticks = self.packet_index().ticks if self._cursor.has_times else None
+            shown = self._count() if ticks is None else ticks.tolist()
+            self._times = tuple(self._seconds(t) for t in shown if t >= self._cursor.origin)
         return self._times
+
+    def _count(self) -> list[int]:
+        """Numbers of the frames of a stream without times, by decoding it."""
+        cursor, found = self._make_cursor(), list[int]()
+        try:
+            tick = cursor.next_tick(cursor.origin - 1)
+            while tick is not None:
+                found.append(tick)
+                if len(found) > self._limits.samples:
+                    raise LimitError(
+                        f"{self.name}: more than {self._limits.samples} frames",
+                        "raise limits.samples if you trust the file",
+                    )
+                tick = cursor.next_tick(tick)
+        finally:
+            cursor.close()
+        return found
 
     def frames_at(self, numbers: Sequence[int], size: tuple[int, int] | None = None) -> Clip:
         """Frames by their number, ascending from 0; see `frames`.
@@ -249,6 +253,16 @@ class Video:
         Raises:
             IndexError: There is no frame of that number.
         """
+        index, ticks = self._find_index(scan=False), list[int]()
+        # An index of the container counts all frames: those of other groups need not be read. It
+        # does not where the first ones cannot be decoded.
+        whole = self._times is None and self._cursor.origin == self._cursor.first
+        if index is not None and whole and all(0 <= n < index.frames for n in numbers):
+            ticks = indexing.display_ticks(
+                self._open_reader, self._limits, self.meter, index, numbers
+            )
+        if len(ticks) == len(numbers):
+            return self.frames([self._seconds(tick) for tick in ticks], size)
         times = self.times()
         if any(not 0 <= number < len(times) for number in numbers):
             raise IndexError(f"{self.name}: frames are numbered from 0 to {len(times) - 1}")
@@ -337,9 +351,8 @@ class Video:
 
     def packet_index(self) -> indexing.Index:
         """Every packet's share in the index, by one pass over the packet headers."""
-        if self._index is None or self._index.end is None:
-            self._index, read = indexing.scan(self._open_reader, self._limits)
-            self.meter.bytes += read
+        if self._index is None or self._index.ticks is None:
+            self._index = indexing.scan(self._open_reader, self._limits, self.meter)
         return self._index
 
     @property
@@ -378,9 +391,11 @@ class Video:
     def _find_index(self, scan: bool = True) -> indexing.Index | None:
         if self._index is None:
             self._index = self._cursor.index()
+        if self._index is not None and self._index.partial and self._cursor.moved:
+            # Times after a seek would not be those of a full pass.
+            self._index = indexing.scan(self._open_reader, self._limits, self.meter)
         if self._index is None and scan:
-            self._index, read = indexing.scan(self._open_reader, self._limits)
-            self.meter.bytes += read
+            self._index = indexing.find(self._open_reader, self._limits, self.meter)
         return self._index if self._index is not None and self._index.keys else None
 
     def _pixels(self, tick: int, frame: Any, size: tuple[int, int] | None) -> Any:
@@ -406,8 +421,7 @@ class Video:
         if known is not None or len(self._cursor.stream.container.streams) == 1:
             return known
         # The container states the length of its longest stream.
-        end, read = indexing.picture_end(self._open_reader, self._limits)
-        self.meter.bytes += read
+        end = indexing.picture_end(self._open_reader, self._limits, self.meter)
         self._end = self.packet_index().end if end is None else end
         return self._known_duration()
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from foveate.core import LimitError, Meter
+from foveate.core import LimitError
 from foveate.media.limits import Limits
 
 _FREE_PIXELS = 3_000_000_000  # decoded before `pixels_per_byte` is looked at
@@ -24,16 +24,16 @@ class Work:
 
     Args:
         limits: Bounds on work.
-        meter: Knows the bytes that were read.
+        read: Bytes that were read before.
 
     Attributes:
         name: What the source is called in messages.
     """
 
-    def __init__(self, limits: Limits, meter: Meter) -> None:
+    def __init__(self, limits: Limits, read: int) -> None:
         self.name = "video"
         self._limits = limits
-        self._meter = meter
+        self._read = read
         self._pixels = 0
         self._calls = 0
         self._held = 0
@@ -42,7 +42,11 @@ class Work:
     def begin(self) -> None:
         """A wanted frame was found, or a new one is asked for."""
         self._wall, self._processor = time.monotonic(), time.process_time()
-        self._bytes = self._meter.bytes
+        self._begun = self._read
+
+    def read(self, count: int) -> None:
+        """So many bytes were read, from the file or from memory."""
+        self._read += count
 
     def watches(self, picture_bytes: int) -> bool:
         """Whether a decoder of such pictures could hold more than `limits.decoder_bytes`."""
@@ -83,11 +87,11 @@ class Work:
         self._calls += 1
         if self._calls % _EVERY:
             return
-        limits, read = self._limits, max(self._meter.bytes, 1)
+        limits, read = self._limits, max(self._read, 1)
         if limits.stall_seconds is not None:
             # Processor time spares a busy machine, wall time a busy process.
             spent = min(time.monotonic() - self._wall, time.process_time() - self._processor)
-            honest = (self._meter.bytes - self._bytes) / _HONEST_BYTES
+            honest = (self._read - self._begun) / _HONEST_BYTES
             if spent - honest > limits.stall_seconds:
                 raise LimitError(
                     f"{self.name}: {limits.stall_seconds:g} seconds of decoding gave no wanted "

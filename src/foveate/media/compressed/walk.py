@@ -67,7 +67,6 @@ class GroupDecoder:
         self._index = Index(exact=True)
         self._reading: Opened | None = None  # of files whose packets are too many to keep
         self._seeks = True  # whether seeking has found every group so far
-        self._counted = 0  # bytes that it has read and that were charged
         self._numbered: Iterator[tuple[int, Any]] | None = None  # where reading onward stands
         self._reached = -1  # the group of the last packet that was read
         self._next: tuple[int, Any] | None = None  # a packet that was read too far
@@ -85,7 +84,7 @@ class GroupDecoder:
             opened.close()
             raise
         finally:
-            meter.bytes += opened.reader.bytes
+            opened.count(meter)
         self._first: Opened | None = opened
         opened.reader.close()  # a decoder needs no file
 
@@ -134,7 +133,7 @@ class GroupDecoder:
 
     def _seat(self, vectors: bool, quality: Quality) -> _Seat:
         opened, self._first = self._first or self._open(), None
-        work = Work(self._limits, self._meter)
+        work = Work(self._limits, self._meter.bytes)
         work.name = name_of(self._source)
         try:
             decoder = Decoder(
@@ -184,8 +183,7 @@ class GroupDecoder:
             for number, packet in chosen:
                 opened = self._reading
                 assert opened is not None
-                self._meter.bytes += opened.reader.bytes - self._counted
-                self._counted = opened.reader.bytes
+                opened.count(self._meter)
                 self._reached = number
                 if number > end:
                     self._next = number, packet
@@ -207,7 +205,7 @@ class GroupDecoder:
         """A demuxer at the start of the file; it stays open, so that later passes need none."""
         self.close()
         self._reading = self._open()
-        self._counted, self._numbered = 0, None
+        self._numbered = None
 
     def close(self) -> None:
         """Release the file; safe to call twice."""
@@ -241,6 +239,7 @@ class GroupDecoder:
             if key is None or packet.pts < key:
                 continue  # nobody asked, or it leans on the group before
             work.begin()
+            work.read(packet.size)
             # Of streams with B pictures those that nothing refers to are never wanted.
             wanted = packet.is_keyframe or not self.reordered
             yield from self._shown(decoder.feed(packet, wanted), number, origin)

@@ -6,7 +6,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Any, Self
 
 from av.video.frame import PictureType
@@ -68,7 +67,7 @@ class VectorReader:
         self._limits, self._threads, self._pixels = limits, threads, pixels
         self.meter = meter or Meter()
         self._warn = warn or (lambda line: None)
-        self._work = Work(limits, self.meter)
+        self._work = Work(limits, self.meter.bytes)
         self._find_index = find_index or (lambda scan: None)
         self._compiled = kernels(fast)
         self._last: int | None = None  # display time of the last field given
@@ -169,7 +168,6 @@ class VectorReader:
                     f"{opened.reader.label}: {codec} video gives no motion vectors",
                     "use optical flow, or transcode it to H.264",
                 )
-            self._bytes_seen = 0
             self._decoder = Decoder(
                 opened, self._limits, self._threads, self.meter, self._work, self._warn,
                 vectors=True, quality="full" if self._pixels else "none",
@@ -227,16 +225,12 @@ class VectorReader:
         """Stand at the last key frame at or before `tick`, or at the very start."""
         index = self._find_index(True)
         at = index.position(tick) if index is not None and self.has_times else -1
-        if index is not None:
-            for place in range(at, max(-1, at - 3), -1):
-                self._decoder.drain()
-                found = indexing.start_at(self._opened, index, place)
-                first = None if found is None else next(found, None)
-                if found is None or first is None:
-                    break
-                if first.pts <= tick:
-                    self._restart(chain([first], found))
-                    return
+        if index is not None and at >= 0:
+            self._decoder.reset()
+            found = indexing.reach(self._opened, index, at, tick)
+            if found is not None:
+                self._restart(found)
+                return
         self.close()
         self._open()
 
@@ -251,9 +245,7 @@ class VectorReader:
             self._ahead.append(packet)
             if packet.pts is not None and not packet.is_discard:
                 self._references.announce(packet.pts)
-        read = self._opened.reader.bytes
-        self.meter.bytes += read - self._bytes_seen
-        self._bytes_seen = read
+        self._opened.count(self.meter, self._work)
 
     def _feed(self) -> bool:
         """Go one packet further; False when nothing is left."""
