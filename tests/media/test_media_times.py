@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from surgery import full, replace_box
 
-from clips import encode, number_of
+from clips import encode, number_of, picture
 from foveate.media import Video
 from foveate.media.order import ranker
 from foveate.media.vectors.reader import VectorReader
@@ -135,6 +135,13 @@ def test_joined_recordings_go_on(container: str) -> None:
     sought(data, times, numbers)
 
 
+@pytest.mark.parametrize("container", ["mpegts", "mpeg", "flv"])
+def test_the_length_of_joined_recordings_is_that_of_all(container: str) -> None:
+    with Video(joined(container)) as video:
+        assert video.info.duration == pytest.approx(4.0, abs=0.05)
+        assert any("start again" in line for line in video.warnings)
+
+
 def restamped(container: str, change: Callable[[int, Any], None], **options: Any) -> bytes:
     """A stream copied into a container with other times."""
     file = io.BytesIO()
@@ -188,6 +195,50 @@ def test_two_frames_at_one_time() -> None:
         times, numbers = shown(video)
     assert numbers == list(range(100))
     sought(data, times, numbers)
+
+
+def standing(number: int, packet: Any) -> None:
+    """From the middle on, all packets have one time: what is written where times step back."""
+    if number > 50:
+        packet.pts = packet.dts = 52 * TICK
+
+
+def test_times_that_stand_still_among_b_frames() -> None:
+    data = restamped("matroska", standing, bframes=2)
+    with Video(data) as video:
+        times, numbers = shown(video)
+        assert numbers == list(range(100))
+        assert any("same time" in line for line in video.warnings)
+    sought(data, times, numbers)
+    with Video(data) as video:
+        some = video.frames(times[::7])
+        assert [number_of(pixels) for pixels in some.pixels] == numbers[::7]
+    with VectorReader(data) as reader:
+        assert len(list(reader.fields())) == 100
+
+
+def test_an_avi_that_was_cut_off_keeps_its_times() -> None:
+    """Its index is gone, and an empty chunk follows each frame."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="avi") as out:
+        stream = out.add_stream("libx264", rate=50)
+        stream.width, stream.height, stream.codec_context.max_b_frames = 64, 48, 2
+        stream.options = {"preset": "ultrafast", "x264-params": "keyint=10:scenecut=0:threads=1"}
+        for number in range(100):
+            frame = av.VideoFrame.from_ndarray(picture(number, (64, 48))).reformat(format="yuv420p")
+            frame.pts, frame.time_base = 2 * number, Fraction(1, 50)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    data = file.getvalue()
+    assert data.count(b"00dc\0\0\0\0") >= 90
+    with Video(data[: data.rindex(b"idx1") * 2 // 3]) as video:
+        times, numbers = shown(video)
+        whole = len(numbers) - 4  # the last ones lean on a damaged one
+        assert numbers[:whole] == list(range(whole))
+        assert 40 < len(numbers) < 90
+    for at in range(len(times) - 1, 0, -7):
+        with Video(data[: data.rindex(b"idx1") * 2 // 3]) as video:
+            assert video.frames([times[at]]).times == (times[at],)
 
 
 @pytest.mark.parametrize("bframes", [0, 2])

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from kinds import _HEVC_OPEN, _OPEN
 
-from clips import encode, number_of
+from clips import encode, number_of, picture
 from foveate.media import Video
 from foveate.media.vectors.reader import VectorReader
 
 RATE = 25
 X265_OPEN = {"x265-params": _HEVC_OPEN["x265-params"].replace("keyint=20", "keyint=12")}
 DELAY = 4  # packets that a decoder may want before it lets a picture go
-BLOCK = 65536  # bytes that are read at once
 
 # Container, encoder, B-frames, frames in a group, further options of the encoder.
 STREAMS = {
@@ -111,15 +110,88 @@ def test_a_frame_in_the_middle_of_a_group_costs_the_way_to_it(name: str) -> None
             assert video.meter.frames - frames <= most
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_bytes_stay_within_the_groups_and_the_index(name: str) -> None:
-    """An index is made by reading the file once; the container is opened a few times."""
-    data = stream(name)
+def noisy(number: int, size: tuple[int, int]) -> np.ndarray:
+    """The numbered picture over noise, so that it takes some bytes."""
+    noise = np.random.default_rng(number).integers(0, 60, (size[1], size[0], 3), np.uint8)
+    return picture(number, size) // 5 * 4 + noise
+
+
+# How much of the file finding the groups takes: the container's own table, or one pass.
+TABLES = {
+    "mp4": ("mp4", "libx264", {}, 0.0),
+    "mp4-fragments": ("mp4", "libx264", {"movflags": "frag_keyframe+empty_moov"}, 0.1),
+    "matroska": ("matroska", "libx264", {}, 0.0),
+    "avi": ("avi", "libx264", {}, 0.0),
+    "mpegts": ("mpegts", "libx264", {}, 1.05),
+    "flv": ("flv", "libx264", {}, 1.05),
+    "mpeg": ("mpeg", "mpeg2video", {}, 1.05),
+    "h264": ("h264", "libx264", {}, 1.05),
+}
+
+
+@cache
+def heavy(name: str) -> bytes:
+    container, codec, mux, _ = TABLES[name]
+    tone = None if container in ("h264", "mpeg") else (440.0, 0.0, 9.6)
+    return encode(
+        container, codec, 240, gop=12, bframes=2, size=(160, 120), mux=mux, draw=noisy, tone=tone,
+        options={"qp": "18"} if codec == "libx264" else {"b": "4000000"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_two_frames_read_their_groups_and_the_index(name: str) -> None:
+    data, index = heavy(name), TABLES[name][3]
+    assert len(data) > 1_500_000
     with Video(data) as video:
         opened = video.meter.bytes
-        numbers = [len(video.times()) // 3, 2 * len(video.times()) // 3]
-        video.frames_at(numbers)
-        assert video.meter.bytes - opened <= 3 * (len(data) + opened) + 4 * BLOCK
+        times = video.frames([3.2, 7.2]).times
+        assert np.allclose(times, [3.2, 7.2], atol=2e-3)
+        read = video.meter.bytes - opened
+    # Twenty groups: two of them and their neighbours' ends, and opening the container again.
+    assert read <= (0.2 + index) * len(data) + opened
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_two_numbered_frames_read_their_groups_and_the_index(name: str) -> None:
+    data, index = heavy(name), TABLES[name][3]
+    index = 1.05 if name in ("mp4-fragments", "matroska") else index  # they count no frames
+    with Video(data) as video:
+        opened = video.meter.bytes
+        times = video.frames_at([80, 180]).times
+        assert np.allclose(times, [3.2, 7.2], atol=2e-3)
+        read = video.meter.bytes - opened
+    assert read <= (0.2 + index) * len(data) + opened
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_frames_by_number_are_those_of_a_full_pass(name: str) -> None:
+    with Video(heavy(name)) as whole:
+        times = whole.times()
+        assert len(times) == 240
+        for numbers in ([0], [11, 12, 13], [58, 59, 60, 61], [239]):
+            with Video(heavy(name)) as video:
+                assert video.frames_at(numbers).times == tuple(times[n] for n in numbers)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tracks_that_lie_apart_are_read_once(name: str) -> None:
+    with Video(heavy(name)) as video:
+        video.times()
+        assert video.meter.bytes <= 1.2 * len(heavy(name)) + 200_000
+
+
+def test_program_streams_are_sought() -> None:
+    """Pictures begin in the middle of packets: a key frame is reached from the one before it."""
+    data = heavy("mpeg")
+    with Video(data) as video:
+        keys = video.keyframes()
+        before = video.meter.bytes
+        for at in (15, 7, 11, 3):
+            packets = video.meter.packets
+            assert video.frames([keys[at]]).times == (keys[at],)
+            assert video.meter.packets - packets == 1
+        assert video.meter.bytes - before <= 4 * 3 / 20 * len(data)
 
 
 def test_bytes_of_a_stream_with_one_key_frame() -> None:

@@ -328,6 +328,11 @@ def frame_rate(stream: Any) -> Fraction | None:
     return None
 
 
+def codec_name(stream: Any) -> str:
+    """Name of a stream's codec, whichever decoder is built in: `av1`, not `libdav1d`."""
+    return str(stream.codec_context.codec.canonical_name)
+
+
 def numbered_rate(stream: Any) -> Fraction:
     """Frames per second by which frames are numbered: the container's word if it can be meant."""
     rate = frame_rate(stream)

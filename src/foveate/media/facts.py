@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import av
 import av.codec
+import numpy as np
+import numpy.typing as npt
 
 from foveate.media.container import choose_sound, open_video
 from foveate.media.convert import colour_name
 from foveate.media.folder import FrameFolder
 from foveate.media.limits import DEFAULT_LIMITS, Limits
-from foveate.media.packets import packets
 from foveate.media.source import Source, opener, rereadable
 from foveate.media.video import Video
 from foveate.media.write import ENCODERS
@@ -104,7 +104,6 @@ def facts(source: Source, limits: Limits = DEFAULT_LIMITS, *, fps: float | None 
         mirrored, warnings = video.geometry.mirrored, tuple(video.warnings)
     opened = open_video(opener(source, limits), limits)
     try:
-        shown = sorted(p.pts for p in packets(opened) if p.pts is not None and not p.is_discard)
         audio = choose_sound(opened.container)
         codec = opened.stream.codec_context
         rgb = codec.format is not None and codec.format.is_rgb
@@ -119,7 +118,7 @@ def facts(source: Source, limits: Limits = DEFAULT_LIMITS, *, fps: float | None 
             rotation=info.rotation,
             mirrored=mirrored,
             rate=info.rate,
-            variable_rate=_varies(shown),
+            variable_rate=index.ticks is not None and _varies(index.ticks),
             duration=info.duration,
             frames=index.frames,
             keyframes=len(times),
@@ -147,13 +146,12 @@ def _folder_facts(folder: FrameFolder) -> Facts:
     )  # fmt: skip
 
 
-def _varies(shown: list[int]) -> bool:
+def _varies(ticks: npt.NDArray[np.int64]) -> bool:
     """Whether more than a few intervals differ by more than one tick from the usual one."""
-    steps = sorted(b - a for a, b in pairwise(shown))
+    steps = np.sort(np.diff(ticks))
     if len(steps) < 2:
         return False
-    usual = steps[len(steps) // 2]
-    return sum(abs(step - usual) > 1 for step in steps) > STEADY * len(steps)
+    return bool((np.abs(steps - steps[len(steps) // 2]) > 1).mean() > STEADY)
 
 
 def _sound(stream: Any) -> Sound | None:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foveate.core import LimitError, Meter
-from foveate.media.container import BUFFER_BYTES, Opened, open_video
+from foveate.media.container import BUFFER_BYTES, Opened
 from foveate.media.limits import Limits
 from foveate.media.order import DEPTH
 from foveate.media.packets import (
@@ -30,7 +30,6 @@ from foveate.media.packets import (
     runs_up,
     seeks_by_display,
 )
-from foveate.media.source import Reader
 
 _HEAD = 32  # entries in which the first frame shown lies
 _CHUNK = 8  # bytes of a chunk's name and length in AVI
@@ -117,9 +116,9 @@ def _reaches_end(entries: Any, duration: int | None) -> bool:
     return bool((last - first) * len(entries) >= (duration - 1) * (len(entries) - 1))
 
 
-def from_cues(open_reader: Callable[[], Reader], limits: Limits, meter: Meter) -> Index | None:
+def from_cues(open_again: Callable[[], Opened], meter: Meter) -> Index | None:
     """The key frames that Matroska's cues name; None if there are none, or too few to be of use."""
-    opened = open_video(open_reader, limits)
+    opened = open_again()
     try:
         stream, container = opened.stream, opened.container
         head = list(islice(packets(opened), HEAD))
@@ -140,10 +139,10 @@ def from_cues(open_reader: Callable[[], Reader], limits: Limits, meter: Meter) -
         opened.close()
 
 
-def find(open_reader: Callable[[], Reader], limits: Limits, meter: Meter) -> Index:
+def find(open_again: Callable[[], Opened], limits: Limits, meter: Meter) -> Index:
     """The key frames by the cheapest way, where the container carries no index of its own."""
-    cues = from_cues(open_reader, limits, meter)
-    return scan(open_reader, limits, meter) if cues is None else cues
+    cues = from_cues(open_again, meter)
+    return scan(open_again, limits, meter) if cues is None else cues
 
 
 def _from_complete(entries: Any, first: int, claimed: int, by_display: bool) -> Index | None:
@@ -174,13 +173,13 @@ def _from_complete(entries: Any, first: int, claimed: int, by_display: bool) -> 
     return Index(keys=keys, places=places, frames=len(entries) - hidden) if keys else None
 
 
-def scan(open_reader: Callable[[], Reader], limits: Limits, meter: Meter) -> Index:
+def scan(open_again: Callable[[], Opened], limits: Limits, meter: Meter) -> Index:
     """Read every packet header once (no decoding) and note times and key flags.
 
     Raises:
         LimitError: There are more frames than `limits.samples`.
     """
-    opened = open_video(open_reader, limits)
+    opened = open_again()
     try:
         index = Index(exact=True)
         last, step, ticks = None, 0, array("q")
@@ -221,12 +220,12 @@ def _distinct(places: list[Place]) -> list[Place]:
     ]
 
 
-def picture_end(open_reader: Callable[[], Reader], limits: Limits, meter: Meter) -> int | None:
+def picture_end(open_again: Callable[[], Opened], meter: Meter) -> int | None:
     """Display time at which the last frame ends, by the packets of the last group.
 
     None if a seek does not find the group.
     """
-    opened = open_video(open_reader, limits)
+    opened = open_again()
     try:
         packets(opened)
         length = (opened.container.duration or 0) + (opened.container.start_time or 0)
@@ -246,14 +245,14 @@ def picture_end(open_reader: Callable[[], Reader], limits: Limits, meter: Meter)
         opened.close()
 
 
-def exact(open_reader: Callable[[], Reader], limits: Limits, meter: Meter, index: Index) -> Index:
+def exact(open_again: Callable[[], Opened], limits: Limits, meter: Meter, index: Index) -> Index:
     """All key frames with their true display times.
 
     One packet is read for each key frame that the index names, or all packets.
     """
     if index.partial:
-        return scan(open_reader, limits, meter)
-    opened = open_video(open_reader, limits)
+        return scan(open_again, limits, meter)
+    opened = open_again()
     try:
         times: list[int] = []
         if len(index.keys) * BUFFER_BYTES <= opened.reader.size():
@@ -270,21 +269,16 @@ def exact(open_reader: Callable[[], Reader], limits: Limits, meter: Meter, index
         order = sorted(range(len(times)), key=times.__getitem__)
         keys, places = [times[at] for at in order], [index.places[at] for at in order]
         return Index(keys, places, exact=True, frames=index.frames, end=index.end)
-    return scan(open_reader, limits, meter)
+    return scan(open_again, limits, meter)
 
 
 def display_ticks(
-    open_reader: Callable[[], Reader],
-    limits: Limits,
-    meter: Meter,
-    index: Index,
-    numbers: Sequence[int],
+    open_again: Callable[[], Opened], meter: Meter, index: Index, numbers: Sequence[int]
 ) -> list[int]:
     """Display times of frames by their number, ascending; only their groups are read.
 
     Args:
-        open_reader: Opens the source from its start.
-        limits: Bounds on work.
+        open_again: Opens the container once more.
         meter: Counts what is read.
         index: One that knows all key frames and how many pictures lie before each.
         numbers: Numbers of frames in the order of display, ascending from 0.
@@ -294,7 +288,7 @@ def display_ticks(
     """
     found: list[int] = []
     starts = [place.number for place in index.places]
-    opened = open_video(open_reader, limits)
+    opened = open_again()
     try:
         packets(opened)
         for at, group in groupby(numbers, lambda number: bisect_right(starts, number) - 1):

@@ -29,8 +29,10 @@ from foveate.media.container import (
     FormatError,
     check_size,
     claimed_seconds,
+    codec_name,
     frame_rate,
     geometry,
+    open_video,
 )
 from foveate.media.convert import Converter, orientation
 from foveate.media.decode import Cursor
@@ -77,6 +79,7 @@ class Video:
         self._limits = limits
         self._source = source = rereadable(source, limits)
         self._open_reader = opener(source, limits)
+        self._open_again = partial(open_video, self._open_reader, limits, self._warn)
         self._index: indexing.Index | None = None
         self._last_info: SampleInfo | None = None
         self._times: tuple[float, ...] | None = None
@@ -123,7 +126,7 @@ class Video:
     def _describe(self, duration: float | None) -> SampleInfo:
         stream = self._cursor.stream
         width, height = self.geometry.upright
-        codec = stream.codec_context.name
+        codec = codec_name(stream)
         if self._index is None:
             self._index = self._cursor.index()
         cursor = self._cursor
@@ -149,7 +152,7 @@ class Video:
         if index is None:
             return ()
         if not index.exact:
-            index = indexing.exact(self._open_reader, self._limits, self.meter, index)
+            index = indexing.exact(self._open_again, self._limits, self.meter, index)
             self._index = index
         keys = sorted({key for key in index.keys if key >= self._cursor.origin})
         return tuple(self._seconds(key) for key in keys)
@@ -258,9 +261,7 @@ class Video:
         # does not where the first ones cannot be decoded.
         whole = self._times is None and self._cursor.origin == self._cursor.first
         if index is not None and whole and all(0 <= n < index.frames for n in numbers):
-            ticks = indexing.display_ticks(
-                self._open_reader, self._limits, self.meter, index, numbers
-            )
+            ticks = indexing.display_ticks(self._open_again, self.meter, index, numbers)
         if len(ticks) == len(numbers):
             return self.frames([self._seconds(tick) for tick in ticks], size)
         times = self.times()
@@ -352,7 +353,7 @@ class Video:
     def packet_index(self) -> indexing.Index:
         """Every packet's share in the index, by one pass over the packet headers."""
         if self._index is None or self._index.ticks is None:
-            self._index = indexing.scan(self._open_reader, self._limits, self.meter)
+            self._index = indexing.scan(self._open_again, self._limits, self.meter)
         return self._index
 
     @property
@@ -393,9 +394,9 @@ class Video:
             self._index = self._cursor.index()
         if self._index is not None and self._index.partial and self._cursor.moved:
             # Times after a seek would not be those of a full pass.
-            self._index = indexing.scan(self._open_reader, self._limits, self.meter)
+            self._index = indexing.scan(self._open_again, self._limits, self.meter)
         if self._index is None and scan:
-            self._index = indexing.find(self._open_reader, self._limits, self.meter)
+            self._index = indexing.find(self._open_again, self._limits, self.meter)
         return self._index if self._index is not None and self._index.keys else None
 
     def _pixels(self, tick: int, frame: Any, size: tuple[int, int] | None) -> Any:
@@ -417,11 +418,13 @@ class Video:
 
     def _duration(self) -> float | None:
         """Seconds of the picture; its last packets are looked at where nothing else tells."""
+        if self._cursor.has_times and self._cursor.stream.container.format.name in RESTARTING:
+            self.packet_index()  # joined recordings claim the length of one of them
         known = self._known_duration()
         if known is not None or len(self._cursor.stream.container.streams) == 1:
             return known
         # The container states the length of its longest stream.
-        end = indexing.picture_end(self._open_reader, self._limits, self.meter)
+        end = indexing.picture_end(self._open_again, self.meter)
         self._end = self.packet_index().end if end is None else end
         return self._known_duration()
 

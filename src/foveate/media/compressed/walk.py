@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from foveate.core import Group, Meter
-from foveate.media.container import Opened, geometry, open_video
+from foveate.media.container import Opened, codec_name, geometry, open_video
 from foveate.media.decoder import Decoder
 from foveate.media.index import Index, start_at
 from foveate.media.limits import Limits
@@ -73,7 +73,7 @@ class GroupDecoder:
         opened = self._open()
         try:
             codec = opened.stream.codec_context
-            self.codec = str(codec.codec.canonical_name)  # `av1`, whichever decoder is built in
+            self.codec = codec_name(opened.stream)
             self.width, self.height = int(codec.width), int(codec.height)
             self.geometry = geometry(opened.stream, 0)
             self._table = read_table(

@@ -12,7 +12,7 @@ from av.video.frame import PictureType
 
 from foveate.core import MediaError, Meter
 from foveate.media import index as indexing
-from foveate.media.container import VECTOR_CODECS, open_video
+from foveate.media.container import VECTOR_CODECS, codec_name, open_video
 from foveate.media.decoder import Decoder
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.lookahead import LOOKAHEAD
@@ -162,7 +162,7 @@ class VectorReader:
     def _open(self) -> None:
         self._opened = opened = open_video(self._open_reader, self._limits)
         try:
-            codec = opened.stream.codec_context.name
+            codec = codec_name(opened.stream)
             if codec not in VECTOR_CODECS:
                 raise MediaError(
                     f"{opened.reader.label}: {codec} video gives no motion vectors",
@@ -182,7 +182,7 @@ class VectorReader:
         self._packets = found
         self._ahead: deque[Any] = deque()
         self._out: deque[tuple[int, Any]] = deque()
-        self._references = References(stream.codec_context.name, nal_length_bytes(stream))
+        self._references = References(codec_name(stream), nal_length_bytes(stream))
         self._ended = self._drained = False
         self._key: int | None = None  # display time of the key frame at which decoding started
         self._least = -math.inf  # display times below it lean on what was not decoded
