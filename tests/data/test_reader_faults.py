@@ -79,11 +79,42 @@ def test_the_classes_of_a_model_are_all_there_are(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_names_the_one_that_looks_like_it(tmp_path: Path) -> None:
-    labelled.touch(tmp_path, "v/clip_01.mp4")
-    (tmp_path / "clips.csv").write_text("path,label\nv/clip_1.mp4,x\n")
-    assert faults(tmp_path) == [
-        "clips.csv:2: no such file: v/clip_1.mp4 (did you mean v/clip_01.mp4?)"
+    root = tmp_path / "set"
+    labelled.touch(root, "v/clip_01.mp4", "v/clip_02.mp4", "v/CLIP_3.MP4")
+    labelled.touch(tmp_path, "sex/clip_1.mp4")
+    (root / "clips.csv").write_text(
+        "path,label\nv/clip_1.mp4,x\nv/clip_3.mp4,x\nv/zzz.mp4,x\n../sets/1.mp4,x\nclips.mp4,x\n"
+    )
+    assert faults(root) == [
+        "clips.csv:2: no such file: v/clip_1.mp4 (did you mean v/clip_01.mp4?)",
+        "clips.csv:3: no such file: v/clip_3.mp4 (did you mean v/CLIP_3.MP4?)",
+        # Neither an ending in common, nor a folder beside the set, nor the table itself is alike.
+        "clips.csv:4: no such file: v/zzz.mp4 (if the clips lie elsewhere, name their folder)",
+        "clips.csv:5: no such file: ../sets/1.mp4 (if the clips lie elsewhere, name their folder)",
+        "clips.csv:6: no such file: clips.mp4 (if the clips lie elsewhere, name their folder)",
     ]
+
+
+def test_every_fault_of_an_activitynet_video(tmp_path: Path) -> None:
+    found = faults(
+        activitynet(
+            tmp_path,
+            {"segment": [3, 2], "label": "Archery"},
+            {"segment": [1, "x"], "label": "Archery"},
+            {"segment": [1, 2], "label": " "},
+            {"segment": [1, 2], "label": "Archry"},
+            {"segment": [99, 100], "label": "Beer pong"},
+            {"segment": [4, 5], "label": "Archery"},
+            {"segment": [4, 5], "label": "Archery"},
+            7,
+            subset="tests",
+        )
+    )
+    said = ["does not end after", "'x' is not a number", "no label", "not a segment with two",
+            "'Archry' (did you mean 'Archery'?)", "starts at 99 s", "is given twice",
+            "unknown subset 'tests'"]  # fmt: skip
+    assert len(found) == len(said)
+    assert all(words in line for words, line in zip(said, found, strict=True)), found
 
 
 def write(text: str, name: str = "clips.csv") -> Callable[[Path], Path]:
@@ -112,9 +143,9 @@ def write(text: str, name: str = "clips.csv") -> Callable[[Path], Path]:
         (lambda p: something(p, template=None), "clip 78687 has no template"),
         (lambda p: activitynet(p), "activity_net.v1-3.json:8: video abc: no annotations"),
         (lambda p: activitynet(p, {"segment": [1, 2], "label": "Archry"}), "mean 'Archery'"),
-        (lambda p: activitynet(p, {"segment": [3, 2], "label": "Archery"}), "3 to 2 s is none"),
+        (lambda p: activitynet(p, {"segment": [3, 2], "label": "Archery"}), "3 to 2 s does not"),
         (lambda p: activitynet(p, {"segment": [99, 100], "label": "Archery"}), "lasts 60 s"),
-        (lambda p: activitynet(p, {"label": "Archery"}), "without two numbers"),
+        (lambda p: activitynet(p, {"label": "Archery"}), "segment 1: no segment"),
         (lambda p: activitynet(p, subset="tests"), "unknown subset 'tests'"),
     ],
 )  # fmt: skip

@@ -407,8 +407,9 @@ def test_labels_given_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     torch.save(tensors(r3d()[1]), tmp_path / "x.pth")
     config = {"widen_factor": 1 / 16}
     for labels, words in (
-        (("a", "b", "a"), "label 3, 'a', is also label 1"),
-        (("a", " ", "c"), "label 2 is empty"),
+        (("a", "b", "a"), "x.pth: label 3, 'a', is also label 1"),
+        (("a", " ", "c"), "x.pth: label 2 is empty"),
+        (("a", "b"), "x.pth: 2 labels for 3 classes"),
     ):
         with pytest.raises(WeightsError, match=words):
             import_file(tmp_path / "x.pth", "mine", config=config, labels=labels)

@@ -13,7 +13,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,7 +23,7 @@ from foveate.core import ConfigError, read_results
 from foveate.core.files import replace_file
 from foveate.data.errors import DataError, Faults
 from foveate.data.readers import text
-from foveate.data.readers.request import SPLITS
+from foveate.data.readers.request import SPLITS, composed
 from foveate.data.record import Dataset
 from foveate.media import display_name
 
@@ -120,10 +120,11 @@ def read_timelines(
         found = _read_csv(file, faults)
     elif format in FORMATS:
         source = text.JsonFile(file, faults)
-        rows = _activitynet(source, faults) if format == "activitynet" else _tasks(
-            source, faults, fps
-        )  # fmt: skip
-        found = dict(rows)
+        if format == "activitynet":
+            videos = activitynet_videos(source, faults.add)
+            found = {video.name: video.timeline for video in videos}
+        else:
+            found = dict(_tasks(source, faults, fps))
     else:
         raise _unknown(format)
     faults.check()
@@ -175,33 +176,61 @@ def write_timelines(
 # --- ActivityNet ------------------------------------------------------------------------------
 
 
-def _activitynet(source: text.JsonFile, faults: Faults) -> Iterator[tuple[str, Timeline]]:
+@dataclass(frozen=True)
+class ActivityNetVideo:
+    """A video of an ActivityNet file.
+
+    Attributes:
+        name: Its id.
+        where: File and line.
+        entry: What the database holds of it; only its segments for predictions.
+        timeline: Its segments without the faulty ones.
+    """
+
+    name: str
+    where: str
+    entry: dict[str, Any]
+    timeline: Timeline
+
+
+def activitynet_videos(
+    source: text.JsonFile, fault: Callable[[str, str], None]
+) -> Iterator[ActivityNetVideo]:
+    """The videos of an ActivityNet file, of ground truth (`database`) or predictions (`results`).
+
+    Args:
+        source: The file.
+        fault: Called with the place and the cause of each fault.
+
+    Raises:
+        DataError: It holds neither.
+    """
     value = source.value if isinstance(source.value, dict) else {}
     database, results = value.get("database"), value.get("results")
     videos = database if isinstance(database, dict) else results
     if not isinstance(videos, dict):
         raise DataError(f"{text.at(source.path, 1)}: neither a database nor results of videos")
-    for name, video in videos.items():
+    for name, entry in videos.items():
         where = source.where(name)
-        split = None
-        if videos is database:
-            if not isinstance(video, dict):
-                faults.add(where, f"video {name}: not an object")
-                continue
-            split = SPLITS.get(str(video.get("subset", "")).lower())
-            video = video.get("annotations", [])
-        if not isinstance(video, list):
-            faults.add(where, f"video {name}: its segments are not a list")
+        if videos is results:
+            entry = {"annotations": entry}
+        if not isinstance(entry, dict):
+            fault(where, f"video {name}: not an object")
+            continue
+        annotations = entry.get("annotations", [])
+        if not isinstance(annotations, list):
+            fault(where, f"video {name}: its segments are not a list")
             continue
         rows = []
-        for number, one in enumerate(video, 1):
+        for number, one in enumerate(annotations, 1):
             try:
                 start, end = one["segment"]
                 score = one["score"] if videos is results else None
                 rows.append(_segment(start, end, one["label"], score))
             except (KeyError, TypeError, ValueError) as error:
-                faults.add(where, f"video {name}: segment {number}: {_reason(error)}")
-        yield name, Timeline(tuple(rows), split)
+                fault(where, f"video {name}: segment {number}: {_reason(error)}")
+        split = SPLITS.get(str(entry.get("subset", "")).lower())
+        yield ActivityNetVideo(name, where, entry, Timeline(tuple(rows), split))
 
 
 def _as_activitynet(timelines: Timelines, predicted: bool) -> dict[str, Any]:
@@ -385,6 +414,7 @@ def _segment(start: Any, end: Any, label: Any, score: Any) -> TimedLabel:
         raise ValueError(f"the segment {start:g} to {end:g} s does not end after its start")
     if not isinstance(label, str) or not label.strip():
         raise ValueError("no label")
+    label = composed(label.strip())
     return TimedLabel(float(start), float(end), label, None if score is None else float(score))
 
 

@@ -147,7 +147,7 @@ def import_file(
         )
     count = int(model.classifier.out_features)
     if labels is not None:
-        _check_labels(labels, count)
+        _check_labels(path.name, labels, count)
     arch = network.arch.partition(":")[0]
     spec = _INPUTS.get(f"{system} {arch}") or _INPUTS.get(arch) or input_of(network.arch)
     card = RunCard(
@@ -166,14 +166,14 @@ def import_file(
     return folder, write_run(folder, {NETWORK: model}, card)
 
 
-def _check_labels(labels: tuple[str, ...], count: int) -> None:
+def _check_labels(file: str, labels: tuple[str, ...], count: int) -> None:
     """Raise WeightsError unless labels are one per class, not empty and distinct."""
     if len(labels) != count:
-        raise WeightsError(f"{len(labels)} labels for {count} classes")
+        raise WeightsError(f"{file}: {len(labels)} labels for {count} classes")
     for at, label in enumerate(labels):
         if not label.strip():
-            raise WeightsError(f"label {at + 1} is empty")
+            raise WeightsError(f"{file}: label {at + 1} is empty")
         if label in labels[:at]:
             raise WeightsError(
-                f"label {at + 1}, {label!r}, is also label {labels.index(label) + 1}"
+                f"{file}: label {at + 1}, {label!r}, is also label {labels.index(label) + 1}"
             )
