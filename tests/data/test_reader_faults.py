@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import labelled
 import pytest
@@ -139,8 +141,8 @@ def write(text: str, name: str = "clips.csv") -> Callable[[Path], Path]:
         (write('{"database": 3}', "a.json"), "no database of videos"),
         (lambda p: something(p, template="Holding [some]"), "did you mean 'Holding something'?"),
         (lambda p: something(p, placeholders=["a", "b"]), "2 placeholders where"),
-        (lambda p: something(p, id="4"), "train.json:3: no such file: 4"),
-        (lambda p: something(p, template=None), "clip 78687 has no template"),
+        (lambda p: something(p, id="4"), "train.json:3: clip 4: no such file: 4"),
+        (lambda p: something(p, template=None), "clip 78687: no template"),
         (lambda p: activitynet(p), "activity_net.v1-3.json:8: video abc: no annotations"),
         (lambda p: activitynet(p, {"segment": [1, 2], "label": "Archry"}), "mean 'Archery'"),
         (lambda p: activitynet(p, {"segment": [3, 2], "label": "Archery"}), "3 to 2 s does not"),
@@ -252,6 +254,52 @@ def test_one_pass_names_all_by_line(tmp_path: Path) -> None:
         assert words in found[at], found
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("format", ["activitynet", "something", "labelstudio"])
+def test_a_fault_of_one_entry_hides_none_of_another(
+    tmp_path: Path, format: str, indent: int | None
+) -> None:
+    """Most JSON files have one line: it says nothing about which entry a fault belongs to."""
+    labelled.touch(tmp_path, "1.mp4", "2.mp4")
+    entries: dict[str, Any] = {
+        "activitynet": {
+            "database": {
+                str(name): {"subset": "training", "annotations": [{"label": label, "segment": to}]}
+                for name, label, to in ((9, "a", [0, 1]), (1, "a", [2, 1]), (2, "a", [1, 2]))
+            }
+            | {"./2": {"subset": "training", "annotations": [{"label": "b", "segment": [1, 2]}]}}
+        },
+        "something": [
+            {"id": name, "template": template}
+            for name, template in (("9", "[a]"), ("1", "x"), ("2", "[a]"), ("./2", "b"))
+        ],
+        "labelstudio": [
+            {"data": {"video": f"{name}.mp4", "fps": 1}, "annotations": [{"result": [
+                {"value": {"ranges": [{"start": a, "end": b}], "timelinelabels": [label]}}
+            ]}]}
+            for name, label, a, b in (
+                (9, "a", 1, 2), (1, "a", 3, 1), (2, "a", 1, 2), ("./2", "b", 1, 2)
+            )
+        ],
+    }  # fmt: skip
+    (tmp_path / "labels.json").write_text('{"a": 0, "b": 1}' if format == "something" else "{}")
+    (tmp_path / "train.json").write_text(json.dumps(entries[format], indent=indent))
+    found = faults(tmp_path, format=format)
+    assert len(found) == 3, found
+    assert "no such file" in found[0]
+    assert "unknown class 'x'" in found[1] or "does not end after its start" in found[1]
+    assert "2.mp4 is b here and a at" in found[2]
+
+
+def test_a_wrong_number_of_frames_hides_no_second_label(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, "f/1.jpg", "f/2.jpg", "f/3.jpg")
+    (tmp_path / "train.txt").write_text("f 5 0\nf 3 1\n")
+    assert faults(tmp_path / "train.txt") == [
+        "train.txt:1: 5 frames, but the folder holds 3",
+        "train.txt:2: f is 1 here and 0 at train.txt:1",
+    ]
+
+
 def test_lists_whose_clips_all_lie_elsewhere_are_meant(tmp_path: Path) -> None:
     labelled.touch(tmp_path / "videos", "a.mp4", "b.mp4")
     lists = tmp_path / "annotations"
@@ -308,7 +356,7 @@ def test_a_reader_that_stops_tells_what_it_found_before(tmp_path: Path) -> None:
     (tmp_path / "something-something-v2-validation.json").write_text("[\n{]")
     found = faults(tmp_path)
     assert len(found) == 2
-    assert found[0].endswith("clip 78687 has no template")
+    assert found[0].endswith("clip 78687: no template")
     assert "v2-validation.json:2: not JSON" in found[1]
 
 

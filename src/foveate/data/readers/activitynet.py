@@ -15,7 +15,7 @@ from foveate.data.readers import text
 from foveate.data.readers.request import Listing, Request, composed
 from foveate.data.readers.tree import Kind
 from foveate.data.record import Record
-from foveate.data.timelines import ActivityNetVideo, activitynet_videos
+from foveate.data.timelines import TimedVideo, activitynet_videos
 
 WITHHELD: Kind = ("video whose labels are withheld", "videos whose labels are withheld")
 _BEYOND = 1.0  # seconds by which published stretches leave their video
@@ -38,12 +38,12 @@ def read(request: Request) -> Listing:
         name, where, split = video.name, video.where, video.timeline.split
         stretches = _stretches(request, video, classes)
         if split is None:
-            request.fault(where, f"video {name}: unknown subset {video.entry.get('subset')!r}")
+            request.fault(where, f"unknown subset {video.entry.get('subset')!r}")
         elif not video.entry.get("annotations"):
             if split == "test":
                 request.passed.add(WITHHELD, name)
             else:
-                request.fault(where, f"video {name}: no annotations")
+                request.fault(where, "no annotations")
         elif path := request.locate(f"v_{name}", name, where=where, anywhere=True):
             records += [
                 Record(path, labels, start, end, split, name, where)
@@ -82,7 +82,7 @@ def _taxonomy(nodes: Any) -> tuple[str, ...]:
 
 
 def _stretches(
-    request: Request, video: ActivityNetVideo, classes: tuple[str, ...]
+    request: Request, video: TimedVideo, classes: tuple[str, ...]
 ) -> dict[tuple[float, float], tuple[str, ...]]:
     """Labels by stretch, without those that cannot be meant."""
     duration = video.entry.get("duration")
@@ -97,7 +97,7 @@ def _stretches(
         elif label in out.get(place, ()):
             fault = f"{label!r} from {one.start:g} to {one.end:g} s is given twice"
         if fault:
-            request.fault(video.where, f"video {video.name}: {fault}")
+            request.fault(video.where, fault)
         else:
             out[place] = (*out.get(place, ()), label)
     return out
