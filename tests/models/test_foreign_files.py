@@ -53,6 +53,11 @@ WRAPS: dict[str, Any] = {
     "average beside": lambda s: {**under("model.", s),
                                  **under("ema_model.", {n: v * 0 for n, v in s.items()})},
     "average only": lambda s: under("ema.module.", s),
+    "sharded": lambda s: under("_fsdp_wrapped_module.", s),
+    "layers compiled and checkpointed": lambda s: {
+        n.replace(".", "._orig_mod._checkpoint_wrapped_module.", 1): v for n, v in s.items()
+    },
+    "a part of another network": lambda s: {"state_dict": under("module.encoder_q.", s)},
     "shadows": lambda s: {**s, **{f"ema_{n.replace('.', '_')}": v * 0 for n, v in s.items()}},
 }  # fmt: skip
 
@@ -392,6 +397,11 @@ def _scripted() -> bytes:
 def test_files_of_another_kind_are_named(tmp_path: Path, name: str, make: Any, words: str) -> None:
     (tmp_path / name).write_bytes(make())
     assert words in the_line(tmp_path / name)
+
+
+def test_tensors_without_values(tmp_path: Path) -> None:
+    torch.save({"a.weight": torch.ones(2), "b": torch.empty(3, device="meta")}, tmp_path / "x.pth")
+    assert "tensors without values (of the device meta): b" in the_line(tmp_path / "x.pth")
 
 
 def test_numbers_only(tmp_path: Path) -> None:

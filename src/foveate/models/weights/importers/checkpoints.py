@@ -16,7 +16,12 @@ from foveate.models.registry import split_backbone
 from foveate.models.resnet3drs import DEPTHS, RATE
 from foveate.models.spec import InputSpec
 from foveate.models.weights.importers.files import read_arrays
-from foveate.models.weights.importers.naming import MisfitError, ValuesError
+from foveate.models.weights.importers.naming import (
+    MisfitError,
+    ValuesError,
+    unwrapped,
+    without_prefix,
+)
 from foveate.models.weights.importers.registry import Imported, from_arrays, systems
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
 from foveate.models.weights.table import input_of
@@ -78,6 +83,11 @@ def recognise(arrays: dict[str, Any], config: dict[str, Any]) -> tuple[str, Impo
         misfits, key=lambda s: (misfits[s].fitting, -len(misfits[s].faults)), default=None
     )
     if nearest is None or 2 * misfits[nearest].fitting < len(arrays):
+        arrays = unwrapped(arrays)
+        top = next(iter(arrays), "").partition(".")[0]
+        inner = without_prefix(arrays, f"{top}.")
+        if inner.keys() != arrays.keys():
+            return recognise(inner, config)  # the network is a part of another one
         some = ", ".join(list(arrays)[:4]) or "none"
         raise WeightsError(
             f"no importer fits these arrays (the first names: {some})",
