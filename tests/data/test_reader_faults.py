@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import labelled
 import pytest
@@ -79,11 +81,42 @@ def test_the_classes_of_a_model_are_all_there_are(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_names_the_one_that_looks_like_it(tmp_path: Path) -> None:
-    labelled.touch(tmp_path, "v/clip_01.mp4")
-    (tmp_path / "clips.csv").write_text("path,label\nv/clip_1.mp4,x\n")
-    assert faults(tmp_path) == [
-        "clips.csv:2: no such file: v/clip_1.mp4 (did you mean v/clip_01.mp4?)"
+    root = tmp_path / "set"
+    labelled.touch(root, "v/clip_01.mp4", "v/clip_02.mp4", "v/CLIP_3.MP4")
+    labelled.touch(tmp_path, "sex/clip_1.mp4")
+    (root / "clips.csv").write_text(
+        "path,label\nv/clip_1.mp4,x\nv/clip_3.mp4,x\nv/zzz.mp4,x\n../sets/1.mp4,x\nclips.mp4,x\n"
+    )
+    assert faults(root) == [
+        "clips.csv:2: no such file: v/clip_1.mp4 (did you mean v/clip_01.mp4?)",
+        "clips.csv:3: no such file: v/clip_3.mp4 (did you mean v/CLIP_3.MP4?)",
+        # Neither an ending in common, nor a folder beside the set, nor the table itself is alike.
+        "clips.csv:4: no such file: v/zzz.mp4 (if the clips lie elsewhere, name their folder)",
+        "clips.csv:5: no such file: ../sets/1.mp4 (if the clips lie elsewhere, name their folder)",
+        "clips.csv:6: no such file: clips.mp4 (if the clips lie elsewhere, name their folder)",
     ]
+
+
+def test_every_fault_of_an_activitynet_video(tmp_path: Path) -> None:
+    found = faults(
+        activitynet(
+            tmp_path,
+            {"segment": [3, 2], "label": "Archery"},
+            {"segment": [1, "x"], "label": "Archery"},
+            {"segment": [1, 2], "label": " "},
+            {"segment": [1, 2], "label": "Archry"},
+            {"segment": [99, 100], "label": "Beer pong"},
+            {"segment": [4, 5], "label": "Archery"},
+            {"segment": [4, 5], "label": "Archery"},
+            7,
+            subset="tests",
+        )
+    )
+    said = ["does not end after", "'x' is not a number", "no label", "not a segment with two",
+            "'Archry' (did you mean 'Archery'?)", "starts at 99 s", "is given twice",
+            "unknown subset 'tests'"]  # fmt: skip
+    assert len(found) == len(said)
+    assert all(words in line for words, line in zip(said, found, strict=True)), found
 
 
 def write(text: str, name: str = "clips.csv") -> Callable[[Path], Path]:
@@ -108,13 +141,13 @@ def write(text: str, name: str = "clips.csv") -> Callable[[Path], Path]:
         (write('{"database": 3}', "a.json"), "no database of videos"),
         (lambda p: something(p, template="Holding [some]"), "did you mean 'Holding something'?"),
         (lambda p: something(p, placeholders=["a", "b"]), "2 placeholders where"),
-        (lambda p: something(p, id="4"), "train.json:3: no such file: 4"),
-        (lambda p: something(p, template=None), "clip 78687 has no template"),
+        (lambda p: something(p, id="4"), "train.json:3: clip 4: no such file: 4"),
+        (lambda p: something(p, template=None), "clip 78687: no template"),
         (lambda p: activitynet(p), "activity_net.v1-3.json:8: video abc: no annotations"),
         (lambda p: activitynet(p, {"segment": [1, 2], "label": "Archry"}), "mean 'Archery'"),
-        (lambda p: activitynet(p, {"segment": [3, 2], "label": "Archery"}), "3 to 2 s is none"),
+        (lambda p: activitynet(p, {"segment": [3, 2], "label": "Archery"}), "3 to 2 s does not"),
         (lambda p: activitynet(p, {"segment": [99, 100], "label": "Archery"}), "lasts 60 s"),
-        (lambda p: activitynet(p, {"label": "Archery"}), "without two numbers"),
+        (lambda p: activitynet(p, {"label": "Archery"}), "segment 1: no segment"),
         (lambda p: activitynet(p, subset="tests"), "unknown subset 'tests'"),
     ],
 )  # fmt: skip
@@ -221,6 +254,52 @@ def test_one_pass_names_all_by_line(tmp_path: Path) -> None:
         assert words in found[at], found
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("format", ["activitynet", "something", "labelstudio"])
+def test_a_fault_of_one_entry_hides_none_of_another(
+    tmp_path: Path, format: str, indent: int | None
+) -> None:
+    """Most JSON files have one line: it says nothing about which entry a fault belongs to."""
+    labelled.touch(tmp_path, "1.mp4", "2.mp4")
+    entries: dict[str, Any] = {
+        "activitynet": {
+            "database": {
+                str(name): {"subset": "training", "annotations": [{"label": label, "segment": to}]}
+                for name, label, to in ((9, "a", [0, 1]), (1, "a", [2, 1]), (2, "a", [1, 2]))
+            }
+            | {"./2": {"subset": "training", "annotations": [{"label": "b", "segment": [1, 2]}]}}
+        },
+        "something": [
+            {"id": name, "template": template}
+            for name, template in (("9", "[a]"), ("1", "x"), ("2", "[a]"), ("./2", "b"))
+        ],
+        "labelstudio": [
+            {"data": {"video": f"{name}.mp4", "fps": 1}, "annotations": [{"result": [
+                {"value": {"ranges": [{"start": a, "end": b}], "timelinelabels": [label]}}
+            ]}]}
+            for name, label, a, b in (
+                (9, "a", 1, 2), (1, "a", 3, 1), (2, "a", 1, 2), ("./2", "b", 1, 2)
+            )
+        ],
+    }  # fmt: skip
+    (tmp_path / "labels.json").write_text('{"a": 0, "b": 1}' if format == "something" else "{}")
+    (tmp_path / "train.json").write_text(json.dumps(entries[format], indent=indent))
+    found = faults(tmp_path, format=format)
+    assert len(found) == 3, found
+    assert "no such file" in found[0]
+    assert "unknown class 'x'" in found[1] or "does not end after its start" in found[1]
+    assert "2.mp4 is b here and a at" in found[2]
+
+
+def test_a_wrong_number_of_frames_hides_no_second_label(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, "f/1.jpg", "f/2.jpg", "f/3.jpg")
+    (tmp_path / "train.txt").write_text("f 5 0\nf 3 1\n")
+    assert faults(tmp_path / "train.txt") == [
+        "train.txt:1: 5 frames, but the folder holds 3",
+        "train.txt:2: f is 1 here and 0 at train.txt:1",
+    ]
+
+
 def test_lists_whose_clips_all_lie_elsewhere_are_meant(tmp_path: Path) -> None:
     labelled.touch(tmp_path / "videos", "a.mp4", "b.mp4")
     lists = tmp_path / "annotations"
@@ -277,7 +356,7 @@ def test_a_reader_that_stops_tells_what_it_found_before(tmp_path: Path) -> None:
     (tmp_path / "something-something-v2-validation.json").write_text("[\n{]")
     found = faults(tmp_path)
     assert len(found) == 2
-    assert found[0].endswith("clip 78687 has no template")
+    assert found[0].endswith("clip 78687: no template")
     assert "v2-validation.json:2: not JSON" in found[1]
 
 

@@ -186,7 +186,7 @@ def test_something_something(tmp_path: Path) -> None:
         ("videos/78687.webm", ("Holding something",), "train"),
         ("videos/1.webm", ("Closing",), "train"),
     ]
-    assert dataset.records[0].where == "something-something-v2-train.json:3"
+    assert dataset.records[0].where == "something-something-v2-train.json:3: clip 78687"
 
 
 def activitynet(tmp_path: Path, *annotations: object, subset: str = "training") -> Path:

@@ -381,6 +381,10 @@ def test_folds_of_folders(tmp_path: Path) -> None:
     assert dataset.classes == ("a", "b")
     assert set(dataset.splits) == {"Fold 1", "Fold 2", "Fold 10"}
     assert len(data.folds(dataset)) == 3
+    labelled.touch(tmp_path, "fold_extra/a/x.mp4", "docs/read.me")
+    beside = data.read(tmp_path)
+    assert (beside.classes, beside.splits) == (dataset.classes, dataset.splits)
+    assert any(line.startswith("1 clip in fold_extra") for line in beside.passed_over)
 
 
 @pytest.mark.parametrize(
@@ -411,6 +415,17 @@ def test_odd_classes_are_noted(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "test")
     report = data.check(tmp_path, workers=0, cache=tmp_path / "probes")
     assert "note: there is one class only" in report.lines()
+
+
+def test_splits_of_other_names_are_noted(tmp_path: Path) -> None:
+    """Their names are classes, but what they hold tells."""
+    for number, name in enumerate(("训练/a", "训练/b", "测试/a", "测试/b")):
+        labelled.put(tmp_path / name / f"{number}.mp4", labelled.video(first=40 * number))
+    report = data.check(tmp_path, workers=0, cache=tmp_path / "probes")
+    assert any("hold the same folders (a, b)" in line for line in report.notes)
+    labelled.put(tmp_path / "测试" / "c" / "4.mp4", labelled.video(first=200))
+    report = data.check(tmp_path, workers=0, cache=tmp_path / "probes")
+    assert not any("hold the same folders" in line for line in report.notes)
 
 
 def test_groups_in_two_forms_of_unicode_are_one(tmp_path: Path) -> None:

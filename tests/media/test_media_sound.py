@@ -204,9 +204,11 @@ def test_sound_of_joined_recordings_stays_with_the_picture(container: str) -> No
         assert number_of(video.frames([6.0 + 1e-3]).pixels[0]) == pytest.approx(150, abs=1)
 
 
-@pytest.mark.parametrize("container", ["mp4", "matroska", "webm", "mpegts", "flv", "nut", "avi"])
+@pytest.mark.parametrize(
+    "container", ["mp4", "matroska", "webm", "mpegts", "flv", "nut", "avi", "asf"]
+)
 def test_the_length_is_that_of_the_picture(container: str) -> None:
-    codec = {"webm": "libvpx", "nut": "mpeg4"}.get(container, "libx264")
+    codec = {"webm": "libvpx", "nut": "mpeg4", "asf": "wmv2"}.get(container, "libx264")
     data = encode(container, codec, 120, tone=(440.0, 0.0, 15.0), sound_rate=44100
                   if container != "webm" else 48000)  # fmt: skip
     with Video(data) as video:

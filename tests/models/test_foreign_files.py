@@ -53,6 +53,11 @@ WRAPS: dict[str, Any] = {
     "average beside": lambda s: {**under("model.", s),
                                  **under("ema_model.", {n: v * 0 for n, v in s.items()})},
     "average only": lambda s: under("ema.module.", s),
+    "sharded": lambda s: under("_fsdp_wrapped_module.", s),
+    "layers compiled and checkpointed": lambda s: {
+        n.replace(".", "._orig_mod._checkpoint_wrapped_module.", 1): v for n, v in s.items()
+    },
+    "a part of another network": lambda s: {"state_dict": under("module.encoder_q.", s)},
     "shadows": lambda s: {**s, **{f"ema_{n.replace('.', '_')}": v * 0 for n, v in s.items()}},
 }  # fmt: skip
 
@@ -394,6 +399,11 @@ def test_files_of_another_kind_are_named(tmp_path: Path, name: str, make: Any, w
     assert words in the_line(tmp_path / name)
 
 
+def test_tensors_without_values(tmp_path: Path) -> None:
+    torch.save({"a.weight": torch.ones(2), "b": torch.empty(3, device="meta")}, tmp_path / "x.pth")
+    assert "tensors without values (of the device meta): b" in the_line(tmp_path / "x.pth")
+
+
 def test_numbers_only(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", a=np.array(["x"]), b=np.zeros(2))
     assert "not numeric: a" in the_line(tmp_path / "a.npz")
@@ -407,8 +417,9 @@ def test_labels_given_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     torch.save(tensors(r3d()[1]), tmp_path / "x.pth")
     config = {"widen_factor": 1 / 16}
     for labels, words in (
-        (("a", "b", "a"), "label 3, 'a', is also label 1"),
-        (("a", " ", "c"), "label 2 is empty"),
+        (("a", "b", "a"), "x.pth: label 3, 'a', is also label 1"),
+        (("a", " ", "c"), "x.pth: label 2 is empty"),
+        (("a", "b"), "x.pth: 2 labels for 3 classes"),
     ):
         with pytest.raises(WeightsError, match=words):
             import_file(tmp_path / "x.pth", "mine", config=config, labels=labels)

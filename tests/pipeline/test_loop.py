@@ -227,6 +227,18 @@ def test_gap_in_time_starts_a_new_window(make) -> None:
     assert len(looked) < 80  # the minute of nothing was not sampled
 
 
+def test_joined_recordings_are_as_long_as_all_of_them(make) -> None:
+    """The container knows the times of one; the result has the length of what was shown."""
+    parts = [encode("mpegts", frames=75, first=first) for first in (0, 75)]
+    result = make().predict(b"".join(parts))
+    assert result.duration == pytest.approx(6.0, abs=0.05)
+    ends = [segment.end for segment in result.segments]
+    assert ends == sorted(ends)
+    assert ends[-1] == result.duration
+    assert all(segment.start < segment.end for segment in result.segments)
+    assert not any("header claims" in line for line in result.warnings)
+
+
 def test_none_is_the_label_below_the_threshold(make) -> None:
     result = make(none_below=1.0).predict(encode(frames=20))
     assert [(s.label, s.index) for s in result.segments] == [("none", None)]

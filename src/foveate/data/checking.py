@@ -227,9 +227,22 @@ def _notes(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[str]:
     if not dataset.splits:
         like = [name for name in dataset.classes if split_of(name)]
         yield from (f"class {name!r} has the name of a split" for name in like)
+        yield from _twins(dataset)
     yield from (f"skipped {line}" for line in dataset.passed_over)
     if dataset.left_out:
         yield f"{len(dataset.left_out)} clips of the annotation are missing and were left out"
+
+
+def _twins(dataset: Dataset) -> Iterator[str]:
+    """Class folders that hold folders of the same names alone may be splits of unusual names."""
+    inside: dict[str, set[str | None]] = defaultdict(set)
+    for record in dataset.records:
+        parts = Path(dataset.name(record)).parts
+        inside[parts[0]].add(parts[1] if len(parts) > 2 else None)
+    first = next(iter(inside.values()), set())
+    if len(inside) > 1 and first - {None} and all(names == first for names in inside.values()):
+        names = ", ".join(sorted(map(str, first))[:4])
+        yield f"all class folders hold the same folders ({names}): are those the classes?"
 
 
 def _at(where: str, clip: str) -> str:

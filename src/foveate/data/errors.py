@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Sequence
 
 from foveate.core import FoveateError
 
 CAP = 50
+_PLACE = re.compile(r"(.+?):([0-9]{1,18})(?:: .*)?", re.DOTALL)
 _LONGEST = 600  # letters of a line
 
 
@@ -91,6 +93,6 @@ class Faults:
 
 
 def place(where: str) -> tuple[str, int]:
-    """File and line of `clips.csv:12`; line 0 of what names none."""
-    file, _, line = where.rpartition(":")
-    return (file, int(line)) if file and line.isascii() and line.isdigit() else (where, 0)
+    """File and line of `clips.csv:12` or `a.json:3: video x`; line 0 of what names none."""
+    found = _PLACE.fullmatch(where)
+    return (found[1], int(found[2])) if found else (where, 0)

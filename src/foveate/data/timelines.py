@@ -13,8 +13,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -23,7 +23,7 @@ from foveate.core import ConfigError, read_results
 from foveate.core.files import replace_file
 from foveate.data.errors import DataError, Faults
 from foveate.data.readers import text
-from foveate.data.readers.request import SPLITS
+from foveate.data.readers.request import SPLITS, composed
 from foveate.data.record import Dataset
 from foveate.media import display_name
 
@@ -120,10 +120,12 @@ def read_timelines(
         found = _read_csv(file, faults)
     elif format in FORMATS:
         source = text.JsonFile(file, faults)
-        rows = _activitynet(source, faults) if format == "activitynet" else _tasks(
-            source, faults, fps
-        )  # fmt: skip
-        found = dict(rows)
+        videos = (
+            activitynet_videos(source, faults.add)
+            if format == "activitynet"
+            else label_studio_videos(source, faults.add, fps)
+        )
+        found = {video.name: video.timeline for video in videos}
     else:
         raise _unknown(format)
     faults.check()
@@ -175,33 +177,61 @@ def write_timelines(
 # --- ActivityNet ------------------------------------------------------------------------------
 
 
-def _activitynet(source: text.JsonFile, faults: Faults) -> Iterator[tuple[str, Timeline]]:
+@dataclass(frozen=True)
+class TimedVideo:
+    """A video of a JSON file.
+
+    Attributes:
+        name: Its id or path.
+        where: File, and line or task.
+        timeline: Its segments without the faulty ones.
+        entry: All that ActivityNet's database holds of it.
+    """
+
+    name: str
+    where: str
+    timeline: Timeline
+    entry: Mapping[str, Any] = field(default_factory=dict)
+
+
+def activitynet_videos(
+    source: text.JsonFile, fault: Callable[[str, str], None]
+) -> Iterator[TimedVideo]:
+    """The videos of an ActivityNet file, of ground truth (`database`) or predictions (`results`).
+
+    Args:
+        source: The file.
+        fault: Called with the place and the cause of each fault.
+
+    Raises:
+        DataError: It holds neither.
+    """
     value = source.value if isinstance(source.value, dict) else {}
     database, results = value.get("database"), value.get("results")
     videos = database if isinstance(database, dict) else results
     if not isinstance(videos, dict):
         raise DataError(f"{text.at(source.path, 1)}: neither a database nor results of videos")
-    for name, video in videos.items():
-        where = source.where(name)
-        split = None
-        if videos is database:
-            if not isinstance(video, dict):
-                faults.add(where, f"video {name}: not an object")
-                continue
-            split = SPLITS.get(str(video.get("subset", "")).lower())
-            video = video.get("annotations", [])
-        if not isinstance(video, list):
-            faults.add(where, f"video {name}: its segments are not a list")
+    for name, entry in videos.items():
+        where = source.where(name, "video")
+        if videos is results:
+            entry = {"annotations": entry}
+        if not isinstance(entry, dict):
+            fault(where, "not an object")
+            continue
+        annotations = entry.get("annotations", [])
+        if not isinstance(annotations, list):
+            fault(where, "its segments are not a list")
             continue
         rows = []
-        for number, one in enumerate(video, 1):
+        for number, one in enumerate(annotations, 1):
             try:
                 start, end = one["segment"]
                 score = one["score"] if videos is results else None
                 rows.append(_segment(start, end, one["label"], score))
             except (KeyError, TypeError, ValueError) as error:
-                faults.add(where, f"video {name}: segment {number}: {_reason(error)}")
-        yield name, Timeline(tuple(rows), split)
+                fault(where, f"segment {number}: {_reason(error)}")
+        split = SPLITS.get(str(entry.get("subset", "")).lower())
+        yield TimedVideo(name, where, Timeline(tuple(rows), split), entry)
 
 
 def _as_activitynet(timelines: Timelines, predicted: bool) -> dict[str, Any]:
@@ -230,10 +260,19 @@ def _as_activitynet(timelines: Timelines, predicted: bool) -> dict[str, Any]:
 # --- Label Studio -----------------------------------------------------------------------------
 
 
-def _tasks(
-    source: text.JsonFile, faults: Faults, fps: float | None
-) -> Iterator[tuple[str, Timeline]]:
-    """Annotations of the tasks, or the predictions of tasks that have no annotations."""
+def label_studio_videos(
+    source: text.JsonFile, fault: Callable[[str, str], None], fps: float | None
+) -> Iterator[TimedVideo]:
+    """Annotations of the tasks, or the predictions of tasks that have no annotations.
+
+    Args:
+        source: The file.
+        fault: Called with the place and the cause of each fault.
+        fps: Frames per second of tasks that do not say it.
+
+    Raises:
+        DataError: It is not a list of tasks.
+    """
     if not isinstance(source.value, list):
         raise DataError(f"{text.at(source.path, 1)}: not a list of tasks")
     seen: set[str] = set()
@@ -243,10 +282,10 @@ def _tasks(
         values = data if isinstance(data, dict) else {}
         name = next((path for path in map(_video, values.values()) if path), None)
         if name is None:
-            faults.add(where, "no video in its data")
+            fault(where, "no video in its data")
             continue
         if name in seen:
-            faults.add(where, f"the video {name} is in an earlier task")
+            fault(where, f"the video {name} is in an earlier task")
             continue
         seen.add(name)
         rows: list[TimedLabel] = []
@@ -257,9 +296,9 @@ def _tasks(
                 score = None if done else region.get("score", kept.get("score"))
                 rows += _regions(region, values.get("fps", fps), score, bool(done))
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                faults.add(where, f"region {at}: {_reason(error)}")
+                fault(where, f"region {at}: {_reason(error)}")
         split = SPLITS.get(str(values.get("split", "")).lower())
-        yield name, Timeline(tuple(rows), split)
+        yield TimedVideo(name, where, Timeline(tuple(rows), split))
 
 
 def _answers(task: dict[str, Any], kind: str) -> list[dict[str, Any]]:
@@ -385,6 +424,7 @@ def _segment(start: Any, end: Any, label: Any, score: Any) -> TimedLabel:
         raise ValueError(f"the segment {start:g} to {end:g} s does not end after its start")
     if not isinstance(label, str) or not label.strip():
         raise ValueError("no label")
+    label = composed(label.strip())
     return TimedLabel(float(start), float(end), label, None if score is None else float(score))
 
 

@@ -306,15 +306,15 @@ def claimed_seconds(stream: Any, numbered: bool) -> float | None:
     """How long a picture stream claims to be.
 
     What a container claims for all of its streams is the length of the longest: it counts only
-    where there is one.
+    where there is one. FFmpeg gives each stream of an ASF file the length of the file.
 
     Args:
         stream: The picture stream.
         numbered: Whether its frames are numbered, so that its own times mean nothing.
     """
-    if stream.duration and stream.duration > 0 and not numbered:
-        return float(stream.duration * stream.time_base)
     container = stream.container
+    if stream.duration and stream.duration > 0 and not numbered and container.format.name != "asf":
+        return float(stream.duration * stream.time_base)
     if not container.duration or container.duration < 0:
         return None
     return container.duration / 1e6 if numbered or len(container.streams) == 1 else None

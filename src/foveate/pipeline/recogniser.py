@@ -290,12 +290,12 @@ class Recogniser:
         warnings = list(session.sample.warnings)
         end = duration = info.duration
         found = session.end
-        if found is not None and (duration is None or found < duration - _END_TOLERANCE):
-            if duration is not None:
+        if found is not None and (duration is None or abs(found - duration) > _END_TOLERANCE):
+            if duration is not None and found < duration:
                 warnings.append(
                     f"ends after {found:.2f} of the {duration:.2f} seconds its header claims"
                 )
-            end = duration = found
+            end = duration = found  # the header of joined recordings knows the first one alone
         return Result(
             source=info.name,
             model=self.name,

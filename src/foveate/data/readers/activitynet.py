@@ -12,9 +12,10 @@ from typing import Any
 from foveate.core.config import nearest
 from foveate.data.errors import DataError
 from foveate.data.readers import text
-from foveate.data.readers.request import SPLITS, Listing, Request, composed
+from foveate.data.readers.request import Listing, Request, composed
 from foveate.data.readers.tree import Kind
 from foveate.data.record import Record
+from foveate.data.timelines import TimedVideo, activitynet_videos
 
 WITHHELD: Kind = ("video whose labels are withheld", "videos whose labels are withheld")
 _BEYOND = 1.0  # seconds by which published stretches leave their video
@@ -29,27 +30,25 @@ def read(request: Request) -> Listing:
     """Read all subsets whose labels are public."""
     file = text.only(_files(request.path), request.path, "a database of videos")
     found = text.JsonFile(file, request.faults)
-    database = found.value.get("database") if isinstance(found.value, dict) else None
-    if not isinstance(database, dict):
+    if not isinstance(found.value, dict) or not isinstance(found.value.get("database"), dict):
         raise DataError(f"{text.at(file, 1)}: no database of videos")
     classes = _taxonomy(found.value.get("taxonomy"))
     records: list[Record] = []
-    for name, video in database.items():
-        where = found.where(name)
-        try:
-            stretches = _stretches(name, video, classes)
-        except ValueError as error:
-            request.fault(where, f"video {name}: {error}")
-            continue
-        if not stretches:
-            request.passed.add(WITHHELD, name)
-            continue
-        path = request.locate(f"v_{name}", name, where=where, anywhere=True)
-        if path is None:
-            continue
-        split = SPLITS[str(video["subset"]).lower()]
-        for (start, end), labels in stretches.items():
-            records.append(Record(path, labels, start, end, split, name, where))
+    for video in activitynet_videos(found, request.fault):
+        name, where, split = video.name, video.where, video.timeline.split
+        stretches = _stretches(request, video, classes)
+        if split is None:
+            request.fault(where, f"unknown subset {video.entry.get('subset')!r}")
+        elif not video.entry.get("annotations"):
+            if split == "test":
+                request.passed.add(WITHHELD, name)
+            else:
+                request.fault(where, "no annotations")
+        elif path := request.locate(f"v_{name}", name, where=where, anywhere=True):
+            records += [
+                Record(path, labels, start, end, split, name, where)
+                for (start, end), labels in stretches.items()
+            ]
     request.count_unnamed(records)
     return Listing(records, classes or None, multilabel=True)
 
@@ -83,44 +82,22 @@ def _taxonomy(nodes: Any) -> tuple[str, ...]:
 
 
 def _stretches(
-    name: str, video: Any, classes: tuple[str, ...]
+    request: Request, video: TimedVideo, classes: tuple[str, ...]
 ) -> dict[tuple[float, float], tuple[str, ...]]:
-    """Labels by stretch; empty for videos whose labels are withheld."""
-    if not isinstance(video, dict):
-        raise ValueError("not an object")
-    subset = str(video.get("subset", "")).lower()
-    if subset not in SPLITS:
-        raise ValueError(f"unknown subset {video.get('subset')!r}")
-    annotations = video.get("annotations", [])
-    if not isinstance(annotations, list):
-        raise ValueError("the annotations are no list")
-    if not annotations and SPLITS[subset] != "test":
-        raise ValueError("no annotations")
+    """Labels by stretch, without those that cannot be meant."""
+    duration = video.entry.get("duration")
     out: dict[tuple[float, float], tuple[str, ...]] = {}
-    for annotation in annotations:
-        label, place = _one(annotation, video.get("duration"))
+    for one in video.timeline.segments:
+        place, label, fault = (one.start, one.end), one.label, None
         if classes and label not in classes:
             guess = nearest(label, classes)
-            raise ValueError(
-                f"unknown class {label!r}{f' (did you mean {guess!r}?)' if guess else ''}"
-            )
-        if label in out.get(place, ()):
-            raise ValueError(f"{label!r} from {place[0]:g} to {place[1]:g} s is given twice")
-        out[place] = (*out.get(place, ()), label)
+            fault = f"unknown class {label!r}{f' (did you mean {guess!r}?)' if guess else ''}"
+        elif isinstance(duration, int | float) and one.start >= duration + _BEYOND:
+            fault = f"a segment starts at {one.start:g} s, the video lasts {duration:g} s"
+        elif label in out.get(place, ()):
+            fault = f"{label!r} from {one.start:g} to {one.end:g} s is given twice"
+        if fault:
+            request.fault(video.where, fault)
+        else:
+            out[place] = (*out.get(place, ()), label)
     return out
-
-
-def _one(annotation: Any, duration: Any) -> tuple[str, tuple[float, float]]:
-    """Label and stretch of one annotation."""
-    try:
-        label = composed(annotation["label"].strip())
-        start, end = (float(value) for value in annotation["segment"])
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise ValueError("an annotation without a label or without two numbers") from None
-    if not label:
-        raise ValueError("an annotation with an empty label")
-    if not 0 <= start < end < float("inf"):
-        raise ValueError(f"the stretch {start:g} to {end:g} s is none")
-    if isinstance(duration, int | float) and start >= duration + _BEYOND:
-        raise ValueError(f"a stretch starts at {start:g} s, the video lasts {duration:g} s")
-    return label, (start, end)

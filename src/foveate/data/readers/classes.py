@@ -12,7 +12,7 @@ from foveate.data.readers import text
 from foveate.data.readers.request import composed
 from foveate.media import display_name
 
-_FRONT = re.compile(r"([0-9]{1,18})(?:\s*[,;:\t]\s*|\s+)(\S.*)")
+_FRONT = re.compile(r"([0-9]{1,18})(?:\s*[,;:\t]\s*|[.)]?\s+)(\S.*)")
 _BACK = re.compile(r"(.*\S)(?:\s*[,;\t]\s*|\s+)([0-9]{1,18})")
 _NUMBERS = frozenset(["id", "index", "idx", "number", "class_id", "label_id", "class_index"])
 _NAMES = frozenset(
@@ -65,6 +65,8 @@ def class_names(path: Path, faults: Faults) -> ClassNames:
     for line, name in found:
         if not name:
             faults.add(text.at(path, line), "an empty name: every line is a class")
+        elif name.startswith("# "):
+            faults.add(text.at(path, line), "a comment: every line is a class")
         elif name in seen:
             faults.add(
                 text.at(path, line), f"the class {name!r} is named twice (also line {seen[name]})"

@@ -40,9 +40,7 @@ def read(request: Request) -> Listing:
     beside them is named and passed over.
     """
     top = scan(request.path, request.passed)
-    if _are_folds(top):
-        return Listing([r for fold in top.folders for r in _classes(request, fold, fold.name)])
-    sides = {folder.name: side for folder in top.folders if (side := split_of(folder.name))}
+    sides = _folds(top) or {f.name: side for f in top.folders if (side := split_of(f.name))}
     others = [f for f in top.folders if f.name not in sides and _clips_in(f)]
     if not sides or (len(set(sides.values())) < 2 and not _are_splits(request, top, sides, others)):
         return Listing(_classes(request, top, None))
@@ -56,13 +54,11 @@ def read(request: Request) -> Listing:
     return Listing(records)
 
 
-def _are_folds(top: Folder) -> bool:
-    """Whether all folders are numbered folds that hold folders of the same classes."""
-    folds = top.folders
-    if len(folds) < 2 or not all(_FOLD.fullmatch(f.name.lower()) for f in folds):
-        return False
-    classes = [{sub.name for sub in fold.folders} for fold in folds]
-    return bool(set.intersection(*classes)) and all(_grouped(fold) for fold in folds)
+def _folds(top: Folder) -> dict[str, str]:
+    """The numbered folds that hold folders of the same classes; empty for fewer than two."""
+    folds = [f for f in top.folders if _FOLD.fullmatch(f.name.lower()) and _grouped(f)]
+    shared = set.intersection(*({sub.name for sub in f.folders} for f in folds)) if folds else ()
+    return {f.name: f.name for f in folds} if len(folds) > 1 and shared else {}
 
 
 def _are_splits(request: Request, top: Folder, sides: dict[str, str], others: list[Folder]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from foveate.data.readers import text
 from foveate.data.readers.request import Listing, Request
 from foveate.data.record import Record
-from foveate.data.timelines import FPS, read_timelines
+from foveate.data.timelines import FPS, label_studio_videos
 
 
 def claims(path: Path) -> bool:
@@ -21,9 +21,10 @@ def claims(path: Path) -> bool:
 def read(request: Request) -> Listing:
     """Read the annotations; a record is one segment."""
     file = text.only(_files(request.path), request.path, "tasks")
-    where = text.at(file, 1)
+    source = text.JsonFile(file, request.faults)
     records: list[Record] = []
-    for name, line in read_timelines(file, "label-studio", fps=FPS).items():
+    for video in label_studio_videos(source, request.fault, FPS):
+        name, where, line = video.name, video.where, video.timeline
         path = request.locate(name, PurePosixPath(name).name, where=where, anywhere=True)
         if path is not None:
             records += [

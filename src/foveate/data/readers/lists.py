@@ -78,7 +78,7 @@ def _record(request: Request, row: str, split: str | None, where: str) -> Record
         try:
             _check_count(path, parts[1])
         except ValueError as error:
-            request.fault(where, str(error))
+            request.faults.add(where, str(error))  # path and label are what they are
     return Record(path, (composed(parts[-1]),), split=split, where=where)
 
 

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from foveate.core.config import nearest
@@ -23,6 +24,7 @@ SPLITS = {
     "test": "test", "testing": "test", "tst": "test", "eval": "test", "evaluation": "test",
 }  # fmt: skip
 UNNAMED: Kind = ("video that no line names", "videos that no line names")
+_ELSEWHERE = "if the clips lie elsewhere, name their folder"
 # What names of splits are joined with: `training_set`, `test-videos`, `ValData`.
 _FILLERS = frozenset(
     ["set", "data", "dataset", "split", "subset", "part", "fold", "video", "videos", "clip",
@@ -110,7 +112,7 @@ class Request:
             return None
         else:
             guess = self.files.like(names[0])
-            hint = f"did you mean {display_name(guess)}?" if guess else "or give the clips' folder"
+            hint = f"did you mean {display_name(guess)}?" if guess else _ELSEWHERE
             self.fault(where, f"no such file: {name} ({hint})")
         return self.root / names[0]
 
@@ -186,10 +188,14 @@ class Files:
         return self._stems.get(composed(_stem(Path(name).name)), [])
 
     def like(self, name: str) -> str | None:
-        """A name in the same folder that looks like this one."""
-        path = self._root / name
-        guess = nearest(path.name, list(self._names(path.parent))[:5000])
-        return None if guess is None else (Path(name).parent / guess).as_posix()
+        """A clip in the same folder whose name looks like this one; None outside the root."""
+        path = Path(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts:
+            return None
+        names = (n for n in self.names(self._root / path.parent) if is_video(n) or "." not in n)
+        stems = {_stem(n).casefold(): n for n in islice(names, 5000)}
+        guess = nearest(_stem(path.name).casefold(), stems)
+        return None if guess is None else (path.parent / stems[guess]).as_posix()
 
     def _folder(self, path: Path) -> Path:
         """The folder of that name; one of the same name in composed form where there is none."""

@@ -91,26 +91,23 @@ def _record(
     split: str | None,
     classes: tuple[str, ...],
 ) -> Record | None:
-    where = text.at(entries.path, 1)
     if not isinstance(entry, dict) or "id" not in entry:
-        request.faults.add(where, f"entry {number} has no id")
+        request.faults.add(text.at(entries.path, 1), f"entry {number} has no id")
         return None
     name = str(entry["id"])
-    where = entries.where(entry["id"] if isinstance(entry["id"], str) else name)
+    where = entries.where(name, "clip")
     template = entry.get("template")
     if not isinstance(template, str):
-        request.faults.add(where, f"clip {name} has no template")
+        request.faults.add(where, "no template")
         return None
     label = composed(template.replace("[", "").replace("]", ""))
     if label not in classes:
         guess = nearest(label, classes)
         hint = f" (did you mean {guess!r}?)" if guess else ""
-        request.fault(where, f"clip {name}: unknown class {label!r}{hint}")
+        request.fault(where, f"unknown class {label!r}{hint}")
     wanted, given = template.count("["), entry.get("placeholders")
     if isinstance(given, list) and len(given) != wanted:
-        request.fault(
-            where, f"clip {name}: {len(given)} placeholders where the template has {wanted}"
-        )
+        request.fault(where, f"{len(given)} placeholders where the template has {wanted}")
     path = request.locate(name, where=where, anywhere=True)
     if path is None or label not in classes:
         return None

@@ -238,15 +238,21 @@ class JsonFile:
         except RecursionError:
             raise DataError(f"{display_name(path)}: nested too deep") from None
 
-    def where(self, text: str) -> str:
-        """File and line where a string stands, searched onward from the last one asked for."""
+    def where(self, text: str, what: str = "") -> str:
+        """File and line where a string stands, searched onward from the last one asked for.
+
+        Args:
+            text: The string.
+            what: What it is the name of; both are added then, as a file may have one line.
+        """
         found = self._text.find(json.dumps(text, ensure_ascii=False), self._from)
         if found < 0:
             found = self._text.find(json.dumps(text), self._from)
         if found >= 0:
             self._line += self._text.count("\n", self._from, found)
             self._from = found
-        return at(self.path, self._line)
+        line = at(self.path, self._line)
+        return f"{line}: {what} {display_name(text)}" if what else line
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)

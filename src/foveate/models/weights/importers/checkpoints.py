@@ -16,7 +16,12 @@ from foveate.models.registry import split_backbone
 from foveate.models.resnet3drs import DEPTHS, RATE
 from foveate.models.spec import InputSpec
 from foveate.models.weights.importers.files import read_arrays
-from foveate.models.weights.importers.naming import MisfitError, ValuesError
+from foveate.models.weights.importers.naming import (
+    MisfitError,
+    ValuesError,
+    unwrapped,
+    without_prefix,
+)
 from foveate.models.weights.importers.registry import Imported, from_arrays, systems
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
 from foveate.models.weights.table import input_of
@@ -78,6 +83,11 @@ def recognise(arrays: dict[str, Any], config: dict[str, Any]) -> tuple[str, Impo
         misfits, key=lambda s: (misfits[s].fitting, -len(misfits[s].faults)), default=None
     )
     if nearest is None or 2 * misfits[nearest].fitting < len(arrays):
+        arrays = unwrapped(arrays)
+        top = next(iter(arrays), "").partition(".")[0]
+        inner = without_prefix(arrays, f"{top}.")
+        if inner.keys() != arrays.keys():
+            return recognise(inner, config)  # the network is a part of another one
         some = ", ".join(list(arrays)[:4]) or "none"
         raise WeightsError(
             f"no importer fits these arrays (the first names: {some})",
@@ -147,7 +157,7 @@ def import_file(
         )
     count = int(model.classifier.out_features)
     if labels is not None:
-        _check_labels(labels, count)
+        _check_labels(path.name, labels, count)
     arch = network.arch.partition(":")[0]
     spec = _INPUTS.get(f"{system} {arch}") or _INPUTS.get(arch) or input_of(network.arch)
     card = RunCard(
@@ -166,14 +176,14 @@ def import_file(
     return folder, write_run(folder, {NETWORK: model}, card)
 
 
-def _check_labels(labels: tuple[str, ...], count: int) -> None:
+def _check_labels(file: str, labels: tuple[str, ...], count: int) -> None:
     """Raise WeightsError unless labels are one per class, not empty and distinct."""
     if len(labels) != count:
-        raise WeightsError(f"{len(labels)} labels for {count} classes")
+        raise WeightsError(f"{file}: {len(labels)} labels for {count} classes")
     for at, label in enumerate(labels):
         if not label.strip():
-            raise WeightsError(f"label {at + 1} is empty")
+            raise WeightsError(f"{file}: label {at + 1} is empty")
         if label in labels[:at]:
             raise WeightsError(
-                f"label {at + 1}, {label!r}, is also label {labels.index(label) + 1}"
+                f"{file}: label {at + 1}, {label!r}, is also label {labels.index(label) + 1}"
             )

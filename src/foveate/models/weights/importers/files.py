@@ -144,6 +144,8 @@ def read_torch(
             "if you trust it, save only its state_dict, preferably as safetensors",
         ) from None
     state = _state(found, name)
+    if empty := [key for key, value in state.items() if value.is_meta]:
+        raise WeightsError(f"{name}: tensors without values (of the device meta): {empty[0]}")
     if notes is not None and any(isinstance(found.get(key), Mapping) for key in _WRAPPERS):
         copies = [key for key in _AVERAGED if isinstance(found.get(key), Mapping)]
         notes += [f"{key}, an averaged copy, is in the file too and was not used" for key in copies]

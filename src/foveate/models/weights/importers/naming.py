@@ -70,6 +70,10 @@ _COUNTER = "num_batches_tracked"
 # Prefixes of all names by wrappers: parallel, compiled and averaged networks, trainers.
 _WRAPPERS = frozenset(["module", "_orig_mod", "model", "net", "network", "recognizer"])
 _AVERAGED = frozenset(["ema", "ema_model", "model_ema", "ema_net", "net_ema", "averaged_model"])
+# Parts of names by wrappers of modules inside the network.
+_INSIDE = re.compile(
+    r"(?:^|(?<=\.))(?:_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\."
+)
 # Other entries of wrappers: counters of averages, and losses of trainers.
 _COUNTS = frozenset(["n_averaged", "steps", "num_updates", "initted", "step"])
 _LOSSES = re.compile(r"(criterion|loss|loss_fn|losses)(\.|$)|(train|val|test)_\w+\.")
@@ -217,10 +221,11 @@ def unwrapped(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Return a network's own arrays, without the additions of wrappers and trainers.
 
     Prefixes that all names share are removed (``module.``, ``_orig_mod.``, ``model.``, ...), in any
-    order; also counters of averages, losses, and averaged copies of the network. If there is only
+    order, and those of wrapped modules inside the network (checkpointed, sharded or compiled); also
+    counters of averages, losses, and averaged copies of the network. If there is only
     an averaged copy, it is the network.
     """
-    found = {str(name): value for name, value in arrays.items()}
+    found = {_INSIDE.sub("", str(name)): value for name, value in arrays.items()}
     while True:
         inner = {n: v for n, v in found.items() if n not in _COUNTS and not _LOSSES.match(n)}
         tops = {name.partition(".")[0] for name in inner}
