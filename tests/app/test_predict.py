@@ -13,8 +13,9 @@ import pytest
 
 import foveate
 from clips import encode
-from foveate.core import Result
-from foveate.media import Video
+from foveate.app.annotated import thumbnails
+from foveate.core import Result, Trace, TraceStep
+from foveate.media import Limits, Video
 from tiny_weights import LABELS, NAME
 
 
@@ -359,3 +360,27 @@ def test_as_a_process_a_mistake_in_the_words_costs_one_line(start) -> None:
         assert "--help)" in said.err
         assert len(said.err.splitlines()) == 1
     assert "Usage: foveate weights" in start("weights").out
+
+
+def test_the_windows_are_drawn_on_the_thumbnails_of_the_report(tmp_path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(encode(frames=10, size=(128, 96)))
+    steps = [TraceStep(time=t, frames=[t], boxes=[[32, 24, 96, 72]]) for t in (0.0, 0.2)]
+    trace = Trace(size=[128, 96], steps=steps)
+    boxed, plain = (
+        [cv2.imdecode(np.frombuffer(data, np.uint8), 1).astype(int) for _, data in pictures]
+        for pictures in (
+            thumbnails(path, Result(source="a", model="m", trace=one), Limits())
+            for one in (
+                trace,
+                Trace(size=[128, 96], steps=[s.model_copy(update={"boxes": []}) for s in steps]),
+            )
+        )
+    )
+    assert len(boxed) == len(plain) == 2
+    for with_window, without in zip(boxed, plain, strict=True):
+        changed = abs(with_window - without).max(axis=2) > 60
+        rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
+        # A quarter of the frame is outside the window on every side.
+        assert rows[[0, -1]] == pytest.approx([22, 66], abs=2)
+        assert columns[[0, -1]] == pytest.approx([30, 89], abs=2)
