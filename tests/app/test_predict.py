@@ -211,15 +211,15 @@ def test_a_video_folder_is_made(run, clips, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("words", [("predict",), ("explain", "--model", NAME), ("probe",)])
-def test_debug_shows_the_traceback_of_a_file_that_cannot_be_read(start, tmp_path, words) -> None:
-    broken = tmp_path / "broken.mp4"
-    broken.write_text("no video")
-    said = start(*words, broken)
+def test_debug_shows_one_traceback_of_each_file_that_cannot_be_read(start, tmp_path, words) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.mp4").write_text("no video")
+    said = start(*words, tmp_path)
     assert "Traceback" not in said.err
-    said = start(*words, broken, "--debug")
+    said = start(*words, tmp_path, "--debug")
     assert said.code == 1
-    assert "Traceback" in said.err
-    assert "\nfoveate: " in said.err
+    assert said.err.count("Traceback") == 2
+    assert said.err.count("\nfoveate: ") == 2
 
 
 def test_debug_shows_the_traceback_of_a_wrong_request(start, tmp_path) -> None:

@@ -68,6 +68,8 @@ def test_failed_videos_are_counted_listed_and_left_out(tmp_path):
     failed = found.predictions[-1]
     assert not failed.ok
     assert failed.name == "bad.mp4"
+    assert failed.error is not None
+    assert "bad.mp4" not in failed.error
     assert str(tmp_path) not in found.to_json()
     assert seen[-1] == (4, 4, "bad.mp4")
     assert "could not be read" in report(found)
