@@ -112,7 +112,7 @@ def write(text: str, name: str = "clips.csv") -> Callable[[Path], Path]:
         (lambda p: something(p, template=None), "clip 78687 has no template"),
         (lambda p: activitynet(p), "activity_net.v1-3.json:8: video abc: no annotations"),
         (lambda p: activitynet(p, {"segment": [1, 2], "label": "Archry"}), "mean 'Archery'"),
-        (lambda p: activitynet(p, {"segment": [3, 2], "label": "Archery"}), "3 to 2 s is none"),
+        (lambda p: activitynet(p, {"segment": [3, 2], "label": "Archery"}), "empty or reversed"),
         (lambda p: activitynet(p, {"segment": [99, 100], "label": "Archery"}), "lasts 60 s"),
         (lambda p: activitynet(p, {"label": "Archery"}), "without two numbers"),
         (lambda p: activitynet(p, subset="tests"), "unknown subset 'tests'"),
@@ -269,7 +269,7 @@ def test_a_number_of_several_clips_is_a_class(tmp_path: Path) -> None:
 def test_a_list_with_its_columns_swapped(tmp_path: Path) -> None:
     labelled.touch(tmp_path, "a.mp4")
     (tmp_path / "train.txt").write_text("0 a.mp4\n")
-    assert faults(tmp_path) == ["train.txt:1: the label stands in front of the path"]
+    assert faults(tmp_path) == ["train.txt:1: the label is before the path"]
 
 
 def test_a_reader_that_stops_tells_what_it_found_before(tmp_path: Path) -> None:

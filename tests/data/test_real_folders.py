@@ -318,7 +318,7 @@ def test_a_name_that_is_no_unicode_is_named(tmp_path: Path) -> None:
     with open(os.path.join(folder, b"a.mp4"), "wb"):
         pass
     (line,) = faults(tmp_path)
-    assert line == "caf\\xe9/a.mp4: the class caf\\xe9 is no valid Unicode"
+    assert line == "caf\\xe9/a.mp4: the class caf\\xe9 is not valid Unicode"
 
 
 # --- inputs made up to break the rules above ----------------------------------------------------

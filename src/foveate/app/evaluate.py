@@ -79,7 +79,7 @@ def run(request: Request) -> int:
             found = with_controls(
                 found, recogniser, dataset, split, batch=batch, seed=seed, progress=moved
             )
-    tell_failed(found)
+    print_failed(found)
     if not request.quiet:
         _print(found)
     if before is not None and not request.quiet:
@@ -256,7 +256,7 @@ def _print_figures(figures: Sequence[Figure]) -> None:
         )
 
 
-def tell_failed(found: Evaluation) -> None:
+def print_failed(found: Evaluation) -> None:
     """Name the videos that failed on standard error."""
     for prediction in found.predictions:
         if not prediction.ok:

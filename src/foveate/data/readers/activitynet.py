@@ -93,7 +93,7 @@ def _stretches(
         raise ValueError(f"unknown subset {video.get('subset')!r}")
     annotations = video.get("annotations", [])
     if not isinstance(annotations, list):
-        raise ValueError("the annotations are no list")
+        raise ValueError("the annotations are not a list")
     if not annotations and SPLITS[subset] != "test":
         raise ValueError("no annotations")
     out: dict[tuple[float, float], tuple[str, ...]] = {}
@@ -120,7 +120,7 @@ def _one(annotation: Any, duration: Any) -> tuple[str, tuple[float, float]]:
     if not label:
         raise ValueError("an annotation with an empty label")
     if not 0 <= start < end < float("inf"):
-        raise ValueError(f"the stretch {start:g} to {end:g} s is none")
+        raise ValueError(f"the stretch {start:g} to {end:g} s is empty or reversed")
     if isinstance(duration, int | float) and start >= duration + _BEYOND:
         raise ValueError(f"a stretch starts at {start:g} s, the video lasts {duration:g} s")
     return label, (start, end)
