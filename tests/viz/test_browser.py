@@ -86,9 +86,9 @@ def evaluation() -> Evaluation:
 
 
 def bins() -> list[dict[str, float | int | None]]:
-    shares = [(k + 0.5) / 10 for k in range(10)]
-    ends = [{"n": 30, "accuracy": 1.0, "confidence": 1.0}]
-    return [{"n": 3 + k, "accuracy": s, "confidence": s} for k, s in enumerate(shares)] + ends
+    shares = [(k + 0.5) / 10 for k in range(9)]
+    last = {"n": 30, "accuracy": 1.0, "confidence": 1.0}
+    return [*({"n": 3 + k, "accuracy": s, "confidence": s} for k, s in enumerate(shares)), last]
 
 
 def explained() -> Explained:
