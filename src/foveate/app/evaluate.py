@@ -307,7 +307,7 @@ def _compare(found: Evaluation, before: Evaluation, seed: int) -> None:
     names = (found.model, before.model)
     if names[0] == names[1]:
         names = (names[0], f"{names[1]} before")
-    print(f"  {compare_runs(found, before, seed=seed).sentence(*names, 'top1')}")
+    print(f"  {compare_runs(found, before, seed=seed).sentence(*names, 'top-1')}")
 
 
 def _pictures(found: Evaluation, dataset: Dataset) -> dict[str, list[tuple[float, bytes]]]:

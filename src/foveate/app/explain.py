@@ -78,7 +78,7 @@ def patch_of(preset: Preset) -> tuple[Any, float]:
             "foveate predict --video draws its windows",
         )
     if not isinstance(preset.look, PatchSpec):
-        raise ConfigError(f"--look {preset.look.name}: has no windows", "try motion-patch")
+        raise ConfigError(f"the look {preset.look.name} has no windows", "try motion-patch")
     spec = _input_of(preset.model)
     entry = declared(preset.model)
     context = (
