@@ -229,6 +229,15 @@ def test_debug_shows_the_traceback_of_a_wrong_request(start, tmp_path) -> None:
     assert said.err.splitlines()[-1] == "foveate: settings: top_k: must be at least 1"
 
 
+@pytest.mark.parametrize(("option", "value"), [("--batch", "0"), ("--threads", "0")])
+def test_an_option_out_of_range_is_one_plain_line(start, option, value) -> None:
+    said = start("predict", "a.mp4", option, value)
+    assert said.code == 2
+    assert len(said.err.splitlines()) == 1
+    assert option in said.err
+    assert "must be at least 1" in said.err or "range" in said.err  # by the version of typer
+
+
 def test_print_config_is_valid_configuration(run, tmp_path, clips) -> None:
     said = run("predict", "--print-config", "--budget", "50MMAC/s,3fps")
     assert "macs_per_second: 50000000.0" in said.out

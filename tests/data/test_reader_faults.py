@@ -168,7 +168,7 @@ def test_class_folders_say_what_is_odd(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     labelled.pictures(tmp_path / "stills", 2)
     assert faults(tmp_path) == [
-        "stray.mp4: lies in no class folder",
+        "stray.mp4: is not in a class folder",
         "empty: no clips in this class folder",
         "stills: holds pictures: put the frames of each clip in a folder of its own",
     ]
@@ -205,7 +205,7 @@ def test_one_pass_names_all_by_line(tmp_path: Path) -> None:
     found = faults(root)
     assert [int(line.split(":")[1]) for line in found] == [3, 4, 4, 4, 4, 4, 5, 5, 6, 7, 8, 9]
     for at, words in {
-        0: "../outside.mp4 lies outside the folder of the clips",
+        0: "../outside.mp4 is outside the folder of the clips",
         1: "no label",
         2: "start 'x' is not a number",
         3: "end 'y' is not a number",
@@ -214,7 +214,7 @@ def test_one_pass_names_all_by_line(tmp_path: Path) -> None:
         6: "ends at 2 s, not after its start at 5 s",
         7: "unknown class 'Run' (did you mean run, as in clips.csv:2?)",
         8: "label '7' is a number, the others are words",
-        9: "lies outside the folder of the clips",
+        9: "is outside the folder of the clips",
         10: "class 'jump' of split test has no training clip",
         11: "1.mp4 duplicate of clips.csv:2",
     }.items():
