@@ -16,7 +16,7 @@ import pytest
 
 import clips
 from data.labelled import put, video
-from foveate.app.bench import seen_by
+from foveate.app.bench import recogniser_with
 from foveate.app.requests import BenchRequest
 from tiny_weights import ARCH, NAME
 
@@ -133,8 +133,14 @@ def test_bench_compares_and_goes_on_past_a_model_that_does_not_fit(
 def extents_of(model: Path, *sets: str) -> dict[str, object]:
     """Look → the share of the frame that its windows cover when `bench` compares looks."""
     request = BenchRequest(path=model, models=str(model), sets=list(sets))
+
+    def made(look):
+        return recogniser_with(str(model), look, request, None, None)
+
     return {
-        look: getattr(seen_by(str(model), look, request, None, None).preset.look, "extent", None)
+        look: getattr(
+            recogniser_with(str(model), look, request, None, None).preset.look, "extent", None
+        )
         for look in ("full", "centre", "resize", "motion-patch")
     }
 

@@ -77,7 +77,7 @@ def test_it_survives_json() -> None:
     assert Wise.from_json(json.loads(json.dumps(wise.to_json()))) == wise
     with pytest.raises(ConfigError, match="wrong length"):
         Wise.from_json({**wise.to_json(), "temperatures": [1.0]})
-    with pytest.raises(ConfigError, match="no fusion weights"):
+    with pytest.raises(ConfigError, match="not fusion weights"):
         Wise.from_json({"exits": []})
 
 

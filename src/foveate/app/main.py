@@ -17,6 +17,12 @@ from foveate.app.guard import DEBUG, DONE, USAGE, guard
 from foveate.app.requests import Inputs, Offline, Rate, add_command
 
 F = TypeVar("F", bound=Callable[..., Any])
+# Texts of typer in the words of the settings' errors (see `core.config`).
+_PLAIN = (
+    ("Input should be", "must be"),
+    ("greater than or equal to", "at least"),
+    ("less than or equal to", "at most"),
+)
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
@@ -175,6 +181,8 @@ def main() -> None:
         if format_message is None:
             raise
         text: str = format_message()
+        for said, plain in _PLAIN:
+            text = text.replace(said, plain)
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "foveate"
         if text.strip():  # empty if the help was printed instead

@@ -119,7 +119,7 @@ class _Child:
             return
         self.deadline = time.monotonic() + seconds + (_START_SECONDS if self.fresh else 0.0)
         self.fresh = False
-        with suppress(OSError):  # where it is dead, the end of the other pipe says so
+        with suppress(OSError):  # if the child is dead, the other pipe ends
             self._asks.write(json.dumps(os.fsdecode(self.path)).encode() + b"\n")
             self._asks.flush()
 

@@ -65,7 +65,7 @@ class OrderCard(_Strict):
     """One order of the modalities.
 
     Attributes:
-        order: Which comes when.
+        order: The modalities in this order.
         wise: Fusion weights and temperatures.
         table: By ascending threshold.
         default: Threshold without a budget.
@@ -108,10 +108,10 @@ class Calibration(_Strict):
 
     @classmethod
     def read(cls, saved: Mapping[str, Any], name: str) -> Calibration:
-        """Check what a run folder holds.
+        """Validate the calibration in a run folder.
 
         Raises:
-            WeightsError: It is damaged; one line says where.
+            WeightsError: It is damaged.
         """
         try:
             return cls.model_validate(dict(saved))

@@ -2,8 +2,8 @@
 
 Source: WISE of Soufleri et al. (arXiv 2407.02713): for every number of exits taken so far a vector
 of weights over their logits, fitted for cross-entropy with an L1 penalty. The release fits them on
-the training set, on which the last exits are always right; here they belong on a calibration split
-that no network has seen. The problem is convex, so it is solved instead of trained.
+the training set, on which the last exits are always right; here they are fitted on a calibration
+split that no network was trained on. The problem is convex, so it is solved instead of trained.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def fit_weights(
 
 
 def _shrink(w: Tensor, by: float, nonnegative: bool) -> Tensor:
-    """The proximal map of the penalty: towards zero by an amount, and never across."""
+    """The proximal operator of the penalty (soft thresholding)."""
     if nonnegative:
         return (w - by).clamp(min=0)
     return w.sign() * (w.abs() - by).clamp(min=0)
@@ -94,7 +94,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     def loss(log_scale: float) -> float:
         return float(functional.cross_entropy(z * 10**log_scale, labels))
 
-    # Convex in the scale, so it has one valley in its logarithm too.
+    # Convex in the scale, so it has one minimum in its logarithm too.
     low, high = -4.0, 2.0
     for _ in range(80):
         first, second = low + (high - low) / 3, high - (high - low) / 3
@@ -168,7 +168,7 @@ class Wise:
         return torch.stack([b.values for b in best], 1), torch.stack([b.indices for b in best], 1)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, for a run's folder."""
+        """Plain values, as in `run.json`."""
         return {
             "exits": list(self.exits),
             "weights": [list(row) for row in self.weights],
@@ -177,7 +177,7 @@ class Wise:
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Wise:
-        """What `to_json` gave.
+        """Read back what `to_json` returned.
 
         Raises:
             ConfigError: It is something else.
@@ -186,7 +186,7 @@ class Wise:
             weights = tuple(tuple(map(float, row)) for row in saved["weights"])
             found = cls(tuple(saved["exits"]), weights, tuple(map(float, saved["temperatures"])))
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"these are no fusion weights ({error})") from None
+            raise ConfigError(f"not fusion weights ({error})") from None
         counts = list(range(1, len(found.exits) + 1))
         if [len(row) for row in weights] != counts or len(found.temperatures) != len(counts):
             raise ConfigError("fusion weights of the wrong length")

@@ -50,12 +50,12 @@ class GroupsSpec(LookSpec):
         """What was calibrated for this order of the modalities.
 
         Raises:
-            ConfigError: The model is no cascade, or was not calibrated for this order.
+            ConfigError: The model is not a cascade, or was not calibrated for this order.
             WeightsError: The calibration is damaged.
         """
         if not calibration.get("orders"):
             raise ConfigError(
-                f"{model}: is no cascade, it cannot look at groups",
+                f"{model}: is not a cascade, so it cannot look at groups",
                 "train one: foveate train DATA --recipe compressed",
             )
         orders = Calibration.read(calibration, f"{Path(model).name}/run.json").orders
@@ -94,7 +94,7 @@ class Groups:
         """
         groups, info = sample.groups(), sample.info
         if not groups:
-            raise MediaError(f"{info.name}: no key frame to begin at")
+            raise MediaError(f"{info.name}: no key frame to start from")
         if not info.has_vectors and any(m != "iframe" for m in map(modality_of, self.exits)):
             raise no_vectors(info.name, info.codec)
         first = bisect_left(groups, start - _NEAR, key=_start)
