@@ -37,8 +37,7 @@ from foveate.data import Dataset, Record, folds, read
 from foveate.evaluate import metrics
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.pipeline.recogniser import Recogniser
-from foveate.policy.motion import MotionInput
-from foveate.policy.motion.fields import camera_speed
+from foveate.policy.motion.dominant import affine, affine_field
 
 LOOKS = (
     "full", "resize", "centre", "random", "rwf-crop", "mocrop", "activation", "mv-patch",
@@ -137,8 +136,12 @@ def camera_of(path: Path) -> float:
     with foveate.Video(path) as video:
         window = Window(0.0, video.info.duration or 2.0)
         motion = video.motion(look.times(window, Budget()), "flow")
-        seen = MotionInput(motion.field, motion.valid, cell=motion.cell)
-        return float(np.median(camera_speed(seen))) / video.info.height * (video.info.rate or 25)
+        field, valid = np.asarray(motion.field), np.asarray(motion.valid)
+        height, width = valid.shape[-2:]
+        theta = affine(field.reshape(-1, height, width, 2), valid.reshape(-1, height, width))
+        camera = affine_field(theta, height, width)
+        speed = np.median(np.linalg.norm(camera, axis=-1), (1, 2))
+        return float(np.median(speed)) / video.info.height * (video.info.rate or 25)
 
 
 @dataclass(frozen=True)

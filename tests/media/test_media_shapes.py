@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from kinds import clip
+from PIL import Image
 from test_vectors import pan
 
 from clips import encode, number_of, picture
@@ -179,6 +180,48 @@ def test_pictures_of_a_folder_keep_their_proportions(tmp_path: Path) -> None:
         for pixels in clip.pixels:
             assert roundness(pixels) == pytest.approx(1, abs=0.12)
         assert any("differ in size" in line for line in folder.warnings)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_pictures_of_a_folder_are_upright(tmp_path: Path, turned: int, ending: str) -> None:
+    """Photographs of phones carry their orientation as EXIF data."""
+    corners = ((230, 30, 30), (30, 180, 30), (30, 30, 230), (230, 230, 230))
+    upright = Image.new("RGB", (64, 48))
+    for number, colour in enumerate(corners):
+        upright.paste(colour, (number % 2 * 32, number // 2 * 24, 64, 48))
+    order = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_90",
+             "TRANSVERSE", "ROTATE_270")  # fmt: skip
+    stored = upright if turned == 1 else upright.transpose(Image.Transpose[order[turned - 2]])
+    data = Image.Exif()
+    data[0x0112] = turned
+    for number in range(2):
+        stored.save(tmp_path / f"{number}.{ending}", exif=data, quality=95)
+    with FrameFolder(tmp_path, 25) as folder:
+        assert (folder.info.width, folder.info.height) == (64, 48)
+        pixels = folder.frames([0.0]).pixels[0]
+        for number, colour in enumerate(corners):
+            found = pixels[12 + number // 2 * 24, 16 + number % 2 * 32]
+            assert np.abs(found.astype(int) - colour).max() < 12
+        assert folder.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("1.png", "01.png"), "several pictures have the same number"),
+        (("left_1.png", "right_1.png", "left_2.png"), "pictures of several series"),
+        (("1.png", "2.png", "4.png"), "not evenly spaced"),
+        (("1.png", "2.png", "3.bmp", "cover.png"), "not read: 2 pictures"),
+    ],
+)
+def test_odd_folders_of_pictures_are_warned_about(
+    tmp_path: Path, names: tuple[str, ...], says: str
+) -> None:
+    for name in names:
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    with FrameFolder(tmp_path, 25) as folder:
+        assert [line for line in folder.warnings if says in line] == folder.warnings
 
 
 def test_motion_stays_true_where_the_size_changes() -> None:

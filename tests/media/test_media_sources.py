@@ -100,7 +100,7 @@ def test_bad_arrays(bad: np.ndarray) -> None:
         ArrayVideo(bad, 25)
 
 
-@pytest.mark.parametrize("fps", [0, -1, 0.05, float("inf"), float("nan"), "10", 1e300, [1]])
+@pytest.mark.parametrize("fps", [0, -1, 0.05, float("inf"), float("nan"), "10", 1e300, [1], True])
 def test_a_rate_is_a_number_that_can_be_meant(fps: Any, tmp_path: Path) -> None:
     pixels = np.zeros((2, 4, 4, 3), np.uint8)
     (tmp_path / "1.png").write_bytes(cv2.imencode(".png", pixels[0])[1].tobytes())

@@ -15,6 +15,8 @@ from surgery import full, replace_box
 
 from clips import encode, number_of, picture
 from foveate.media import Video
+from foveate.media.container import geometry
+from foveate.media.decode import Cursor
 from foveate.media.order import ranker
 from foveate.media.vectors.reader import VectorReader
 
@@ -239,6 +241,27 @@ def test_an_avi_that_was_cut_off_keeps_its_times() -> None:
     for at in range(len(times) - 1, 0, -7):
         with Video(data[: data.rindex(b"idx1") * 2 // 3]) as video:
             assert video.frames([times[at]]).times == (times[at],)
+
+
+def test_a_file_opened_anew_for_its_first_frame_is_described_by_what_is_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """FFmpeg frees a stream with its container: reading one that was closed ends the process."""
+    described: list[Any] = []
+    find_first = Cursor.find_first
+
+    def spy(stream: Any, *turned: Any) -> Any:
+        described.append(stream)
+        return geometry(stream, *turned)
+
+    def anew(cursor: Cursor) -> Any:
+        cursor._reopen()  # as where equal times are met among the first packets
+        return find_first(cursor)
+
+    monkeypatch.setattr(Cursor, "find_first", anew)
+    monkeypatch.setattr("foveate.media.video.geometry", spy)
+    with Video(encode(frames=20)) as video:
+        assert described == [video._cursor.stream]
 
 
 @pytest.mark.parametrize("bframes", [0, 2])

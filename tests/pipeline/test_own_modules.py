@@ -58,6 +58,8 @@ def test_a_look_has_the_name_that_it_has_on_the_command() -> None:
         (lambda x: None, "gives a NoneType, not logits"),
         (lambda x: mean(x)[0], "gives shape (3,), not logits of shape (1, classes)"),
         (lambda x: x, "gives shape (1, 3, 4, 16, 16), not logits"),
+        (lambda x: mean(x) * 1j, "gives shape (1, 3) of complex numbers, not logits"),
+        (lambda x: mean(x).to_sparse(), "gives shape (1, 3), sparse, not logits"),
         (lambda x: mean(x).repeat(2, 1), "gives shape (2, 3), not logits of shape (1, classes)"),
         (lambda x: mean(x)[:, :2], "scores of shape (2,) for 3 labels"),
         (lambda x: mean(x) * math.nan, "scores of the network are not finite"),
@@ -70,6 +72,23 @@ def test_a_module_that_gives_no_logits_is_one_sentence(function: Any, says: str)
         recognise(Own(function))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Own(lambda x: mean(x) if x.mean() > -1e9 else x),
+        lambda: Own(lambda x: mean(x) + x[torch.nonzero(x)[:, 0]].sum().item() * 0),
+        lambda: Own(lambda x: torch.from_numpy(mean(x).numpy())),
+        lambda: torch.jit.script(nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten())),
+        lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)),
+    ],
+    ids=["if", "item", "numpy", "scripted", "lazy"],
+)
+def test_a_module_that_needs_values_is_counted_by_a_call(make: Callable[[], nn.Module]) -> None:
+    """Multiply-adds are counted without values where that is possible."""
+    assert len(recognise(make()).labels) == 3
 
 
 def test_logits_of_any_precision_are_taken() -> None:
@@ -113,6 +132,17 @@ def test_arguments_that_cannot_be_meant_are_one_sentence(arguments: Any, says: s
 def test_named_models_have_their_own_labels_and_input(arguments: Any) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(arguments))}=: only for a module"):
         foveate.load(NAME, **arguments)
+
+
+def test_a_module_without_values_is_refused_when_it_is_loaded() -> None:
+    with pytest.raises(ConfigError, match="Linear has no values"):
+        foveate.load(nn.Linear(3, 3, device="meta"), labels=list("abc"), input=SPEC)
+
+
+@pytest.mark.parametrize("one", ["a.mp4", np.zeros((3, 8, 8, 3), np.uint8), None, 5])
+def test_many_sources_are_not_one(one: Any) -> None:
+    with pytest.raises(ConfigError, match="takes several sources"):
+        next(foveate.load(Own(mean), labels=list("abc"), input=SPEC).predict_many(one))
 
 
 @pytest.mark.parametrize("model", [5, None, nn.Linear])

@@ -8,7 +8,6 @@ from foveate.core import ConfigError
 from foveate.policy.motion import METHODS, MotionInput, motion_times, prepare, saliency
 from foveate.policy.motion.combine import box_mean, history, lasting, median3
 from foveate.policy.motion.dominant import affine, affine_field, coordinates
-from foveate.policy.motion.fields import camera_speed
 from foveate.policy.motion.pictures import phase_shift, sample
 
 HEIGHT, WIDTH = 40, 54
@@ -120,11 +119,6 @@ def test_holes_of_codec_vectors_count_as_violent_and_key_frames_do_not_count() -
     assert maps[0, 21:25, 21:25].mean() > 1.5 * np.median(maps[0])
     alone = np.zeros_like(valid)
     assert saliency("mv_affine", seen(fields, valid=alone)).max() == 0
-
-
-def test_camera_speed_is_the_median_of_the_dominant_motion() -> None:
-    assert camera_speed(seen(field("pan"))) == pytest.approx(np.hypot(4, 1.5), rel=1e-2)
-    assert camera_speed(seen(field("rest"))) == pytest.approx(0, abs=1e-2)
 
 
 def pictures(shift: tuple[float, float], mover: tuple[float, float]) -> np.ndarray:

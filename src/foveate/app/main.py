@@ -173,6 +173,7 @@ def weights_verify() -> None:
 
 def main() -> None:
     """Entry point of the command; a usage error is one line."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # damaged pictures are warnings of results
     try:
         code = app(prog_name="foveate", standalone_mode=False)
     except Exception as error:

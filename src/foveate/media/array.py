@@ -41,7 +41,11 @@ def checked_rate(name: str, fps: Any) -> float:
     Raises:
         MediaError: It is not a number from 0.1 to 10,000.
     """
-    if not isinstance(fps, Real) or not _RATES[0] <= float(fps) <= _RATES[1]:
+    if (
+        isinstance(fps, bool)
+        or not isinstance(fps, Real)
+        or not _RATES[0] <= float(fps) <= _RATES[1]
+    ):
         least, most = _RATES
         raise MediaError(
             f"{name}: fps must be a number from {least:g} to {most:g}, not {fps!r}",

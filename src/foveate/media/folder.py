@@ -7,6 +7,7 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -25,10 +26,12 @@ from foveate.core import (
     Motion,
     SampleInfo,
 )
+from foveate.core.text import plural
 from foveate.media.array import checked_rate
 from foveate.media.container import Geometry
 from foveate.media.convert import fitted
 from foveate.media.limits import DEFAULT_LIMITS, Limits
+from foveate.media.names import is_image
 from foveate.media.pairs import numbered_motion
 from foveate.media.source import display_name
 
@@ -41,6 +44,8 @@ _MAX_FILE = 256 * 1024 * 1024
 _NUMBER = re.compile(r"(\d+)(?=\D*$)")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIZES = frozenset([*range(0xC0, 0xD0)]) - {0xC4, 0xC8, 0xCC}  # start-of-frame markers
+_APP1 = 0xE1
+_ORIENTATION = 0x0112
 
 
 def is_picture(name: str) -> bool:
@@ -58,9 +63,9 @@ class FrameFolder:
     """Numbered JPEG or PNG files as a video of constant rate; satisfies `core.Sample`.
 
     The pictures are shown one after the other in the order of their numbers, whatever number the
-    first one has and whatever step there is between them. A picture that cannot be decoded shows
-    nothing and is warned about. All are given in the size of the first one unless asked otherwise;
-    those of another shape are fitted in, black beside them.
+    first one has and whatever step there is between them, upright as their EXIF data say. A picture
+    that cannot be decoded shows nothing and is warned about. All are given in the size of the first
+    one unless asked otherwise; those of another shape are fitted in, black beside them.
 
     Args:
         folder: The folder.
@@ -88,11 +93,12 @@ class FrameFolder:
         self._folder = Path(folder)
         try:
             self._names = picture_names(folder)
+            others = sum(is_image(n) and not is_picture(n) for n in os.listdir(folder))
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise MediaError(f"{self.name}: cannot be listed ({reason})") from None
         if not self._names:
-            raise MediaError(f"{self.name}: holds no numbered pictures")
+            raise MediaError(f"{self.name}: holds no numbered pictures (JPEG or PNG)")
         self._times = [i / self._fps for i in range(len(self._names))]
         size = picture_size(self._bytes(0))
         if size is None:
@@ -100,8 +106,17 @@ class FrameFolder:
         self._size = size
         numbers = [_number(name) for name in self._names]
         gaps = {b - a for a, b in pairwise(numbers)}
-        if len(gaps) > 1:
+        series = {_NUMBER.sub("", Path(name).stem) for name in self._names}
+        if len(series) > 1 and 0 in gaps:
+            self._warn("pictures of several series have the same numbers: they are shown in turn")
+        elif 0 in gaps:
+            self._warn("several pictures have the same number: they are shown in turn")
+        elif len(gaps) > 1:
             self._warn("the numbers of the pictures are not evenly spaced")
+        if others:
+            self._warn(
+                f"not read: {plural(others, 'picture')} without a number, or not JPEG or PNG"
+            )
         if fps is None:
             self._warn(f"a folder has no frame rate: {RATE:g} frames per second assumed")
 
@@ -218,10 +233,8 @@ class FrameFolder:
         if at >= len(self._names):
             return None
         data = np.frombuffer(self._bytes(at), np.uint8)
-        # What a header turns, a dump of video frames does not mean.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         try:
-            picture = cv2.imdecode(data, flags) if len(data) else None
+            picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
         except cv2.error:
             picture = None
         if picture is None:
@@ -252,23 +265,48 @@ class FrameFolder:
 
 
 def picture_size(data: bytes) -> tuple[int, int] | None:
-    """`(width, height)` that the header of a JPEG or PNG file claims; None for anything else."""
+    """`(width, height)` of an upright JPEG or PNG file by its header; None for anything else."""
     if data.startswith(_PNG) and data[12:16] == b"IHDR" and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
-        return (width, height) if width and height else None
+        turned = _is_turned(data.partition(b"IDAT")[0].partition(b"eXIf")[2])
+        return _upright(width, height, turned)
     if not data.startswith(b"\xff\xd8"):
         return None
-    place = 2
+    place, turned = 2, False
     while place + 9 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
         if marker in _JPEG_SIZES:
             height, width = struct.unpack(">HH", data[place + 5 : place + 9])
-            return (width, height) if width and height else None
+            return _upright(width, height, turned)
         if marker == 0xFF:  # padding
             place += 1
-        else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+            continue
+        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == _APP1 and data[place + 4 : place + 10] == b"Exif\0\0":
+            turned = _is_turned(data[place + 10 : end])
+        place = end
     return None
+
+
+def _upright(width: int, height: int, turned: bool) -> tuple[int, int] | None:
+    if not width or not height:
+        return None
+    return (height, width) if turned else (width, height)
+
+
+def _is_turned(exif: bytes) -> bool:
+    """Whether EXIF data swap width and height: orientation 5 to 8 in the first directory."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None:
+        return False
+    with suppress(struct.error):
+        (at,) = struct.unpack(f"{order}I", exif[4:8])
+        (count,) = struct.unpack(f"{order}H", exif[at : at + 2])
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack(f"{order}HHIH", exif[entry : entry + 10])
+            if tag == _ORIENTATION:
+                return value in range(5, 9)
+    return False
 
 
 def _number(name: str) -> int:

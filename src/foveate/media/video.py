@@ -89,7 +89,8 @@ class Video:
         )
         self._cursor = self._make_cursor()
         try:
-            self.geometry = geometry(self._cursor.stream, *self._orientation())
+            turned = self._orientation()  # may open the file anew, where times are in disorder
+            self.geometry = geometry(self._cursor.stream, *turned)
         except BaseException:
             self._cursor.close()
             raise

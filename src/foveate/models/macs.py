@@ -39,7 +39,8 @@ def count_macs(model: nn.Module, shape: tuple[int, ...], method: str = "forward"
     """Count the multiply-adds of convolutions and matrix products of one call.
 
     The call is made on the ``meta`` device: nothing is computed, so large models and clips take
-    milliseconds.
+    milliseconds. Where that fails (values decide what is run, or the module is scripted), a copy of
+    the model is run on zeros.
 
     Args:
         model: A module in its unfused form.
@@ -52,9 +53,15 @@ def count_macs(model: nn.Module, shape: tuple[int, ...], method: str = "forward"
     # Imported here because it imports hundreds of modules of torch.
     from torch.utils.flop_counter import FlopCounterMode
 
-    ghost = on_meta(model).eval()
-    dtype = next((p.dtype for p in model.parameters()), torch.float32)
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        getattr(ghost, method)(torch.empty(shape, device="meta", dtype=dtype))
-    return counter.get_total_flops() // 2
+    some = next(model.parameters(), torch.empty(0))
+
+    def counted(model: nn.Module, device: torch.device | str) -> int:
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), counter:
+            getattr(model.eval(), method)(torch.zeros(shape, device=device, dtype=some.dtype))
+        return counter.get_total_flops() // 2
+
+    try:
+        return counted(on_meta(model), "meta")
+    except Exception:  # a module of a user can raise anything
+        return counted(copy.deepcopy(model), some.device)

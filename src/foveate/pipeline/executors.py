@@ -319,10 +319,12 @@ def _evidence(logits: Tensor, features: Tensor | None, rows: Sequence[int]) -> l
     Raises:
         ModelError: The network gives something else.
     """
-    fits = isinstance(logits, Tensor) and not logits.is_complex() and logits.ndim == 2
-    if not fits or len(logits) != sum(rows):
-        found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits)
-        what = found if isinstance(found, str) else f"a {found.__name__}"
+    real = isinstance(logits, Tensor) and not logits.is_complex() and not logits.is_sparse
+    if not real or logits.ndim != 2 or len(logits) != sum(rows):
+        what = f"a {type(logits).__name__}"
+        if isinstance(logits, Tensor):
+            kind = "" if real else " of complex numbers" if logits.is_complex() else ", sparse"
+            what = f"shape {tuple(logits.shape)}{kind}"
         raise ModelError(
             f"the network gives {what}, not logits of shape ({sum(rows)}, classes)",
             "let its forward return one tensor (B, classes)",

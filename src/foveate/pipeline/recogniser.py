@@ -167,7 +167,8 @@ class Recogniser:
         Yields:
             One Result per source, in order.
         """
-        if isinstance(sources, str | bytes | os.PathLike):
+        single = isinstance(sources, str | bytes | os.PathLike) or hasattr(sources, "shape")
+        if single or not isinstance(sources, Iterable):
             raise ConfigError("predict_many takes several sources", "give a list, or use predict")
         named: list[str] = []
 
@@ -441,6 +442,11 @@ class _Own:
             raise ConfigError(
                 f"{type(module).__name__} computes in {str(others.pop()).removeprefix('torch.')}",
                 "clips are float32: call module.float() first",
+            )
+        if any(p.is_meta for p in module.parameters()):
+            raise ConfigError(
+                f"{type(module).__name__} has no values (its parameters are on the device meta)",
+                "load its weights first",
             )
         self.module, self.labels = module.eval(), tuple(labels)
         self.input, self.output = spec, output

@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from foveate.core import LimitError, MediaError
-from foveate.media.container import Opened, open_video
-from foveate.media.limits import DEFAULT_LIMITS, Limits
+from foveate.media.container import Opened
+from foveate.media.limits import Limits
 from foveate.media.packets import packets
-from foveate.media.source import Source, name_of, opener
 
 _REFERENCES = 16  # the most that any codec with vectors keeps
 _REMEMBERED = 128  # display times
@@ -29,15 +28,11 @@ class PacketTable:
         times: (N,) float64 seconds from the first picture, ascending.
         keys: (N,) whether decoding can start there.
         decode_order: (N,) place of the picture's packet among the packets.
-        bytes: (N,) length of the packet.
-        gop: (N,) number of the group it belongs to: the last key picture at or before it.
     """
 
     times: npt.NDArray[np.float64]
     keys: npt.NDArray[np.bool_]
     decode_order: npt.NDArray[np.int64]
-    bytes: npt.NDArray[np.int64]
-    gop: npt.NDArray[np.int64]
 
     @property
     def starts(self) -> npt.NDArray[np.int64]:
@@ -48,20 +43,6 @@ class PacketTable:
     def lengths(self) -> npt.NDArray[np.int64]:
         """(G,) pictures from each key picture to the next, in the order of display."""
         return np.diff(np.append(self.starts, len(self.keys)))
-
-
-def packet_table(source: Source, limits: Limits = DEFAULT_LIMITS) -> PacketTable:
-    """Read the headers of all packets once.
-
-    Raises:
-        MediaError: It is no video, or its packets carry no times.
-        LimitError: More pictures than `limits.samples`.
-    """
-    opened = open_video(opener(source, limits), limits)
-    try:
-        return read_table(opened, limits, name_of(source))
-    finally:
-        opened.close()
 
 
 def read_table(
@@ -79,7 +60,7 @@ def read_table(
         MediaError: Its packets carry no times.
         LimitError: More pictures than `limits.samples`.
     """
-    found: list[tuple[int, bool, int]] = []
+    found: list[tuple[int, bool]] = []
     for packet in packets(opened):
         if keep is not None:
             keep(packet)
@@ -87,19 +68,16 @@ def read_table(
             continue
         if len(found) >= limits.samples:
             raise LimitError(f"{name}: more than {limits.samples} frames")
-        found.append((packet.pts, packet.is_keyframe, packet.size))
+        found.append((packet.pts, packet.is_keyframe))
     if not found:
         raise MediaError(f"{name}: its packets carry no times")
     base = float(opened.base)
-    ticks = np.array([pts for pts, _, _ in found], np.int64)
+    ticks = np.array([pts for pts, _ in found], np.int64)
     order = np.argsort(ticks, kind="stable")
-    keys = np.array([key for _, key, _ in found], bool)[order]
     return PacketTable(
         times=(ticks[order] - ticks[order[0]]) * base,
-        keys=keys,
+        keys=np.array([key for _, key in found], bool)[order],
         decode_order=order,
-        bytes=np.array([size for _, _, size in found], np.int64)[order],
-        gop=np.maximum(np.cumsum(keys) - 1, 0),
     )
 
 

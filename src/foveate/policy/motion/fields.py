@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from foveate.policy.motion.combine import median3
-from foveate.policy.motion.dominant import affine, affine_field, affine_residual, homography_field
+from foveate.policy.motion.dominant import affine, affine_residual, homography_field
 from foveate.policy.motion.inputs import Floats, Mask, MotionInput
 
 _HIGH = 0.9  # quantile of the picture that is assigned to blocks without a vector
@@ -88,18 +88,6 @@ def vectors_affine(seen: MotionInput) -> Floats:
     smooth = median3(filled.astype(np.float32))
     usable = valid.any((2, 3), keepdims=True)
     return _mean(smooth, np.broadcast_to(usable, shape))
-
-
-def camera_speed(seen: MotionInput) -> Floats:
-    """(T,) median length of the dominant affine motion, in pixels of the source per frame."""
-    field, valid = seen.fields()
-    flat, votes = _votes(seen, field, valid)
-    height, width = field.shape[2:4]
-    camera = _length(affine_field(affine(flat, votes), height, width))
-    per_field = np.median(camera.reshape(*field.shape[:2], -1), -1)
-    usable = valid.any((2, 3))
-    total = (per_field * usable).sum(1) / np.maximum(usable.sum(1), 1)
-    return np.asarray(total, np.float32)
 
 
 def _affine_residual(seen: MotionInput, field: Floats, valid: Mask) -> Floats:
