@@ -147,15 +147,16 @@ def parse_table(text: str) -> MoViNetConfig:
                     text) is None:  # fmt: skip
         raise wanted
     stem, *stages, last = text.split(" | ")
-    blocks = tuple(
-        block(*map(int, first.split("/")), layers)
-        for first, _, layers in (stage.partition(" ") for stage in stages)
-    )
+    blocks = []
+    for stage in stages:
+        first, _, layers = stage.partition(" ")
+        width, stride = map(int, first.split("/"))
+        blocks.append(block(width, stride, layers))
     project, hidden = map(int, last.split())
     widths = [int(stem), project, hidden, *(stage.width for stage in blocks)]
     if min(widths + [one.expanded for stage in blocks for one in stage.layers]) < 1:
         raise wanted
-    return MoViNetConfig(int(stem), blocks, project, hidden)
+    return MoViNetConfig(int(stem), tuple(blocks), project, hidden)
 
 
 TABLES = {
