@@ -364,6 +364,33 @@ class TrainRequest(RunOptions, SplitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArchitectureRequest(RunOptions, SplitOptions):
+    """Find a MoViNet of a given cost; the same command again resumes an interrupted search.
+
+    The most accurate network within the target is trained into DIR/winner, which predict and
+    evaluate take as a model; DIR/pareto.json lists all candidates.
+    """
+
+    path: Data
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", metavar="COST", help="Per frame: 2ms (CPU, one thread) or 20MMAC."
+        ),
+    ]
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the study.")]
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML.")
+    ] = None
+    print_config: PrintConfig = False
+
+    @property
+    def data(self) -> DataRequest:
+        """The data set."""
+        return self.request_for(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckRequest(ClipOptions):
     """List every bad file, count classes, measure durations, find leaks between splits."""
 

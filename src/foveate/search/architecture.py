@@ -24,10 +24,10 @@ import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from foveate.core.config import build
@@ -62,6 +62,10 @@ PARETO, LATENCIES, WINNER = "pareto.json", "latencies.json", "winner"
 _TRIES = 20  # draws for each candidate that is wanted
 
 
+# YAML reads 533 as a number.
+Kernel = Annotated[str, Field(coerce_numbers_to_str=True)]
+
+
 class ArchitectureConfig(RecipeConfig):
     """Settings of `foveate search architecture`."""
 
@@ -72,7 +76,7 @@ class ArchitectureConfig(RecipeConfig):
     engine: Engine = Field("inference", description="the form whose milliseconds count")
     width: float = Field(0.5, gt=0, le=4, description="factor on the widths of the space of A2")
     layers: int = Field(3, ge=1, le=20, description="largest number of layers of a stage")
-    kernels: tuple[str, ...] = SearchSpace.kernels
+    kernels: tuple[Kernel, ...] = SearchSpace.kernels
     expansions: tuple[float, ...] = SearchSpace.expansions
     size: int = Field(96, ge=8, le=4096, description="pixels")
     frames: int = Field(8, ge=1, le=10_000, description="in a clip")
@@ -95,6 +99,13 @@ class ArchitectureConfig(RecipeConfig):
     workers: int = Field(2, ge=0, le=64, description="loading processes")
     train_split: str = "train"
     val_split: str = "val"
+
+    @model_validator(mode="after")
+    def _readable(self) -> ArchitectureConfig:
+        """Refuse a target or a space that cannot be read, with their own errors."""
+        Target.parse(self.target)
+        self.space()
+        return self
 
     def space(self) -> SearchSpace:
         """The networks that can be found."""
@@ -294,13 +305,11 @@ def _beats(one: Candidate, other: Candidate) -> bool:
 
 
 def _prepare(config: ArchitectureConfig, dataset: Dataset) -> ArchitectureConfig:
-    """Check settings that a bound cannot check.
+    """Check that the data fits.
 
     Raises:
-        ConfigError: A target that cannot be read, a wrong kernel, or several labels per clip.
+        ConfigError: Several labels per clip.
     """
-    Target.parse(config.target)
-    config.space()
     if dataset.multilabel:
         raise ConfigError("architecture search needs one label per clip")
     return config
