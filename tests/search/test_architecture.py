@@ -132,7 +132,7 @@ def test_the_winner_is_trained_and_loads_like_any_model(tmp_path: Path) -> None:
     loaded = load_run(tmp_path / "s" / architecture.WINNER)
     assert loaded.card is not None
     assert loaded.card.network.arch == "movinet-table-stream"
-    assert loaded.card.network.settings == {"table": study.winner.table}
+    assert loaded.card.network.settings["table"] == study.winner.table
     assert loaded.labels == ("dark", "light")
     assert summary.figures["ms per frame"] == study.winner.cost > 0
     assert any(name.startswith("top1") for name in summary.figures)

@@ -459,6 +459,8 @@ def _from_table(
     dropout: float = 0.2,
     stochastic_depth: float = 0.0,
     remembers: str = "cumulative",
+    rezero: float = 0.0,
+    norm_momentum: float = 0.01,
 ) -> MoViNet:
     """Build a network over any block table, as `foveate search architecture` finds them.
 
@@ -469,10 +471,18 @@ def _from_table(
         dropout: Before the classifier.
         stochastic_depth: See ``MoViNet``.
         remembers: See ``MoViNet``.
+        rezero: First value of the scalars of branches. The published 0 needs thousands of steps.
+        norm_momentum: Of the running statistics of normalisation; 0.01 as published.
     """
     config = parse_table(table)
     config = base(config) if kind == "base" else stream(config)
-    return movinet(config, num_classes, dropout, stochastic_depth, remembers)
+    network = movinet(config, num_classes, dropout, stochastic_depth, remembers)
+    for module in network.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.constant_(module.rezero, rezero)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.momentum = norm_momentum
+    return network
 
 
 for _kind, _ending in (("base", ""), ("stream", "-stream")):

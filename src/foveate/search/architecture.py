@@ -39,7 +39,7 @@ from foveate.models.movinet_config import MoViNetConfig, table_text
 from foveate.models.spec import InputSpec
 from foveate.search.controller import Controller, absolute_reward
 from foveate.search.costs import Engine, Latencies, Macs, Target
-from foveate.search.space import Choice, SearchSpace
+from foveate.search.space import FEW_STEPS, Choice, SearchSpace
 from foveate.search.supernet import SuperNet
 from foveate.train import run_state
 from foveate.train.api import open_for
@@ -335,7 +335,7 @@ def _search(context: RecipeContext) -> RunSummary:
                      "augment", "flip", "seed", "workers", "train_split", "val_split"}
         )  # fmt: skip
         settings = SupervisedConfig(
-            **shared, model=study.arch, settings={"table": study.winner.table},
+            **shared, model=study.arch, settings={"table": study.winner.table, **FEW_STEPS},
             epochs=config.train_epochs,
         )  # fmt: skip
         context.train_stage(WINNER, supervised.RECIPE, settings)

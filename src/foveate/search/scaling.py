@@ -33,7 +33,7 @@ from foveate.models.movinet_config import (
 )
 from foveate.models.weights.run import read_run
 from foveate.search.costs import Macs
-from foveate.search.space import multiple_of_8
+from foveate.search.space import FEW_STEPS, multiple_of_8
 from foveate.train.config import RecipeConfig
 from foveate.train.recipe import Recipe, RecipeContext
 from foveate.train.recipes import supervised
@@ -192,7 +192,7 @@ def _search(context: RecipeContext) -> RunSummary:
     ):
         settings = SupervisedConfig(
             **shared, model="movinet-table-stream" if config.kind == "stream" else "movinet-table",
-            settings={"table": one.table}, size=one.size, rate=one.frames_per_second,
+            settings={"table": one.table, **FEW_STEPS}, size=one.size, rate=one.frames_per_second,
             frames=one.frames,
         )  # fmt: skip
         figures = read_run(

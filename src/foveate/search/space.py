@@ -20,6 +20,9 @@ from foveate.models.movinet_config import (
     stream,
 )
 
+# For trainings from scratch of hundreds of steps, not of the thousands of the published recipe.
+FEW_STEPS = {"rezero": 0.5, "norm_momentum": 0.1}
+
 Choice = tuple[int, ...]
 """For every decision of a space, which of its options is taken."""
 

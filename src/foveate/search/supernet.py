@@ -22,7 +22,7 @@ from torch.func import functional_call
 from foveate.models.movinet import MoViNet, movinet
 from foveate.models.movinet_config import MoViNetConfig
 from foveate.models.movinet_layers import norm_of
-from foveate.search.space import SearchSpace
+from foveate.search.space import FEW_STEPS, SearchSpace
 
 
 class SuperNet(nn.Module):
@@ -39,6 +39,7 @@ class SuperNet(nn.Module):
         config = space.largest()
         self.shared = movinet(config, num_classes, dropout)
         for _, layer in self.shared.layers():
+            nn.init.constant_(layer.rezero, FEW_STEPS["rezero"])
             # The largest widths can be equal where those of another network are not.
             if layer.skip_project is None:
                 inputs, outputs = layer.expansion.in_channels, layer.projection.out_channels
