@@ -69,8 +69,10 @@ def test_scaling_trains_variants_of_a_cost(run, videos, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["architecture", "--target", "2s"], "target 2s: not understood (write 2ms or 20MMAC, per frame)"),
-        (["architecture", "--target", "2ms", "--set", "kernels=[544]"], "kernel '544': not understood"),
+        (["architecture", "--target", "2s"],
+         "target 2s: not understood (write 2ms or 20MMAC, per frame)"),
+        (["architecture", "--target", "2ms", "--set", "kernels=[544]"],
+         "kernel '544': not understood"),
         (["scaling", "--factor", "0"], "settings: factor: must be positive"),
         (["scaling", "--factor", "2", "--set", "table=a9"], "table 'a9': not a block table"),
     ],
