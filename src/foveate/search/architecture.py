@@ -37,6 +37,7 @@ from foveate.data import Dataset
 from foveate.data.labelled import Videos
 from foveate.models.movinet_config import MoViNetConfig, table_text
 from foveate.models.spec import InputSpec
+from foveate.models.weights.run import read_run
 from foveate.search.controller import Controller, absolute_reward
 from foveate.search.costs import Engine, Latencies, Macs, Target
 from foveate.search.space import FEW_STEPS, Choice, SearchSpace
@@ -320,7 +321,6 @@ def _search(context: RecipeContext) -> RunSummary:
     config, folder = context.config, context.folder
     if context.group.world > 1:
         raise ConfigError("architecture search runs in one process", "start it without torchrun")
-    figures: dict[str, float] = {}
     failures: list[str] = []
     if (folder / PARETO).is_file():
         study = Study.read(folder)
@@ -338,9 +338,7 @@ def _search(context: RecipeContext) -> RunSummary:
             **shared, model=study.arch, settings={"table": study.winner.table, **FEW_STEPS},
             epochs=config.train_epochs,
         )  # fmt: skip
-        context.train_stage(WINNER, supervised.RECIPE, settings)
-        trained = context.summaries[-1].figures if context.summaries else {}
-        figures |= trained
+        figures |= read_run(context.train_stage(WINNER, supervised.RECIPE, settings)).figures
     return context.summarize(figures, failures)
 
 
