@@ -11,6 +11,7 @@ from foveate.core import ConfigError
 from foveate.core.errors import ModelError
 from foveate.models import create
 from foveate.models.movinet_config import TABLES, parse_table, table_text
+from foveate.search.costs import Macs
 from foveate.search.space import SearchSpace, multiple_of_8
 
 A2 = TABLES["a2"]
@@ -51,6 +52,13 @@ def test_kernels_and_expansions_are_options(causal: bool) -> None:
                 assert f"{layer.temporal}{layer.kernel}{layer.kernel}" in space.kernels
                 wide = {multiple_of_8(plain * factor) for factor in space.expansions}
                 assert layer.expanded in wide
+
+
+def test_no_network_is_smaller_than_the_smallest_or_larger_than_the_largest() -> None:
+    space, draws = SearchSpace(layers=3), random.Random(0)
+    least, most = (Macs(32, 4, 5)(one) for one in (space.smallest(), space.largest()))
+    for _ in range(5):
+        assert least <= Macs(32, 4, 5)(space.config(space.draw(draws))) <= most
 
 
 def test_scaled_space_has_fewer_channels_and_layers() -> None:

@@ -22,7 +22,7 @@ import json
 import os
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,6 +33,7 @@ from torch import nn
 from foveate.core.config import build
 from foveate.core.errors import ConfigError
 from foveate.core.files import replace_file
+from foveate.core.units import macs
 from foveate.data import Dataset
 from foveate.data.labelled import Videos
 from foveate.models.movinet_config import MoViNetConfig, table_text
@@ -152,7 +153,7 @@ class Study:
         arch: Architecture that takes the tables.
         target: Cost per frame.
         unit: Of costs, `ms` or `MAC`.
-        winner: The most accurate candidate within the target; the cheapest if none is.
+        winner: The most accurate candidate within the target.
         candidates: All that were measured, by cost.
     """
 
@@ -258,7 +259,10 @@ def _derive(
 ) -> Study:  # fmt: skip
     """Measure candidates with the shared weights.
 
-    Half of them are drawn by the controller within the target, and more by chance for the list.
+    The controller draws them within the target; a few more are drawn uniformly, for the list.
+
+    Raises:
+        ConfigError: None is within the target.
     """
     target = Target.parse(config.target)
     draws = random.Random(f"{config.seed} derivation")
@@ -281,17 +285,17 @@ def _derive(
     for network, value in found.items():
         rows.append(Candidate(table_text(network), value, *held_out.measure(model, network)))
         on_progress(len(rows), len(found))
-    within = [row for row in rows if row.cost <= target.value]
-    winner = (
-        max(within, key=lambda row: (row.top1, -row.loss))
-        if within
-        else min(rows, key=lambda row: row.cost)
-    )
     rows = [
-        Candidate(**{**asdict(row), "front": not any(_beats(other, row) for other in rows)})
+        replace(row, front=not any(_beats(other, row) for other in rows))
         for row in sorted(rows, key=lambda row: row.cost)
     ]
-    winner = next(row for row in rows if row.table == winner.table)
+    within = [row for row in rows if row.cost <= target.value]
+    if not within:
+        raise ConfigError(
+            f"target {config.target}: the controller draws only networks that cost more",
+            "search again with a larger target or a stronger beta, with another --out",
+        )
+    winner = max(within, key=lambda row: (row.top1, -row.loss))
     arch = "movinet-table-stream" if config.kind == "stream" else "movinet-table"
     return Study(arch, target.value, target.unit, winner, tuple(rows))
 
@@ -306,13 +310,21 @@ def _beats(one: Candidate, other: Candidate) -> bool:
 
 
 def _prepare(config: ArchitectureConfig, dataset: Dataset) -> ArchitectureConfig:
-    """Check that the data fits.
+    """Check that the data and the target fit, before anything is written.
 
     Raises:
-        ConfigError: Several labels per clip.
+        ConfigError: Several labels per clip, or a target that no network meets.
     """
     if dataset.multilabel:
         raise ConfigError("architecture search needs one label per clip")
+    target = Target.parse(config.target)
+    least = config.cost(len(dataset.classes))(config.space().smallest())
+    if least > target.value:
+        shown = f"{least:.2f} ms" if target.unit == "ms" else macs(least)
+        raise ConfigError(
+            f"target {config.target}: the smallest network of the space costs {shown}",
+            "give a larger target, or a smaller space (--set width=.25)",
+        )
     return config
 
 
@@ -346,7 +358,7 @@ def _shared_search(context: RecipeContext) -> tuple[Study, list[str]]:
     """Train shared weights and controller, and derive; also the clips that could not be read.
 
     Raises:
-        ConfigError: A split without clips.
+        ConfigError: A split without clips, or no network within the target.
         StageInterrupted: The training was interrupted and saved.
     """
     config, dataset, group, folder = (

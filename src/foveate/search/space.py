@@ -8,8 +8,9 @@ stage its width and how many layers it has, stem and head their widths.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from foveate.core.errors import ConfigError
 from foveate.models.movinet_config import (
@@ -97,12 +98,20 @@ class SearchSpace:
 
     def largest(self) -> MoViNetConfig:
         """The network whose weights contain those of every network of the space."""
-        spans = [max(kernel[axis] for kernel in self.kernels) for axis in range(3)]
-        whole = replace(
-            self, multipliers=(max(self.multipliers),), kernels=("".join(spans),),
-            expansions=(max(self.expansions),),
+        return self._extreme(max)
+
+    def smallest(self) -> MoViNetConfig:
+        """A network that no network of the space is smaller than."""
+        return self._extreme(min)
+
+    def _extreme(self, of: Callable[[Iterable[Any]], Any]) -> MoViNetConfig:
+        """The network of the least or the greatest of everything."""
+        spans = [of(kernel[axis] for kernel in self.kernels) for axis in range(3)]
+        one = replace(
+            self, multipliers=(of(self.multipliers),), kernels=("".join(spans),),
+            expansions=(of(self.expansions),), layers=of((1, self.layers)),
         )  # fmt: skip
-        return whole.config([count - 1 for count in whole.options])
+        return one.config([count - 1 for count in one.options])
 
     def config(self, choice: Sequence[int]) -> MoViNetConfig:
         """The network of a choice."""
