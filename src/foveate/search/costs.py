@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from foveate.core.errors import ConfigError, FoveateError
 from foveate.core.files import replace_file
@@ -69,6 +70,27 @@ class Target:
         return cls(number * _PREFIXES[match[3].lower()], "MAC")
 
 
+class _NoInit(TorchFunctionMode):
+    """Leaves out the initialisation of parameters."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs.get("tensor", args[0] if args else None)
+        return func(*args, **kwargs)
+
+
+def without_values(config: MoViNetConfig, classes: int, dropout: float = 0.2) -> MoViNet:
+    """A network on the `meta` device.
+
+    Initialising parameters there would take most of the time, and searches build thousands.
+    """
+    with torch.device("meta"), _NoInit():
+        return movinet(config, classes, dropout)
+
+
 @dataclass
 class Macs:
     """Multiply-adds per frame of a clip.
@@ -87,8 +109,7 @@ class Macs:
     def __call__(self, config: MoViNetConfig) -> float:
         """The multiply-adds of a network."""
         if config not in self._known:
-            with torch.device("meta"):
-                network = movinet(config, self.classes)
+            network = without_values(config, self.classes)
             frames = 1 if config.causal else self.frames
             total = network.macs((1, 3, frames, self.size, self.size))
             self._known[config] = total / frames

@@ -22,6 +22,7 @@ from torch.func import functional_call
 from foveate.models.movinet import MoViNet, movinet
 from foveate.models.movinet_config import MoViNetConfig
 from foveate.models.movinet_layers import norm_of
+from foveate.search.costs import without_values
 from foveate.search.space import FEW_STEPS, SearchSpace
 
 
@@ -51,8 +52,7 @@ class SuperNet(nn.Module):
     def _build(self, config: MoViNetConfig) -> MoViNet:
         """A network without values, for its structure."""
         last = self.shared.classifier.out_features
-        with torch.device("meta"):
-            network = movinet(config, last, self.shared.dropout.p)
+        network = without_values(config, last, self.shared.dropout.p)
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.track_running_stats = False
