@@ -1,8 +1,9 @@
 """One set of weights that all networks of a space share.
 
 The largest network of the space holds the weights. Any other network of it runs on parts of them:
-the first layers of a stage, the first channels, the centre of a kernel. In time, kernels of causal
-networks keep their last taps, so that the present frame stays the present one.
+the first layers of a stage, the first channels, the centre of a kernel. This gives the numbers of
+channel masks at the cost of the smaller network. In time, kernels of causal networks keep their
+last taps, so that the present frame stays the present one.
 
 Normalisation uses the statistics of the batch, also in evaluation: running ones would be those of
 no network in particular.
