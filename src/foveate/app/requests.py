@@ -364,6 +364,54 @@ class TrainRequest(RunOptions, SplitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StudyOptions(RunOptions, SplitOptions):
+    """A search on labelled videos."""
+
+    path: Data
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the study.")]
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML.")
+    ] = None
+    print_config: PrintConfig = False
+
+    @property
+    def data(self) -> DataRequest:
+        """The data set."""
+        return self.request_for(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureRequest(StudyOptions):
+    """Find a MoViNet of a given cost; the same command again resumes an interrupted search.
+
+    The most accurate network within the target is trained into DIR/winner, a run folder; all
+    candidates are in DIR/pareto.json.
+    """
+
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", metavar="COST", help="Per frame: 2ms (CPU, one thread) or 20MMAC."
+        ),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingRequest(StudyOptions):
+    """Scale a MoViNet in depth, width, resolution and frame rate; resumes like architecture.
+
+    Every variant is trained into DIR/trial-N, a run folder; DIR/scaling.json lists them.
+    """
+
+    factor: Annotated[
+        float,
+        typer.Option(
+            "--factor", metavar="X", help="Cost per second of video over that of the base."
+        ),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckRequest(ClipOptions):
     """List every bad file, count classes, measure durations, find leaks between splits."""
 

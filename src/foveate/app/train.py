@@ -10,6 +10,7 @@ from typing import Any
 from foveate.app.guard import print_faults
 from foveate.app.options import LOOKS_OF_TRAINING, look_named
 from foveate.app.progress import bar
+from foveate.app.requests import RunOptions
 from foveate.app.requests import TrainRequest as Request
 from foveate.core import ConfigError
 from foveate.core.config import apply_sets, build, read_yaml, to_yaml
@@ -43,7 +44,7 @@ def run(request: Request) -> int:
         return 0
     if request.data is None or request.out is None:
         raise ConfigError("train needs data and --out", "type: foveate train DATA --out runs/1")
-    return _fit(request, recipe, settings, request.data, request.out)
+    return fit(request, recipe, settings, request.data, request.out)
 
 
 def _resume(request: Request, folder: Path) -> int:
@@ -55,17 +56,32 @@ def _resume(request: Request, folder: Path) -> int:
     values = apply_sets(dict(training.configuration), request.sets)
     settings = build(recipe.config, values, "settings")
     data = request.data or DataRequest.of(training.origin)
-    return _fit(request, recipe, settings, data, folder, resume=True)
+    return fit(request, recipe, settings, data, folder, resume=True)
 
 
-def _fit(
-    request: Request,
+def fit(
+    request: RunOptions,
     recipe: Any,
     settings: Any,
     data: DataRequest,
     out: Path,
     resume: bool = False,
+    again: str = "",
 ) -> int:
+    """Open the data, run a recipe and print the summary; returns the exit code.
+
+    Args:
+        request: Threads, device and whether the network is used.
+        recipe: The `Recipe`.
+        settings: Its checked settings.
+        data: The data set.
+        out: The run folder.
+        resume: Resume the run that is there.
+        again: How to resume; empty for `foveate train --resume`.
+
+    Raises:
+        FoveateError: See `run_recipe`.
+    """
     import torch
 
     from foveate.train.kit.memory import keep_freed_memory
@@ -83,7 +99,7 @@ def _fit(
         kind = "without labels" if unlabelled(dataset) else f"of {len(dataset.classes)} classes"
         _say(", ".join(f"{len(dataset.subset(name))} {name}" for name in dataset.splits)
              + f" clips {kind}")  # fmt: skip
-        if request.check and not resume:
+        if getattr(request, "check", False) and not resume:
             _check(dataset)
     torch.set_num_threads(request.threads)
     keep_freed_memory()
@@ -91,7 +107,7 @@ def _fit(
         recipe, settings, dataset, out, resume,
         origin=origin, device=request.device, offline=request.offline,
     )  # fmt: skip
-    return _print_summary(summary, is_main)
+    return _print_summary(summary, is_main, again or f"foveate train --resume {out}")
 
 
 def _check(dataset: Dataset) -> None:
@@ -120,7 +136,7 @@ def _check(dataset: Dataset) -> None:
         )
 
 
-def _print_summary(summary: Any, is_main: bool) -> int:
+def _print_summary(summary: Any, is_main: bool, again: str) -> int:
     """Print the summary; the exit code is 130 if the training was interrupted."""
     from foveate.app.guard import DONE, INTERRUPTED
 
@@ -137,7 +153,7 @@ def _print_summary(summary: Any, is_main: bool) -> int:
         if figures:
             _say(f"best epoch: {figures}")
         if summary.outcome == "interrupted":
-            _say(f"go on with: foveate train --resume {summary.folder}")
+            _say(f"go on with: {again}")
         else:
             print(summary.folder)
     return INTERRUPTED if summary.outcome == "interrupted" else DONE

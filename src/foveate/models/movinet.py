@@ -29,11 +29,15 @@ from foveate.models.movinet_config import (
     TABLES,
     TINY,
     MoViNetConfig,
+    base,
     empty_state,
     layer_name,
     lite,
     map_sizes,
+    parse_table,
     released,
+    stream,
+    table_text,
     with_options,
 )
 from foveate.models.movinet_inference import MoViNetInference
@@ -446,3 +450,45 @@ for _name in TABLES:
             tiny_input=(2, 3, 6, 37, 44),
             streaming=_kind == "stream",
         )(partial(_build, _name, _kind))
+
+
+def _from_table(
+    kind: str,
+    table: str = table_text(TABLES["a0"]),
+    num_classes: int = 600,
+    dropout: float = 0.2,
+    stochastic_depth: float = 0.0,
+    remembers: str = "cumulative",
+    rezero: float = 0.0,
+    norm_momentum: float = 0.01,
+) -> MoViNet:
+    """Build a network over any block table, as `foveate search architecture` finds them.
+
+    Args:
+        kind: ``"base"`` or ``"stream"``.
+        table: See ``movinet_config.table_text``.
+        num_classes: Outputs of the classifier.
+        dropout: Before the classifier.
+        stochastic_depth: See ``MoViNet``.
+        remembers: See ``MoViNet``.
+        rezero: First value of the scalars of branches. The published 0 needs thousands of steps.
+        norm_momentum: Of the running statistics of normalisation; 0.01 as published.
+    """
+    config = parse_table(table)
+    config = base(config) if kind == "base" else stream(config)
+    network = movinet(config, num_classes, dropout, stochastic_depth, remembers)
+    for module in network.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.constant_(module.rezero, rezero)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.momentum = norm_momentum
+    return network
+
+
+for _kind, _ending in (("base", ""), ("stream", "-stream")):
+    register(
+        f"movinet-table{_ending}",
+        tiny={"num_classes": 7, "table": table_text(TINY)},
+        tiny_input=(2, 3, 6, 37, 44),
+        streaming=_kind == "stream",
+    )(partial(_from_table, _kind))
