@@ -245,6 +245,17 @@ class MoViNetStream(MoViNet):
         dtype, device = dtype or like.dtype, device or like.device
         return empty_state(self.config, self.memory, batch, height, width, dtype, device)
 
+    def set_memory(self, remembers: str) -> None:
+        """Change what means over time remember; states made before no longer fit.
+
+        Args:
+            remembers: See `layers.memory`.
+        """
+        self.memory = memory(remembers)
+        for _, layer in self.layers():
+            if layer.squeeze is not None:
+                layer.squeeze.memory = self.memory
+
     def step_features(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Run the next n >= 1 frames of every stream, without the classifier head.
 
