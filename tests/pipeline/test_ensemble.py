@@ -1,4 +1,4 @@
-"""Temporal ensembles: networks take turns at the frames, whatever the split, at the price of one."""
+"""Temporal ensembles: networks take turns at the frames, at the cost of one network."""
 
 from __future__ import annotations
 

@@ -39,9 +39,20 @@ from foveate.models.movinet_config import (
 from foveate.models.movinet_inference import MoViNetInference
 from foveate.models.movinet_layers import Bottleneck, convolve, norm_of
 from foveate.models.registry import register
+from foveate.models.spec import InputSpec
 from foveate.models.streaming import State, add_to_mean, empty_mean, mean_features
 
 A0 = lite(TABLES["a0"])
+# Frames, rate, size and shorter side of the published evaluation on ten seconds (T0: as A0).
+INPUTS = {
+    "a0": InputSpec(172, 5.0, 50, resize_to=192),
+    "a1": InputSpec(172, 5.0, 50, resize_to=192),
+    "a2": InputSpec(224, 5.0, 50, resize_to=256),
+    "a3": InputSpec(256, 12.0, 120, resize_to=288),
+    "a4": InputSpec(290, 8.0, 80, resize_to=320),
+    "a5": InputSpec(320, 12.0, 120, resize_to=368),
+    "t0": InputSpec(172, 5.0, 50, resize_to=192),
+}
 
 
 class MoViNet(nn.Module):
@@ -456,4 +467,5 @@ for _name in TABLES:
             tiny={"num_classes": 7, "tiny": True},
             tiny_input=(2, 3, 6, 37, 44),
             streaming=_kind == "stream",
+            input=INPUTS[_name],
         )(partial(_build, _name, _kind))

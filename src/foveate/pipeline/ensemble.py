@@ -76,7 +76,7 @@ class EnsembleExecutor:
         self, part: str, views: Sequence[Views], states: Sequence[Any]
     ) -> tuple[list[Any], list[Evidence]]:
         """Let the networks see the frames that are theirs, or answer; see `core.Executor`."""
-        after = [
+        after: list[dict[str, Any]] = [
             {"turn": 0, "members": {}, "logits": {}}
             if state is None
             else {**state, "members": {**state["members"]}, "logits": {**state["logits"]}}
