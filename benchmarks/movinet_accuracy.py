@@ -86,13 +86,13 @@ PAIRS = (
 PROTOCOL = (
     "Start: movinet-a0-stream-lite.k600 with a new classifier. One view from the middle of a clip; "
     "batch 8, cosine, label smoothing .1; one seed. mocap15 (rendered, one recording per action): "
-    "of 900 clips, seed 1, those of backflip, crawl, kick, spin and walk, 180 to train (all layers, "
-    "cut and mirrored), best of 8 epochs by 45, 75 of other bodies, backgrounds and sectors to "
-    "test; 8 frames at 4/s of 96 pixels; intervals over groups (body and background). fs4: 240 "
-    "clips of CCTV, 4 folds by source, classifier on frozen features, 100 epochs, 10 frames at 5/s "
-    "of 112 pixels, mean over folds; intervals over sources. 95 % percentile bootstrap. "
-    "Conversion: generated bars, eight frames of 24 pixels, 100 clips and their reverses each to "
-    "train and to test, three seeds. CPU seconds of one thread"
+    "of 900 clips, seed 1, those of backflip, crawl, kick, spin and walk, 180 to train (all "
+    "layers, cut and mirrored), best of 8 epochs by 45, 75 of other bodies, backgrounds and "
+    "sectors to test; 8 frames at 4/s of 96 pixels; intervals over groups (body and background). "
+    "fs4: 240 clips of CCTV, 4 folds by source, classifier on frozen features, 100 epochs, 10 "
+    "frames at 5/s of 112 pixels, mean over folds; intervals over sources. 95 % percentile "
+    "bootstrap. Conversion: generated bars, eight frames of 24 pixels, 100 clips and their "
+    "reverses each to train and to test, three seeds. CPU seconds of one thread"
 )
 
 
