@@ -110,7 +110,7 @@ def test_an_ensemble_is_trained_joined_and_used(videos: Path, tmp_path: Path) ->
     )  # fmt: skip
     assert joined.epochs == 0
     assert foveate.load(joined).predict(clip).labels == whole.labels
-    with pytest.raises(ConfigError, match="name two"):
+    with pytest.raises(ConfigError, match="members"):
         foveate.train(
             videos, out=tmp_path / "one", recipe="ensemble", members=(str(run.folder / "even"),),
             **SETTINGS,

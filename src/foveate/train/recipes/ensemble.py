@@ -34,8 +34,8 @@ NAMES = ("even", "odd")
 class EnsembleConfig(SupervisedConfig):
     """Settings of the recipe `ensemble`; `frames` and `rate` are those of the whole."""
 
-    members: tuple[str, ...] = Field(
-        (), description="two run folders trained at half the rate; none: both are trained"
+    members: tuple[str, str] | None = Field(
+        None, description="two run folders trained at half the rate; None: both are trained"
     )
     look: None = None
 
@@ -51,8 +51,6 @@ def _train(context: RecipeContext) -> RunSummary:
         str(context.train_stage(name, supervised.RECIPE, _half(context, place)))
         for place, name in enumerate(NAMES)
     )
-    if len(folders) != len(NAMES):
-        raise ConfigError(f"members: {len(folders)} run folders", "name two")
     cards = [read_run(folder) for folder in folders]
     first = cards[0]
     for card, folder in zip(cards, folders, strict=True):
