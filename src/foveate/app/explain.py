@@ -70,7 +70,7 @@ def patch_of(preset: Preset) -> tuple[Any, float]:
     Raises:
         ConfigError: The look has no windows.
     """
-    from foveate.models.weights.run import declared
+    from foveate.models.weights.run import declared, declared_input
 
     if preset.look.name == "activation-patch":
         raise ConfigError(
@@ -79,7 +79,8 @@ def patch_of(preset: Preset) -> tuple[Any, float]:
         )
     if not isinstance(preset.look, PatchSpec):
         raise ConfigError(f"the look {preset.look.name} has no windows", "try motion-patch")
-    spec = _input_of(preset.model)
+    spec = declared_input(preset.model)
+    assert spec is not None  # these weights state it
     entry = declared(preset.model)
     context = (
         Context(spec)
@@ -194,13 +195,3 @@ def _pictures(opened: Callable[[], Sample], found: list[Any], size: tuple[int, i
         drawn = draw_reason(frame, found[n], size, trail)
         pictures.append((found[n], to_jpeg(drawn, height=drawn.shape[0])))
     return pictures
-
-
-def _input_of(model: str) -> Any:
-    """The input specification of a model, without loading it."""
-    from foveate.models.weights.builtin import run_folder
-    from foveate.models.weights.run import read_run
-    from foveate.models.weights.table import find
-
-    folder = run_folder(model)
-    return find(model).input if folder is None else read_run(folder).input.spec()

@@ -46,6 +46,11 @@ class Preset(Config):
         le=86_400,
         description="seconds decided on together; None: the model's clip length",
     )
+    memory: str | None = Field(
+        None,
+        description="MoViNet streams: what is remembered from window to window until a scene cut: "
+        "cumulative, exponential:HALF_LIFE or segments:COUNT:LENGTH, in frames; None: nothing",
+    )
     cut_threshold: float = Field(
         0.5, ge=0, le=1, description="histogram distance that counts as a scene cut; 1: never"
     )

@@ -188,8 +188,8 @@ class Recogniser:
         """Recognise step by step: one Result per frame looked at, in constant memory.
 
         Each Result carries the scores after its step and the cost of that step alone. The state of
-        a model that is not persistent begins anew after every window (`preset.window`) and at
-        scene cuts.
+        a model begins anew after every window (`preset.window`) and at scene cuts; with
+        `preset.memory`, only at scene cuts.
 
         Args:
             source: As for `predict`.
@@ -515,7 +515,12 @@ def assemble(
         look = preset.look.build(context)
     elif isinstance(look, PatchLook):
         look = look.fitted(context)
+    if preset.memory is not None:
+        for network in loaded.networks.values():
+            _set_memory(network, preset)
     executor = executor_of(loaded, look, context, place)
+    if preset.memory is not None:
+        executor.persistent = True
     if not calibration and (context.budget.macs_per_answer or context.budget.ms_per_answer):
         raise ConfigError(
             f"{preset.model}: only a cascade has a budget per answer", "say 100MMAC/s or 2ms/frame"
@@ -532,6 +537,20 @@ def assemble(
         preset_name=named,
         limits=limits,
     )
+
+
+def _set_memory(network: Any, preset: Preset) -> None:
+    """Let a network remember what the preset says.
+
+    Raises:
+        ConfigError: Another network than a MoViNet stream, or an unknown memory.
+    """
+    if not hasattr(network, "set_memory"):
+        raise ConfigError(f"{preset.model}: has no memory to choose", "only MoViNet streams have")
+    try:
+        network.set_memory(preset.memory)
+    except ModelError as error:
+        raise ConfigError(f"memory: {error.cause}", error.hint) from None
 
 
 def check_labels(labels: Sequence[str]) -> None:

@@ -27,6 +27,9 @@ class TrainingConfig(RecipeConfig):
     settings: dict[str, int | float | bool | str] = Field(
         default_factory=dict, description="arguments of the architecture's builder, such as dropout"
     )
+    initial: str | None = Field(
+        None, description="run folder of the network of whole clips that a -stream one starts from"
+    )
     freeze: Literal["none", "backbone"] = Field("none", description="what is not trained")
     frames: int | None = Field(
         None, ge=1, le=10_000, description="in a clip; None: as many as fit, at most the model's"

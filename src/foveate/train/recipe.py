@@ -277,6 +277,7 @@ def train_network(
         start = build_initial_model(
             config.model, tuple(dataset.classes), dict(config.settings), size=config.size,
             frames=config.frames, rate=config.rate, offline=context.offline,
+            initial=config.initial,
         )  # fmt: skip
         backbone = set_trainable(start.model, config.freeze)
         start.model.to(group.device)

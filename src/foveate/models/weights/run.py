@@ -40,6 +40,7 @@ from foveate.models.loaded import NETWORK, LoadedModel
 from foveate.models.registry import ModelEntry, create, entry, split_name
 from foveate.models.spec import Crop, InputSpec, Resize
 from foveate.models.weights.builtin import CARD, WEIGHTS, run_folder
+from foveate.models.weights.table import find, input_of
 
 if TYPE_CHECKING:
     import torch
@@ -199,6 +200,24 @@ def declared(model: str) -> ModelEntry | None:
         return entry(split_name(model)[0] if folder is None else read_run(folder).network.arch)
     except ModelError:
         return None
+
+
+def declared_input(model: str) -> InputSpec | None:
+    """The input of a model, found without loading it.
+
+    Args:
+        model: A run folder, weights, or an architecture.
+
+    Returns:
+        None for an architecture of which none is known.
+
+    Raises:
+        ModelError: No such model.
+    """
+    folder = run_folder(model)
+    if folder is not None:
+        return read_run(folder).input.spec()
+    return find(model).input if split_name(model)[1] is not None else input_of(model)
 
 
 def load_run(path: str | os.PathLike[str]) -> LoadedModel:
