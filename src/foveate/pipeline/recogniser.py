@@ -319,7 +319,7 @@ class Recogniser:
             cost=session.ledger.take(),
             trace=Trace(size=[info.width, info.height], steps=steps),
             warnings=list(session.sample.warnings),
-            **session.reducer.step(self._naming, session.span),
+            **session.reducer.step(self._naming, session.span, session.joins),
         )
 
     def _failed(self, name: str, error: FoveateError) -> Result:

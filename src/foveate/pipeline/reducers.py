@@ -42,14 +42,28 @@ class Reducer(Protocol):
     def hold(self, times: Sequence[float]) -> None:
         """Repeat the last answer at these times."""
 
-    def close(self, start: float, end: float) -> None:
-        """A window is over; the last answer is its answer."""
+    def close(self, start: float, end: float, joins: bool = False) -> None:
+        """A window is over; the last answer is its answer.
+
+        Args:
+            start: Seconds.
+            end: Seconds.
+            joins: It is too short to be answered alone and follows the window before it.
+        """
 
     def fields(self, naming: Naming, end: float | None) -> dict[str, Any]:
         """Fields of the `Result` of the whole source, whose end is known or not."""
 
-    def step(self, naming: Naming, span: tuple[float, float]) -> dict[str, Any]:
-        """Fields of the `Result` of a stream's step; what is over is forgotten."""
+    def step(
+        self, naming: Naming, span: tuple[float, float], joins: bool = False
+    ) -> dict[str, Any]:
+        """Fields of the `Result` of a stream's step; what is over is forgotten.
+
+        Args:
+            naming: How scores become labels.
+            span: Start of the window, and how far it was seen.
+            joins: As for `close`.
+        """
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,7 @@ class ClassReducer:
         classes: Number of scores that an answer must have; None accepts any.
 
     Attributes:
-        windows: The windows that are over.
+        windows: The windows that are over; a short one is part of the one before it.
         current: (classes,) scores of the last answer.
         exit: Name of the exit that gave it.
     """
@@ -83,6 +97,8 @@ class ClassReducer:
         self.windows: list[WindowScores] = []
         self.current: Scores | None = None
         self.exit: str | None = None
+        self._before: WindowScores | None = None  # the answer for the window before this one
+        self._latest: tuple[float, WindowScores] | None = None  # start of a window, its answer
 
     def take(self, evidence: Evidence) -> None:
         """The scores of the last exit."""
@@ -101,10 +117,25 @@ class ClassReducer:
     def hold(self, times: Sequence[float]) -> None:
         """The scores stay as they are."""
 
-    def close(self, start: float, end: float) -> None:
-        """Keep the scores for the window."""
-        if self.current is not None:
-            self.windows.append(WindowScores(start, end, self.current, self.exit))
+    def close(self, start: float, end: float, joins: bool = False) -> None:
+        """Keep the scores for the window, or for it and the one before it."""
+        if self.current is None:
+            return
+        window = self._answer(start, end, joins)
+        if joins and self.windows:
+            self.windows.pop()
+        self.windows.append(window)
+
+    def _answer(self, start: float, end: float, joins: bool) -> WindowScores:
+        """The last answer for a window, or for it and the one before it."""
+        assert self.current is not None
+        if self._latest is not None and self._latest[0] != start:
+            self._before = self._latest[1]
+        window = WindowScores(start, end, self.current, self.exit)
+        if joins and self._before is not None:
+            window = joined(self._before, window)
+        self._latest = start, window
+        return window
 
     def fields(self, naming: Naming, end: float | None) -> dict[str, Any]:
         """Labels, segments and how many windows each exit decided."""
@@ -116,15 +147,17 @@ class ClassReducer:
             "exits": exits(self.windows),
         }
 
-    def step(self, naming: Naming, span: tuple[float, float]) -> dict[str, Any]:
+    def step(
+        self, naming: Naming, span: tuple[float, float], joins: bool = False
+    ) -> dict[str, Any]:
         """The scores of now; exits only of windows that are over."""
         decided = exits(self.windows)
         self.windows.clear()
         if self.current is None:
             return {}
-        now = WindowScores(*span, self.current)
+        now = self._answer(*span, joins)
         return {
-            "labels": top(self.current, naming.labels, naming.top_k),
+            "labels": top(now.scores, naming.labels, naming.top_k),
             "segments": segments([now], naming.labels, naming.none_below, None),
             "exits": decided,
         }
@@ -161,7 +194,7 @@ class DetectionReducer:
         if self._last is not None:
             self.frames += [replace(self._last, time=time) for time in times]
 
-    def close(self, start: float, end: float) -> None:
+    def close(self, start: float, end: float, joins: bool = False) -> None:
         """Detections belong to frames, not to windows."""
 
     def fields(self, naming: Naming, end: float | None) -> dict[str, Any]:
@@ -174,7 +207,9 @@ class DetectionReducer:
         labels = [Score(label=naming.labels[i], index=i, score=best[i]) for i in order]
         return {"task": "detect", "labels": labels, "detections": found}
 
-    def step(self, naming: Naming, span: tuple[float, float]) -> dict[str, Any]:
+    def step(
+        self, naming: Naming, span: tuple[float, float], joins: bool = False
+    ) -> dict[str, Any]:
         """The detections since the last step."""
         found = self.fields(naming, None)
         self.frames.clear()
@@ -269,6 +304,15 @@ def _segment(run: list[tuple[float, float, int | None, float]], labels: Sequence
         index=index,
         score=score,
     )
+
+
+def joined(first: WindowScores, second: WindowScores) -> WindowScores:
+    """Two windows as one: the mean of their scores, weighted by their seconds.
+
+    The exit is that of the first.
+    """
+    scores = clip_scores([first, second])
+    return WindowScores(first.start, second.end, scores, first.exit)
 
 
 def clip_scores(windows: Sequence[WindowScores], end: float | None = None) -> Scores:
