@@ -144,6 +144,14 @@ def test_the_first_exit_that_is_sure_enough_decides() -> None:
     assert 0 < stopped.cost.macs < cascade(NEVER).predict(clip()).cost.macs
 
 
+def test_a_window_with_a_single_key_frame_is_said_to_have_one() -> None:
+    (line,) = cascade(0.0).predict(clip(12)).warnings
+    assert line.startswith("1 of 1 window had a single key frame")
+    assert cascade(0.0).predict(clip()).warnings == []
+    (line,) = cascade(0.0, window=0.48).predict(clip(48)).warnings
+    assert line.startswith("4 of 4 windows had a single key frame")
+
+
 def test_exit_by_exit_is_the_whole_network() -> None:
     random = torch.Generator().manual_seed(0)
     x = torch.randn(2, 2, 3, 64, 64, generator=random)

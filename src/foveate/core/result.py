@@ -178,7 +178,8 @@ class Result(_Plain):
         cost: Calls, multiply-adds, seconds, frames and bytes of every stage.
         exits: Number of windows that were decided at each exit of the network.
         trace: All steps of the loop, None if they were not recorded.
-        warnings: Damage inside a usable source, a budget that was exceeded.
+        warnings: Damage inside a usable source, windows with too few pictures for the model, a
+            budget that was exceeded.
         age: Of a live source: seconds from the capture of the frame to the result.
         dropped: Of a live source: frames that were skipped since the last step.
     """

@@ -35,7 +35,7 @@ from foveate.pipeline.presets import Preset, edit, resolve
 from foveate.pipeline.reducers import ClassReducer, DetectionReducer, Naming, Reducer
 from foveate.pipeline.scheduler import Opener, in_order, schedule
 from foveate.pipeline.session import OnStep, Plan, Session
-from foveate.policy import AtEnd, Context, PatchLook
+from foveate.policy import AtEnd, Context, Groups, PatchLook
 
 if TYPE_CHECKING:
     import torch
@@ -303,7 +303,7 @@ class Recogniser:
             duration=duration,
             cost=session.ledger.cost(),
             trace=Trace(size=[info.width, info.height], steps=session.steps) if trace else None,
-            warnings=warnings + _over_budget(session, end),
+            warnings=[*warnings, *_single_pictures(session), *_over_budget(session, end)],
             **session.reducer.fields(self._naming, end),
         )
 
@@ -553,6 +553,20 @@ def _costs(executor: Executor, look: Look) -> tuple[int, int]:
     views = {"rgb": View(frame, (0.0,), np.ones(1, bool))}
     head = 0 if executor.head is None else executor.cost(executor.head, {}, None)
     return executor.cost("network", views, None), head
+
+
+def _single_pictures(session: Session) -> list[str]:
+    """A line if windows had only one group of pictures, where the model was trained on several."""
+    look = session.plan.look
+    if not isinstance(look, Groups) or look.segments == 1:
+        return []
+    seen = [len(step.frames) for step in session.steps if step.part == look.exits[0]]
+    if 1 not in seen:
+        return []
+    return [
+        f"{seen.count(1)} of {plural(len(seen), 'window')} had a single key frame, where the model "
+        f"expects {look.segments}: answers on them are less reliable"
+    ]
 
 
 def _over_budget(session: Session, seconds: float | None) -> list[str]:
