@@ -36,7 +36,7 @@ from foveate.data import Dataset, folds, read, split
 from foveate.evaluate import metrics
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.pipeline.recogniser import Recogniser, load
-from foveate.pipeline.reducers import ClassReducer, WindowScores, clip_scores
+from foveate.pipeline.reducers import ClassReducer, WindowScores, clip_scores, joined
 from foveate.policy.looks.frames import Uniform
 from foveate.policy.unknown import energy, fit_threshold
 from foveate.train.features import Head, compute, draw_view
@@ -51,12 +51,13 @@ NETWORK = "movinet-a0-stream-lite.k600"
 FRAMES, RATE = 10, 5.0  # of a training clip, as in benchmarks/recipes/fights.yaml
 SECONDS = FRAMES / RATE
 PROBE = "100 epochs, batch 32, learning rate 3e-3"
-RULES = ("own window", "joined", "overlapping", "not looked at")
+RULES = ("own window", "mean of both", "one window", "overlapping", "not looked at")
 WINDOWS_PROTOCOL = (
     "FS-4: 240 clips, 4 folds by source, linear probe on a frozen movinet-a0-stream-lite.k600 "
     f"({PROBE}), windows of {SECONDS:g} s; a rest shorter than a window is a window of its own, "
-    "is seen together with the window before it, is the end of a full window that overlaps the one "
-    "before, or is not looked at; top-1 and expected calibration error (10 bins) of whole clips, "
+    "has the mean of its scores and those of the window before it (weighted by seconds), is seen "
+    "as one window with it, is the end of a full window that overlaps it, or is not looked at; "
+    "top-1 and expected calibration error (10 bins) of whole clips, "
     "mean over seeds; paired 95 % percentile bootstrap over sources; a clip contradicts itself if "
     "its windows have different labels"
 )
@@ -83,7 +84,7 @@ class Rest(Uniform):
         end = sample.info.duration
         if end is None or self.rule == "own window" or end - start < 1e-3:
             return Window(start, start + seconds)
-        if self.rule == "joined" and end - start < 2 * seconds:
+        if self.rule == "one window" and end - start < 2 * seconds:
             return Window(start, max(end, start + seconds))
         if self.rule == "overlapping" and start > 0 and end - start < seconds:
             return Window(max(0.0, end - seconds), end)
@@ -91,10 +92,15 @@ class Rest(Uniform):
 
 
 class Features(ClassReducer):
-    """Keeps the pooled features of every window in place of scores; no window joins another."""
+    """Keeps the pooled features of every window in place of scores, and whether it would join."""
+
+    def __init__(self, *settings: Any) -> None:
+        super().__init__(*settings)
+        self.joins: list[bool] = []
 
     def close(self, start: float, end: float, joins: bool = False) -> None:
         super().close(start, end)
+        self.joins.append(joins)
 
     def take(self, evidence: Evidence) -> None:
         if evidence.features is not None:
@@ -108,7 +114,12 @@ class Features(ClassReducer):
 def window_features(
     paths: Sequence[Any], rule: str = "own window"
 ) -> tuple[list[list[WindowScores]], int]:
-    """Windows with features (channels,) in place of scores, of every video; and multiply-adds."""
+    """Windows of every video with features (channels,) in place of scores; what they cost.
+
+    Returns:
+        The windows, and multiply-adds. The exit of a window that the package joins to the one
+        before it is `joins`.
+    """
     recogniser: Recogniser = load(NETWORK, window=SECONDS, look=Rest(RATE, FRAMES, rule))
     recogniser.plan = replace(recogniser.plan, reducer=Features)
     found, macs = [], 0
@@ -116,7 +127,8 @@ def window_features(
         if isinstance(session, FoveateError):
             raise session
         assert isinstance(session.reducer, Features)
-        found.append(session.reducer.windows)
+        rows = zip(session.reducer.windows, session.reducer.joins, strict=True)
+        found.append([replace(w, exit="joins" if joins else None) for w, joins in rows])
         macs += session.ledger.cost().macs
     return found, macs
 
@@ -189,15 +201,17 @@ def windows(data: Path, seeds: Sequence[int], cache: Path | None) -> None:
     paths = [record.path for record in dataset.records]
     groups = [record.group for record in dataset.records]
     seen, macs = {}, {}
-    for rule in RULES[:3]:
+    for rule in ("own window", "one window", "overlapping"):
         seen[rule], macs[rule] = kept(cache, rule, partial(window_features, paths, rule))
         print(f"{rule}: {sum(map(len, seen[rule]))} windows", flush=True)
-    seen[RULES[3]] = [whole_windows(found) for found in seen[RULES[0]]]
+    seen["mean of both"], macs["mean of both"] = seen["own window"], macs["own window"]
+    seen["not looked at"] = [whole_windows(found) for found in seen["own window"]]
     place = {record.path: at for at, record in enumerate(dataset.records)}
     shape = (len(seeds), len(paths))
     right = {rule: np.zeros(shape) for rule in RULES}
     scores = {rule: np.zeros((*shape, len(dataset.classes))) for rule in RULES}
     contradicted = {rule: np.zeros(shape) for rule in RULES}
+    windows_of = {rule: np.zeros(len(paths), int) for rule in RULES}
     for fold in folds(dataset):
         inside = [place[r.path] for r in fold.dataset.subset("train").records]
         outside = [place[r.path] for r in fold.dataset.subset("test").records]
@@ -208,14 +222,18 @@ def windows(data: Path, seeds: Sequence[int], cache: Path | None) -> None:
                 for at in outside:
                     stack = torch.from_numpy(np.stack([w.scores for w in seen[rule][at]]))
                     softmax = head(stack).softmax(-1).numpy()
-                    judged = [
-                        WindowScores(w.start, w.end, s)
-                        for w, s in zip(seen[rule][at], softmax, strict=True)
-                    ]
+                    judged: list[WindowScores] = []
+                    for w, s in zip(seen[rule][at], softmax, strict=True):
+                        window = WindowScores(w.start, w.end, s)
+                        if rule == "mean of both" and w.exit == "joins":
+                            window = joined(judged.pop(), window)
+                        judged.append(window)
                     mean = clip_scores(judged)
                     scores[rule][row, at] = mean
                     right[rule][row, at] = mean.argmax() == int(y[at])
-                    contradicted[rule][row, at] = len(set(softmax.argmax(1).tolist())) > 1
+                    labels = {int(w.scores.argmax()) for w in judged}
+                    contradicted[rule][row, at] = len(labels) > 1
+                    windows_of[rule][at] = len(judged)
     truth = y.numpy()
 
     def calibration(rule: str) -> Any:
@@ -234,7 +252,7 @@ def windows(data: Path, seeds: Sequence[int], cache: Path | None) -> None:
             "top1": [found.value, found.low, found.high],
             "calibration_error": [error.value, error.low, error.high],
             "contradictions": float(contradicted[rule].mean() * count),
-            "windows": sum(map(len, seen[rule])),
+            "windows": int(windows_of[rule].sum()),
             "gmac": macs[rule] / 1e9 if rule in macs else None,
         }
         if rule != RULES[0]:
@@ -246,11 +264,10 @@ def windows(data: Path, seeds: Sequence[int], cache: Path | None) -> None:
                 figures[rule][f"{name} - own window"] = [gain.difference, gain.low, gain.high]
         print(rule, figures[rule], flush=True)
     gain = compare(
-        metrics.mean(right["joined"].mean(0)), metrics.mean(right["overlapping"].mean(0)),
+        metrics.mean(right["mean of both"].mean(0)), metrics.mean(right["overlapping"].mean(0)),
         count, groups,
     )  # fmt: skip
-    figures["joined - overlapping, top1"] = [gain.difference, gain.low, gain.high]
-    print(figures["joined - overlapping, top1"])
+    figures["mean of both - overlapping, top1"] = [gain.difference, gain.low, gain.high]
     write("answers_windows", WINDOWS_PROTOCOL, count, figures, tuple(seeds))
 
 
@@ -324,7 +341,7 @@ def summed_up(turns: Turns) -> dict[str, Any]:
         figures[f"false alarms, {name}"] = [share.value, share.low, share.high]
     figures["test clips"] = count
     for other, scores in turns.outside.items():
-        figures[other] = {"clips": len(next(iter(scores.values()))[0])}
+        figures[other] = {"clips in each turn": [len(r) for r in next(iter(scores.values()))]}
         for score, rows in scores.items():
             area = _roc_interval(turns.known[score], rows, turns.groups)
             figures[other][f"ROC area, {score}"] = area
@@ -335,19 +352,21 @@ def summed_up(turns: Turns) -> dict[str, Any]:
 
 def _roc_interval(known: list[Any], others: list[Any], groups: list[str]) -> list[float]:
     """Mean over turns of the area, its interval over groups of test clips and over other clips."""
-    sizes = np.cumsum([0, *map(len, known)])
-    inside, outside = sizes[-1], len(others[0])
+    sizes = np.cumsum([0, *map(len, known), *map(len, others)])
 
     def statistic(weights: Any) -> Any:
         areas = []
         for at, (x, y) in enumerate(zip(known, others, strict=True)):
             wins = (x[:, None] > y[None, :]) + 0.5 * (x[:, None] == y[None, :])
-            w, v = weights[:, sizes[at] : sizes[at + 1]], weights[:, inside:]
+            other = at + len(known)
+            w = weights[:, sizes[at] : sizes[at + 1]]
+            v = weights[:, sizes[other] : sizes[other + 1]]
             areas.append(metrics.ratio(((w @ wins) * v).sum(1), w.sum(1) * v.sum(1)))
         return np.nanmean(areas, 0)
 
-    units = [f"test {group}" for group in groups] + [f"other {at}" for at in range(outside)]
-    found = interval(statistic, inside + outside, units)
+    units = [f"test {group}" for group in groups]
+    units += [f"other {at}" for row in others for at in range(len(row))]
+    found = interval(statistic, int(sizes[-1]), units)
     return [found.value, found.low, found.high]
 
 
