@@ -94,6 +94,12 @@ class PresetOptions(RunOptions):
     top_k: Annotated[
         int | None, typer.Option("--top-k", "-k", metavar="K", help="Number of labels to print.")
     ] = None
+    no_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--no-unknown", help="Give a label even to footage unlike the training clips."
+        ),
+    ] = False
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="A preset as YAML (see --print-config)."),
@@ -105,7 +111,7 @@ class PresetOptions(RunOptions):
         from foveate.app import options
 
         return options.changes(
-            self.config, self.sets, self.look, self.budget, self.top_k, self.order
+            self.config, self.sets, self.look, self.budget, self.top_k, self.order, self.no_unknown
         )
 
 

@@ -56,6 +56,9 @@ class Preset(Config):
     )
     top_k: int = Field(5, ge=1)
     none_below: float = Field(0.2, ge=0, le=1, description="segments scoring lower are `none`")
+    unknown: bool = Field(
+        True, description="footage unlike the training clips is `unknown` (trained models)"
+    )
 
 
 PRESETS: dict[str, Preset] = {

@@ -24,12 +24,12 @@ from foveate.evaluate.results import commit, now
 from foveate.models.loaded import NETWORK
 from foveate.models.spec import InputSpec
 from foveate.models.weights.builtin import CARD
-from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
+from foveate.models.weights.run import InputCard, NetworkCard, RunCard, UnknownCard, write_run
 from foveate.train import run_state
 from foveate.train.config import RecipeConfig, TrainingConfig
 from foveate.train.initial_model import InitialModel, build_initial_model, set_trainable
 from foveate.train.kit import randomness
-from foveate.train.kit.batches import Batches, worker_errors
+from foveate.train.kit.batches import Batches, outputs_of, worker_errors
 from foveate.train.kit.checkpoint import Checkpoints
 from foveate.train.kit.distributed import ProcessGroup, join_group
 from foveate.train.kit.ema import EMA
@@ -47,7 +47,8 @@ from foveate.train.kit.state import (
     with_prefix,
 )
 from foveate.train.run_state import RunSummary
-from foveate.train.videos import Source, fitting_frames
+from foveate.train.unknown import fit_unknown
+from foveate.train.videos import Source, fitting_frames, prepare_of
 
 
 @dataclass(frozen=True)
@@ -292,7 +293,7 @@ def train_network(
         with worker_errors(work.batches):
             outcome = train(run, work.batches, work.objective, work.validate, context.on_progress)
         if outcome != "interrupted" and group.is_main:
-            _write_best(context, start, run, work, protocol)
+            _write_best(context, start, run, work, protocol, context.source or source)
         failures, damaged = (group.unique(lines) for lines in work.problems())
         trained = run.clock.training
         return RunSummary(
@@ -371,12 +372,16 @@ def _write_best(
     run: Run,
     job: Job,
     protocol: Callable[[Any, str | None, InputSpec], str],
+    source: Source,
 ) -> None:
     """Write the best weights and their card to the run folder."""
     config, dataset = context.config, context.dataset
     best = run.checkpoints.load(run.best_step or run.step).tensors
     job.model.load_state_dict(with_prefix(best, "ema/") or with_prefix(best, "model/"))
     look = getattr(config, "look", None)
+    unknown = None
+    if job.held_out is not None and not (dataset.multilabel or context.recipe.unlabelled):
+        unknown = _unknown(context, start, job, source)
     split = None if job.held_out is None else config.val_split
     card = RunCard(
         networks={NETWORK: NetworkCard(arch=start.arch, settings=start.settings)},
@@ -384,6 +389,7 @@ def _write_best(
         input=InputCard.of(start.input),
         output="sigmoid" if dataset.multilabel else "softmax",
         preset=None if look is None else {"look": look.model_dump(mode="json")},
+        unknown=unknown,
         recipe=context.recipe.name,
         configuration=config.model_dump(mode="json"),
         protocol=protocol(config, split, start.input),
@@ -396,6 +402,21 @@ def _write_best(
         date=now(),
     )
     write_run(context.folder, {NETWORK: start.model}, card)
+
+
+def _unknown(
+    context: RecipeContext, start: InitialModel, job: Job, source: Source
+) -> UnknownCard | None:
+    """When the trained network's footage is `unknown`; None if that cannot be told."""
+    config, group = context.config, context.group
+    prepare = prepare_of(start.input, group.device)
+    clips = source(config.val_split, False, start.input, group)
+    if clips is None or job.held_out is None:
+        return None
+    job.model.eval()
+    with torch.no_grad():
+        known, _ = outputs_of(job.model, job.held_out, prepare)
+    return fit_unknown(start.model, known, clips, prepare, config.seed)
 
 
 @contextmanager

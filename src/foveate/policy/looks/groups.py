@@ -87,7 +87,7 @@ class Groups:
         """Whole groups from `start` on.
 
         A window ends at the first group that begins `seconds` after it, so it has one group at
-        least; a rest of less than half a window belongs to the last one.
+        least; a rest that is shorter belongs to the last one.
 
         Raises:
             MediaError: The file has no groups, or no vectors and a modality needs them.
@@ -105,7 +105,7 @@ class Groups:
         end = info.duration
         if end is None:
             end = float(groups[-1].times[-1]) + 1 / (info.rate or _RATE)
-        if after < len(groups) and end - groups[after].start < length / 2:
+        if after < len(groups) and end - groups[after].start < length - _NEAR:
             after = len(groups)
         until = groups[after].start if after < len(groups) else max(end, groups[-1].start + _NEAR)
         return Window(groups[first].start, until)
