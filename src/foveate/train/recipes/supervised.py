@@ -133,6 +133,7 @@ def _features(
     batches = source(split, False, spec, group)
     if batches is None:
         return None
+    context.begin()
     # Mirror images are further views, unless they belong to another class.
     mirror = mirror_of(dataset.classes)
     views = config.flip and config.augment != "none" and mirror == tuple(range(len(mirror)))
