@@ -22,7 +22,8 @@ from foveate.app.requests import BenchRequest
 from tiny_weights import ARCH, NAME
 
 CLASSES = ("jump", "run", "sit")
-QUICK = ("--set", "epochs=2", "--set", "workers=0", "--set", "augment=none", "--no-check")
+QUICK = ("--set", "epochs=2", "--set", "workers=0", "--set", "augment=none", "--set",
+         "freeze=none", "--no-check")  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -423,7 +424,7 @@ def test_sigterm_to_the_process_group_ends_as_cleanly_as_ctrl_c(
 
 def test_what_to_type_next_is_said_and_a_run_is_finished(run, videos, tmp_path) -> None:
     out = tmp_path / "run"
-    said = run("train", videos, "--model", NAME, "--out", out, *QUICK, "--set", "freeze=none")
+    said = run("train", videos, "--model", NAME, "--out", out, *QUICK)
     assert "at most 2 epochs; training ends after 5 without a better" in said.err
     lines = [line for line in said.err.splitlines() if line.startswith("epoch ")]
     assert [line.split(":")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
@@ -436,6 +437,14 @@ def test_what_to_type_next_is_said_and_a_run_is_finished(run, videos, tmp_path) 
     said = run("train", "--resume", out, "--set", "epochs=3")
     assert "resumed at epoch 3 of 3" in said.err
     assert "finished: 3 epochs" in said.err
+    both = tmp_path / "both"
+    said = run("train", videos, "--model", NAME, "--out", both, *QUICK, "--set",
+               "freeze=head-first")  # fmt: skip
+    lines = said.err.splitlines()
+    assert "the head is trained; now all layers, as long as validation improves" in lines
+    figures = [line.split(": ")[1] for line in lines if line.startswith(("frozen b", "all lay"))]
+    assert len(figures) == 2
+    assert next(line.removeprefix("best: ") for line in lines if "best: " in line) in figures
     said = run("train", "--finish", tmp_path / "no")
     assert (said.code, said.err.count("\n")) == (2, 1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -401,6 +402,89 @@ def test_features_are_made_anew_where_they_are_damaged(tmp_path: Path) -> None:
 def test_pictures_cannot_be_cut_where_there_are_only_features(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cutmix"):
         go(tmp_path / "run", freeze="backbone", cutmix=1.0)
+
+
+# --- the head first, then all layers ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run folder of a network of the same layers, trained on two of the classes."""
+    tiny_motion.enter()
+    folder = tmp_path_factory.mktemp("weights") / "run"
+    x, y = tiny_motion.movies(24, seed=3)
+
+    def source(split: str, *_: Any) -> Any:
+        return TensorBatches(x, y.clamp(max=1), 8, 0) if split == "train" else None
+
+    two: Any = tiny_motion.Clips(classes=("left", "right"))
+    run_recipe(
+        supervised.RECIPE, config(epochs=1), two, folder, on_progress=quiet, source=source
+    )  # fmt: skip
+    return str(folder)
+
+
+def tune(folder: Path, weights: str, data: Dataset, progress: Any = None, **more: Any) -> Any:
+    resume = more.pop("resume", False)
+    settings = config(model=weights, freeze="head-first", batch=4, **more)
+    return run_recipe(
+        supervised.RECIPE, settings, data, folder, resume, progress or (lambda event: None)
+    )
+
+
+def test_the_head_is_trained_first_and_the_better_model_is_exported(
+    tmp_path: Path, weights: str, on_disk: Dataset
+) -> None:
+    run = tune(tmp_path / "run", weights, on_disk, epochs=2)
+    assert list(run.stages) == ["frozen backbone", "all layers"]
+    frozen = read_run(tmp_path / "run" / "frozen")
+    assert frozen.configuration["freeze"] == "backbone"
+    for name, value in frozen.figures.items():
+        assert run.stages["frozen backbone"][name] == pytest.approx(value, abs=1e-4)
+    first, second = ([*run.stages[name].values()] for name in run.stages)
+    better = (second[0], -second[-1]) > (first[0], -first[-1])
+    assert run.figures == run.card.figures == run.stages[("frozen backbone", "all layers")[better]]
+    assert run.features_seconds > 0
+    assert run.card.configuration["freeze"] == "head-first"
+
+
+def test_layers_that_do_not_improve_are_not_exported(
+    tmp_path: Path, weights: str, on_disk: Dataset
+) -> None:
+    run = tune(tmp_path / "run", weights, on_disk, lr=3.0, patience=1, epochs=9)
+    assert (run.outcome, run.epochs) == ("early", 1)
+    assert run.figures == run.stages["frozen backbone"] != run.stages["all layers"]
+    kept, frozen = (load_run(tmp_path / "run" / n).network.state_dict() for n in (".", "frozen"))
+    assert all(torch.equal(kept[name], value) for name, value in frozen.items())
+
+
+@pytest.mark.parametrize("stage", ["frozen", "all"])
+def test_a_run_in_two_steps_is_resumed_in_either(
+    tmp_path: Path, weights: str, on_disk: Dataset, stage: str
+) -> None:
+    def interrupt(event: ProgressEvent) -> None:
+        own = event.stage.startswith("frozen") if stage == "frozen" else event.stage == "train"
+        if own and event.step == 4 and event.figures is None and event.message is None:
+            os.kill(os.getpid(), 2)
+
+    short = {"epochs": 2, "patience": 2}
+    tune(tmp_path / "whole", weights, on_disk, **short)
+    first = tune(tmp_path / "run", weights, on_disk, interrupt, **short)
+    assert first.outcome == "interrupted"
+    if stage == "all":
+        assert load_run(tmp_path / "run").labels == tiny_motion.CLASSES
+    assert tune(tmp_path / "run", weights, on_disk, resume=True, **short).outcome == "finished"
+    assert bits(tmp_path / "run") == bits(tmp_path / "whole")
+
+
+def test_without_weights_or_validation_all_layers_are_trained(
+    tmp_path: Path, weights: str, on_disk: Dataset
+) -> None:
+    run = go(tmp_path / "fresh", freeze="head-first", epochs=1)
+    only = replace(on_disk, records=on_disk.subset("train").records)
+    both = [run, tune(tmp_path / "run", weights, only, epochs=1)]
+    assert [one.stages for one in both] == [{}, {}]
+    assert all(one.card.configuration["freeze"] == "none" for one in both)
 
 
 # --- through encoded clips ----------------------------------------------------------------

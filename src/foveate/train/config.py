@@ -29,7 +29,10 @@ class TrainingConfig(RecipeConfig):
     settings: dict[str, int | float | bool | str] = Field(
         default_factory=dict, description="arguments of the architecture's builder, such as dropout"
     )
-    freeze: Literal["none", "backbone"] = Field("none", description="what is not trained")
+    freeze: Literal["none", "backbone", "head-first"] = Field(
+        "none",
+        description="what is not trained; head-first: the backbone until the head is trained",
+    )
     frames: int | None = Field(
         None, ge=1, le=10_000, description="in a clip; None: as many as fit, at most the model's"
     )

@@ -170,6 +170,7 @@ def network_config(
         size=config.size,
         epochs=config.iframe_epochs if modality == "iframe" else config.epochs,
         batch=config.batch,
+        freeze="none",
         accumulate=1,
         patience=None,
         lr=config.lr,
