@@ -351,6 +351,10 @@ class TrainRequest(RunOptions, SplitOptions):
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Continue this run.")
     ] = None
+    finish: Annotated[
+        Path | None,
+        typer.Option("--finish", metavar="RUN", help="End this run with its best model so far."),
+    ] = None
     recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How to train.")] = (
         "supervised"
     )

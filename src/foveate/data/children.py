@@ -105,6 +105,7 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
+            start_new_session=True,  # a signal to this process's group would look like a bad clip
             bufsize=0,  # a line that lay in a buffer would not wake the selector
         )
         assert self._process.stdin is not None

@@ -392,6 +392,7 @@ def _shared_search(context: RecipeContext) -> tuple[Study, list[str]]:
     total = len(batches) * config.epochs
     randomness.seed_all(config.seed, "weights")
     model = _Search(config, classes, total).to(group.device)
+    context.begin()
     run = _run_of(context, model, total, spec)
 
     def save_table() -> None:
@@ -444,7 +445,7 @@ def _run_of(context: RecipeContext, model: _Search, total: int, spec: InputSpec)
         # Gradients of the controller and of weights differ in size: each tensor by itself.
         Settings(config.epochs, config.seed, clip=1.0, clip_each=True),
         checkpoints,
-        Log(context.folder, lengths, False, saved.step if saved else 0),
+        Log(context.folder, lengths, step=saved.step if saved else 0),
         group,
         notes=notes,
     )

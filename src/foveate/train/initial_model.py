@@ -198,16 +198,29 @@ def _transfer(source: nn.Module, target: nn.Module, head: bool) -> None:
     target.load_state_dict(source.state_dict() | fresh)
 
 
+def is_pretrained(model: str) -> bool:
+    """Whether training starts from weights: a run folder, `ARCH.TAG`, or an image backbone's."""
+    return (
+        run_folder(model) is not None or split_name(model)[1] is not None or asks_for_weights(model)
+    )
+
+
+def frozen_part(model: nn.Module) -> str | None:
+    """The name of a module that is for inference only, None if all can be trained."""
+    frozen = (type(part).__name__ for part in model.modules() if getattr(part, "frozen", False))
+    return next(frozen, None)
+
+
 def set_trainable(model: nn.Module, freeze: str) -> tuple[str, ...]:
     """Freeze what is not trained; returns the names of the parameters before the head.
 
     Raises:
         ConfigError: Every layer is to be trained, and a part of the network is for inference only.
     """
-    frozen = [type(part).__name__ for part in model.modules() if getattr(part, "frozen", False)]
+    frozen = frozen_part(model)
     if frozen and freeze != "backbone":
         raise ConfigError(
-            f"{frozen[0]} has its norms folded away and cannot be trained well",
+            f"{frozen} has its norms folded away and cannot be trained well",
             "set freeze=backbone",
         )
     backbone = tuple(name for name, _ in model.named_parameters() if not is_head(name))
