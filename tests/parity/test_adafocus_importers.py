@@ -22,6 +22,11 @@ CASES = ["adafocus_v1_p128", "adafocus_v1_tsm_p144", "adafocus_v2_mbv2_p128",
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_numbers_of_the_original(shared: Path, name: str) -> None:
+    compare(shared, name)
+
+
+def compare(shared: Path, name: str) -> None:
+    """Hold every output of a case against the original's."""
     folder = shared / "parity"
     spec = json.loads((folder / name / "spec.json").read_text("utf-8"))
     want, weights = np.load(folder / name / "expected.npz"), recipe(folder, "weights.py")

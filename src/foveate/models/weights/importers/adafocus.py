@@ -17,7 +17,12 @@ from foveate.models.adafocus import Focused
 from foveate.models.registry import create
 from foveate.models.tsm import SHIFT_DIV
 from foveate.models.weights.importers.autovideo import resnet_of
-from foveate.models.weights.importers.naming import check_settings, classes_of, place
+from foveate.models.weights.importers.naming import (
+    check_settings,
+    classes_of,
+    mobilenetv2_name,
+    place,
+)
 from foveate.models.weights.importers.registry import Imported, Outputs, checksums, importer
 
 # Arguments of the originals that say how they are trained, or what the arrays say too.
@@ -30,39 +35,7 @@ _FREE = (
     "consensus_type", "shift",
 )  # fmt: skip
 _UNUSED = re.compile(r"^(global_CNN\.classifier|local_CNN\.fc|global_CNN\.fc)\.")
-_STAGES = (1, 2, 3, 4, 3, 3, 1)  # blocks of MobileNetV2's stages
 Rename = Callable[[str], str]
-
-
-def _mobilenet(name: str, apart: bool) -> str:
-    """The original's name of a parameter of timm's MobileNetV2, from ``features.`` on.
-
-    Args:
-        name: Of timm, such as ``blocks.1.0.conv_dw.weight``.
-        apart: Whether each layer counts (as in TSM's code); else convolution and BatchNorm count
-            as one (torchvision).
-    """
-    name = name.replace(".layer.", ".net.")  # behind a shift
-    if found := re.fullmatch(r"(conv_stem|bn1|conv_head|bn2)\.(.+)", name):
-        layer, leaf = found.groups()
-        index = 0 if layer in ("conv_stem", "bn1") else 18
-        return f"features.{index}.{int(layer.startswith('bn'))}.{leaf}"
-    found = re.fullmatch(r"blocks\.(\d)\.(\d)\.(\w+?)\.(.+)", name)
-    if found is None:
-        return name
-    stage, block, layer, leaf = int(found[1]), int(found[2]), found[3], found[4]
-    index = 1 + sum(_STAGES[:stage]) + block
-    order = ["conv_dw", "bn1", "conv_pw", "bn2"] if stage == 0 else [
-        "conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3",
-    ]  # fmt: skip
-    at = order.index(layer)
-    if apart:
-        place = str(at + at // 2)  # an activation follows each BatchNorm but the last
-    elif at < len(order) - 2:
-        place = f"{at // 2}.{at % 2}"
-    else:
-        place = str(len(order) // 2 - 1 + at % 2)
-    return f"features.{index}.conv.{place}.{leaf}"
 
 
 def _resnet(name: str, numbered: bool = False) -> str:
@@ -96,7 +69,7 @@ def _names(
     def original(name: str) -> str:
         if name.startswith("glance.net."):
             inner = name.removeprefix("glance.net.")
-            return glance + (_mobilenet(inner, apart) if mobile else _resnet(inner))
+            return glance + (mobilenetv2_name(inner, apart) if mobile else _resnet(inner))
         if name.startswith("focus.net."):
             return focus + _resnet(name.removeprefix("focus.net."), numbered)
         for ours, theirs in rest.items():

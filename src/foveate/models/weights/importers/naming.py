@@ -239,3 +239,40 @@ def unwrapped(arrays: Mapping[str, Any]) -> dict[str, Any]:
     # Some trainers store the average of `a.b` as a buffer `ema_a_b` of the network.
     shadows = {f"ema_{name.replace('.', '_')}" for name in found}
     return {name: value for name, value in found.items() if name not in shadows}
+
+
+_STAGES = (1, 2, 3, 4, 3, 3, 1)  # blocks of MobileNetV2's stages
+
+
+def mobilenetv2_name(name: str, apart: bool) -> str:
+    """The name of a parameter of timm's MobileNetV2 in torchvision's and in TSM's code.
+
+    Args:
+        name: Of timm, such as ``blocks.1.0.conv_dw.weight``.
+        apart: Whether each layer counts (as in TSM's code); else convolution and BatchNorm count
+            as one (torchvision).
+
+    Returns:
+        From ``features.`` on; names of other networks as they are.
+    """
+    name = name.replace(".layer.", ".net.")  # behind a shift
+    if found := re.fullmatch(r"(conv_stem|bn1|conv_head|bn2)\.(.+)", name):
+        layer, leaf = found.groups()
+        index = 0 if layer in ("conv_stem", "bn1") else 18
+        return f"features.{index}.{int(layer.startswith('bn'))}.{leaf}"
+    found = re.fullmatch(r"blocks\.(\d)\.(\d)\.(\w+?)\.(.+)", name)
+    if found is None:
+        return name
+    stage, block, layer, leaf = int(found[1]), int(found[2]), found[3], found[4]
+    index = 1 + sum(_STAGES[:stage]) + block
+    order = ["conv_dw", "bn1", "conv_pw", "bn2"] if stage == 0 else [
+        "conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3",
+    ]  # fmt: skip
+    at = order.index(layer)
+    if apart:
+        place = str(at + at // 2)  # an activation follows each BatchNorm but the last
+    elif at < len(order) - 2:
+        place = f"{at // 2}.{at % 2}"
+    else:
+        place = str(len(order) // 2 - 1 + at % 2)
+    return f"features.{index}.conv.{place}.{leaf}"

@@ -1,0 +1,347 @@
+"""AdaMML: a policy decides for every segment which modalities are looked at.
+
+Source: Panda et al., "AdaMML: Adaptive Multi-Modal Learning for Efficient Video Recognition", ICCV
+2021 (arXiv 2105.05165). A policy network sees small views of all modalities; a modality that it
+does not choose is not computed. Flow is expensive, so the policy sees differences of frames in its
+place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foveate.core.errors import ModelError
+from foveate.models import backbones
+from foveate.models.registry import register
+
+# Channels of a frame: flow and differences are stacks of five.
+CHANNELS = {"rgb": 3, "flow": 10, "rgbdiff": 15, "sound": 1}
+PROXIES = {"flow": "rgbdiff"}  # what the policy sees instead
+POLICY_SIDE = 160  # pixels of the policy's views; sound is seen whole
+USE = 1  # index of the decision that a modality is used
+
+
+class TimePool(nn.Module):
+    """Maximum over three neighbouring frames, every second one kept.
+
+    Args:
+        frames: In each segment, before pooling.
+    """
+
+    def __init__(self, frames: int) -> None:
+        super().__init__()
+        self.frames = frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N * frames, C, h, w) to (N * ceil(frames / 2), C, h, w)."""
+        apart = x.unflatten(0, (-1, self.frames)).transpose(1, 2)
+        pooled: Tensor = F.max_pool3d(apart, (3, 1, 1), (2, 1, 1), (1, 0, 0))
+        return pooled.transpose(1, 2).flatten(0, 1)
+
+
+class SegmentNet(nn.Module):
+    """A 2D network on the frames of a segment, whose maps are pooled over time between its stages.
+
+    Args:
+        backbone: Its name; see ``backbones.build``.
+        channels: Of a frame.
+        frames: In a segment.
+        num_classes: Outputs; None gives features.
+        dropout: Probability of dropping a feature before the outputs, in training.
+        pretrained: Load the pretrained weights of the backbone.
+    """
+
+    def __init__(
+        self, backbone: str, channels: int, frames: int, num_classes: int | None = None,
+        dropout: float = 0.5, pretrained: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.net = backbones.build(backbone, pretrained, in_chans=channels)
+        self.channels, self.frames = channels, frames
+        for name in _pooled_stages(self.net) if frames > 1 else ():
+            parent, _, child = name.rpartition(".")
+            holder = self.net.get_submodule(parent)
+            setattr(holder, child, nn.Sequential(TimePool(frames), getattr(holder, child)))
+            frames = -(-frames // 2)
+        self.left = frames  # after the last stage
+        self.num_features = backbones.width_of(self.net)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = None if num_classes is None else nn.Linear(self.num_features, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes), or features (N, C), of segments (N, frames, channels, H, W)."""
+        if x.ndim != 5 or x.shape[1:3] != (self.frames, self.channels):
+            raise ModelError(
+                f"segments are (N, {self.frames}, {self.channels}, H, W), not {tuple(x.shape)}"
+            )
+        flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        found: Tensor = self.net(flat)
+        if self.fc is not None:
+            found = self.fc(self.dropout(found))
+        mean: Tensor = found.unflatten(0, (-1, self.left)).mean(1)
+        return mean
+
+
+def _pooled_stages(net: nn.Module) -> list[str]:
+    """Stages with a pooling over time before them: of ResNets three, of MobileNets two."""
+    if all(hasattr(net, f"layer{i}") for i in (1, 2, 3, 4)):
+        return ["layer2", "layer3", "layer4"]
+    blocks = getattr(net, "blocks", None)
+    if isinstance(blocks, nn.Sequential) and len(blocks) >= 6:
+        return ["blocks.3", "blocks.5"]
+    return []
+
+
+class ModalityPolicy(nn.Module):
+    """Decides for each segment of a video, in order, which modalities are used.
+
+    Args:
+        channels: Of a frame of each modality that it sees.
+        frames: In a segment of each modality that it sees.
+        backbone: Of its networks.
+        hidden: Width of the joined features.
+        state: Width of the recurrent state.
+        pretrained: Load the pretrained weights of the backbones.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], frames: Sequence[int], backbone: str = "mobilenetv2_100",
+        hidden: int = 2048, state: int = 256, pretrained: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        nets = [
+            SegmentNet(backbone, wide, count, pretrained=pretrained)
+            for wide, count in zip(channels, frames, strict=True)
+        ]
+        self.nets = nn.ModuleList(nets)
+        width = sum(net.num_features for net in nets)
+        self.joint = nn.Sequential(
+            nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.lstm = nn.LSTMCell(hidden + 2 * len(self.nets), state)
+        self.heads = nn.ModuleList(nn.Linear(state, 2) for _ in self.nets)
+
+    def step(
+        self, features: Tensor, before: tuple[Tensor, Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Score the next segment.
+
+        Args:
+            features: (B, hidden) of the segment.
+            before: State and logits after the segment before; None at the start.
+
+        Returns:
+            Logits (B, M, 2), and what the next step needs.
+        """
+        size = len(features)
+        if before is None:
+            nothing = features.new_zeros(size, self.lstm.hidden_size)
+            before = nothing, nothing, features.new_zeros(size, len(self.nets), 2)
+        hidden, cell, last = before
+        hidden, cell = self.lstm(torch.cat([features, last.flatten(1)], 1), (hidden, cell))
+        logits = torch.stack([head(hidden) for head in self.heads], 1)
+        return logits, (hidden, cell, logits)
+
+    def features(self, views: Sequence[Tensor]) -> Tensor:
+        """(B, S, hidden) of the views of each modality, (B, S, F, C, H, W)."""
+        rows = [net(view.flatten(0, 1)) for net, view in zip(self.nets, views, strict=True)]
+        joined: Tensor = self.joint(torch.cat(rows, 1)).unflatten(0, views[0].shape[:2])
+        return joined
+
+    def forward(self, views: Sequence[Tensor]) -> Tensor:
+        """Logits (B, S, M, 2) of the views of each modality, (B, S, F, C, H, W)."""
+        features, before, rows = self.features(views), None, []
+        for at in range(features.shape[1]):
+            logits, before = self.step(features[:, at], before)
+            rows.append(logits)
+        return torch.stack(rows, 1)
+
+
+@dataclass
+class Chosen:
+    """What was decided and answered.
+
+    Attributes:
+        policy_logits: (B, S, M, 2).
+        use: (B, S, M) in {0, 1}; with a gradient to the policy in training.
+        modality_logits: (B, S, M, classes), zeros where a modality was not computed.
+        segment_logits: (B, S, classes).
+        logits: (B, classes).
+    """
+
+    policy_logits: Tensor
+    use: Tensor
+    modality_logits: Tensor
+    segment_logits: Tensor
+    logits: Tensor
+
+
+@register(
+    "adamml",
+    tiny={"num_classes": 7, "modalities": ("rgb", "sound"), "visual": "test_resnet",
+          "audio": "test_efficientnet", "policy_backbone": "test_efficientnet", "frames": 2,
+          "hidden": 16, "state": 8},
+    classifier=False,
+)  # fmt: skip
+class AdaMML(nn.Module):
+    """Networks for each modality, and the policy that chooses among them.
+
+    Args:
+        num_classes: Outputs.
+        modalities: Of ``CHANNELS``, in order.
+        visual: Backbone for frames, differences and flow.
+        audio: Backbone for spectrograms.
+        policy_backbone: Backbone of the policy's networks.
+        frames: Of a segment.
+        dropout: Before the outputs, in training.
+        hidden: Width of the policy's joined features.
+        state: Width of the policy's recurrent state.
+        renormalise: Divide by the sum of the weights of what was used; the paper does not.
+        pretrained: Load the pretrained weights of the backbones.
+
+    Raises:
+        ModelError: Unknown, repeated or no modalities.
+    """
+
+    def __init__(
+        self, num_classes: int = 31, modalities: Sequence[str] = ("rgb", "sound"),
+        visual: str = "resnet50", audio: str = "mobilenetv2_100",
+        policy_backbone: str = "mobilenetv2_100", frames: int = 8, dropout: float = 0.5,
+        hidden: int = 2048, state: int = 256, renormalise: bool = False, pretrained: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        unknown = [name for name in modalities if name not in CHANNELS]
+        if unknown or not modalities or len(set(modalities)) < len(modalities):
+            raise ModelError(
+                f"modalities={list(modalities)}: names of {', '.join(CHANNELS)}, each once"
+            )
+        self.modalities, self.frames, self.renormalise = tuple(modalities), frames, renormalise
+        self.num_classes = num_classes
+        self.seen = tuple(PROXIES.get(name, name) for name in modalities)
+        if len(set(self.seen)) < len(self.seen):
+            raise ModelError("flow and rgbdiff together: the policy sees rgbdiff in place of flow")
+        self.nets = nn.ModuleDict({
+            name: SegmentNet(
+                audio if name == "sound" else visual, CHANNELS[name],
+                1 if name == "sound" else frames, num_classes, dropout, pretrained,
+            )
+            for name in modalities
+        })  # fmt: skip
+        self.policy = ModalityPolicy(
+            [CHANNELS[name] for name in self.seen],
+            [1 if name == "sound" else -(-frames // 2) for name in self.seen],
+            policy_backbone, hidden, state, pretrained,
+        )  # fmt: skip
+        self.free_weights = nn.Parameter(torch.full((len(modalities) - 1,), 1.0 / len(modalities)))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Modalities of an input: those that are recognised, and those that the policy sees."""
+        return tuple(dict.fromkeys((*self.modalities, *self.seen)))
+
+    @property
+    def weights(self) -> Tensor:
+        """(M,) weights of the modalities; their sum is one."""
+        return torch.cat([self.free_weights, 1 - self.free_weights.sum(0, keepdim=True)])
+
+    def views(self, x: Mapping[str, Tensor]) -> list[Tensor]:
+        """What the policy sees of (B, S, F, C, H, W) inputs: every second frame, small."""
+        found = []
+        for name in self.seen:
+            view = x[name]
+            if name != "sound":
+                size = (POLICY_SIDE, POLICY_SIDE)
+                view = view[:, :, ::2]
+                small = F.interpolate(
+                    view.flatten(0, 2), size, mode="bilinear", align_corners=False
+                )
+                view = small.unflatten(0, view.shape[:3])
+            found.append(view)
+        return found
+
+    def decide(self, policy_logits: Tensor, temperature: float | None = None) -> Tensor:
+        """Decisions (B, S, M) in {0, 1} by logits (B, S, M, 2).
+
+        Args:
+            policy_logits: Of the policy.
+            temperature: Sample with Gumbel noise, with a straight-through gradient (training);
+                None takes the more likely one.
+        """
+        if temperature is None:
+            return policy_logits.argmax(-1).to(policy_logits.dtype)
+        drawn: Tensor = F.gumbel_softmax(policy_logits, temperature, hard=True)[..., USE]
+        return drawn
+
+    def recognise(self, x: Mapping[str, Tensor], use: Tensor | None = None) -> Tensor:
+        """Logits (B, S, M, classes) of the modalities, computed only where they are used.
+
+        Args:
+            x: (B, S, F, C, H, W) by modality.
+            use: (B, S, M); None computes all.
+        """
+        shape = x[self.modalities[0]].shape[:2]
+        rows = []
+        for at, name in enumerate(self.modalities):
+            flat = x[name].flatten(0, 1)
+            if use is None:
+                rows.append(self.nets[name](flat))
+                continue
+            chosen = use[:, :, at].flatten().nonzero().squeeze(1)
+            row = flat.new_zeros(len(flat), self.num_classes)
+            if len(chosen):
+                row = row.index_add(0, chosen, self.nets[name](flat[chosen]).to(row.dtype))
+            rows.append(row)
+        found: Tensor = torch.stack(rows, 1).unflatten(0, shape)
+        return found
+
+    def fuse(self, modality_logits: Tensor, use: Tensor) -> Tensor:
+        """Segment logits (B, S, classes) by logits (B, S, M, classes) and decisions (B, S, M)."""
+        share = use * self.weights
+        if self.renormalise:
+            share = share / share.sum(-1, keepdim=True).clamp_min(1e-6)
+        fused: Tensor = (modality_logits * share.unsqueeze(-1)).sum(2)
+        return fused
+
+    def choose(self, x: Mapping[str, Tensor], temperature: float | None = None) -> Chosen:
+        """Decide and answer.
+
+        Args:
+            x: (B, S, F, C, H, W) by the names of ``inputs``; F is 1 for sound.
+            temperature: See ``decide``; with one, all networks are computed, since the gradient
+                needs their answers.
+
+        Raises:
+            ModelError: An input is missing.
+        """
+        missing = [name for name in self.inputs if name not in x]
+        if missing:
+            raise ModelError(f"the input lacks {', '.join(missing)}")
+        policy_logits = self.policy(self.views(x))
+        use = self.decide(policy_logits, temperature)
+        found = self.recognise(x, use if temperature is None else None)
+        segments = self.fuse(found, use)
+        return Chosen(policy_logits, use, found, segments, segments.mean(1))
+
+    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+        """Logits (B, classes) of (B, S, F, C, H, W) inputs by name, deterministic."""
+        return self.choose(x).logits
+
+
+def selection_loss(use: Tensor, correct: Tensor, weights: Tensor) -> Tensor:
+    """The policy's cost: the squared share of segments that use a modality, where it is right.
+
+    The term for wrong answers of the paper (a constant for each) has no gradient, so it is left
+    out.
+
+    Args:
+        use: (B, S, M) decisions.
+        correct: (B,) whether the answer is right.
+        weights: (M,) cost weights of the modalities.
+    """
+    share = use.mean(1).square()
+    return (correct.to(use.dtype).unsqueeze(1) * share * weights).mean(0).sum()
