@@ -440,6 +440,16 @@ def test_splits_of_other_names_are_noted(tmp_path: Path) -> None:
     assert not any("hold the same folders" in line for line in report.notes)
 
 
+def test_a_folder_around_the_classes_is_noted(tmp_path: Path) -> None:
+    labelled.put(tmp_path / "videos" / "run" / "1.mp4")
+    labelled.put(tmp_path / "videos" / "sit" / "2.mp4", labelled.video(first=40))
+    report = data.check(tmp_path, workers=0, cache=tmp_path / "probes")
+    assert any("hold the same folders (run, sit)" in line for line in report.notes)
+    (tmp_path / "clips.csv").write_text("path,label\nvideos/run/1.mp4,x\nvideos/sit/2.mp4,y\n")
+    report = data.check(tmp_path, workers=0, cache=tmp_path / "probes")
+    assert report.notes == ()
+
+
 def test_groups_in_two_forms_of_unicode_are_one(tmp_path: Path) -> None:
     labelled.put(tmp_path / "a.mp4")
     labelled.put(tmp_path / "b.mp4", labelled.video(first=40))
