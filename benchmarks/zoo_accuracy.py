@@ -132,6 +132,8 @@ class LoadedClips:
 
     def digest(self, split: str) -> str:
         """Names what the features of a split were computed from."""
+        if split not in self.parts:
+            return f"{split} 0"
         x, y = self.parts[split]
         return f"{split} {len(y)} {int(x.long().sum())} {' '.join(self.classes)}"
 

@@ -11,7 +11,7 @@ from foveate.media import Video
 from foveate.media.encode import encode
 from foveate.policy import Context, MotionPatch
 from foveate.viz.images import to_jpeg
-from foveate.viz.why import Reason, draw_reason, strip
+from foveate.viz.why import Reason, draw_reason, strip, with_footer
 
 OUT = Path(__file__).parents[1] / "docs" / "pictures"
 SEED = 5
@@ -34,7 +34,10 @@ def draw(spec, path: Path) -> None:
     ]
     numbers = [(2 * i + 1) * len(reasons) // (2 * PICTURES) for i in range(PICTURES)]
     pictures = [
-        draw_reason(shown.pixels[n], reasons[n], spec.size, reasons[max(0, n - 12) : n])
+        with_footer(
+            draw_reason(shown.pixels[n], reasons[n], spec.size, reasons[max(0, n - 12) : n]),
+            reasons[n],
+        )
         for n in numbers
     ]
     path.write_bytes(to_jpeg(strip(pictures), height=200, quality=80))

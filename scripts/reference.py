@@ -19,7 +19,11 @@ from pydantic import BaseModel
 from foveate import Limits, specs
 from foveate.app.main import app
 from foveate.policy.build import DECISIONS, LOOKS
+from foveate.search.architecture import ArchitectureConfig
+from foveate.search.scaling import ScalingConfig
 from foveate.train.api import RECIPES, find_recipe
+
+SEARCHES = {"architecture": ArchitectureConfig, "scaling": ScalingConfig}
 
 
 def command() -> str:
@@ -88,6 +92,9 @@ def settings() -> str:
         if same:
             lines += [f"As in `supervised`: {', '.join(same)}.", ""]
         base = base or model
+    lines += ["## Searches", "", "`foveate search NAME`, `--set KEY=VALUE`.", ""]
+    for name, config in SEARCHES.items():
+        lines += _section(name, config)
     lines += [
         "## Limits",
         "",
@@ -161,6 +168,8 @@ def _table(model: type[BaseModel], names: Any = None) -> list[str]:
         found, field = properties[key], model.model_fields[key]
         value = _plain(field)
         default = "none" if value is None else "" if value == "" else _code(value)
+        if field.is_required():
+            default = "required"
         text = _cell(field.description or "")
         lines.append(f"| `{key}` | {_kind(found)} | {default} | {text} |")
     return [*lines, ""]

@@ -8,8 +8,8 @@ from clips import encode
 from foveate.app.main import app
 from foveate.core import FoveateError
 from foveate.media import Video
-from foveate.viz.why import Reason, describe, draw_reason, heat_picture, strip
-from foveate.viz.why_page import Explained, reasons_page
+from foveate.viz.why import Reason, describe, draw_reason, heat_picture, strip, with_footer
+from foveate.viz.why_page import Explained, conclusion, reasons_page
 
 SIZE = (128, 96)
 
@@ -37,7 +37,8 @@ def test_explain_writes_a_video_and_a_page(clip, tmp_path) -> None:
         assert info.duration == pytest.approx(2.4, abs=0.1)
     text = page.read_text("utf-8")
     assert text.count("<figure>") == 12
-    assert "motion: vectors" in text
+    assert "Motion from vectors." in text
+    assert "One window for the whole video" in text or "One window per shot" in text
     assert "<script" not in text
 
 
@@ -66,8 +67,8 @@ def test_reason_is_drawn_beside_its_map() -> None:
     heat[2:4, 10:12] = 1
     reason = Reason(1.0, (64.0, 0.0, 112.0, 48.0), 0.8, False, heat, "vectors")
     picture = draw_reason(frame, reason, SIZE, [reason])
-    assert picture.shape[1] == 256
-    assert picture.shape[0] > 96
+    assert picture.shape == (96, 256, 3)
+    assert with_footer(picture, reason).shape[0] > 96
     right = picture[:96, 128:].astype(int).sum(-1)
     assert right[20:28, 84:92].mean() > 5 * max(right[60:90, 10:50].mean(), 1)
     assert tuple(picture[0, 80]) == (255, 204, 77)
@@ -86,5 +87,21 @@ def test_words_and_page_say_what_happened_and_escape_names() -> None:
     page = reasons_page([Explained("<b>.mp4", [fallback], [(fallback, b"jpg")], ["a <note>"])])
     assert "&lt;b&gt;.mp4" in page
     assert "a &lt;note&gt;" in page
-    assert "fallback on 1" in page
+    assert "No window: the network sees each frame as a whole (1 frame)." in page
+    assert "(fallback) in 1 of 1 frame." in page
     assert "data:image/jpeg;base64,anBn" in page
+
+
+def test_the_conclusion_says_what_the_window_did() -> None:
+    def said(*boxes, **rest):
+        reasons = [Reason(0.2 * k, box, 0.5) for k, box in enumerate(boxes)]
+        return conclusion(Explained("a", reasons, [], size=SIZE, **rest))
+
+    first, second = (0.0, 0.0, 64.0, 48.0), (64.0, 48.0, 128.0, 96.0)
+    assert said(first, first, hold=2.0) == "One window for the whole video, 25.0 % of the frame."
+    assert said(first, second, hold=2.0).startswith(
+        "One window per shot, for at most 2.00 s: 2 windows"
+    )
+    assert said(first, second, first).startswith(
+        "The window moves with the motion: 3 places in 3 frames"
+    )

@@ -56,7 +56,7 @@ BAD = {
     "gap": (b"0 a\n1 b\n3 c\n", "gap.txt: the number 2 is missing"),
     "comment": (b"# classes\na\nb\nc\n", "comment.txt:1: a comment: every line is a class"),
     "latin": (b"a\n\xe9\nc\n", "latin.txt:2: not UTF-8"),
-    "empty": (b"\xef\xbb\xbf\r\n", "empty.txt: names no class"),
+    "empty": (b"\xef\xbb\xbf\r\n", "empty.txt: contains no class names"),
     "two": (b"a\nb\n", "2 labels for 3 classes"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,12 +17,13 @@ import pytest
 
 import clips
 from data.labelled import put, video
-from foveate.app.bench import seen_by
+from foveate.app.bench import recogniser_with
 from foveate.app.requests import BenchRequest
 from tiny_weights import ARCH, NAME
 
 CLASSES = ("jump", "run", "sit")
-QUICK = ("--set", "epochs=2", "--set", "workers=0", "--set", "augment=none", "--no-check")
+QUICK = ("--set", "epochs=2", "--set", "workers=0", "--set", "augment=none", "--set",
+         "freeze=none", "--no-check")  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -133,8 +135,14 @@ def test_bench_compares_and_goes_on_past_a_model_that_does_not_fit(
 def extents_of(model: Path, *sets: str) -> dict[str, object]:
     """Look → the share of the frame that its windows cover when `bench` compares looks."""
     request = BenchRequest(path=model, models=str(model), sets=list(sets))
+
+    def made(look):
+        return recogniser_with(str(model), look, request, None, None)
+
     return {
-        look: getattr(seen_by(str(model), look, request, None, None).preset.look, "extent", None)
+        look: getattr(
+            recogniser_with(str(model), look, request, None, None).preset.look, "extent", None
+        )
         for look in ("full", "centre", "resize", "motion-patch")
     }
 
@@ -190,9 +198,9 @@ def test_training_starts_from_a_run_and_goes_on_with_one(run, videos, trained, t
     said = run("train", "--resume", again)
     assert said.code == 0
     assert "finished: 1 epochs" in said.err
-    said = run("train", "--resume", again, "--set", "epochs=3")
+    said = run("train", "--resume", again, "--set", "batch=3")
     assert said.code == 2
-    assert "the run was begun with epochs=1, not 3" in said.err
+    assert "the run was begun with batch=16, not 3" in said.err
 
 
 @pytest.mark.parametrize(
@@ -284,7 +292,6 @@ def test_interrupted_and_resumed_as_a_user_does(videos, published, tmp_path) -> 
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130, said
     assert f"go on with: foveate train --resume {out}" in said
-    assert not (out / "run.json").exists()
     assert list((out / "checkpoints").glob("step-*.safetensors"))
 
 
@@ -377,3 +384,89 @@ def test_bad_options_of_measuring_are_one_line(run, videos, trained) -> None:
             said = run(*command, trained, *words)
             assert (said.code, said.err.count("\n"), said.out) == (2, 1, ""), said.err
             assert text in said.err
+
+
+def start_of(published: Path, *words: object) -> subprocess.Popen[str]:
+    """A training as a process group of its own."""
+    launch = Path(__file__).with_name("launch.py")
+    command = [sys.executable, launch, published, "train", *words]
+    return subprocess.Popen(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("when", ["data check", "features", "steps"])
+def test_sigterm_to_the_process_group_ends_as_cleanly_as_ctrl_c(
+    videos, published, tmp_path, when
+) -> None:
+    out = tmp_path / "run"
+    words = ["--model", NAME, "--out", out, "--set", "epochs=100000", "--set", "batch=4",
+             "--set", "patience=null", "--set", "freeze=backbone"]  # fmt: skip
+    if when == "steps":
+        words[-1] = "freeze=none"
+        words += ["--model", ARCH, "--set", "size=32", "--set", "frames=3", "--set", "rate=5"]
+    child = start_of(published, videos, *words, *(() if when == "data check" else ("--no-check",)))
+    sign = {"data check": None, "features": out / "training.json", "steps": out / "run.json"}[when]
+    assert child.stderr is not None
+    said = child.stderr.readline()  # the counts of clips, before the check
+    for _ in range(2400):
+        if sign is None or sign.is_file():
+            break
+        time.sleep(0.025)
+    os.killpg(child.pid, signal.SIGTERM)
+    printed, rest = child.communicate(timeout=60)
+    said += rest
+    assert child.returncode == 130, said
+    assert "Traceback" not in said
+    assert "bad clip" not in said
+    assert "died" not in said
+    begun = (out / "training.json").is_file()
+    assert begun or when != "steps"
+    hint = f"go on with: foveate train --resume {out}" if begun else "nothing was written"
+    assert said.count(hint) == 1
+    assert not printed
+
+
+def test_what_to_type_next_is_said_and_a_run_is_finished(run, videos, tmp_path) -> None:
+    out = tmp_path / "run"
+    said = run("train", videos, "--model", NAME, "--out", out, *QUICK)
+    assert "at most 2 epochs; training ends after 5 without a better" in said.err
+    lines = [line for line in said.err.splitlines() if line.startswith("epoch ")]
+    assert [line.split(":")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert "clips/s" in lines[0]
+    next_words = said.err.splitlines()[-1].removeprefix("next: foveate ").split()
+    assert run(*next_words).code == 0
+    said = run("train", "--finish", out)
+    assert (said.code, said.out.strip()) == (0, str(out))
+    assert "finished with the best model so far: top1" in said.err
+    said = run("train", "--resume", out, "--set", "epochs=3")
+    assert "resumed at epoch 3 of 3" in said.err
+    assert "finished: 3 epochs" in said.err
+    both = tmp_path / "both"
+    said = run("train", videos, "--model", NAME, "--out", both, *QUICK, "--set",
+               "freeze=head-first")  # fmt: skip
+    lines = said.err.splitlines()
+    assert "the head is trained; now all layers, as long as validation improves" in lines
+    figures = [line.split(": ")[1] for line in lines if line.startswith(("frozen b", "all lay"))]
+    assert len(figures) == 2
+    assert next(line.removeprefix("best: ") for line in lines if "best: " in line) in figures
+    said = run("train", "--finish", tmp_path / "no")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--model", "movinet-a9"), "did you mean 'movinet-a"),
+        (("--device", "foo"), "not on this machine"),
+        (("--set", "report_to=wandb"), "foveate[wandb]"),
+    ],
+)
+def test_a_mistake_does_not_block_the_folder(run, videos, tmp_path, words, text) -> None:
+    out = tmp_path / "run"
+    said = run("train", videos, "--model", NAME, "--out", out, *words)
+    assert said.code == 2
+    assert text in said.err
+    assert not out.exists()
+    assert "opening" not in said.err

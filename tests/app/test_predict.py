@@ -13,8 +13,9 @@ import pytest
 
 import foveate
 from clips import encode
-from foveate.core import Result
-from foveate.media import Video
+from foveate.app.annotated import thumbnails
+from foveate.core import Result, Trace, TraceStep
+from foveate.media import Limits, Video
 from tiny_weights import LABELS, NAME
 
 
@@ -210,15 +211,15 @@ def test_a_video_folder_is_made(run, clips, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("words", [("predict",), ("explain", "--model", NAME), ("probe",)])
-def test_debug_shows_the_traceback_of_a_file_that_cannot_be_read(start, tmp_path, words) -> None:
-    broken = tmp_path / "broken.mp4"
-    broken.write_text("no video")
-    said = start(*words, broken)
+def test_debug_shows_one_traceback_of_each_file_that_cannot_be_read(start, tmp_path, words) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.mp4").write_text("no video")
+    said = start(*words, tmp_path)
     assert "Traceback" not in said.err
-    said = start(*words, broken, "--debug")
+    said = start(*words, tmp_path, "--debug")
     assert said.code == 1
-    assert "Traceback" in said.err
-    assert "\nfoveate: " in said.err
+    assert said.err.count("Traceback") == 2
+    assert said.err.count("\nfoveate: ") == 2
 
 
 def test_debug_shows_the_traceback_of_a_wrong_request(start, tmp_path) -> None:
@@ -226,6 +227,15 @@ def test_debug_shows_the_traceback_of_a_wrong_request(start, tmp_path) -> None:
     assert said.code == 2
     assert "Traceback" in said.err
     assert said.err.splitlines()[-1] == "foveate: settings: top_k: must be at least 1"
+
+
+@pytest.mark.parametrize(("option", "value"), [("--batch", "0"), ("--threads", "0")])
+def test_an_option_out_of_range_is_one_plain_line(start, option, value) -> None:
+    said = start("predict", "a.mp4", option, value)
+    assert said.code == 2
+    assert len(said.err.splitlines()) == 1
+    assert option in said.err
+    assert "must be at least 1" in said.err or "range" in said.err  # by the version of typer
 
 
 def test_print_config_is_valid_configuration(run, tmp_path, clips) -> None:
@@ -359,3 +369,27 @@ def test_as_a_process_a_mistake_in_the_words_costs_one_line(start) -> None:
         assert "--help)" in said.err
         assert len(said.err.splitlines()) == 1
     assert "Usage: foveate weights" in start("weights").out
+
+
+def test_the_windows_are_drawn_on_the_thumbnails_of_the_report(tmp_path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(encode(frames=10, size=(128, 96)))
+    steps = [TraceStep(time=t, frames=[t], boxes=[[32, 24, 96, 72]]) for t in (0.0, 0.2)]
+    trace = Trace(size=[128, 96], steps=steps)
+    boxed, plain = (
+        [cv2.imdecode(np.frombuffer(data, np.uint8), 1).astype(int) for _, data in pictures]
+        for pictures in (
+            thumbnails(path, Result(source="a", model="m", trace=one), Limits())
+            for one in (
+                trace,
+                Trace(size=[128, 96], steps=[s.model_copy(update={"boxes": []}) for s in steps]),
+            )
+        )
+    )
+    assert len(boxed) == len(plain) == 2
+    for with_window, without in zip(boxed, plain, strict=True):
+        changed = abs(with_window - without).max(axis=2) > 60
+        rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
+        # A quarter of the frame is outside the window on every side.
+        assert rows[[0, -1]] == pytest.approx([22, 66], abs=2)
+        assert columns[[0, -1]] == pytest.approx([30, 89], abs=2)

@@ -18,6 +18,7 @@ from foveate.core import InputSpec, View
 from foveate.models import registry
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork
 from foveate.pipeline.cascade import CascadeExecutor
+from foveate.pipeline.ensemble import EnsembleExecutor
 from foveate.pipeline.executors import ClipExecutor, StreamExecutor
 
 SPEC = InputSpec(size=32, frames_per_second=5.0, clip_frames=4)
@@ -34,10 +35,16 @@ def _over(kind: Any, name: str) -> Any:
     return kind(randomise(registry.create_tiny(name)), CPU, SPEC)
 
 
+def _ensemble() -> EnsembleExecutor:
+    members = {name: _over(StreamExecutor, "movinet-a0-stream") for name in ("even", "odd")}
+    return EnsembleExecutor(members, SPEC)
+
+
 EXAMPLES: dict[str, Callable[[], Any]] = {
     "StreamExecutor": lambda: _over(StreamExecutor, "movinet-a0-stream"),
     "ClipExecutor": lambda: _over(ClipExecutor, "movinet-a0"),
     "CascadeExecutor": _cascade,
+    "EnsembleExecutor": _ensemble,
 }
 METHODS = ("input", "stage", "run", "cost", "batch_key")
 

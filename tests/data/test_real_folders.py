@@ -238,7 +238,7 @@ def test_what_lies_beside_splits_below_the_classes_mixes_no_splits(
 
 def test_videos_beside_splits_below_the_classes_are_faults(tmp_path: Path) -> None:
     labelled.touch(tmp_path, "run/train/1.mp4", "run/test/2.mp4", "run/5.mp4", "sit/train/3.mp4")
-    assert faults(tmp_path) == ["run/5.mp4: lies in none of the splits test, train"]
+    assert faults(tmp_path) == ["run/5.mp4: is in none of the splits test, train"]
 
 
 def test_a_folder_around_the_data_set_is_named(tmp_path: Path) -> None:
@@ -251,8 +251,8 @@ def test_a_folder_around_the_data_set_is_named(tmp_path: Path) -> None:
 def test_videos_beside_split_folders_are_faults(tmp_path: Path) -> None:
     labelled.touch(tmp_path, "train/a/1.mp4", "val/a/2.mp4", "val/3.mp4", "stray.mp4")
     assert faults(tmp_path) == [
-        "stray.mp4: lies in no class folder",
-        "val/3.mp4: lies in no class folder",
+        "stray.mp4: is not in a class folder",
+        "val/3.mp4: is not in a class folder",
     ]
 
 
@@ -318,7 +318,7 @@ def test_a_name_that_is_no_unicode_is_named(tmp_path: Path) -> None:
     with open(os.path.join(folder, b"a.mp4"), "wb"):
         pass
     (line,) = faults(tmp_path)
-    assert line == "caf\\xe9/a.mp4: the class caf\\xe9 is no valid Unicode"
+    assert line == "caf\\xe9/a.mp4: the class caf\\xe9 is not valid Unicode"
 
 
 # --- inputs made up to break the rules above ----------------------------------------------------
@@ -405,7 +405,7 @@ def test_folds_of_folders(tmp_path: Path) -> None:
         (("train/a/1.mp4", "public_test/a/2.mp4", "private_test/a/3.mp4"), "a split, or a class"),
         (("2020/train/a/1.mp4", "2020/val/a/2.mp4", "2021/train/a/3.mp4", "2021/val/a/4.mp4"),
          "name this folder itself"),
-        (("train/1.mp4", "test/2.mp4", "bus/3.mp4"), "lies in no class folder"),
+        (("train/1.mp4", "test/2.mp4", "bus/3.mp4"), "is not in a class folder"),
         (("train/a/1.mp4", "test/b/2.mp4"), "class 'b' of split test has no training clip"),
         (("Run/1.mp4", "run\u200b/2.mp4"), "unknown class"),
         (("01/1.mp4", "1/2.mp4"), "unknown class '1' (did you mean 01"),

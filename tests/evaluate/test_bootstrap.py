@@ -16,7 +16,8 @@ from foveate.evaluate.bootstrap import (
     sign_test,
     wilson,
 )
-from foveate.evaluate.metrics import mean
+from foveate.evaluate.metrics import mean, mean_class_accuracy
+from foveate.evaluate.run import figure_of
 
 
 def test_weights_are_counts_of_a_resample():
@@ -105,6 +106,22 @@ def test_wilson_against_published_values():
     # Newcombe 1998, table I: 81 of 263 and 15 of 148, method 3.
     assert np.round(wilson(81 / 263, 263), 4).tolist() == [0.2553, 0.3662]
     assert np.round(wilson(15 / 148, 148), 4).tolist() == [0.0624, 0.1605]
+
+
+@pytest.mark.parametrize("groups", [None, [k // 2 for k in range(12)]])
+def test_all_right_gives_the_same_interval_for_every_accuracy(groups):
+    right, labels = np.ones(12), np.arange(12) % 3
+    figures = [
+        figure_of(name, statistic, 12, groups)
+        for name, statistic in [
+            ("top1@video", mean(right)),
+            ("mean-class-accuracy@video", mean_class_accuracy(right, labels)),
+        ]
+    ]
+    units = 12 if groups is None else 6
+    for figure in figures:
+        assert (figure.method, figure.high) == ("Wilson", 1.0)
+        assert figure.low == pytest.approx(wilson(1.0, units)[0])
 
 
 @pytest.mark.parametrize(("wins", "losses", "p"), [(0, 0, 1), (6, 0, 1 / 32), (8, 2, 112 / 1024)])

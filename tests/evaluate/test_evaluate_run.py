@@ -68,6 +68,8 @@ def test_failed_videos_are_counted_listed_and_left_out(tmp_path):
     failed = found.predictions[-1]
     assert not failed.ok
     assert failed.name == "bad.mp4"
+    assert failed.error is not None
+    assert "bad.mp4" not in failed.error
     assert str(tmp_path) not in found.to_json()
     assert seen[-1] == (4, 4, "bad.mp4")
     assert "could not be read" in report(found)
@@ -147,7 +149,7 @@ def test_bench_compares_on_the_same_videos(tmp_path):
     first, second = table.rows
     assert second.macs.value < 0.7 * first.macs.value
     assert first.against is None
-    assert second.against.startswith("top1@video,views=1: ")
+    assert second.against.startswith("top-1: ")
     lines = table.markdown().splitlines()
     assert len({len(line) for line in lines[:4]}) == 1
     ET.fromstring(table.svg())
@@ -157,6 +159,14 @@ def test_bench_compares_on_the_same_videos(tmp_path):
     assert read_result(tmp_path / "t.json").figures["rows"][0]["name"] == "full"
     with pytest.raises(ConfigError, match="no recogniser"):
         bench({}, dataset(2))
+
+
+def test_bench_names_a_video_that_failed(tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    bad = Record("bad.mp4", (LABELS[0],), where="list:1")
+    data = Dataset([*dataset(2).records, bad], root=tmp_path)
+    last = bench({"full": recogniser()}, data, groups=False).markdown().splitlines()[-1]
+    assert last.startswith("full: 1 video failed, the first bad.mp4: ")
 
 
 def test_a_run_does_not_differ_from_itself(found):

@@ -11,9 +11,11 @@ from litefile import LiteFile, MoViNetFile
 from nontrivial import clip, randomise
 
 from foveate.core.errors import WeightsError
-from foveate.models.registry import create_tiny
+from foveate.models.registry import create, create_tiny
+from foveate.models.weights.importers.checkpoints import import_file
 from foveate.models.weights.importers.movinet_tflite import import_movinet_tflite
 from foveate.models.weights.importers.tflite import read_tflite
+from foveate.models.weights.load import load
 from foveate.models.weights.run import fill
 
 ARCH = "movinet-a0-stream-lite"
@@ -76,6 +78,34 @@ def test_quantised_file_gives_parameters_within_half_a_step(model, quantised):
             assert (np.abs(arrays[name] - want) <= 0.501 * step).all(), name
         else:
             np.testing.assert_allclose(arrays[name], want, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["a0", "a1", "a2"])
+def test_the_files_of_all_published_networks_are_imported(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
+    model = randomise(create(f"movinet-{name}-stream-lite", num_classes=5))
+    file = tmp_path / f"{name}.tflite"
+    file.write_bytes(MoViNetFile(model, (32, 32), quantised=True).tobytes())
+    _, card = import_file(file, name)
+    assert card.network.arch == f"movinet-{name}-stream-lite"
+    loaded = load(name)
+    assert loaded.input.size == (224 if name == "a2" else 172)
+    assert loaded.labels == tuple(f"class {i}" for i in range(5))
+    for key, value in loaded.network.state_dict().items():
+        want = model.state_dict()[key]
+        # Half a step of 1/127 of the channel's peak, and biases in much finer steps.
+        assert (value - want).abs().max() <= 0.51 / 127 * want.abs().max() + 1e-4, key
+    x = clip((1, 3, 2, 32, 32))
+    with torch.no_grad():
+        found, want = loaded.network(x), model(x)
+    assert torch.corrcoef(torch.cat([found, want]))[0, 1] > 0.98
+
+
+def test_other_networks_in_a_tflite_file_are_refused(model, tmp_path):
+    file = tmp_path / "tiny.tflite"
+    file.write_bytes(MoViNetFile(model, SIZE).tobytes())
+    with pytest.raises(WeightsError, match=r"tiny\.tflite: .*no MoViNet has layers"):
+        import_file(file, "tiny", system="movinet-tflite")
 
 
 def test_an_independent_engine_gives_the_same_logits(model):

@@ -144,6 +144,14 @@ def test_the_first_exit_that_is_sure_enough_decides() -> None:
     assert 0 < stopped.cost.macs < cascade(NEVER).predict(clip()).cost.macs
 
 
+def test_a_window_with_a_single_key_frame_is_said_to_have_one() -> None:
+    (line,) = cascade(0.0).predict(clip(12)).warnings
+    assert line.startswith("1 of 1 window had a single key frame")
+    assert cascade(0.0).predict(clip()).warnings == []
+    (line,) = cascade(0.0, window=0.48).predict(clip(48)).warnings
+    assert line.startswith("4 of 4 windows had a single key frame")
+
+
 def test_exit_by_exit_is_the_whole_network() -> None:
     random = torch.Generator().manual_seed(0)
     x = torch.randn(2, 2, 3, 64, 64, generator=random)
@@ -243,15 +251,17 @@ def spans(
 
 
 def test_windows_are_whole_groups_and_a_short_rest_belongs_to_the_last() -> None:
-    groups, look = [group(n, n * 0.48) for n in range(5)], Groups(("mv.final",), 3)
-    # Three groups of .48 s begin within the first second; the two that are left are .96 s.
-    assert spans(groups, 1.0, 2.4, look) == [(0.0, pytest.approx(1.44), 3), (1.44, 2.4, 2)]
-    assert len(spans(groups[:4], 1.0, 1.92, look)) == 1
-    assert [n for *_, n in spans(groups, 1.0, 2.4, look.online())] == [1] * 5
+    groups, look = [group(n, n * 0.48) for n in range(6)], Groups(("mv.final",), 3)
+    # Three groups of .48 s begin within the first second.
+    assert spans(groups, 1.0, 2.88, look) == [
+        (0.0, pytest.approx(1.44), 3), (pytest.approx(1.44), 2.88, 3)
+    ]  # fmt: skip
+    assert spans(groups[:5], 1.0, 2.4, look) == [(0.0, 2.4, 3)]  # .96 s are left
+    assert [n for *_, n in spans(groups, 1.0, 2.88, look.online())] == [1] * 6
     long = [group(0, 0.0, 250), group(1, 10.0, 250)]
     assert spans(long, 1.0, 20.0, look) == [(0.0, 10.0, 1), (10.0, 20.0, 1)]
     # Without a length in the header the last picture says where the source ends.
-    assert spans(groups, 1.0, None, look)[-1][1] == pytest.approx(2.4)
+    assert spans(groups, 1.0, None, look)[-1][1] == pytest.approx(2.88)
 
 
 def test_codecs_without_vectors_are_refused_before_anything_is_decoded() -> None:

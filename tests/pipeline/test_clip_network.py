@@ -13,7 +13,13 @@ from clips import encode
 from foveate.core import ConfigError
 from foveate.media import Video
 from foveate.models import count_macs, registry
-from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
+from foveate.models.weights.run import (
+    InputCard,
+    NetworkCard,
+    RunCard,
+    UnknownCard,
+    write_run,
+)
 from foveate.pipeline.executors import THIN, ClipExecutor, StreamExecutor, executor_for
 from foveate.pipeline.presets import Preset, edit
 from foveate.pipeline.recogniser import Recogniser
@@ -185,6 +191,30 @@ def run_folder(request, tmp_path) -> tuple[str, nn.Module]:
     )
     write_run(tmp_path / "run", {"network": model}, card)
     return str(tmp_path / "run"), model.eval()
+
+
+def test_a_run_folder_says_when_footage_is_unknown(tmp_path) -> None:
+    arch = "tsm-online:test_resnet"
+    module, parts = registry.create(arch, num_classes=7), {"network": NetworkCard(arch=arch)}
+    data = encode(frames=50)
+    for limit, said in ((1e9, True), (-1e9, False)):
+        card = RunCard(
+            networks=parts, classes=list(LABELS), input=InputCard.of(SPEC_8),
+            unknown=UnknownCard(thresholds={"final": limit}, clips=9, alarms=0.0),
+        )  # fmt: skip
+        folder = tmp_path / str(said)
+        write_run(folder, {"network": module}, card)
+        result = foveate.load(folder, none_below=0.0).predict(data)
+        assert result.unknown is said
+        assert (result.segments[0].label == "unknown") is said
+        assert result.labels[0].label in LABELS
+        assert ("unknown (best label" in str(result)) is said
+        assert foveate.core.Result.from_json(result.to_json()).unknown is said
+        steps = list(foveate.load(folder).stream(data))
+        assert all(step.unknown is said for step in steps)
+        plain = foveate.load(folder, none_below=0.0, unknown=False).predict(data)
+        assert plain.unknown is None
+        assert plain.segments[0].label == plain.labels[0].label
 
 
 SPEC_8 = foveate.models.InputSpec(size=32, frames_per_second=4.0, clip_frames=8)

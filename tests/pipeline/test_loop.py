@@ -89,6 +89,32 @@ def test_windows_are_decided_apart_and_averaged(make, executor) -> None:
     assert result.cost.stage("head").calls == 3
 
 
+def test_a_last_window_that_is_too_short_joins_the_one_before(make) -> None:
+    for frames in (51, 60, 90):  # 2.04 to 3.6 s, windows of 2 s
+        result = make(top_k=100).predict(encode(frames=frames))
+        (only,) = result.segments
+        assert (only.start, only.end) == (0.0, pytest.approx(frames / 25))
+        assert only.score == pytest.approx(result.labels[0].score, rel=1e-5)
+    # 3.84 s: one frame of the second window's ten is missing, that is enough
+    (session,) = make().sessions([encode(frames=96)])
+    assert [w.start for w in session.reducer.windows] == [0.0, 2.0]
+    (short,) = make().predict(encode(frames=20)).segments
+    assert (short.start, short.end) == (0.0, pytest.approx(0.8))
+
+
+def test_a_short_rest_joins_after_an_early_verdict_too(make) -> None:
+    look = {"name": "uniform", "chunk": 2}
+    sure = {"name": "confident", "threshold": 1e-3}
+    result = make(look=look, decide=sure, top_k=100).predict(encode(frames=55))
+    (only,) = result.segments
+    assert (only.start, only.end) == (0.0, pytest.approx(2.2))
+    apart = make(look=look, decide=sure, top_k=100).predict(encode(frames=50))
+    rest = make(look=look, decide=sure, top_k=100).predict(encode(frames=5, first=50))
+    parts = [{s.index: s.score for s in r.labels} for r in (apart, rest)]
+    mean = (2.0 * parts[0][only.index] + 0.2 * parts[1][only.index]) / 2.2
+    assert only.score == pytest.approx(mean, abs=0.01)
+
+
 def test_ledger_counts_what_ran(make, executor) -> None:
     with Watch(executor) as watch:
         result = make().predict(encode(frames=125))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
 from torch.nn import functional
 
 from foveate.core import ConfigError
-from foveate.policy.fuse import Wise, fit_temperature, fit_weights
+from foveate.policy.fuse import Wise, cross_fitted, fit_temperature, fit_weights
 
 EXITS = ("r1", "r2", "i1")
 
@@ -72,12 +73,42 @@ def test_temperature_comes_back() -> None:
     assert fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.08)
 
 
+def test_a_few_clips_give_no_extreme_temperature_and_many_outweigh_the_prior() -> None:
+    logits, labels = exits(11)
+    logits += 9 * functional.one_hot(labels, 5)[:, None]  # all exits are right on all clips
+    free = Wise.fit(EXITS, logits, labels, spread=math.inf)
+    wise = Wise.fit(EXITS, logits, labels)
+    assert min(free.temperatures) < 0.15
+    assert min(wise.temperatures) > 0.25
+    assert sum(wise.weights[-1]) < 0.7 * sum(free.weights[-1])
+    logits, labels = exits(4000)
+    for few, many in zip(
+        Wise.fit(EXITS, logits, labels).temperatures,
+        Wise.fit(EXITS, logits, labels, spread=math.inf).temperatures,
+        strict=True,
+    ):
+        assert few == pytest.approx(many, rel=0.01)
+
+
+def test_clips_are_judged_by_a_fusion_that_has_not_seen_their_group() -> None:
+    logits, labels = exits(40)
+    groups = [at // 4 for at in range(40)]
+    confidences, classes = cross_fitted(EXITS, logits, labels, groups)
+    fold = torch.tensor(groups) % 5 == 3
+    wise = Wise.fit(EXITS, logits[~fold], labels[~fold])
+    for found, expected in zip((confidences, classes), wise.confidences(logits[fold]), strict=True):
+        torch.testing.assert_close(found[fold], expected)
+    whole = Wise.fit(EXITS, logits, labels).confidences(logits)
+    alone = cross_fitted(EXITS, logits, labels, ["the same"] * 40)
+    assert torch.equal(alone[0], whole[0])
+
+
 def test_it_survives_json() -> None:
     wise = Wise.fit(EXITS, *exits())
     assert Wise.from_json(json.loads(json.dumps(wise.to_json()))) == wise
     with pytest.raises(ConfigError, match="wrong length"):
         Wise.from_json({**wise.to_json(), "temperatures": [1.0]})
-    with pytest.raises(ConfigError, match="no fusion weights"):
+    with pytest.raises(ConfigError, match="not fusion weights"):
         Wise.from_json({"exits": []})
 
 

@@ -6,8 +6,17 @@ import pytest
 import torch
 
 from foveate.core import Budget, ConfigError
-from foveate.policy.calibration import within
-from foveate.policy.operating import NEVER, decided, default_point, operating_points
+from foveate.policy.calibration import Operating, within
+from foveate.policy.operating import (
+    NEAR,
+    NEVER,
+    decided,
+    default_point,
+    least_sure,
+    operating_points,
+    trust,
+    upper_bound,
+)
 
 MACS, SECONDS = (1e9, 3e9, 4e9), (0.01, 0.02, 0.05)
 
@@ -47,12 +56,48 @@ def test_a_larger_budget_never_stops_earlier() -> None:
         within(points, Budget(macs_per_answer=0.9e9))
 
 
-def test_the_default_is_the_cheapest_of_the_best() -> None:
-    points = operating_points(*answers(), MACS, SECONDS)
-    best = max(p.accuracy for p in points)
-    chosen = default_point(points)
-    assert chosen.accuracy >= best - 0.01
-    assert all(p.macs >= chosen.macs for p in points if p.accuracy >= best - 0.01)
+def many(count: int, spoiled: int) -> list[Operating]:
+    """Points of clips that the first exit is sure of, some of them wrongly."""
+    confidences = torch.linspace(0.7, 0.9, count)[:, None].repeat(1, 3)
+    classes = torch.zeros(count, 3, dtype=torch.int64)
+    classes[:spoiled, 0] = 1
+    return operating_points(confidences, classes, torch.zeros(count), MACS, SECONDS, least_sure(2))
+
+
+def test_the_default_is_the_cheapest_that_enough_clips_vouch_for() -> None:
+    chosen = default_point(many(60, 0), least_sure(2))
+    assert chosen.exits == (60, 0, 0)
+    assert chosen.threshold >= 2 / 3
+    assert "100% are decided early, which spoils at most 3.8%" in trust(chosen, 60)
+
+
+@pytest.mark.parametrize(("count", "spoiled"), [(11, 0), (44, 0), (60, 60), (4, 0)])
+def test_too_few_clips_or_wrong_exits_never_decide_early(count, spoiled) -> None:
+    points = many(count, spoiled)
+    assert points[0].threshold == 0
+    chosen = default_point(points, least_sure(2))
+    assert chosen.threshold == NEVER
+    assert ("too few" in trust(chosen, count)) == (count < 45)
+
+
+def test_an_unsure_exit_never_decides_however_many_clips() -> None:
+    confidences = torch.full((200, 2), 0.55)
+    right = torch.zeros(200, 2, dtype=torch.int64)
+    for classes, exits in ((2, (0, 200)), (10, (200, 0))):  # .55 of two is hardly a guess
+        floor = least_sure(classes)
+        costs = (1.0, 2.0)
+        points = operating_points(confidences, right, right[:, 0], costs, costs, floor)
+        chosen = default_point(points, floor)
+        assert chosen.exits == exits
+        assert chosen.threshold == (NEVER if classes == 2 else floor)
+
+
+def test_the_bound_is_clopper_and_pearson_s() -> None:
+    assert upper_bound(0, 11) == pytest.approx(1 - 0.1 ** (1 / 11))
+    assert upper_bound(11, 11) == 1
+    assert upper_bound(0, 45) < NEAR < upper_bound(0, 44)
+    assert upper_bound(3, 100) == pytest.approx(0.0656, abs=2e-4)  # qbeta(.9, 4, 97)
+    assert upper_bound(3, 5000) < upper_bound(4, 5000) < 0.002
 
 
 def test_no_confidence_reaches_never() -> None:

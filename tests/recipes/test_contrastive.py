@@ -51,8 +51,9 @@ def test_pieces_save_memory_and_change_no_gradient() -> None:
     seen: list[int] = []
     network.stem.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     x = torch.rand(3, 2, 3, 8, 24, 24)
-    model = contrastive.Contrast(network, 32, 8, at_once=2)
+    model = contrastive.Contrast(network, 32, 8)
     plain = copy.deepcopy(model)
+    model.pieces = 3
     torch.manual_seed(1)  # of stochastic depth
     info_nce(model(x), 0.1).mean().backward()
     assert seen == [2] * 6  # every piece, and again in the backward pass
@@ -65,6 +66,23 @@ def test_pieces_save_memory_and_change_no_gradient() -> None:
             torch.testing.assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-6, msg=name)
     for (name, one), two in zip(model.named_buffers(), plain.buffers(), strict=True):
         assert torch.equal(one, two), name
+
+
+def test_pieces_give_the_gradient_of_the_whole_batch() -> None:
+    torch.manual_seed(0)
+    network = registry.create(bars.NETWORK["model"], **bars.NETWORK["settings"])
+    whole = contrastive.Contrast(network, 32, 8)
+    whole.network.eval()  # its batch norms would see the pieces
+    parts = copy.deepcopy(whole)
+    parts.pieces = 4
+    x = torch.rand(5, 2, 3, 8, 24, 24)
+    for model in (whole, parts):
+        info_nce(model(x), 0.1).mean().backward()
+    one, two = (
+        torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        for model in (whole, parts)
+    )
+    assert (one - two).norm() <= 1e-4 * one.norm()
 
 
 def test_one_frame_does_not_tell_the_speed() -> None:

@@ -27,7 +27,9 @@ def _train(context: RecipeContext) -> RunSummary:
     head = SupervisedConfig(**shared | {"freeze": "backbone", "epochs": config.head_epochs})
     probed = context.train_stage("head", supervised.RECIPE, head)
     tuned = context.train_stage(
-        "all", supervised.RECIPE, SupervisedConfig(**shared | {"model": str(probed)})
+        "all",
+        supervised.RECIPE,
+        SupervisedConfig(**shared | {"model": str(probed), "freeze": "none"}),
     )
     card = read_run(tuned)
     own = {"recipe": context.recipe.name, "configuration": config.model_dump(mode="json")}

@@ -179,8 +179,8 @@ def test_what_a_killed_save_left_is_cleaned_up(kept: Checkpoints) -> None:
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(FoveateError, match="cannot be created"):
-        Checkpoints(tmp_path / "run" / "checkpoints")
+    with pytest.raises(FoveateError, match="cannot be written"):
+        Checkpoints(tmp_path / "run" / "checkpoints").save(1, {}, {}, None)
 
 
 # --- optimisers ---------------------------------------------------------------------------

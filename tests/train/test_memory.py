@@ -1,4 +1,4 @@
-"""Keeping freed memory: in a process of its own, since it lasts."""
+"""What a step needs, what is free, and freed memory that is kept (in a process of its own)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from torch import nn
+
+from foveate.train.kit import memory
 
 PROGRAM = """
 import resource, torch
@@ -32,3 +36,25 @@ def test_memory_is_not_asked_for_twice() -> None:
     before, after = map(int, done.stdout.split())
     assert before > 1000
     assert after < before / 10
+
+
+def test_the_peak_of_a_step_is_that_of_its_tensors() -> None:
+    layer = nn.Linear(1000, 1000, bias=False)
+    x = torch.rand(500, 1000)
+
+    def step() -> None:
+        y = layer(x)  # 2 MB, kept for the backward pass of the square
+        del y
+        (layer(x) ** 2).sum().backward()
+
+    peak = memory.peak_bytes(step, torch.device("cpu"))
+    # Output, square or its gradient, gradient of the output, gradient of the weight.
+    assert 8e6 <= peak <= 12.1e6
+
+
+def test_activations_may_take_what_the_target_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, layer = torch.device("cpu"), nn.Linear(1000, 1000, bias=False)
+    monkeypatch.setattr(memory, "_resident_bytes", lambda: 1e9)
+    assert memory.activation_bytes(layer, cpu) == min(2e9, 0.8 * memory._free_bytes()) - 12e6
+    monkeypatch.setattr(memory, "_free_bytes", lambda: 1e9)
+    assert memory.activation_bytes(layer, cpu) == 0.8e9 - 12e6

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 import foveate
-from foveate.core import ConfigError
+from foveate.core import ConfigError, FoveateError
 from foveate.models.weights.run import load_run, read_run
 from foveate.train.api import RECIPES, find_recipe
 from foveate.train.kit.state import ProgressEvent
+from foveate.train.run_state import read_training
 from train import probe_then_tune, tiny_motion
 
 SETTINGS: dict[str, Any] = {
@@ -68,16 +69,25 @@ def test_an_interrupted_stage_is_resumed_and_ends_the_same(
     go(videos, tmp_path / "a" / "run")
     broken = tmp_path / "b" / "run"
     assert go(videos, broken, on_progress=interrupt).outcome == "interrupted"
-    assert not (broken / "run.json").exists()
     with pytest.raises(ConfigError, match="begun with head_epochs=3, not 4"):
         go(None, broken, resume=True, head_epochs=4)
-    finished = broken / "head" / "run.json"
-    before = finished.stat().st_mtime_ns if finished.exists() else None
+    head = broken / "head"
+    finished = read_training(head).outcome
+    before = (head / "run.json").stat().st_mtime_ns
+    assert finished == (None if stage == "head" else "finished")
     assert go(None, broken, resume=True).outcome == "finished"
-    assert before is None or finished.stat().st_mtime_ns == before
+    assert finished is None or (head / "run.json").stat().st_mtime_ns == before
     names = ("model.safetensors", "all/log.jsonl", "head/log.jsonl")
     for name in names:
         assert (tmp_path / "a" / "run" / name).read_bytes() == (broken / name).read_bytes(), name
+
+
+def test_a_stage_that_cannot_be_trained_leaves_no_folder(videos: Path, tmp_path: Path) -> None:
+    with pytest.raises(FoveateError, match="did you mean"):
+        foveate.train(
+            videos, out=tmp_path / "run", recipe=probe_then_tune.RECIPE, model="tiny-motoin"
+        )
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from foveate.core import ConfigError, FoveateError, WeightsError
 from foveate.data import DataError, Dataset
 from foveate.models.weights.run import load_run, read_run
 from foveate.train import run_state
+from foveate.train.kit import log
 from foveate.train.kit.batches import TensorBatches
 from foveate.train.kit.state import ProgressEvent
 from foveate.train.recipe import run_recipe
@@ -108,9 +110,12 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path: Path, step: int) -
     summary = go(tmp_path / "broken", progress=interrupt_at(step))
     assert summary.outcome == ("interrupted" if step <= 9 else "finished")
     assert summary.steps == step
-    assert not (tmp_path / "broken" / "run.json").exists()
+    assert run_state.read_training(tmp_path / "broken").outcome is None
+    if step > 3:  # an epoch is over: its model can be used
+        assert load_run(tmp_path / "broken").labels == tiny_motion.CLASSES
+        assert summary.card.figures == summary.figures
     again = go(tmp_path / "broken", resume=True)
-    assert again.outcome == "finished"
+    assert again.outcome == run_state.read_training(tmp_path / "broken").outcome == "finished"
     assert bits(tmp_path / "broken") == bits(tmp_path / "whole")
 
 
@@ -206,6 +211,72 @@ def test_runs_do_not_overwrite_each_other(tmp_path: Path) -> None:
         go(tmp_path / "run", epochs=1)
 
 
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"model": "tiny-motoin"}, "did you mean"),
+        ({"freeze": "backbone", "cutmix": 1.0}, "cutmix"),
+        ({"report_to": "wandb"}, r"foveate\[wandb\]"),
+    ],
+)
+def test_nothing_is_created_before_everything_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], text: str
+) -> None:
+    monkeypatch.setattr(log, "find_spec", lambda name: None)
+    with pytest.raises(FoveateError, match=text):
+        go(tmp_path / "run", **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_check_that_takes_long_comes_last_and_before_the_folder(tmp_path: Path) -> None:
+    def check() -> None:
+        assert not (tmp_path / "run").exists()
+        raise DataError("clips cannot be used")
+
+    for model, text in (("tiny-motoin", "did you mean"), (tiny_motion.ARCH, "cannot be used")):
+        with pytest.raises(FoveateError, match=text):
+            run_recipe(
+                supervised.RECIPE, config(model=model), CLIPS, tmp_path / "run",
+                on_progress=quiet, source=CLIPS.source(8), before=check,
+            )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FoveateError, match="cannot be written \\(file is a file"):
+        go(tmp_path / "file" / "run")
+
+
+def test_a_finished_run_is_trained_on_with_more_epochs(tmp_path: Path) -> None:
+    assert go(tmp_path / "run", epochs=2).epochs == 2
+    said: list[ProgressEvent] = []
+    more = go(tmp_path / "run", resume=True, epochs=4, progress=said.append)
+    assert (more.outcome, more.epochs) == ("finished", 4)
+    assert "resumed at epoch 3 of 4" in [event.message for event in said]
+    assert run_state.read_training(tmp_path / "run").configuration["epochs"] == 4
+
+
+def test_a_run_is_ended_with_its_best_model(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no training was begun"):
+        run_state.finish_run(tmp_path / "run")
+    go(tmp_path / "run", progress=interrupt_at(2))
+    with pytest.raises(ConfigError, match="there is no model yet"):
+        run_state.finish_run(tmp_path / "run")
+    go(tmp_path / "run", resume=True, progress=interrupt_at(5))
+    card = run_state.finish_run(tmp_path / "run")
+    assert card.figures
+    assert run_state.read_training(tmp_path / "run").outcome == "early"
+
+    def finish(event: ProgressEvent) -> None:
+        if event.step == 7 and event.figures is None:
+            run_state.finish_run(tmp_path / "run")
+
+    running = go(tmp_path / "run", resume=True, progress=finish)
+    assert (running.outcome, running.steps) == ("early", 7)
+    assert go(tmp_path / "run", resume=True).outcome == "finished"
+
+
 def test_how_a_run_was_begun_can_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no training was begun"):
         run_state.read_training(tmp_path)
@@ -216,6 +287,7 @@ def test_how_a_run_was_begun_can_be_read(tmp_path: Path) -> None:
     begun = run_state.read_training(tmp_path / "run")
     assert (begun.recipe, begun.origin) == ("supervised", {"path": "clips"})
     assert SupervisedConfig(**begun.configuration) == config(epochs=1)
+    assert begun.outcome == "finished"
     (tmp_path / "run" / "training.json").write_text("{")
     with pytest.raises(ConfigError, match="damaged"):
         run_state.read_training(tmp_path / "run")
@@ -330,6 +402,89 @@ def test_features_are_made_anew_where_they_are_damaged(tmp_path: Path) -> None:
 def test_pictures_cannot_be_cut_where_there_are_only_features(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cutmix"):
         go(tmp_path / "run", freeze="backbone", cutmix=1.0)
+
+
+# --- the head first, then all layers ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run folder of a network of the same layers, trained on two of the classes."""
+    tiny_motion.enter()
+    folder = tmp_path_factory.mktemp("weights") / "run"
+    x, y = tiny_motion.movies(24, seed=3)
+
+    def source(split: str, *_: Any) -> Any:
+        return TensorBatches(x, y.clamp(max=1), 8, 0) if split == "train" else None
+
+    two: Any = tiny_motion.Clips(classes=("left", "right"))
+    run_recipe(
+        supervised.RECIPE, config(epochs=1), two, folder, on_progress=quiet, source=source
+    )  # fmt: skip
+    return str(folder)
+
+
+def tune(folder: Path, weights: str, data: Dataset, progress: Any = None, **more: Any) -> Any:
+    resume = more.pop("resume", False)
+    settings = config(model=weights, freeze="head-first", batch=4, **more)
+    return run_recipe(
+        supervised.RECIPE, settings, data, folder, resume, progress or (lambda event: None)
+    )
+
+
+def test_the_head_is_trained_first_and_the_better_model_is_exported(
+    tmp_path: Path, weights: str, on_disk: Dataset
+) -> None:
+    run = tune(tmp_path / "run", weights, on_disk, epochs=2)
+    assert list(run.stages) == ["frozen backbone", "all layers"]
+    frozen = read_run(tmp_path / "run" / "frozen")
+    assert frozen.configuration["freeze"] == "backbone"
+    for name, value in frozen.figures.items():
+        assert run.stages["frozen backbone"][name] == pytest.approx(value, abs=1e-4)
+    first, second = ([*run.stages[name].values()] for name in run.stages)
+    better = (second[0], -second[-1]) > (first[0], -first[-1])
+    assert run.figures == run.card.figures == run.stages[("frozen backbone", "all layers")[better]]
+    assert run.features_seconds > 0
+    assert run.card.configuration["freeze"] == "head-first"
+
+
+def test_layers_that_do_not_improve_are_not_exported(
+    tmp_path: Path, weights: str, on_disk: Dataset
+) -> None:
+    run = tune(tmp_path / "run", weights, on_disk, lr=3.0, patience=1, epochs=9)
+    assert (run.outcome, run.epochs) == ("early", 1)
+    assert run.figures == run.stages["frozen backbone"] != run.stages["all layers"]
+    kept, frozen = (load_run(tmp_path / "run" / n).network.state_dict() for n in (".", "frozen"))
+    assert all(torch.equal(kept[name], value) for name, value in frozen.items())
+
+
+@pytest.mark.parametrize("stage", ["frozen", "all"])
+def test_a_run_in_two_steps_is_resumed_in_either(
+    tmp_path: Path, weights: str, on_disk: Dataset, stage: str
+) -> None:
+    def interrupt(event: ProgressEvent) -> None:
+        own = event.stage.startswith("frozen") if stage == "frozen" else event.stage == "train"
+        if own and event.step == 4 and event.figures is None and event.message is None:
+            os.kill(os.getpid(), 2)
+
+    short = {"epochs": 2, "patience": 2}
+    tune(tmp_path / "whole", weights, on_disk, **short)
+    first = tune(tmp_path / "run", weights, on_disk, interrupt, **short)
+    assert first.outcome == "interrupted"
+    if stage == "all":
+        assert load_run(tmp_path / "run").labels == tiny_motion.CLASSES
+    assert tune(tmp_path / "run", weights, on_disk, resume=True, **short).outcome == "finished"
+    assert bits(tmp_path / "run") == bits(tmp_path / "whole")
+
+
+def test_without_weights_or_validation_all_layers_are_trained(
+    tmp_path: Path, weights: str, on_disk: Dataset
+) -> None:
+    run = go(tmp_path / "fresh", freeze="head-first", epochs=1)
+    only = replace(on_disk, records=on_disk.subset("train").records)
+    both = [run, tune(tmp_path / "run", weights, only, epochs=1)]
+    assert [one.stages for one in both] == [{}, {}]
+    assert all(one.card.configuration["freeze"] == "none" for one in both)
 
 
 # --- through encoded clips ----------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from foveate.train.kit import memory
 from foveate.train.kit.batches import TensorBatches
 from foveate.train.kit.checkpoint import Checkpoints
 from foveate.train.kit.ema import EMA
@@ -29,6 +30,7 @@ Y = (X[:, 0] > 0).long()
 
 
 def run_in(folder: Path, *, ema: bool = False, log: Any = None, **settings: Any) -> Run:
+    folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
     groups = [{"params": list(model.parameters()), "lr": 0.1, "weight_decay": 0.0}]
@@ -81,6 +83,34 @@ def test_pieces_of_a_batch_give_the_step_of_the_whole(tmp_path: Path, pieces: in
     torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-5, atol=1e-7)
     assert max(sizes) == math.ceil(8 / min(pieces, 8))
     assert sum(sizes) == 2 * 20
+
+
+def test_pieces_are_chosen_by_memory_said_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def note(event: ProgressEvent) -> None:
+        said.extend([event.message] if event.message else [])
+
+    whole = run_in(tmp_path / "whole")
+    go(whole)
+    # Room for three clips of the eight; a step of two is measured.
+    monkeypatch.setattr(memory, "peak_bytes", lambda step, device: step() or 200)
+    monkeypatch.setattr(memory, "activation_bytes", lambda model, device: 350.0)
+    run = run_in(tmp_path / "run", accumulate=None)
+    go(run, on_progress=note)
+    assert (run.accumulate, len(said)) == (3, 1)
+    assert said[0].startswith("memory: 3 of 8 clips at a time")
+    torch.testing.assert_close(weights(run), weights(whole), rtol=1e-5, atol=1e-7)
+    monkeypatch.setattr(memory, "activation_bytes", lambda model, device: 1e9)
+    again = run_in(tmp_path / "run", accumulate=None)
+    saved = again.checkpoints.latest()
+    assert saved is not None
+    resume_from(again, saved)
+    assert again.accumulate == 3, "a resumed run computes as before"
+    go(ample := run_in(tmp_path / "ample", accumulate=None), on_progress=note)
+    assert (ample.accumulate, len(said)) == (1, 1)
 
 
 @pytest.mark.parametrize("each", [False, True])
@@ -145,6 +175,40 @@ def test_it_stops_early_and_keeps_the_best(tmp_path: Path) -> None:
     assert go(run, validate) == "early", "asked again, it does not go on"
 
 
+def test_patience_counts_from_the_last_clear_improvement_of_any_score(tmp_path: Path) -> None:
+    scores = iter([(1.0, -0.05), (1.0, -0.048), (1.0, -0.046), (0.9, -0.0455), (1.0, 0.0)])
+    run = run_in(tmp_path, epochs=10, patience=3)
+    assert go(run, lambda model: (next(scores), {})) == "early"
+    assert (run.epoch, run.best) == (4, (1.0, -0.046)), "a solved task is not trained on"
+    falling = iter([(0.1, -2.0), (0.2, -1.9), *((0.1, -1.8 + 0.01 * i) for i in range(8))])
+    run = run_in(tmp_path / "b", epochs=10, patience=3)
+    assert go(run, lambda model: (next(falling), {})) == "finished", "the loss still falls"
+
+
+def test_a_model_to_beat_is_validated_first_and_replaced_by_better_ones_only(
+    tmp_path: Path,
+) -> None:
+    scores = iter([0.5, 0.4, 0.6, 0.55])
+    run, exported = run_in(tmp_path, epochs=3), []
+
+    def validate(model: nn.Module) -> tuple[tuple[float, ...], dict[str, float]]:
+        score = next(scores)
+        return (score,), {"top1": score}
+
+    run.export = lambda: exported.append((run.step, run.exported_figures["top1"]))
+    assert go(run, validate, validate_first=True) == "finished"
+    assert exported == [(0, 0.5), (6, 0.6)]
+    assert (run.start, run.best_figures) == (((0.5,), {"top1": 0.5}), {"top1": 0.6})
+    assert tiny_motion.rows(tmp_path)[0]["event"] == "start"
+
+
+def test_a_run_that_is_told_to_finish_stops_after_its_step(tmp_path: Path) -> None:
+    run = run_in(tmp_path, epochs=9)
+    run.finish_requested = lambda: run.step == 5
+    assert go(run) == "early"
+    assert (run.step, run.checkpoints.steps()[-1]) == (5, 5)
+
+
 def test_validation_sees_the_averaged_weights_and_changes_nothing(tmp_path: Path) -> None:
     run = run_in(tmp_path, ema=True, epochs=1)
     plain = run_in(tmp_path / "plain", epochs=1)
@@ -201,8 +265,21 @@ def test_an_interruption_during_validation_is_heard(tmp_path: Path) -> None:
         return (), {}
 
     assert go(run, validate) == "interrupted"
-    assert (run.epoch, run.step) == (1, 3)
+    assert (run.epoch, run.step) == (0, 3)  # validated again when it is resumed
     assert run.checkpoints.steps() == [3]
+
+
+def test_a_signal_that_ends_the_loading_processes_too_is_an_interruption(tmp_path: Path) -> None:
+    class Dying(TensorBatches):
+        def batches(self, epoch: int, start_step: int = 0):  # type: ignore[no-untyped-def]
+            yield from list(super().batches(epoch, start_step))[:2]
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("DataLoader worker is killed by signal: Terminated")
+
+    run = run_in(tmp_path)
+    assert train(run, Dying(X, Y, 8, seed=0), objective, nothing) == "interrupted"
+    assert (run.epoch, run.step) == (0, 2)
+    assert run.checkpoints.steps() == [2]
 
 
 def test_a_second_interruption_stops_at_once(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def config(**changes: Any) -> SupervisedConfig:
     values: dict[str, Any] = {
         "model": ARCH, "size": 16, "frames": 6, "rate": 5.0, "epochs": 3, "batch": 8,
         "lr": 3e-3, "warmup": 0.5, "ema": 0.9, "mixup": 0.2, "label_smoothing": 0.1,
-        "augment": "none", "workers": 0,
+        "augment": "none", "workers": 0, "freeze": "none",
     }  # fmt: skip
     return SupervisedConfig(**{**values, **changes})
 

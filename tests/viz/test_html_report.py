@@ -109,12 +109,13 @@ def test_a_page_of_reasons_is_inert_and_says_what_was_found() -> None:
     html = reasons_page([*inputs, Explained("empty.mp4", [], [])], HOSTILE_NAME)
     page = Page(html)
     assert_inert(page)
-    assert "3 frames looked at" in page.text
-    assert "fallback on 1 (33.3 %)" in page.text
-    assert "0 frames looked at; motion: not measured; fallback on 0 (0.0 %)" in page.text
-    # One bar per frame with a gate, and a mark where it fell back.
-    assert len(page.named("rect")) == 3
-    assert all(float(rect["height"] or "") <= 90 for rect in page.named("rect"))
+    assert "the network sees each frame as a whole (3 frames)." in page.text
+    assert "(fallback) in 1 of 3 frames." in page.text
+    assert "Motion from nothing (not measured)." in page.text
+    # The frame of the plot and one bar per frame with a gate, in another colour where it fell back.
+    axes, *bars = page.named("rect")
+    assert [bar["fill"] for bar in bars] == ["#4a86cf", "#eb6e5a"]
+    assert all(float(bar["height"] or "") <= float(axes["height"] or "") for bar in bars)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", html)
 
 

@@ -173,3 +173,17 @@ def test_a_thumbnail_is_a_small_jpeg_in_true_colours() -> None:
     assert back[..., 0].max() < 60
     assert len(data) < 4000
     assert cv2.imdecode(np.frombuffer(to_jpeg(frame[:10]), np.uint8), 1).shape[0] == 10
+
+
+def test_a_label_has_one_score_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(
+        "foveate.viz.lettering.draw", lambda canvas, text, *_, **__: written.append(text)
+    )
+    labels = [Score(label="one", index=0, score=0.6), Score(label="two", index=1, score=0.4)]
+    segments = [segment(0, 2, "one", 0.9)]
+    annotate(grey(240, 320), Result(source="a", model="m", labels=labels, segments=segments), 1.0)
+    assert written == ["window 90.0 %", "one", "0:01.0"]
+    written.clear()
+    annotate(grey(240, 320), Result(source="a", model="m", labels=labels), 1.0)
+    assert written == ["clip 60.0 %", "one", "0:01.0"]

@@ -86,6 +86,15 @@ def test_the_bars_of_a_reliability_plot_stay_inside_its_axes() -> None:
     assert all(axes[0] <= left < right <= axes[1] for left, right in bars)
 
 
+def test_the_bars_of_neighbouring_bins_do_not_overlap() -> None:
+    bins = [{"n": 9, "accuracy": 0.5, "confidence": share} for share in (0.49, 0.51)]
+    left, right = ElementTree.fromstring(reliability_svg(bins)).findall(
+        f"{SPACE}rect[@fill-opacity]"
+    )
+    end = float(left.attrib["x"]) + float(left.attrib["width"])
+    assert end <= float(right.attrib["x"]) + 0.1
+
+
 def test_names_of_points_in_one_place_do_not_overlap() -> None:
     points = [Point(f"recogniser {k}", 1e9, 0.9, 0.85, 0.95) for k in range(6)]
     svg = ElementTree.fromstring(cost_svg(points, "MACs", "top-1"))
@@ -104,6 +113,8 @@ def test_names_of_points_in_one_place_do_not_overlap() -> None:
 def test_a_cost_plot_has_a_title_and_ticks_on_both_axes() -> None:
     svg = cost_svg([Point("a", 2e9, 0.92, 0.88, 0.95)], "MACs per video", "top-1")
     assert {"Top-1 against MACs per video", "2 G", "85 %", "100 %"} <= set(texts(svg))
+    narrow = cost_svg([Point("a", 6.9e8, 0.92, 0.88, 0.95)], "MACs per video", "top-1")
+    assert {"500 M", "600 M", "700 M", "800 M", "900 M"} <= set(texts(narrow))
 
 
 def test_the_titles_of_a_small_confusion_matrix_fit() -> None:

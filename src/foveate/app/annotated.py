@@ -145,12 +145,17 @@ def thumbnails(
     fps: float | None = None,
     most: int = 6,
 ) -> list[Any]:
-    """A few of the frames that were looked at, as `(seconds, JPEG bytes)` for the report."""
-    from foveate.viz import to_jpeg
+    """A few of the frames that were looked at, as `(seconds, JPEG bytes)` for the report.
 
-    looked = [t for step in (result.trace.steps if result.trace else []) for t in step.frames]
-    looked = sorted(set(looked))
-    if not looked:
+    The windows that the network saw are drawn into them.
+    """
+    from foveate.viz import to_jpeg
+    from foveate.viz.overlay import draw_box
+    from foveate.viz.time_index import TimeIndex
+
+    index, trace = TimeIndex.of(result), result.trace
+    looked = sorted(set(index.times))
+    if trace is None or not looked:
         return []
     chosen = (
         [looked[i * len(looked) // most] for i in range(most)] if len(looked) > most else looked
@@ -162,4 +167,10 @@ def thumbnails(
             clip = video.frames(chosen, size)
     except FoveateError:
         return []
-    return [(t, to_jpeg(p)) for t, p in zip(clip.times, clip.pixels, strict=True)]
+    found = []
+    for time, frame in zip(clip.times, clip.pixels, strict=True):
+        image = frame.copy()
+        for box in index.boxes(time):
+            draw_box(image, box, trace.size, 2)
+        found.append((time, to_jpeg(image)))
+    return found

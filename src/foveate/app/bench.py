@@ -94,7 +94,9 @@ def looks_of(text: str | None) -> list[str]:
     return names
 
 
-def seen_by(name: str, look: str, request: Request, dataset: Dataset, split: str | None) -> Any:
+def recogniser_with(
+    name: str, look: str, request: Request, dataset: Dataset, split: str | None
+) -> Any:
     """A model with another look than its own.
 
     Windows have the size and extent of the model's own look, if that has windows, so that only
@@ -146,7 +148,7 @@ def _recognisers(
         try:
             if looks:
                 made = {
-                    look if len(names) == 1 else f"{name} {look}": seen_by(
+                    look if len(names) == 1 else f"{name} {look}": recogniser_with(
                         name, look, request, measured, split
                     )
                     for look in looks

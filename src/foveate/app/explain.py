@@ -70,7 +70,7 @@ def patch_of(preset: Preset) -> tuple[Any, float]:
     Raises:
         ConfigError: The look has no windows.
     """
-    from foveate.models.weights.run import declared
+    from foveate.models.weights.run import declared, declared_input
 
     if preset.look.name == "activation-patch":
         raise ConfigError(
@@ -78,8 +78,9 @@ def patch_of(preset: Preset) -> tuple[Any, float]:
             "foveate predict --video draws its windows",
         )
     if not isinstance(preset.look, PatchSpec):
-        raise ConfigError(f"--look {preset.look.name}: has no windows", "try motion-patch")
-    spec = _input_of(preset.model)
+        raise ConfigError(f"the look {preset.look.name} has no windows", "try motion-patch")
+    spec = declared_input(preset.model)
+    assert spec is not None  # these weights state it
     entry = declared(preset.model)
     context = (
         Context(spec)
@@ -118,6 +119,7 @@ def _explain(item: Item, look: Any, seconds: float, request: Request, limits: Li
         found = list(reasons(look, sample, seconds))
         notes = list(sample.warnings)
         size = sample.info.width, sample.info.height
+        still = hasattr(look, "rule") and look.rule(sample).track == "tube"
     if not found:
         raise MediaError(f"{item.name}: no frame could be decoded")
     _print(item.name, found, notes)
@@ -127,7 +129,10 @@ def _explain(item: Item, look: Any, seconds: float, request: Request, limits: Li
     pictures = []
     if request.report is not None:
         pictures = _pictures(opened, found, size)
-    return Explained(item.name, found, pictures, notes)
+    return Explained(
+        item.name, found, pictures, notes, size,
+        hold=seconds if still else None, threshold=getattr(look, "gate", None),
+    )  # fmt: skip
 
 
 def _print(name: str, found: list[Any], notes: list[str]) -> None:
@@ -148,7 +153,7 @@ def _draw(
     opened: Callable[[], Sample], target: Path, found: list[Any], size: tuple[int, int]
 ) -> None:
     """Every frame of the input beside the motion map in effect."""
-    from foveate.viz.why import draw_reason
+    from foveate.viz.why import draw_reason, with_footer
 
     width, height = drawn_size(*size)
     writer: VideoWriter | None = None
@@ -159,7 +164,7 @@ def _draw(
                 while at + 1 < len(found) and found[at + 1].time <= time + 1e-6:
                     at += 1
                 trail = found[max(0, at - _TRAIL) : at]
-                picture = draw_reason(frame, found[at], size, trail)
+                picture = with_footer(draw_reason(frame, found[at], size, trail), found[at])
                 if writer is None:
                     writer = VideoWriter(target, (picture.shape[1], picture.shape[0]), rate)
                 writer.write(picture, time)
@@ -190,13 +195,3 @@ def _pictures(opened: Callable[[], Sample], found: list[Any], size: tuple[int, i
         drawn = draw_reason(frame, found[n], size, trail)
         pictures.append((found[n], to_jpeg(drawn, height=drawn.shape[0])))
     return pictures
-
-
-def _input_of(model: str) -> Any:
-    """The input specification of a model, without loading it."""
-    from foveate.models.weights.builtin import run_folder
-    from foveate.models.weights.run import read_run
-    from foveate.models.weights.table import find
-
-    folder = run_folder(model)
-    return find(model).input if folder is None else read_run(folder).input.spec()

@@ -1,4 +1,4 @@
-"""From what a user typed to the list of inputs: files, folders, patterns and standard input."""
+"""Arguments to inputs: files, folders, patterns and standard input."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Item:
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Its name in messages."""
         from foveate.media import display_name
 
         return display_name(self.typed or self.path)
 
 
 def expand(inputs: Iterable[str], limits: Limits = DEFAULT_LIMITS) -> Iterator[Item]:
-    """The inputs that arguments stand for, nothing twice.
+    """Expand arguments to inputs, without duplicates.
 
     Files stand for themselves, folders for the videos in them, patterns such as `clips/**/*.mp4`
     for what they match, and `-` for standard input.

@@ -17,6 +17,12 @@ from foveate.app.guard import DEBUG, DONE, USAGE, guard
 from foveate.app.requests import Inputs, Offline, Rate, add_command
 
 F = TypeVar("F", bound=Callable[..., Any])
+# Texts of typer in the words of the settings' errors (see `core.config`).
+_PLAIN = (
+    ("Input should be", "must be"),
+    ("greater than or equal to", "at least"),
+    ("less than or equal to", "at most"),
+)
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
@@ -78,6 +84,9 @@ data_app = _Typer(
 weights_app = _Typer(
     cls=_Group, help="Pretrained weights: list, fetch, verify, import.", no_args_is_help=True
 )
+search_app = _Typer(
+    cls=_Group, help="Search for networks that cost no more than a target.", no_args_is_help=True
+)
 
 
 def _version(requested: bool) -> None:
@@ -109,8 +118,11 @@ add_command(data_app, "check", requests.CheckRequest, "data", "check")
 add_command(data_app, "make", requests.MakeRequest, "data", "make")
 add_command(data_app, "transcode", requests.TranscodeRequest, "data", "transcode")
 add_command(data_app, "timelines", requests.TimelinesRequest, "data", "timelines")
+add_command(search_app, "architecture", requests.ArchitectureRequest, "search", "architecture")
+add_command(search_app, "scaling", requests.ScalingRequest, "search", "scaling")
 add_command(weights_app, "import", requests.ImportRequest, "weights", "import_one")
 app.add_typer(data_app, name="data")
+app.add_typer(search_app, name="search")
 app.add_typer(weights_app, name="weights")
 
 
@@ -176,6 +188,8 @@ def main() -> None:
         if format_message is None:
             raise
         text: str = format_message()
+        for said, plain in _PLAIN:
+            text = text.replace(said, plain)
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "foveate"
         if text.strip():  # empty if the help was printed instead

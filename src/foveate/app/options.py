@@ -40,6 +40,7 @@ def changes(
     budget: str | None,
     top_k: int | None,
     order: str | None = None,
+    no_unknown: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The user's changes to the preset, as (preset fields, limits).
 
@@ -61,6 +62,8 @@ def changes(
         values["budget"] = parse_budget(budget)
     if top_k is not None:
         values["top_k"] = top_k
+    if no_unknown:
+        values["unknown"] = False
     values = apply_sets(values, sets)
     limits = values.pop("limits", {})
     if not isinstance(limits, dict):

@@ -1,4 +1,4 @@
-"""`foveate predict`: recognise files and folders, and write what was asked for."""
+"""`foveate predict`: recognise files and folders, and write the requested outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_THUMBNAILS = 200  # inputs of a report that get pictures; each costs decodi
 
 
 def run(request: Request) -> int:
-    """Do what was asked; returns the exit code.
+    """Run the request; returns the exit code.
 
     Raises:
         FoveateError: The request itself is wrong: a setting, the model, a path to write to.
@@ -168,7 +168,7 @@ def _console(json_on_stdout: bool) -> Any:
 
 
 def _print(result: Result, console: Any, many: bool, quiet: bool) -> None:
-    """One Result on the terminal; a failure is always said once on standard error."""
+    """One Result on the terminal; a failure is always printed once, on standard error."""
     from foveate.viz import print_line, print_result
 
     if not result.ok:

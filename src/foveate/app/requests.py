@@ -94,6 +94,12 @@ class PresetOptions(RunOptions):
     top_k: Annotated[
         int | None, typer.Option("--top-k", "-k", metavar="K", help="Number of labels to print.")
     ] = None
+    no_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--no-unknown", help="Give a label even to footage unlike the training clips."
+        ),
+    ] = False
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="A preset as YAML (see --print-config)."),
@@ -105,7 +111,7 @@ class PresetOptions(RunOptions):
         from foveate.app import options
 
         return options.changes(
-            self.config, self.sets, self.look, self.budget, self.top_k, self.order
+            self.config, self.sets, self.look, self.budget, self.top_k, self.order, self.no_unknown
         )
 
 
@@ -345,6 +351,10 @@ class TrainRequest(RunOptions, SplitOptions):
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Continue this run.")
     ] = None
+    finish: Annotated[
+        Path | None,
+        typer.Option("--finish", metavar="RUN", help="End this run with its best model so far."),
+    ] = None
     recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How to train.")] = (
         "supervised"
     )
@@ -361,6 +371,54 @@ class TrainRequest(RunOptions, SplitOptions):
     def data(self) -> DataRequest | None:
         """The data set, None if it is that of the run to resume."""
         return None if self.path is None else self.request_for(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(RunOptions, SplitOptions):
+    """A search on labelled videos."""
+
+    path: Data
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the study.")]
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML.")
+    ] = None
+    print_config: PrintConfig = False
+
+    @property
+    def data(self) -> DataRequest:
+        """The data set."""
+        return self.request_for(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureRequest(StudyOptions):
+    """Find a MoViNet of a given cost; the same command again resumes an interrupted search.
+
+    The most accurate network within the target is trained into DIR/winner, a run folder; all
+    candidates are in DIR/pareto.json.
+    """
+
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", metavar="COST", help="Per frame: 2ms (CPU, one thread) or 20MMAC."
+        ),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingRequest(StudyOptions):
+    """Scale a MoViNet in depth, width, resolution and frame rate; resumes like architecture.
+
+    Every variant is trained into DIR/trial-N, a run folder; DIR/scaling.json lists them.
+    """
+
+    factor: Annotated[
+        float,
+        typer.Option(
+            "--factor", metavar="X", help="Cost per second of video over that of the base."
+        ),
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from foveate.app.guard import print_faults
+from foveate.app.guard import DONE, INTERRUPTED, print_faults
 from foveate.app.options import LOOKS_OF_TRAINING, look_named
 from foveate.app.progress import bar
+from foveate.app.requests import RunOptions
 from foveate.app.requests import TrainRequest as Request
 from foveate.core import ConfigError
 from foveate.core.config import apply_sets, build, read_yaml, to_yaml
 from foveate.data import DataError, DataRequest, Dataset
 from foveate.evaluate.api import unlabelled
 from foveate.train.api import config_file, find_recipe, open_for
+from foveate.train.kit.interrupt import terminable
 
 
 def run(request: Request) -> int:
@@ -24,6 +27,21 @@ def run(request: Request) -> int:
     Raises:
         FoveateError: The request is wrong, or the training cannot continue.
     """
+    with terminable():
+        try:
+            return _run(request)
+        except KeyboardInterrupt:
+            out = request.resume or request.out
+            if _is_main():
+                begun = out is not None and (out / "training.json").is_file()
+                hint = _resume_hint(out) if begun else "nothing was written"
+                _say(f"foveate: interrupted; {hint}")
+            return INTERRUPTED
+
+
+def _run(request: Request) -> int:
+    if request.finish is not None:
+        return _finish(request.finish)
     if request.resume is not None:
         return _resume(request, request.resume)
     values: dict[str, Any] = read_yaml(config_file(request.config)) if request.config else {}
@@ -43,7 +61,7 @@ def run(request: Request) -> int:
         return 0
     if request.data is None or request.out is None:
         raise ConfigError("train needs data and --out", "type: foveate train DATA --out runs/1")
-    return _fit(request, recipe, settings, request.data, request.out)
+    return fit(request, recipe, settings, request.data, request.out)
 
 
 def _resume(request: Request, folder: Path) -> int:
@@ -55,24 +73,51 @@ def _resume(request: Request, folder: Path) -> int:
     values = apply_sets(dict(training.configuration), request.sets)
     settings = build(recipe.config, values, "settings")
     data = request.data or DataRequest.of(training.origin)
-    return _fit(request, recipe, settings, data, folder, resume=True)
+    return fit(request, recipe, settings, data, folder, resume=True)
 
 
-def _fit(
-    request: Request,
+def _finish(folder: Path) -> int:
+    """End a run with its best model so far."""
+    from foveate.train.run_state import finish_run
+
+    card = finish_run(folder)
+    _say(f"finished with the best model so far: {_listed(card.figures)}")
+    _say("a process that trains it stops after its current step")
+    print(folder)
+    return DONE
+
+
+def fit(
+    request: RunOptions,
     recipe: Any,
     settings: Any,
     data: DataRequest,
     out: Path,
     resume: bool = False,
+    again: str = "",
 ) -> int:
+    """Open the data, run a recipe and print the summary; returns the exit code.
+
+    Args:
+        request: Threads, device and whether the network is used.
+        recipe: The `Recipe`.
+        settings: Its checked settings.
+        data: The data set.
+        out: The run folder.
+        resume: Resume the run that is there.
+        again: How to resume; empty for `foveate train --resume`.
+
+    Raises:
+        FoveateError: See `run_recipe`.
+    """
     import torch
 
+    from foveate.models.device import choose_device
     from foveate.train.kit.memory import keep_freed_memory
     from foveate.train.recipe import run_recipe
 
-    # Of the processes that torchrun starts, the main one prints.
-    is_main = os.environ.get("RANK", "0") == "0"
+    is_main = _is_main()
+    choose_device(request.device)
     try:
         dataset, origin = open_for(recipe, data)
     except DataError as error:
@@ -83,15 +128,17 @@ def _fit(
         kind = "without labels" if unlabelled(dataset) else f"of {len(dataset.classes)} classes"
         _say(", ".join(f"{len(dataset.subset(name))} {name}" for name in dataset.splits)
              + f" clips {kind}")  # fmt: skip
-        if request.check and not resume:
-            _check(dataset)
     torch.set_num_threads(request.threads)
     keep_freed_memory()
+    checks = is_main and not resume and getattr(request, "check", False)
     summary = run_recipe(
         recipe, settings, dataset, out, resume,
         origin=origin, device=request.device, offline=request.offline,
+        before=(lambda: _check(dataset)) if checks else None,
     )  # fmt: skip
-    return _print_summary(summary, is_main)
+    if not is_main:
+        return _code(summary)
+    return _print_summary(summary, data, unlabelled(dataset), again)
 
 
 def _check(dataset: Dataset) -> None:
@@ -120,27 +167,49 @@ def _check(dataset: Dataset) -> None:
         )
 
 
-def _print_summary(summary: Any, is_main: bool) -> int:
-    """Print the summary; the exit code is 130 if the training was interrupted."""
-    from foveate.app.guard import DONE, INTERRUPTED
-
-    if is_main:
-        for line in (*summary.warnings, *(f"left out: {line}" for line in summary.failures)):
-            _say(line)
-        figures = ", ".join(f"{name} {value:.3f}" for name, value in summary.figures.items())
-        speed = (
-            f"{summary.epochs} epochs, {summary.steps} steps in {summary.seconds:.0f} s "
-            f"({summary.clips_per_second:.1f} clips/s, "
-            f"{summary.loader_share:.0%} of it waiting for clips)"
-        )
-        _say(f"{summary.outcome}: {speed}")
-        if figures:
-            _say(f"best epoch: {figures}")
-        if summary.outcome == "interrupted":
-            _say(f"go on with: foveate train --resume {summary.folder}")
-        else:
-            print(summary.folder)
+def _code(summary: Any) -> int:
     return INTERRUPTED if summary.outcome == "interrupted" else DONE
+
+
+def _print_summary(summary: Any, data: DataRequest, pretrained: bool, again: str) -> int:
+    """Print the summary and what to type next; returns the exit code."""
+    for line in (*summary.warnings, *(f"left out: {line}" for line in summary.failures)):
+        _say(line)
+    features = f", {summary.features_seconds:.0f} s of it for features" * (
+        summary.features_seconds >= 1
+    )
+    _say(
+        f"{summary.outcome}: {summary.epochs} epochs, {summary.steps} steps in "
+        f"{summary.seconds:.0f} s{features} ({summary.clips_per_second:.1f} clips/s, "
+        f"{summary.loader_share:.0%} of it waiting for clips)"
+    )
+    for name, figures in summary.stages.items():
+        _say(f"{name}: {_listed(figures) or 'no epoch is over'}")
+    if summary.figures:
+        _say(f"best: {_listed(summary.figures)}")
+    if summary.outcome == "interrupted":
+        _say(f"go on with: {again}" if again else _resume_hint(summary.folder))
+        return INTERRUPTED
+    if pretrained:
+        _say(f"next: foveate train LABELLED --model {summary.folder} --out OUT")
+    else:
+        fold = "" if data.fold is None else f" --fold {data.fold}"
+        _say(f"next: foveate evaluate {data.path}{fold} --model {summary.folder}")
+    print(summary.folder)
+    return DONE
+
+
+def _listed(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+
+
+def _resume_hint(folder: Path | None) -> str:
+    return f"go on with: foveate train --resume {folder}"
+
+
+def _is_main() -> bool:
+    """Whether this process prints; of those that torchrun starts, one does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _say(line: str) -> None:

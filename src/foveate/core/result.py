@@ -46,7 +46,8 @@ class Score(_Plain):
 class Segment(_Plain):
     """A time span, in seconds from the first frame, with one label.
 
-    `index` is None for the label `none` (no class reached the threshold).
+    `index` is None for the labels `none` (no class reached the threshold) and `unknown` (the
+    footage is unlike the clips that the model was trained on).
     """
 
     start: float
@@ -175,10 +176,13 @@ class Result(_Plain):
         labels: Best first.
         segments: In temporal order.
         detections: In temporal order.
+        unknown: Whether most of the source is unlike the clips that the model was trained on, so
+            that no label is meant; None if the model cannot say, and in files of earlier versions.
         cost: Calls, multiply-adds, seconds, frames and bytes of every stage.
         exits: Number of windows that were decided at each exit of the network.
         trace: All steps of the loop, None if they were not recorded.
-        warnings: Damage inside a usable source, a budget that was exceeded.
+        warnings: Damage inside a usable source, windows with too few pictures for the model, a
+            budget that was exceeded.
         age: Of a live source: seconds from the capture of the frame to the result.
         dropped: Of a live source: frames that were skipped since the last step.
     """
@@ -195,6 +199,7 @@ class Result(_Plain):
     labels: list[Score] = Field(default_factory=list)
     segments: list[Segment] = Field(default_factory=list)
     detections: list[Detection] = Field(default_factory=list)
+    unknown: bool | None = None
     cost: Cost = Field(default_factory=Cost)
     exits: dict[str, int] = Field(default_factory=dict)
     trace: Trace | None = None

@@ -42,6 +42,8 @@ def line(result: Result) -> str:
         said = "no label"
     else:
         said = _scored(result.top)
+        if result.unknown:
+            said = f"unknown (best label {said})"
         if result.segments:
             said += f", {plural(len(result.segments), 'segment')}"
     return f"{source}: {said}, {macs(result.cost.macs)}, {seconds(result.cost.seconds)}"
@@ -119,6 +121,8 @@ def rows(result: Result, what: What) -> Sequence[Mapping[str, Any]]:
 
 
 def _scored(item: Score | Segment) -> str:
+    if getattr(item, "index", None) is None and item.label == "unknown":
+        return item.label  # the score is that of the best class, which is not meant
     return f"{visible(item.label)} {percent(item.score)}"
 
 

@@ -105,6 +105,7 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
+            start_new_session=True,  # a signal to this process's group would look like a bad clip
             bufsize=0,  # a line that lay in a buffer would not wake the selector
         )
         assert self._process.stdin is not None
@@ -119,7 +120,7 @@ class _Child:
             return
         self.deadline = time.monotonic() + seconds + (_START_SECONDS if self.fresh else 0.0)
         self.fresh = False
-        with suppress(OSError):  # where it is dead, the end of the other pipe says so
+        with suppress(OSError):  # if the child is dead, the other pipe ends
             self._asks.write(json.dumps(os.fsdecode(self.path)).encode() + b"\n")
             self._asks.flush()
 

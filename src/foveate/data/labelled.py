@@ -55,7 +55,7 @@ class DataRequest:
         """The request whose `origin` was saved.
 
         Raises:
-            ConfigError: The values are none of a request's.
+            ConfigError: The values are not those of a request.
         """
         try:
             values = dict(origin)

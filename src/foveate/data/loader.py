@@ -6,6 +6,7 @@ clip less. Too many bad clips raise an error of one line.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -264,12 +265,13 @@ def make_loader(
 def _begin_worker(number: int) -> None:
     """One thread per worker: the cores are shared out by process.
 
-    Ctrl-C reaches every process of a terminal; a worker leaves it to the main one, which would
-    otherwise find its workers dead before it could save.
+    Ctrl-C and the SIGTERM of a job scheduler reach every process of a group. A worker leaves them
+    to the main one, which would otherwise find its workers dead before it could save.
     """
     import cv2
 
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

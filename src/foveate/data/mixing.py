@@ -24,9 +24,9 @@ def mixup(
     Args:
         x: (B, ...) float.
         y: (B,) indices or (B, classes) shares.
-        random: Draws the share and who is blended with whom.
+        random: Draws the share and which clips are blended.
         classes: Number of classes.
-        alpha: Small values leave most clips nearly alone.
+        alpha: Small values leave most clips nearly unchanged.
 
     Returns:
         Blended clips, and labels (B, classes).
@@ -47,7 +47,7 @@ def cutmix(
     Args:
         x: (B, ..., H, W).
         y: (B,) indices or (B, classes) shares.
-        random: Draws the rectangle and who lends to whom.
+        random: Draws the rectangle and which clips are combined.
         classes: Number of classes.
         alpha: Of the Beta distribution of the area that stays.
 

@@ -22,7 +22,7 @@ class ProbeCache:
     """Probes in one SQLite file, by path, size and time of change; every write is atomic.
 
     A file that cannot be written or is damaged is not used; then clips are opened again, which
-    costs time and nothing else.
+    only costs time.
 
     Args:
         file: The file, or None for one in the user's cache folder.

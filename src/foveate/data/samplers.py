@@ -56,8 +56,8 @@ def window(
     """
     _check(start, end, count, rate)
     step = min(1.0 / rate, (end - start) / count)
-    room = end - start - count * step
-    first = start + room * (0.5 if random is None else float(random.random()))
+    slack = end - start - count * step
+    first = start + slack * (0.5 if random is None else float(random.random()))
     return _ascending([first + i * step for i in range(count)], end)
 
 
@@ -84,10 +84,11 @@ def windows(
     if views < 1:
         raise ValueError(f"views must be positive, not {views}")
     step = min(1.0 / rate, (end - start) / count)
-    room = end - start - count * step
+    slack = end - start - count * step
     shares = [0.5] if views == 1 else [i / (views - 1) for i in range(views)]
     return tuple(
-        _ascending([start + share * room + i * step for i in range(count)], end) for share in shares
+        _ascending([start + share * slack + i * step for i in range(count)], end)
+        for share in shares
     )
 
 
@@ -117,12 +118,12 @@ def pair(
     if power < 0:
         raise ValueError(f"power must not be negative, not {power}")
     step = min(1.0 / rate, (end - start) / count)
-    room = max(0.0, end - start - count * step)
-    distance, place = room / 3, 0.5
+    slack = max(0.0, end - start - count * step)
+    distance, place = slack / 3, 0.5
     if random is not None:
-        distance = room * (1 - float(random.random()) ** (1 / (power + 1)))
+        distance = slack * (1 - float(random.random()) ** (1 / (power + 1)))
         place = float(random.random())
-    first = start + place * (room - distance)
+    first = start + place * (slack - distance)
     return tuple(
         _ascending([begin + i * step for i in range(count)], end)
         for begin in (first, first + distance)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.core import ConfigError
+from foveate.core.text import plural
 from foveate.core.units import si
 from foveate.evaluate.bootstrap import Comparison
 from foveate.evaluate.figures import Point, cost_svg
@@ -149,7 +150,11 @@ class Table:
             for line in [head, rule, *lines[1:]]
         )
         notes = [row.against for row in self.rows if row.against]
-        notes += [f"{row.name}: {row.failed} videos failed" for row in self.rows if row.failed]
+        for row in self.rows:
+            if row.failed:
+                first = next(one for one in self.evaluations[row.name].predictions if not one.ok)
+                failed = plural(row.failed, "video")
+                notes.append(f"{row.name}: {failed} failed, the first {first.name}: {first.error}")
         return "\n".join([text, "", self.protocol + ".", *notes]) + "\n"
 
     def svg(self, cost: str = "macs") -> str:
@@ -245,7 +250,7 @@ def _row(
     difference = against = None
     if first is not None and figure.name.startswith("top1"):
         difference = compare_runs(found, first[1], seed=seed)
-        against = difference.sentence(name, first[0], figure.name)
+        against = difference.sentence(name, first[0], short_name(figure.name))
     return Row(
         name=name,
         accuracy=figure if found.classes else None,

@@ -56,14 +56,16 @@ def reliability_svg(bins: Sequence[Mapping[str, float | int | None]]) -> str:
         bins: As in `Evaluation.reliability`.
     """
     side, left, top = 260, 60, 28
-    filled = [b for b in bins if b["accuracy"] is not None and b["confidence"] is not None]
-    most = max((b["n"] or 0 for b in filled), default=0) or 1
+    most = max((b["n"] or 0 for b in bins), default=0) or 1
     bars = []
-    for b in filled:
-        width = side / len(bins) * (0.25 + 0.75 * math.sqrt((b["n"] or 0) / most))
-        # Bars of the outer bins are moved inside the axes.
-        x = min(max((b["confidence"] or 0.0) * side - width / 2, 0.0), side - width)
-        height = max(1.0, (b["accuracy"] or 0.0) * side)
+    for i, b in enumerate(bins):
+        if b["accuracy"] is None or b["confidence"] is None:
+            continue
+        step = side / len(bins)
+        width = step * (0.25 + 0.75 * math.sqrt((b["n"] or 0) / most))
+        # A bar stays inside its bin, and so inside the axes and off its neighbours.
+        x = min(max(b["confidence"] * side - width / 2, i * step), (i + 1) * step - width)
+        height = max(1.0, b["accuracy"] * side)
         bars.append({**b, "x": x, "width": width, "height": height})
     marks = [(0.25 * k, f"{25 * k} %") for k in range(5)]
     return render(
@@ -213,5 +215,10 @@ def front(points: Sequence[Point]) -> list[Point]:
 def _decades(low: float, high: float) -> list[float]:
     """At most 12 round numbers between powers of ten."""
     powers = range(math.floor(low), math.ceil(high) + 1)
-    marks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
-    return [mark for mark in marks if low <= math.log10(mark) <= high][:12]
+    marks: list[float] = []
+    for digits in ((1, 2, 5), range(1, 10)):
+        marks = [digit * 10.0**power for power in powers for digit in digits]
+        marks = [mark for mark in marks if low <= math.log10(mark) <= high]
+        if len(marks) > 2:  # a narrow axis needs the finer ones
+            break
+    return marks[:12]

@@ -66,6 +66,9 @@ class Measure:
                 found[named("f1", tiou=tiou)] = metrics.segment_f1(counts)
             for settings, statistic in self.localisation.statistics().items():
                 found[f"{named('localisation-map')},{settings}"] = statistic
+        if any(result.unknown is not None for result in self.results):
+            unknown = np.array([bool(result.unknown) for result in self.results], float)
+            found[named("unknown")] = metrics.mean(unknown)
         found["macs-per-video"] = metrics.mean(np.array([r.cost.macs for r in self.results], float))
         found["seconds-per-video"] = metrics.mean(np.array([r.cost.seconds for r in self.results]))
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from foveate.evaluate.figures import confusion_svg, reliability_svg
+from foveate.evaluate.metrics import short_name
 from foveate.evaluate.run import Evaluation, Prediction
 from foveate.viz.pages import Thumbnails, render, write_page
 
@@ -34,6 +35,7 @@ def report(evaluation: Evaluation, thumbnails: Thumbnails | None = None) -> str:
         "evaluation.html.j2",
         title=f"{evaluation.model} on {evaluation.split or 'all videos'}",
         evaluation=evaluation,
+        headline=short_name(evaluation.figures[0].name),
         confusion=confusion_svg(classes, evaluation.columns, evaluation.confusion) if drawn else "",
         reliability=reliability_svg(evaluation.reliability) if drawn else "",
         mistakes=worst(evaluation),

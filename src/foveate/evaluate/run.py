@@ -279,8 +279,8 @@ def evaluate(
     ]
     good = [i for i, result in enumerate(results) if result.ok]
     if not good:
-        why = predictions[0].error
-        raise ConfigError(f"none of the {len(items)} videos could be read (the first: {why})")
+        first = f"{predictions[0].name}: {predictions[0].error}"
+        raise ConfigError(f"none of the {len(items)} videos could be read (the first: {first})")
     measure = Measure(
         [items[i] for i in good],
         [results[i] for i in good],
@@ -377,8 +377,9 @@ def _prediction(item: Item, result: Result, names: dict[str, str], kept: int) ->
     right = [score.score for score in result.labels if score.label in wanted]
     error = None
     if result.error is not None:
-        # Results contain no folders of this machine.
-        error = result.error.message.replace(str(item.source), item.name)
+        # Results contain no folders of this machine; the name is in its own field.
+        message = result.error.message.replace(str(item.source), item.name)
+        error = message.removeprefix(f"{item.name}: ")
     return Prediction(
         name=item.name,
         group=item.group,

@@ -1,9 +1,10 @@
 """MoViNets: mobile video networks with a clip form and, if causal, a functional step form.
 
 A0 to A5 and T0 as networks of whole clips (``movinet-a0``) and as causal networks that stream
-(``movinet-a0-stream``), and the A0-stream network that Google published as a quantised file
-(``movinet-a0-stream-lite``), which is not the A0 of the paper: ReLU6 instead of hard-swish, no
-squeeze-excite, and batch normalisation folded. All are one family over `movinet_config`.
+(``movinet-a0-stream``), and the stream networks that Google published as quantised files
+(``movinet-a0-stream-lite``, also A1 and A2), which are not those of the paper: ReLU6 instead of
+hard-swish, no squeeze-excite, and batch normalisation folded. All are one family over
+`movinet_config`.
 
 Source: Kondratyuk et al., "MoViNets: Mobile Video Networks for Efficient Video Recognition",
 CVPR 2021 (arXiv 2103.11511); the lite graph is read from the published file.
@@ -29,19 +30,35 @@ from foveate.models.movinet_config import (
     TABLES,
     TINY,
     MoViNetConfig,
+    base,
     empty_state,
     layer_name,
     lite,
     map_sizes,
+    parse_table,
     released,
+    stream,
+    table_text,
     with_options,
 )
 from foveate.models.movinet_inference import MoViNetInference
 from foveate.models.movinet_layers import Bottleneck, convolve, norm_of
 from foveate.models.registry import register
+from foveate.models.spec import InputSpec
 from foveate.models.streaming import State, add_to_mean, empty_mean, mean_features
 
 A0 = lite(TABLES["a0"])
+LITE = ("a0", "a1", "a2")  # block tables of the published quantised files
+# Frames, rate, size and shorter side of the published evaluation on ten seconds (T0: as A0).
+INPUTS = {
+    "a0": InputSpec(172, 5.0, 50, resize_to=192),
+    "a1": InputSpec(172, 5.0, 50, resize_to=192),
+    "a2": InputSpec(224, 5.0, 50, resize_to=256),
+    "a3": InputSpec(256, 12.0, 120, resize_to=288),
+    "a4": InputSpec(290, 8.0, 80, resize_to=320),
+    "a5": InputSpec(320, 12.0, 120, resize_to=368),
+    "t0": InputSpec(172, 5.0, 50, resize_to=192),
+}
 
 
 class MoViNet(nn.Module):
@@ -245,6 +262,17 @@ class MoViNetStream(MoViNet):
         dtype, device = dtype or like.dtype, device or like.device
         return empty_state(self.config, self.memory, batch, height, width, dtype, device)
 
+    def set_memory(self, remembers: str) -> None:
+        """Change what means over time remember; states made before no longer fit.
+
+        Args:
+            remembers: See `layers.memory`.
+        """
+        self.memory = memory(remembers)
+        for _, layer in self.layers():
+            if layer.squeeze is not None:
+                layer.squeeze.memory = self.memory
+
     def step_features(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Run the next n >= 1 frames of every stream, without the classifier head.
 
@@ -378,20 +406,25 @@ def _factored(joint: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (space * scale).unflatten(1, kernel).unsqueeze(1), (time / scale)[:, None, :, None]
 
 
-@register(
-    "movinet-a0-stream-lite",
-    tiny={"config": lite(TINY), "num_classes": 7},
-    tiny_input=(2, 3, 6, 37, 44),
-    streaming=True,
-)
-def movinet_a0_stream_lite(
+def _lite(
+    table: MoViNetConfig,
     num_classes: int = 600,
     dropout: float = 0.2,
-    config: MoViNetConfig = A0,
+    config: MoViNetConfig | None = None,
     remembers: str = "cumulative",
 ) -> MoViNet:
-    """Build the SE-free ReLU6 A0-stream network (2,723,407 parameters with 600 classes)."""
-    return movinet(config, num_classes, dropout, remembers=remembers)
+    """Build an SE-free ReLU6 stream network, over the published table unless `config` is given."""
+    return movinet(config or lite(table), num_classes, dropout, remembers=remembers)
+
+
+for _name in LITE:
+    register(
+        f"movinet-{_name}-stream-lite",
+        tiny={"config": lite(TINY), "num_classes": 7},
+        tiny_input=(2, 3, 6, 37, 44),
+        streaming=True,
+        input=replace(INPUTS[_name], resize_to=None),
+    )(partial(_lite, TABLES[_name]))
 
 
 def _build(
@@ -445,4 +478,47 @@ for _name in TABLES:
             tiny={"num_classes": 7, "tiny": True},
             tiny_input=(2, 3, 6, 37, 44),
             streaming=_kind == "stream",
+            input=INPUTS[_name],
         )(partial(_build, _name, _kind))
+
+
+def _from_table(
+    kind: str,
+    table: str = table_text(TABLES["a0"]),
+    num_classes: int = 600,
+    dropout: float = 0.2,
+    stochastic_depth: float = 0.0,
+    remembers: str = "cumulative",
+    rezero: float = 0.0,
+    norm_momentum: float = 0.01,
+) -> MoViNet:
+    """Build a network over any block table, as `foveate search architecture` finds them.
+
+    Args:
+        kind: ``"base"`` or ``"stream"``.
+        table: See ``movinet_config.table_text``.
+        num_classes: Outputs of the classifier.
+        dropout: Before the classifier.
+        stochastic_depth: See ``MoViNet``.
+        remembers: See ``MoViNet``.
+        rezero: First value of the scalars of branches. The published 0 needs thousands of steps.
+        norm_momentum: Of the running statistics of normalisation; 0.01 as published.
+    """
+    config = parse_table(table)
+    config = base(config) if kind == "base" else stream(config)
+    network = movinet(config, num_classes, dropout, stochastic_depth, remembers)
+    for module in network.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.constant_(module.rezero, rezero)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.momentum = norm_momentum
+    return network
+
+
+for _kind, _ending in (("base", ""), ("stream", "-stream")):
+    register(
+        f"movinet-table{_ending}",
+        tiny={"num_classes": 7, "table": table_text(TINY)},
+        tiny_input=(2, 3, 6, 37, 44),
+        streaming=_kind == "stream",
+    )(partial(_from_table, _kind))

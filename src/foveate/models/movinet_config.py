@@ -7,6 +7,7 @@ CVPR 2021 (arXiv 2103.11511), with the settings of the released models (tensorfl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -114,6 +115,48 @@ def block(width: int, stride: int, layers: str, shrink: int = 0) -> BlockConfig:
         expanded, kernel = word.split("/")
         parsed.append(LayerConfig(int(expanded), int(kernel[0]), int(kernel[1])))
     return BlockConfig(width, stride, tuple(parsed), shrink)
+
+
+def table_text(config: MoViNetConfig) -> str:
+    """A block table as one line: ``stem | width/stride layers | ... | project hidden``.
+
+    >>> table_text(TINY)
+    '4 | 4/2 8/155 | 8/2 12/533 12/333 | 12/1 16/333 16/155 | 24 32'
+    """
+    stages = (
+        " ".join(
+            [f"{stage.width}/{stage.stride}"]
+            + [f"{one.expanded}/{one.temporal}{one.kernel}{one.kernel}" for one in stage.layers]
+        )
+        for stage in config.blocks
+    )
+    return " | ".join([str(config.stem), *stages, f"{config.project} {config.hidden}"])
+
+
+def parse_table(text: str) -> MoViNetConfig:
+    """Read a block table from the line that `table_text` writes.
+
+    Raises:
+        ModelError: It is not such a line, or a size in it is out of range.
+    """
+    wanted = ModelError(
+        f"table {text[:80]!r}: not a block table of a MoViNet",
+        "write it as '8 | 8/2 24/155 | 32/2 80/333 80/333 | 480 2048'",
+    )
+    if re.fullmatch(r"\d{1,4} \|( \d{1,4}/[12]( \d{1,4}/[1357]([1357])\3)+ \|)+ \d{1,4} \d{1,4}",
+                    text) is None:  # fmt: skip
+        raise wanted
+    stem, *stages, last = text.split(" | ")
+    blocks = []
+    for stage in stages:
+        first, _, layers = stage.partition(" ")
+        width, stride = map(int, first.split("/"))
+        blocks.append(block(width, stride, layers))
+    project, hidden = map(int, last.split())
+    widths = [int(stem), project, hidden, *(stage.width for stage in blocks)]
+    if min(widths + [one.expanded for stage in blocks for one in stage.layers]) < 1:
+        raise wanted
+    return MoViNetConfig(int(stem), tuple(blocks), project, hidden)
 
 
 TABLES = {

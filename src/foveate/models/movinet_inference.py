@@ -15,6 +15,7 @@ What makes it fast, with everything done once when it is built:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -100,16 +101,27 @@ class MoViNetInference:
             ModelError: The frames or the state have the wrong shape.
         """
         check_clip(x)
-        batch, frames = x.shape[0], x.shape[2]
         new: State = {}
+        for _, y in self.maps(x, state, new):
+            last = y
+        features = last.flatten(1, 2).mean(1).unflatten(0, (len(x), -1))
+        return features, new | add_to_mean(state, features, self.memory)
+
+    def maps(self, x: torch.Tensor, state: State, new: State) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the maps (B * n, H, W, C) of the stem, of every layer and of the head, by name.
+
+        Those of the stem and of layers have a last channel of ones, may lack a bias that the next
+        layer adds, and are overwritten by it; for the arguments see ``MoViNet.maps``.
+        """
         images = x.transpose(1, 2).flatten(0, 1).to(self.dtype)
         y = self._stem(images.contiguous(memory_format=torch.channels_last))
         y = y.permute(0, 2, 3, 1)
+        yield "stem", y
         for layer in self._layers:
-            y = layer(y, batch, state, new)
-        h = torch.mm(y.flatten(0, 2), self._head)
-        features = self._activate(h).view(batch, frames, -1, h.shape[1]).mean(2)
-        return features, new | add_to_mean(state, features, self.memory)
+            y = layer(y, len(x), state, new)
+            yield layer.name, y
+        h = self._activate(torch.mm(y.flatten(0, 2), self._head))
+        yield "head", h.view(*y.shape[:3], -1)
 
     def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Run the next n >= 1 frames and classify all that was seen; see ``MoViNetStream``."""
@@ -151,7 +163,7 @@ class _FoldedLayer:
     def __init__(
         self, name: str, block: Bottleneck, carried: torch.Tensor, activation: str
     ) -> None:
-        self._activate = IN_PLACE[activation]
+        self.name, self._activate = name, IN_PLACE[activation]
         self.squeeze, self.pool = block.squeeze, pool_name(name)
         dtype = block.projection.weight.dtype
         self.stride = block.stride

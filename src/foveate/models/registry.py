@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from foveate.core.errors import ModelError
+from foveate.core.spec import InputSpec
 from foveate.core.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class ModelEntry:
             If it does, a crop that moves from frame to frame shows it false motion.
         classifier: Whether it maps clips (B, 3, T, H, W) to logits (B, classes), so that it can be
             trained and used alone; other networks are parts of models of several networks.
+        input: Of the published training, for weights that do not state another; None if unknown.
     """
 
     name: str
@@ -46,6 +48,7 @@ class ModelEntry:
     streaming: bool = False
     mixes_frames: bool = True
     classifier: bool = True
+    input: InputSpec | None = None
 
 
 _ENTRIES: dict[str, ModelEntry] = {}
@@ -59,6 +62,7 @@ def register(
     streaming: bool = False,
     mixes_frames: bool = True,
     classifier: bool = True,
+    input: InputSpec | None = None,
 ) -> Callable[[Builder], Builder]:
     """Register a function or class under an architecture name.
 
@@ -70,6 +74,7 @@ def register(
         mixes_frames: False if frames are processed separately and only their scores are averaged.
         classifier: False for networks that are only parts of models, such as those with several
             exits.
+        input: Of the published training.
 
     Raises:
         ModelError: The name is malformed or already registered.
@@ -81,7 +86,7 @@ def register(
         if name in _ENTRIES:
             raise ModelError(f"the model name {name!r} is registered twice")
         _ENTRIES[name] = ModelEntry(
-            name, build, dict(tiny or {}), tiny_input, streaming, mixes_frames, classifier
+            name, build, dict(tiny or {}), tiny_input, streaming, mixes_frames, classifier, input
         )
         return build
 

@@ -39,6 +39,18 @@ def _network(loaded: LoadedModel, look: Look, context: Context, device: torch.de
     return executor_for(loaded.network, device, loaded.input, glance=glance)
 
 
+def _ensemble(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
+    """Networks that take turns at the frames."""
+    from foveate.pipeline.ensemble import EnsembleExecutor
+    from foveate.pipeline.executors import executor_for
+
+    members = {
+        part: executor_for(network, device, loaded.input_of(part))
+        for part, network in loaded.networks.items()
+    }
+    return EnsembleExecutor(members, loaded.input)
+
+
 def _cascade(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
     """Networks of several modalities with exits, in a calibrated order."""
     from foveate.pipeline.cascade import CascadeExecutor
@@ -60,6 +72,7 @@ def _cascade(loaded: LoadedModel, look: Look, context: Context, device: torch.de
 
 METHODS: dict[str, Method] = {
     "network": Method(_network),
+    "ensemble": Method(_ensemble),
     "cascade": Method(_cascade, {"look": {"name": "groups"}, "decide": {"name": "calibrated"}}),
 }
 

@@ -46,11 +46,19 @@ class Preset(Config):
         le=86_400,
         description="seconds decided on together; None: the model's clip length",
     )
+    memory: str | None = Field(
+        None,
+        description="MoViNet streams: what is remembered from window to window until a scene cut: "
+        "cumulative, exponential:HALF_LIFE or segments:COUNT:LENGTH, in frames; None: nothing",
+    )
     cut_threshold: float = Field(
         0.5, ge=0, le=1, description="histogram distance that counts as a scene cut; 1: never"
     )
     top_k: int = Field(5, ge=1)
     none_below: float = Field(0.2, ge=0, le=1, description="segments scoring lower are `none`")
+    unknown: bool = Field(
+        True, description="footage unlike the training clips is `unknown` (trained models)"
+    )
 
 
 PRESETS: dict[str, Preset] = {

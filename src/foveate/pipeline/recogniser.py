@@ -35,7 +35,7 @@ from foveate.pipeline.presets import Preset, edit, resolve
 from foveate.pipeline.reducers import ClassReducer, DetectionReducer, Naming, Reducer
 from foveate.pipeline.scheduler import Opener, in_order, schedule
 from foveate.pipeline.session import OnStep, Plan, Session
-from foveate.policy import AtEnd, Context, PatchLook
+from foveate.policy import AtEnd, Context, Groups, PatchLook
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +69,8 @@ class Recogniser:
         task: `classify` or `detect`.
         preset: All settings, for messages and results; how answers are worded is taken from it.
         preset_name: What it is called, if it has a name.
+        unknown_below: Energies of logits below which a window is `unknown`, by name of the exit;
+            None for never.
         limits: Bounds on what a source may cost.
 
     Attributes:
@@ -95,6 +97,7 @@ class Recogniser:
         task: Task = "classify",
         preset: Preset | None = None,
         preset_name: str | None = None,
+        unknown_below: Mapping[str, float] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.preset = preset or Preset(model=type(executor).__name__)
@@ -125,7 +128,9 @@ class Recogniser:
             macs_per_view=view,
             macs_per_answer=answer,
         )
-        self._naming = Naming(self.labels, self.preset.top_k, self.preset.none_below)
+        self._naming = Naming(
+            self.labels, self.preset.top_k, self.preset.none_below, unknown_below or {}
+        )
 
     def predict(self, source: Any, *, fps: float | None = None, trace: bool = True) -> Result:
         """Recognise one source.
@@ -188,8 +193,8 @@ class Recogniser:
         """Recognise step by step: one Result per frame looked at, in constant memory.
 
         Each Result carries the scores after its step and the cost of that step alone. The state of
-        a model that is not persistent begins anew after every window (`preset.window`) and at
-        scene cuts.
+        a model begins anew after every window (`preset.window`) and at scene cuts; with
+        `preset.memory`, only at scene cuts.
 
         Args:
             source: As for `predict`.
@@ -304,7 +309,7 @@ class Recogniser:
             duration=duration,
             cost=session.ledger.cost(),
             trace=Trace(size=[info.width, info.height], steps=session.steps) if trace else None,
-            warnings=warnings + _over_budget(session, end),
+            warnings=[*warnings, *_single_pictures(session), *_over_budget(session, end)],
             **session.reducer.fields(self._naming, end),
         )
 
@@ -320,7 +325,7 @@ class Recogniser:
             cost=session.ledger.take(),
             trace=Trace(size=[info.width, info.height], steps=steps),
             warnings=list(session.sample.warnings),
-            **session.reducer.step(self._naming, session.span),
+            **session.reducer.step(self._naming, session.span, session.joins),
         )
 
     def _failed(self, name: str, error: FoveateError) -> Result:
@@ -499,6 +504,7 @@ def assemble(
         loaded = load_weights(preset.model, offline=offline, progress=progress)
     whole = next(iter(loaded.networks.values()))
     calibration = {} if loaded.card is None else loaded.card.calibration
+    fitted = None if loaded.card is None else loaded.card.unknown
     context = Context(
         input=loaded.input,
         mixes_frames=mixes_frames(whole),
@@ -515,7 +521,12 @@ def assemble(
         look = preset.look.build(context)
     elif isinstance(look, PatchLook):
         look = look.fitted(context)
+    if preset.memory is not None:
+        for network in loaded.networks.values():
+            _set_memory(network, preset)
     executor = executor_of(loaded, look, context, place)
+    if preset.memory is not None:
+        executor.persistent = True
     if not calibration and (context.budget.macs_per_answer or context.budget.ms_per_answer):
         raise ConfigError(
             f"{preset.model}: only a cascade has a budget per answer", "say 100MMAC/s or 2ms/frame"
@@ -530,8 +541,23 @@ def assemble(
         output=loaded.output,
         preset=preset,
         preset_name=named,
+        unknown_below=fitted.thresholds if fitted is not None and preset.unknown else None,
         limits=limits,
     )
+
+
+def _set_memory(network: Any, preset: Preset) -> None:
+    """Let a network remember what the preset says.
+
+    Raises:
+        ConfigError: Another network than a MoViNet stream, or an unknown memory.
+    """
+    if not hasattr(network, "set_memory"):
+        raise ConfigError(f"{preset.model}: has no memory to choose", "only MoViNet streams have")
+    try:
+        network.set_memory(preset.memory)
+    except ModelError as error:
+        raise ConfigError(f"memory: {error.cause}", error.hint) from None
 
 
 def check_labels(labels: Sequence[str]) -> None:
@@ -559,6 +585,20 @@ def _costs(executor: Executor, look: Look) -> tuple[int, int]:
     views = {"rgb": View(frame, (0.0,), np.ones(1, bool))}
     head = 0 if executor.head is None else executor.cost(executor.head, {}, None)
     return executor.cost("network", views, None), head
+
+
+def _single_pictures(session: Session) -> list[str]:
+    """A line if windows had only one group of pictures, where the model was trained on several."""
+    look = session.plan.look
+    if not isinstance(look, Groups) or look.segments == 1:
+        return []
+    seen = [len(step.frames) for step in session.steps if step.part == look.exits[0]]
+    if 1 not in seen:
+        return []
+    return [
+        f"{seen.count(1)} of {plural(len(seen), 'window')} had a single key frame, where the model "
+        f"expects {look.segments}: answers on them are less reliable"
+    ]
 
 
 def _over_budget(session: Session, seconds: float | None) -> list[str]:

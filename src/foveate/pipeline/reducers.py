@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,8 +14,9 @@ import numpy.typing as npt
 from foveate.core import Detections, Evidence, ModelError, Score, Segment
 from foveate.core.result import Detection
 from foveate.policy.stopping import probabilities
+from foveate.policy.unknown import energy
 
-NONE = "none"
+NONE, UNKNOWN = "none", "unknown"
 Scores = npt.NDArray[np.float32]
 
 
@@ -26,11 +28,19 @@ class Naming:
         labels: Name of every class.
         top_k: How many labels are given.
         none_below: Segments that score lower are `none`.
+        unknown_below: Windows whose logits have a lower energy are `unknown`; by name of the exit.
+            Empty for never.
     """
 
     labels: Sequence[str]
     top_k: int = 5
     none_below: float = 0.2
+    unknown_below: Mapping[str, float] = field(default_factory=dict)
+
+    def unknown(self, window: WindowScores) -> bool:
+        """Whether a window is like nothing that the model was trained on."""
+        limit = self.unknown_below.get(window.exit or "", -math.inf)
+        return window.energy is not None and window.energy < limit
 
 
 class Reducer(Protocol):
@@ -42,27 +52,42 @@ class Reducer(Protocol):
     def hold(self, times: Sequence[float]) -> None:
         """Repeat the last answer at these times."""
 
-    def close(self, start: float, end: float) -> None:
-        """A window is over; the last answer is its answer."""
+    def close(self, start: float, end: float, joins: bool = False) -> None:
+        """A window is over; the last answer is its answer.
+
+        Args:
+            start: Seconds.
+            end: Seconds.
+            joins: It is too short to be answered alone and follows the window before it.
+        """
 
     def fields(self, naming: Naming, end: float | None) -> dict[str, Any]:
         """Fields of the `Result` of the whole source, whose end is known or not."""
 
-    def step(self, naming: Naming, span: tuple[float, float]) -> dict[str, Any]:
-        """Fields of the `Result` of a stream's step; what is over is forgotten."""
+    def step(
+        self, naming: Naming, span: tuple[float, float], joins: bool = False
+    ) -> dict[str, Any]:
+        """Fields of the `Result` of a stream's step; what is over is forgotten.
+
+        Args:
+            naming: How scores become labels.
+            span: Start of the window, and how far it was seen.
+            joins: As for `close`.
+        """
 
 
 @dataclass(frozen=True)
 class WindowScores:
     """The decision on a window: scores (classes,) in 0..1, between two times.
 
-    `exit` is the name of the exit that decided.
+    `exit` is the name of the exit that decided, `energy` that of its logits.
     """
 
     start: float
     end: float
     scores: Scores
     exit: str | None = None
+    energy: float | None = None
 
 
 class ClassReducer:
@@ -73,9 +98,10 @@ class ClassReducer:
         classes: Number of scores that an answer must have; None accepts any.
 
     Attributes:
-        windows: The windows that are over.
+        windows: The windows that are over; a short one is part of the one before it.
         current: (classes,) scores of the last answer.
         exit: Name of the exit that gave it.
+        energy: Of its logits; None of classes that do not exclude each other.
     """
 
     def __init__(self, output: str = "softmax", classes: int | None = None) -> None:
@@ -83,12 +109,16 @@ class ClassReducer:
         self.windows: list[WindowScores] = []
         self.current: Scores | None = None
         self.exit: str | None = None
+        self.energy: float | None = None
+        self._before: WindowScores | None = None  # the answer for the window before this one
+        self._latest: tuple[float, WindowScores] | None = None  # start of a window, its answer
 
     def take(self, evidence: Evidence) -> None:
         """The scores of the last exit."""
         if evidence.logits:
             self.exit = evidence.exit
-            self.current = probabilities(evidence.logits[self.exit], self.output)
+            logits = evidence.logits[self.exit]
+            self.current = probabilities(logits, self.output)
             if self.classes is not None and self.current.shape != (self.classes,):
                 raise ModelError(
                     f"the network gives scores of shape {self.current.shape} for "
@@ -97,14 +127,30 @@ class ClassReducer:
                 )
             if not np.isfinite(self.current).all():
                 raise ModelError("the scores of the network are not finite")
+            self.energy = float(energy(logits)) if self.output == "softmax" else None
 
     def hold(self, times: Sequence[float]) -> None:
         """The scores stay as they are."""
 
-    def close(self, start: float, end: float) -> None:
-        """Keep the scores for the window."""
-        if self.current is not None:
-            self.windows.append(WindowScores(start, end, self.current, self.exit))
+    def close(self, start: float, end: float, joins: bool = False) -> None:
+        """Keep the scores for the window, or for it and the one before it."""
+        if self.current is None:
+            return
+        window = self._answer(start, end, joins)
+        if joins and self.windows:
+            self.windows.pop()
+        self.windows.append(window)
+
+    def _answer(self, start: float, end: float, joins: bool) -> WindowScores:
+        """The last answer for a window, or for it and the one before it."""
+        assert self.current is not None
+        if self._latest is not None and self._latest[0] != start:
+            self._before = self._latest[1]
+        window = WindowScores(start, end, self.current, self.exit, self.energy)
+        if joins and self._before is not None:
+            window = joined(self._before, window)
+        self._latest = start, window
+        return window
 
     def fields(self, naming: Naming, end: float | None) -> dict[str, Any]:
         """Labels, segments and how many windows each exit decided."""
@@ -112,20 +158,24 @@ class ClassReducer:
             return {}
         return {
             "labels": top(clip_scores(self.windows, end), naming.labels, naming.top_k),
-            "segments": segments(self.windows, naming.labels, naming.none_below, end),
+            "segments": segments(self.windows, naming, end),
+            "unknown": unknown(self.windows, naming, end),
             "exits": exits(self.windows),
         }
 
-    def step(self, naming: Naming, span: tuple[float, float]) -> dict[str, Any]:
+    def step(
+        self, naming: Naming, span: tuple[float, float], joins: bool = False
+    ) -> dict[str, Any]:
         """The scores of now; exits only of windows that are over."""
         decided = exits(self.windows)
         self.windows.clear()
         if self.current is None:
             return {}
-        now = WindowScores(*span, self.current)
+        now = self._answer(*span, joins)
         return {
-            "labels": top(self.current, naming.labels, naming.top_k),
-            "segments": segments([now], naming.labels, naming.none_below, None),
+            "labels": top(now.scores, naming.labels, naming.top_k),
+            "segments": segments([now], naming, None),
+            "unknown": unknown([now], naming, None),
             "exits": decided,
         }
 
@@ -161,7 +211,7 @@ class DetectionReducer:
         if self._last is not None:
             self.frames += [replace(self._last, time=time) for time in times]
 
-    def close(self, start: float, end: float) -> None:
+    def close(self, start: float, end: float, joins: bool = False) -> None:
         """Detections belong to frames, not to windows."""
 
     def fields(self, naming: Naming, end: float | None) -> dict[str, Any]:
@@ -174,7 +224,9 @@ class DetectionReducer:
         labels = [Score(label=naming.labels[i], index=i, score=best[i]) for i in order]
         return {"task": "detect", "labels": labels, "detections": found}
 
-    def step(self, naming: Naming, span: tuple[float, float]) -> dict[str, Any]:
+    def step(
+        self, naming: Naming, span: tuple[float, float], joins: bool = False
+    ) -> dict[str, Any]:
         """The detections since the last step."""
         found = self.fields(naming, None)
         self.frames.clear()
@@ -229,46 +281,69 @@ def top(scores: Scores, labels: Sequence[str], count: int) -> list[Score]:
     return [Score(label=labels[i], index=int(i), score=float(scores[i])) for i in order]
 
 
-def segments(
-    windows: Sequence[WindowScores], labels: Sequence[str], none_below: float, end: float | None
-) -> list[Segment]:
-    """Runs of windows with the same best label; `none` where the best score is too low.
+def segments(windows: Sequence[WindowScores], naming: Naming, end: float | None) -> list[Segment]:
+    """Runs of windows with the same label.
+
+    That is the best one; `unknown` where the window is like nothing that the model was trained on,
+    `none` where the best score is too low.
 
     Args:
         windows: In order of time.
-        labels: One per class.
-        none_below: Scores below it give the label `none`.
+        naming: Labels and thresholds.
         end: The video's end; no segment reaches beyond it.
 
     Returns:
         Segments in order of time; the score is the mean over the windows of the run, weighted by
         their length.
     """
-    runs: list[list[tuple[float, float, int | None, float]]] = []
+    runs: list[list[tuple[float, float, int | str, float]]] = []
     for window in windows:
         best = int(window.scores.argmax())
         score = float(window.scores[best])
+        label: int | str = best if score >= naming.none_below else NONE
+        if naming.unknown(window):
+            label = UNKNOWN
         until = window.end if end is None else max(window.start, min(window.end, end))
-        item = (window.start, until, best if score >= none_below else None, score)
+        item = (window.start, until, label, score)
         touches = runs and runs[-1][-1][2] == item[2] and item[0] - runs[-1][-1][1] < 1e-3
         if touches:
             runs[-1].append(item)
         else:
             runs.append([item])
-    return [_segment(run, labels) for run in runs]
+    return [_segment(run, naming.labels) for run in runs]
 
 
-def _segment(run: list[tuple[float, float, int | None, float]], labels: Sequence[str]) -> Segment:
-    index = run[0][2]
+def _segment(run: list[tuple[float, float, int | str, float]], labels: Sequence[str]) -> Segment:
+    label = run[0][2]
     weights = [max(end - start, 1e-6) for start, end, _, _ in run]
     score = sum(w * item[3] for w, item in zip(weights, run, strict=True)) / sum(weights)
     return Segment(
         start=run[0][0],
         end=run[-1][1],
-        label=NONE if index is None else labels[index],
-        index=index,
+        label=label if isinstance(label, str) else labels[label],
+        index=None if isinstance(label, str) else label,
         score=score,
     )
+
+
+def unknown(windows: Sequence[WindowScores], naming: Naming, end: float | None) -> bool | None:
+    """Whether more than half of the seconds is unknown; None if the model cannot say."""
+    if not naming.unknown_below:
+        return None
+    parts = {True: 0.0, False: 0.0}
+    for window in windows:
+        until = window.end if end is None else min(window.end, end)
+        parts[naming.unknown(window)] += max(until - window.start, 1e-6)
+    return parts[True] > parts[False]
+
+
+def joined(first: WindowScores, second: WindowScores) -> WindowScores:
+    """Two windows as one: the mean of their scores, weighted by their seconds.
+
+    The exit and its energy are those of the first, which is whole.
+    """
+    scores = clip_scores([first, second])
+    return WindowScores(first.start, second.end, scores, first.exit, first.energy)
 
 
 def clip_scores(windows: Sequence[WindowScores], end: float | None = None) -> Scores:

@@ -114,6 +114,7 @@ class _InWindow:
 
     Attributes:
         window: It ends earlier once a cut or the end of the source was found in it.
+        planned: The window as the look gave it.
         memory: Of the look.
         evidence: Of the step before.
         asked: Whether the look has selected anything.
@@ -124,6 +125,7 @@ class _InWindow:
     """
 
     window: Window
+    planned: Window
     memory: Any = None
     evidence: Evidence | None = None
     asked: bool = False
@@ -146,7 +148,8 @@ class Session:
         steps: The trace.
         parts: Part of the model → calls, multiply-adds and seconds.
         end: Where the video was found to end, None if that was not seen.
-        span: Seconds that the last result of a stream is for.
+        span: Seconds of the window that the last result of a stream is for, as far as it was seen.
+        joins: Whether that is too short to be answered without the window before it.
         looked: Frames that the model was shown.
         state: Of the model.
     """
@@ -158,7 +161,7 @@ class Session:
         self.steps: list[TraceStep] = []
         self.parts: dict[str, _Part] = {}
         self.end: float | None = None
-        self.span = (0.0, 0.0)
+        self.span, self.joins = (0.0, 0.0), False
         self.looked = 0
         self.state: State = None
         self._charged = ChargedSample(sample, ledger)
@@ -166,6 +169,7 @@ class Session:
         self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
         self._reached = 0.0  # seconds of the last frame looked at
         self._cut = False  # whether the window before ended at a scene cut
+        self._follows: float | None = None  # where the window before ended, in the same shot
 
     def run(self) -> Work[None]:
         """Ask for the model's work until the source is over, then close it.
@@ -202,9 +206,11 @@ class Session:
 
     def _window(self, window: Window) -> Work[float | None]:
         """Decide one window; returns where the next one starts, None at the end."""
-        now, budget = _InWindow(window), self._resolved(window)
+        now, budget = _InWindow(window, window), self._resolved(window)
         if self._cut or not self.plan.executor.persistent:
             self._restart()
+        if self._cut or self._follows != window.start:
+            self._follows = None
         self._cut = False
         self._fetch.begin()
         following: float | None = window.end
@@ -243,6 +249,7 @@ class Session:
             if stop or now.window.end <= window.start:  # the source was over already
                 break
         yield from self._close(now)
+        self._follows = now.window.end
         return following
 
     def _selected(self, now: _InWindow, window: Window, budget: Budget) -> Work[Selection | None]:
@@ -347,13 +354,33 @@ class Session:
             yield from self._answer(now)
         if not now.answered or (self.plan.every_step and not now.due):
             return  # nothing was seen, or a stream's results are complete
-        self.reducer.close(window.start, window.end)
+        joins = self._joins(now, window.end)
+        end = self._known_end(window.end) if joins else window.end
+        self.reducer.close(window.start, end, joins)
         if self.plan.every_step:
             yield from self._step_done(now, window.end)
 
     def _step_done(self, now: _InWindow, until: float) -> Work[None]:
-        self.span, now.due = (now.window.start, until), False
+        self.span, self.joins = (now.window.start, until), self._joins(now, until)
+        now.due = False
         yield StepDone()
+
+    def _joins(self, now: _InWindow, until: float) -> bool:
+        """Whether a window, seen until then, is too short to be answered without the one before.
+
+        A model that remembers earlier windows has no need of it.
+        """
+        executor, planned = self.plan.executor, now.planned
+        if self._follows is None or executor.persistent:
+            return False
+        # One frame of the model may be missing, as the last one is shown until the end.
+        frame = 1.0 / executor.input(executor.parts[0]).frames_per_second
+        seen, whole = self._known_end(until) - planned.start, planned.end - planned.start
+        return seen < whole - frame - 1e-6
+
+    def _known_end(self, end: float) -> float:
+        """An end that was not reached (an early verdict), as far as the container states it."""
+        return min(end, self.info.duration or end)
 
     # --- state and trace --------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ MINIMUM_VIEWS = 1  # at least one frame per window
 
 
 class BudgetSpec(Config):
-    """What may be spent; see `core.Budget`."""
+    """The limits; see `core.Budget`."""
 
     macs_per_second: float | None = Field(None, gt=0)
     ms_per_frame: float | None = Field(None, gt=0)
@@ -48,8 +48,8 @@ def resolve(budget: Budget, spent: Spent, source_rate: float, window_seconds: fl
     """The same budget with `frames_per_second` set so that every unit of it is kept.
 
     Args:
-        budget: What may be spent.
-        spent: What frames have cost so far.
+        budget: The limits.
+        spent: Measured cost of frames so far.
         source_rate: Frames per second of the source, to read `ms_per_frame`.
         window_seconds: Length of a window, over which the head's cost is spread.
 

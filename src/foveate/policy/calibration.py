@@ -34,6 +34,8 @@ class Operating:
         macs: Mean multiply-adds of a sample.
         seconds: Mean seconds of a sample, decoding included.
         exits: (exits,) samples that were decided at each.
+        spoiled: Upper bound (90 %, one-sided) of the share of answers that stopping early makes
+            wrong and all exits get right.
     """
 
     threshold: float
@@ -41,6 +43,7 @@ class Operating:
     macs: float
     seconds: float
     exits: tuple[int, ...]
+    spoiled: float = 1.0
 
 
 class PointCard(_Strict):
@@ -51,6 +54,7 @@ class PointCard(_Strict):
     macs: float = Field(ge=0)
     seconds: float = Field(ge=0)
     exits: list[int]
+    spoiled: float = Field(1.0, ge=0, le=1)
 
 
 class FusionCard(_Strict):
@@ -65,16 +69,18 @@ class OrderCard(_Strict):
     """One order of the modalities.
 
     Attributes:
-        order: Which comes when.
+        order: The modalities in this order.
         wise: Fusion weights and temperatures.
         table: By ascending threshold.
         default: Threshold without a budget.
+        trust: How far the thresholds can be relied on, in one sentence.
     """
 
     order: list[str] = Field(min_length=1, max_length=8)
     wise: FusionCard
     table: list[PointCard] = Field(min_length=1, max_length=1000)
     default: float = Field(ge=0, le=1.1)
+    trust: str = ""
 
     def threshold(self, budget: Budget) -> float:
         """The highest threshold within a budget per answer, the default without one.
@@ -108,10 +114,10 @@ class Calibration(_Strict):
 
     @classmethod
     def read(cls, saved: Mapping[str, Any], name: str) -> Calibration:
-        """Check what a run folder holds.
+        """Validate the calibration in a run folder.
 
         Raises:
-            WeightsError: It is damaged; one line says where.
+            WeightsError: It is damaged.
         """
         try:
             return cls.model_validate(dict(saved))

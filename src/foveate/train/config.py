@@ -13,13 +13,15 @@ class RecipeConfig(Config):
     """Base of every recipe's configuration."""
 
     free_on_resume: ClassVar[frozenset[str]] = frozenset()
-    """Settings that may differ when a run is resumed, because they change no result."""
+    """Settings that may differ when a run is resumed, because they change nothing before it."""
 
 
 class TrainingConfig(RecipeConfig):
     """What can be set in every recipe that trains one network."""
 
-    free_on_resume: ClassVar = frozenset({"workers", "save_every", "tensorboard"})
+    free_on_resume: ClassVar = frozenset(
+        {"workers", "save_every", "report_to", "epochs", "patience"}
+    )
 
     model: str = Field(
         "movinet-a0-stream-lite.k600", description="weights, a run folder, or an architecture"
@@ -27,7 +29,13 @@ class TrainingConfig(RecipeConfig):
     settings: dict[str, int | float | bool | str] = Field(
         default_factory=dict, description="arguments of the architecture's builder, such as dropout"
     )
-    freeze: Literal["none", "backbone"] = Field("none", description="what is not trained")
+    initial: str | None = Field(
+        None, description="run folder of the network of whole clips that a -stream one starts from"
+    )
+    freeze: Literal["none", "backbone", "head-first"] = Field(
+        "none",
+        description="what is not trained; head-first: the backbone until the head is trained",
+    )
     frames: int | None = Field(
         None, ge=1, le=10_000, description="in a clip; None: as many as fit, at most the model's"
     )
@@ -35,7 +43,9 @@ class TrainingConfig(RecipeConfig):
     size: int | None = Field(None, ge=8, le=4096, description="pixels; None: the model's")
     epochs: int = Field(30, ge=1)
     batch: int = Field(16, ge=1, description="clips in a step, over all processes")
-    accumulate: int = Field(1, ge=1, description="pieces in which a batch is computed")
+    accumulate: int | None = Field(
+        None, ge=1, description="pieces in which a batch is computed; None: as memory requires"
+    )
     optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
     lr: float = Field(1e-3, gt=0)
     backbone_lr: float | None = Field(
@@ -57,11 +67,17 @@ class TrainingConfig(RecipeConfig):
         Literal["auto", "off", "bf16", "fp16"],
         BeforeValidator(lambda value: "off" if value is False else value),
     ] = "auto"
-    patience: int | None = Field(None, ge=1, description="epochs without a better score")
+    patience: int | None = Field(
+        5,
+        ge=1,
+        description="epochs without a better score that end it; None: no early stopping",
+    )
     save_every: int | None = Field(None, ge=1, description="steps between checkpoints")
     seed: int = Field(0, ge=0)
     workers: int = Field(2, ge=0, le=64, description="loading processes")
     train_split: str = "train"
     val_split: str = "val"
     deterministic: bool = True
-    tensorboard: bool = False
+    report_to: Literal["none", "tensorboard", "wandb"] = Field(
+        "none", description="also log to this service; an extra of the package"
+    )

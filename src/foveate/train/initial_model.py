@@ -11,6 +11,8 @@ from torch import nn
 from foveate.core import ConfigError
 from foveate.models.backbones import asks_for_weights, input_of
 from foveate.models.backbones_weights import BACKBONES
+from foveate.models.loaded import NETWORK
+from foveate.models.movinet import MoViNet, stream_from_base
 from foveate.models.registry import create, entry, split_backbone, split_name
 from foveate.models.spec import InputSpec
 from foveate.models.weights import table
@@ -52,6 +54,7 @@ def build_initial_model(
     frames: int | None = None,
     rate: float | None = None,
     offline: bool = False,
+    initial: str | None = None,
 ) -> InitialModel:
     """Build the network with its weights.
 
@@ -63,15 +66,19 @@ def build_initial_model(
         frames: Frames in a clip, likewise.
         rate: Frames per second, likewise.
         offline: Do not use the network for weights.
+        initial: A run folder (or imported weights) of the network of whole clips from whose weights
+            a MoViNet stream starts; see `models.movinet.stream_from_base`.
 
     Raises:
-        ConfigError: Random weights without size, frames and rate, or a network that is only a part
-            of models.
+        ConfigError: Random weights without size, frames and rate, a network that is only a part
+            of models, or one that cannot start from `initial`.
         ModelError: No such model.
         WeightsError: The weights are missing or damaged.
     """
     folder = run_folder(model)
-    if folder is not None:
+    if initial is not None:
+        start = _from_base(model, classes, settings, initial)
+    elif folder is not None:
         start = _from_run(folder, classes, settings)
     elif split_name(model)[1] is not None and not Path(model).exists():
         start = _from_weights(model, classes, settings, offline)
@@ -80,6 +87,8 @@ def build_initial_model(
     else:
         start = _from_scratch(model, classes, settings, size, frames, rate)
     spec = start.input
+    if size is not None and spec.resize_to is not None:  # the crop keeps its share of the frame
+        spec = replace(spec, size=size, resize_to=round(spec.resize_to * size / spec.size))
     return replace(
         start,
         input=replace(
@@ -101,6 +110,33 @@ def _from_run(folder: Path, classes: tuple[str, ...], settings: dict[str, Any]) 
     return InitialModel(
         model, arch, settings, loaded.input, card.started_from or "an earlier run",
         card.licence, card.notice,
+    )  # fmt: skip
+
+
+def _from_base(
+    arch: str, classes: tuple[str, ...], settings: dict[str, Any], initial: str
+) -> InitialModel:
+    """A MoViNet stream with the weights of a network of whole clips over the same table."""
+    folder = run_folder(initial)
+    if folder is None:
+        raise ConfigError(f"initial: {initial}: no run folder", "train the base network first")
+    loaded = load_run(folder)
+    card = loaded.card
+    assert card is not None
+    source = loaded.networks.get(NETWORK)
+    if not isinstance(source, MoViNet) or arch != f"{card.networks[NETWORK].arch}-stream":
+        raise ConfigError(
+            f"initial: {arch} cannot start from {initial}",
+            "a movinet-*-stream starts from a run folder of the movinet-* of the same name",
+        )
+    model: Any = _fresh(arch, classes, settings)
+    fresh = {k: v.clone() for k, v in model.state_dict().items() if k.startswith("classifier.")}
+    stream_from_base(source, model)
+    if loaded.labels != classes:
+        model.load_state_dict(fresh, strict=False)
+    name = card.started_from or "an earlier run"
+    return InitialModel(
+        model, arch, settings, loaded.input, name, card.licence, card.notice
     )  # fmt: skip
 
 
@@ -162,16 +198,29 @@ def _transfer(source: nn.Module, target: nn.Module, head: bool) -> None:
     target.load_state_dict(source.state_dict() | fresh)
 
 
+def is_pretrained(model: str) -> bool:
+    """Whether training starts from weights: a run folder, `ARCH.TAG`, or an image backbone's."""
+    return (
+        run_folder(model) is not None or split_name(model)[1] is not None or asks_for_weights(model)
+    )
+
+
+def frozen_part(model: nn.Module) -> str | None:
+    """The name of a module that is for inference only, None if all can be trained."""
+    frozen = (type(part).__name__ for part in model.modules() if getattr(part, "frozen", False))
+    return next(frozen, None)
+
+
 def set_trainable(model: nn.Module, freeze: str) -> tuple[str, ...]:
     """Freeze what is not trained; returns the names of the parameters before the head.
 
     Raises:
         ConfigError: Every layer is to be trained, and a part of the network is for inference only.
     """
-    frozen = [type(part).__name__ for part in model.modules() if getattr(part, "frozen", False)]
+    frozen = frozen_part(model)
     if frozen and freeze != "backbone":
         raise ConfigError(
-            f"{frozen[0]} has its norms folded away and cannot be trained well",
+            f"{frozen} has its norms folded away and cannot be trained well",
             "set freeze=backbone",
         )
     backbone = tuple(name for name, _ in model.named_parameters() if not is_head(name))

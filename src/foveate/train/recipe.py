@@ -11,8 +11,9 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,23 @@ from foveate.data import Dataset
 from foveate.evaluate.results import commit, now
 from foveate.models.loaded import NETWORK
 from foveate.models.spec import InputSpec
-from foveate.models.weights.builtin import CARD
-from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
+from foveate.models.weights.run import (
+    InputCard,
+    NetworkCard,
+    RunCard,
+    load_run,
+    read_run,
+    write_run,
+)  # fmt: skip
 from foveate.train import run_state
 from foveate.train.config import RecipeConfig, TrainingConfig
 from foveate.train.initial_model import InitialModel, build_initial_model, set_trainable
 from foveate.train.kit import randomness
-from foveate.train.kit.batches import Batches, worker_errors
+from foveate.train.kit.batches import Batches, outputs_of, worker_errors
 from foveate.train.kit.checkpoint import Checkpoints
 from foveate.train.kit.distributed import ProcessGroup, join_group
 from foveate.train.kit.ema import EMA
-from foveate.train.kit.log import Log
+from foveate.train.kit.log import Log, require_tracker
 from foveate.train.kit.loop import Objective, Validate, train
 from foveate.train.kit.optim import decay_groups, make_optimizer
 from foveate.train.kit.progress import TerminalProgress
@@ -44,10 +51,10 @@ from foveate.train.kit.state import (
     Run,
     Settings,
     resume_from,
-    with_prefix,
 )
 from foveate.train.run_state import RunSummary
-from foveate.train.videos import Source, fitting_frames
+from foveate.train.unknown import fit_unknown
+from foveate.train.videos import Source, fitting_frames, prepare_of
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,9 @@ class RecipeContext:
         group: The processes that train together.
         offline: Do not use the network for weights.
         summaries: Of the stages that were trained in this call.
+        begin: Creates the run folder, the first time it is called. `train_network` and
+            `train_stage` call it once everything that can be checked is checked; a recipe that
+            writes files before them calls it itself.
     """
 
     recipe: Recipe
@@ -129,6 +139,11 @@ class RecipeContext:
     group: ProcessGroup = field(default_factory=ProcessGroup)
     offline: bool = False
     summaries: list[RunSummary] = field(default_factory=list)
+    begin: Callable[[], None] = lambda: None
+
+    def say(self, message: str) -> None:
+        """Tell the user one line."""
+        self.on_progress(ProgressEvent(0, 1, 0, 0, message=message))
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Report the progress of something other than training steps."""
@@ -151,17 +166,20 @@ class RecipeContext:
             The stage's run folder, which `load_run` and the setting `model` take.
         """
         folder = self.folder / name
-        if (folder / CARD).is_file():
+        begun = (folder / run_state.TRAINING).is_file()
+        if begun and run_state.read_training(folder).outcome is not None:
             return folder
 
         def on_progress(event: ProgressEvent) -> None:
-            stage = f"{name}, epoch {event.epoch + 1}/{event.epochs}"
-            self.on_progress(replace(event, stage=stage) if event.stage == "train" else event)
+            if event.stage == "train" and event.message is None:
+                stage = f"{name}, epoch {event.epoch + 1}/{event.epochs}"
+                event = replace(event, stage=stage)
+            self.on_progress(event)
 
         summary = run_recipe(
-            recipe, config, dataset or self.dataset, folder,
-            (folder / run_state.TRAINING).is_file(), on_progress,
-            device=str(self.group.device), offline=self.offline,
+            recipe, config, dataset or self.dataset, folder, begun, on_progress,
+            source=self.source if dataset is None else None,
+            device=str(self.group.device), offline=self.offline, before=self.begin,
         )  # fmt: skip
         self.summaries.append(summary)
         if summary.outcome == "interrupted":
@@ -189,6 +207,7 @@ class RecipeContext:
             loader_share=statistics.mean([s.loader_share for s in stages] or [0.0]),
             warnings=[*self.checkpoints.warnings, *(w for s in stages for w in s.warnings)],
             failures=list(dict.fromkeys([*failures, *(f for s in stages for f in s.failures)])),
+            stages={str(s.folder.relative_to(self.folder)): s.figures for s in stages},
         )
 
 
@@ -208,6 +227,7 @@ def run_recipe(
     origin: Mapping[str, Any] | None = None,
     device: str | None = None,
     offline: bool = False,
+    before: Callable[[], None] | None = None,
 ) -> RunSummary:
     """Train, or resume training, and leave a run folder that `foveate.load` can open.
 
@@ -217,11 +237,14 @@ def run_recipe(
         dataset: Records with their splits.
         out: The run folder.
         resume: Resume from its last checkpoint; the result is that of an uninterrupted run.
-        on_progress: Called after each step; None for a progress bar on the terminal.
+        on_progress: Called after each step; None for a progress bar on the terminal, or one line
+            per epoch where there is none.
         source: Where batches come from instead of the data set's files.
         origin: How the data set was opened, to open it again when resuming.
         device: Where to compute; None for CUDA if available, else the CPU.
         offline: Do not use the network for weights.
+        before: Called once settings and model are checked, before anything is written; for checks
+            that take long.
 
     Raises:
         ConfigError: Settings or data that do not fit, or a folder that holds another run.
@@ -229,6 +252,8 @@ def run_recipe(
         FoveateError: Too many bad clips, or a disk that is full.
     """
     began = time.perf_counter()
+    if isinstance(config, TrainingConfig):
+        require_tracker(config.report_to)
     if recipe.prepare is not None:
         config = recipe.prepare(config, dataset)
     folder = Path(out)
@@ -238,18 +263,33 @@ def run_recipe(
         stack.enter_context(randomness.preserved())
         if group.is_main:
             on_progress = on_progress or stack.enter_context(TerminalProgress())
-            run_state.open_run(folder, training, resume, config.free_on_resume)
-        group.barrier()
+            run_state.check_run(folder, training, resume, config.free_on_resume)
+        checkpoints = Checkpoints(folder / "checkpoints")
+
+        @cache
+        def begin() -> None:
+            if before is not None:
+                before()
+            if group.is_main:
+                checkpoints.clean()
+                origin_kept = run_state.read_training(folder).origin if resume else training.origin
+                run_state.write_training(folder, replace(training, origin=origin_kept))
+            group.barrier()
+
         context = RecipeContext(
-            recipe, config, dataset, folder, resume, Checkpoints(folder / "checkpoints"),
-            on_progress or (lambda event: None), source, group, offline,
+            recipe, config, dataset, folder, resume, checkpoints,
+            on_progress or (lambda event: None), source, group, offline, begin=begin,
         )  # fmt: skip
         try:
             summary = recipe.train(context)
         except StageInterrupted:
             summary = context.summarize({}, [], "interrupted")
         summary = replace(summary, seconds=time.perf_counter() - began)
+        begin()
         if group.is_main:
+            if summary.outcome != "interrupted":
+                written = run_state.read_training(folder)
+                run_state.write_training(folder, replace(written, outcome=summary.outcome))
             run_state.write_timing(summary)
         return summary
 
@@ -259,6 +299,7 @@ def train_network(
     source: Source,
     job: Callable[[RecipeContext, InitialModel, Source], Job],
     protocol: Callable[[Any, str | None, InputSpec], str],
+    start_from: Path | None = None,
 ) -> RunSummary:
     """Train one network; the `train` of a recipe without stages.
 
@@ -268,30 +309,35 @@ def train_network(
         job: What is trained on what.
         protocol: One line that says how figures are measured, from the settings, the name of the
             validation split (None without one) and the network's input.
+        start_from: A run folder to start from instead of the settings' model. It is validated
+            first, and remains the result unless an epoch is better.
     """
-    config, dataset, group = context.config, context.dataset, context.group
+    config, group = context.config, context.group
     with ExitStack() as stack:
         stack.enter_context(_deterministic(config.deterministic))
-        # Random weights are the same in every process and after every resume.
-        randomness.seed_all(config.seed, "weights")
-        start = build_initial_model(
-            config.model, tuple(dataset.classes), dict(config.settings), size=config.size,
-            frames=config.frames, rate=config.rate, offline=context.offline,
-        )  # fmt: skip
+        start = initial_model(context, start_from)
         backbone = set_trainable(start.model, config.freeze)
         start.model.to(group.device)
         if context.source is None and config.frames is None:
-            frames = fitting_frames(dataset, config.train_split, start.input)
+            frames = fitting_frames(context.dataset, config.train_split, start.input)
             start = replace(start, input=replace(start.input, clip_frames=frames))
         ready = time.perf_counter()
         work = job(context, start, context.source or source)
         computed = time.perf_counter() - ready if config.freeze == "backbone" else 0.0
+        context.begin()
         run = _prepare_run(context, start, work, backbone)
+        run.clock.features = computed
+        run.export = partial(_export, context, start, run, work, protocol)
+        run.finish_requested = partial(_finish_requested, context.folder)
         stack.callback(run.log.close)
+        _say_plan(context, run, work.held_out is not None)
         with worker_errors(work.batches):
-            outcome = train(run, work.batches, work.objective, work.validate, context.on_progress)
+            outcome = train(
+                run, work.batches, work.objective, work.validate, context.on_progress,
+                validate_first=start_from is not None,
+            )  # fmt: skip
         if outcome != "interrupted" and group.is_main:
-            _write_best(context, start, run, work, protocol)
+            _note_unknown(context, start, work, context.source or source)
         failures, damaged = (group.unique(lines) for lines in work.problems())
         trained = run.clock.training
         return RunSummary(
@@ -299,13 +345,47 @@ def train_network(
             outcome=outcome,
             epochs=run.epoch,
             steps=run.step,
-            figures=run.best_figures,
+            figures=run.exported_figures,
             clips_per_second=run.clock.clips / trained if trained else 0.0,
             loader_share=run.clock.waiting / trained if trained else 0.0,
             features_seconds=computed,
             warnings=[*run.checkpoints.warnings, *damaged],
             failures=failures,
+            stages={} if run.start is None else {
+                "frozen backbone": run.start[1], "all layers": run.best_figures
+            },
+        )  # fmt: skip
+
+
+def initial_model(context: RecipeContext, start_from: Path | None = None) -> InitialModel:
+    """The network that the settings name, or that of a run folder.
+
+    Random weights are the same in every process and after every resume.
+    """
+    config = context.config
+    randomness.seed_all(config.seed, "weights")
+    return build_initial_model(
+        config.model if start_from is None else str(start_from), tuple(context.dataset.classes),
+        dict(config.settings), size=config.size, frames=config.frames, rate=config.rate,
+        offline=context.offline, initial=None if start_from is not None else config.initial,
+    )  # fmt: skip
+
+
+def _say_plan(context: RecipeContext, run: Run, validates: bool) -> None:
+    """Say where a resumed run continues, and when the training ends."""
+    config = context.config
+    if context.resume and run.step:
+        context.say(f"resumed at epoch {min(run.epoch + 1, config.epochs)} of {config.epochs}")
+    elif config.patience is not None and validates:
+        context.say(
+            f"at most {config.epochs} epochs; training ends after {config.patience} without a "
+            "better validation score (patience)"
         )
+
+
+def _finish_requested(folder: Path) -> bool:
+    """Whether `foveate train --finish` was called for the run."""
+    return run_state.read_training(folder).outcome is not None
 
 
 def _prepare_run(
@@ -345,7 +425,7 @@ def _prepare_run(
         ),
         _loop_settings(config, group),
         checkpoints,
-        Log(log_folder, lengths, config.tensorboard, saved.step if saved else 0),
+        Log(log_folder, lengths, config.report_to, saved.step if saved else 0),
         group,
         None if config.ema is None else EMA(job.model, config.ema),
         notes,
@@ -364,17 +444,15 @@ def _loop_settings(config: TrainingConfig, group: ProcessGroup) -> Settings:
     return Settings(amp=amp, **{name: getattr(config, name) for name in shared})
 
 
-def _write_best(
+def _export(
     context: RecipeContext,
     start: InitialModel,
     run: Run,
     job: Job,
     protocol: Callable[[Any, str | None, InputSpec], str],
 ) -> None:
-    """Write the best weights and their card to the run folder."""
+    """Write the weights as validated, and their card, to the run folder."""
     config, dataset = context.config, context.dataset
-    best = run.checkpoints.load(run.best_step or run.step).tensors
-    job.model.load_state_dict(with_prefix(best, "ema/") or with_prefix(best, "model/"))
     look = getattr(config, "look", None)
     split = None if job.held_out is None else config.val_split
     card = RunCard(
@@ -386,7 +464,7 @@ def _write_best(
         recipe=context.recipe.name,
         configuration=config.model_dump(mode="json"),
         protocol=protocol(config, split, start.input),
-        figures=run.best_figures,
+        figures=run.exported_figures,
         digests=run.notes["digests"],
         started_from=start.name,
         licence=start.licence,
@@ -394,7 +472,27 @@ def _write_best(
         commit=commit(),
         date=now(),
     )
-    write_run(context.folder, {NETWORK: start.model}, card)
+    with nullcontext() if run.ema is None else run.ema.applied(run.model):
+        write_run(context.folder, {NETWORK: start.model}, card)
+
+
+def _note_unknown(context: RecipeContext, start: InitialModel, job: Job, source: Source) -> None:
+    """Write to the run folder when the best model's footage is `unknown`, if that can be told."""
+    config, group, folder = context.config, context.group, context.folder
+    if job.held_out is None or context.dataset.multilabel or context.recipe.unlabelled:
+        return
+    clips = source(config.val_split, False, start.input, group)
+    if clips is None:
+        return
+    prepare, best = prepare_of(start.input, group.device), load_run(folder)
+    start.model.load_state_dict(best.networks[NETWORK].state_dict())
+    job.model.eval()
+    with torch.no_grad():
+        known, _ = outputs_of(job.model, job.held_out, prepare)
+    unknown = fit_unknown(start.model, known, clips, prepare, config.seed)
+    if unknown is not None:
+        card = read_run(folder).model_copy(update={"unknown": unknown})
+        write_run(folder, {NETWORK: start.model}, card)
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from foveate.data import Dataset
 from foveate.evaluate.results import commit, hardware, now
 from foveate.models.weights.builtin import CARD
 from foveate.models.weights.run import RunCard, read_run
-from foveate.train.kit.checkpoint import Checkpoints, Saved
+from foveate.train.kit.checkpoint import Saved
 
 TRAINING = "training.json"
 _MAX_BYTES = 10_000_000
@@ -42,11 +43,13 @@ class Training:
         recipe: Name of the recipe.
         configuration: Its settings, as plain values.
         origin: How the caller opened the data.
+        outcome: Of a run that is over (see `RunSummary`), None before.
     """
 
     recipe: str
     configuration: dict[str, Any]
     origin: dict[str, Any]
+    outcome: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,19 @@ class RunSummary:
 
     Attributes:
         folder: The run folder.
-        outcome: `finished`, `early` (no better for a while) or `interrupted` (and saved).
+        outcome: `finished`, `early` (no better for a while, or ended by `--finish`) or
+            `interrupted` (and saved).
         epochs: Epochs done, those before a resume included.
         steps: Steps done, likewise.
         figures: Metrics of the best epoch on the validation split; names carry their protocol.
-        clips_per_second: While training, without validation.
+        clips_per_second: While training and computing features, without validation.
         loader_share: Fraction of the training time spent waiting for data.
-        features_seconds: Time spent computing features (`freeze=backbone`).
+        features_seconds: Time spent computing features of the frozen network.
         seconds: Time of this call.
         peak_memory_mb: Of this process.
         warnings: What the user should know.
         failures: Samples that could not be read, with the reason.
+        stages: Metrics of each stage by its name, of a training with stages.
     """
 
     folder: Path
@@ -80,6 +85,7 @@ class RunSummary:
     peak_memory_mb: float | None = field(default_factory=peak_memory_mb)
     warnings: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __fspath__(self) -> str:
         """The run folder, so that `foveate.load` takes a summary too."""
@@ -90,7 +96,7 @@ class RunSummary:
         """`run.json` of the folder: classes, input, configuration, figures.
 
         Raises:
-            WeightsError: There is none, for example after an interruption.
+            WeightsError: There is none, because no epoch is over.
         """
         return read_run(self.folder)
 
@@ -112,12 +118,12 @@ def read_training(folder: Path) -> Training:
         raise ConfigError(f"{path.name}: damaged") from None
 
 
-def open_run(folder: Path, training: Training, resume: bool, free: Collection[str]) -> None:
-    """Create a run folder, or check that the run in it can be resumed.
+def check_run(folder: Path, training: Training, resume: bool, free: Collection[str]) -> None:
+    """Check that a run can be begun in a folder, or resumed; nothing is written.
 
     Args:
-        folder: Created if missing.
-        training: Written if the run is new.
+        folder: Of the run; it need not exist.
+        training: How the run is to be trained.
         resume: Whether to resume the run that is there.
         free: Settings that may differ from those the run was begun with.
 
@@ -137,9 +143,36 @@ def open_run(folder: Path, training: Training, resume: bool, free: Collection[st
             raise ConfigError(
                 f"{folder}: the run was begun with {name}={before.get(name)}, not {value}"
             )
-    Checkpoints(folder / "checkpoints").clean()
-    if not begun:
-        replace_file(folder / TRAINING, f"{json.dumps(asdict(training), indent=1)}\n".encode())
+    present = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not present.is_dir() or not os.access(present, os.W_OK):
+        reason = "permission denied" if present.is_dir() else f"{present.name} is a file"
+        raise FoveateError(f"{folder}: cannot be written ({reason})")
+
+
+def write_training(folder: Path, training: Training) -> None:
+    """Write `training.json`, and create the run folder if it is missing.
+
+    Raises:
+        FoveateError: It cannot be written.
+    """
+    replace_file(folder / TRAINING, f"{json.dumps(asdict(training), indent=1)}\n".encode())
+
+
+def finish_run(folder: Path) -> RunCard:
+    """End a run with its best model so far; a process that trains it stops after its step.
+
+    Raises:
+        ConfigError: No training was begun in the folder, or no model was exported yet.
+    """
+    training = read_training(folder)
+    if not (folder / CARD).is_file():
+        raise ConfigError(
+            f"{folder}: there is no model yet, because no epoch is over",
+            f"type: foveate train --resume {folder}",
+        )
+    if training.outcome is None:
+        write_training(folder, replace(training, outcome="early"))
+    return read_run(folder)
 
 
 def notes_of(

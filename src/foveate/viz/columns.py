@@ -31,7 +31,7 @@ class Bar:
 
 @dataclass
 class _Tally:
-    """What one label has of one column: seconds covered, their scores, segments begun."""
+    """One label in one column: seconds covered, their scores, segments that begin there."""
 
     segment: Segment
     cover: float = 0.0

@@ -1,5 +1,7 @@
 """Results drawn into frames: label, score, time and where the program looked.
 
+A label has one score, which is named: of its window or, without segments, of the whole clip.
+
 All measures are multiples of the text size, which follows the height of the frame, so that a
 thumbnail and a 4K frame show the same layout. What does not fit is left out, never squeezed.
 """
@@ -19,7 +21,7 @@ from foveate.core import Result, Score, Segment
 from foveate.core.units import clock, percent, share
 from foveate.viz import lettering
 from foveate.viz.images import Pixels, check_frame
-from foveate.viz.palette import colour_of, colours_of, rgb
+from foveate.viz.palette import OTHER, colour_of, colours_of, rgb
 from foveate.viz.time_index import Box, TimeIndex
 
 BACKGROUND = (14, 17, 21)
@@ -124,29 +126,21 @@ def _annotate(
     size = text_size(height, width)
     for box in index.boxes(seconds):
         draw_box(image, box, result.trace.size if result.trace else [], max(1, round(size / 9)))
-    segment = _shown(result, index, seconds)
+    segment = index.segment(seconds)
     if segment is not None:
-        _draw_segment(image, segment, rgb(colour_of(segment, colours)), size)
-    # The cards at the top need this much space besides the segment at the bottom.
+        _draw_score(image, segment, "window", rgb(colour_of(segment, colours)), size)
+    elif not result.segments and result.top is not None:
+        _draw_score(image, result.top, "clip", rgb(OTHER), size)
+    # The time at the top needs this much space besides the score at the bottom.
     if height >= 8 * size and width >= 8 * size and math.isfinite(seconds):
         _draw_time(image, seconds, size)
-        if height >= 11 * size and width >= 22 * size and len(result.labels) > 1:
-            _draw_top(image, result.labels[:3], size)
     return image
 
 
-def _shown(result: Result, index: TimeIndex, seconds: float) -> Segment | None:
-    """The segment at that time; a Result without segments is one segment of its best label."""
-    if result.segments or result.top is None:
-        return index.segment(seconds)
-    top = result.top
-    return Segment(
-        start=0, end=result.duration or 0.0, label=top.label, index=top.index, score=top.score
-    )
-
-
-def _draw_segment(image: Pixels, segment: Segment, colour: lettering.Colour, size: int) -> None:
-    """A card at the bottom left: label, score, and a bar as long as the score."""
+def _draw_score(
+    image: Pixels, item: Score | Segment, scope: str, colour: lettering.Colour, size: int
+) -> None:
+    """A card at the bottom left: label, what its score is of, and a bar as long as the score."""
     height, width = image.shape[:2]
     cramped = width < 10 * size
     margin, pad = (1, 3) if cramped else (size // 2, max(2, round(size * 0.55)))
@@ -156,8 +150,8 @@ def _draw_segment(image: Pixels, segment: Segment, colour: lettering.Colour, siz
     tall = min(height - 2, round(size * 1.15) + bar + round(2.6 * pad))
     with _card(image, (margin, height - margin - tall), (wide, tall), size) as canvas:
         x1, x2, y2 = pad, wide - pad, tall - pad
-        _row(canvas, segment, (x1, x2), pad + round(size * 0.88), size, bold=True)
-        for x, fill in ((x2, _TRACK), (x1 + round((x2 - x1) * share(segment.score)), colour)):
+        _row(canvas, item, scope, (x1, x2), pad + round(size * 0.88), size)
+        for x, fill in ((x2, _TRACK), (x1 + round((x2 - x1) * share(item.score)), colour)):
             if x > x1:
                 canvas.rectangle((x1, y2 - bar, x - 1, y2 - 1), fill)
 
@@ -174,38 +168,29 @@ def _draw_time(image: Pixels, seconds: float, size: int) -> None:
         lettering.draw(canvas, text, at, small)
 
 
-def _draw_top(image: Pixels, labels: list[Score], size: int) -> None:
-    """The best labels of the whole clip, small, at the top left."""
-    small = max(_SMALLEST, round(size * 0.7))
-    margin, pad, line = size // 2, max(2, round(small * 0.6)), round(small * 1.45)
-    wide, tall = min(image.shape[1] // 2, 16 * small), line * len(labels) + 2 * pad - line // 4
-    with _card(image, (margin, margin), (wide, tall), size) as canvas:
-        for number, score in enumerate(labels):
-            base = pad + number * line + round(small * 0.9)
-            _row(canvas, score, (pad, wide - pad), base, small)
-
-
 def _row(
     canvas: ImageDraw.ImageDraw,
     item: Score | Segment,
+    scope: str,
     span: tuple[int, int],
     base: int,
     size: int,
-    bold: bool = False,
 ) -> None:
     """A label at the left of `span` and its score at the right, both on the baseline `base`."""
-    number = percent(item.score)
-    free, taken = span[1] - span[0], lettering.width(number, size)
+    number, small = f"{scope} {percent(item.score)}", max(_SMALLEST, round(0.8 * size))
+    free, taken = span[1] - span[0], lettering.width(number, small)
     # Where there is space for only one of them, the label is worth more than its score.
     if free - taken >= 5 * size:
-        lettering.draw(canvas, number, (span[1] - taken, base), size, _SOFT)
+        lettering.draw(canvas, number, (span[1] - taken, base), small, _SOFT)
         free -= taken + size // 2
     # No card has space for more characters, and measuring text takes time.
     name = lettering.spell(item.label[:200])
     # A label that is mostly code points is preceded by its class number.
     if item.index is not None and 2 * name.count("U+") >= len(item.label) > 0:
         name = f"#{item.index} {name}"
-    lettering.draw(canvas, lettering.fit(name, size, free, bold), (span[0], base), size, bold=bold)
+    lettering.draw(
+        canvas, lettering.fit(name, size, free, bold=True), (span[0], base), size, bold=True
+    )
 
 
 @contextmanager

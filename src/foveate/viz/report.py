@@ -79,6 +79,7 @@ def _item(
         "exits": result.exits if any("." in name for name in result.exits) else {},
         "trace": _trace(result, result.trace) if result.trace and steps else [],
         "frames": frames,
+        "windows": any(step.boxes for step in steps),
     }
 
 

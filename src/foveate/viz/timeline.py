@@ -75,7 +75,8 @@ def timeline_svg(result: Result, width: int = 940, detail: bool = True) -> str:
         names=_names(bars, length),
         bars=[_bar(bar, colours) for bar in bars],
         ticks=[
-            (k * step * scale, _time(k * step, step)) for k in range(int(span / step + 1e-9) + 1)
+            (k * step * scale, tick_text(k * step, step))
+            for k in range(int(span / step + 1e-9) + 1)
         ],
         looks=looks,
         single_looks=[(x, _look(*look)) for x, look in zip(places, looks, strict=True)]
@@ -141,7 +142,8 @@ def _bar(bar: Bar, colours: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _time(tick: float, step: float) -> str:
+def tick_text(tick: float, step: float) -> str:
+    """The text of a tick at so many seconds, with as many digits as `step` needs."""
     if step >= 1:
         return clock(tick)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))

@@ -56,7 +56,7 @@ def draw_reason(
         trail: Reasons of the frames before it, oldest first.
 
     Returns:
-        (H + footer, 2 W, 3) uint8 RGB: the frame, its map, and a line of text below.
+        (H, 2 W, 3) uint8 RGB: the frame and its map.
 
     Raises:
         FoveateError: The frame is not of that shape and type.
@@ -72,12 +72,27 @@ def draw_reason(
         for part in (left, right):
             colour = _FALLBACK if reason.fallback else WINDOW
             draw_box(part, reason.box, size, max(1, round(letters / 6)), colour)
-    footer = Image.new("RGB", (2 * width, 2 * letters), BACKGROUND)
-    line = lettering.fit(lettering.spell(describe(reason)), letters, 2 * width - letters)
+    return np.concatenate([left, right], 1)
+
+
+def with_footer(picture: Pixels, reason: Reason) -> Pixels:
+    """A picture of `draw_reason` with a line of text below, as in the video.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        reason: Described by the text.
+
+    Returns:
+        (H + footer, W, 3) uint8 RGB.
+    """
+    height, width = picture.shape[:2]
+    letters = text_size(height, width // 2)
+    footer = Image.new("RGB", (width, 2 * letters), BACKGROUND)
+    line = lettering.fit(lettering.spell(describe(reason)), letters, width - letters)
     colour = _FALLBACK if reason.fallback else _INK
     at = letters // 2, round(1.4 * letters)
     lettering.draw(ImageDraw.Draw(footer), line, at, letters, colour)
-    return np.concatenate([np.concatenate([left, right], 1), np.asarray(footer)])
+    return np.concatenate([picture, np.asarray(footer)])
 
 
 def describe(reason: Reason) -> str:

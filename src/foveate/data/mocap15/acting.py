@@ -18,7 +18,7 @@ from foveate.data.mocap15.motion import (
 )
 
 _BLEND = 0.4  # s in which an actor leaves or takes up an action, within the idle gap
-_SWAY = np.radians(1.2)  # how far bones wander, so that no two clips show the very same motion
+_SWAY = np.radians(1.2)  # how far bones deviate, so that no two clips have exactly the same motion
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _ease(share: Floats) -> Floats:
 
 
 def sway(pose: Pose, seconds: Floats, random: np.random.Generator) -> Pose:
-    """Let every bone wander by about a degree, slowly and smoothly."""
+    """Let every bone deviate by about a degree, slowly and smoothly."""
     joints = pose.bones.shape[1]
     rates = random.uniform(0.2, 0.7, (2, joints, 3)) * 2 * np.pi
     phases = random.uniform(0, 2 * np.pi, (2, joints, 3))

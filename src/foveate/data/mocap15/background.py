@@ -20,7 +20,7 @@ Random = np.random.Generator
 Family = Callable[[int, int, float, Floats, Random], Pixels]
 
 _PALETTE = 5  # colours in a picture
-_DRAWS = 12  # palettes to choose the one from that sets the actor off best
+_DRAWS = 12  # palettes to choose the one from that contrasts most with the actor
 
 
 def background(
@@ -33,7 +33,7 @@ def background(
         size: `(width, height)` of the picture.
         unit: Pixels of the picture per pixel of a frame 240 pixels high.
         avoid: (n, 3) RGB colours of the actor's clothes, which should stand out.
-        random: Source of the draw.
+        random: Random generator.
     """
     palette = _palette(avoid, random)
     picture = FAMILIES[family](size[1], size[0], unit, palette, random)

@@ -1,4 +1,4 @@
-"""Cameras of the rendered benchmark: where they stand, how they move, what they see of a body.
+"""Cameras of the rendered benchmark: positions, movements, projections of a body.
 
 The body is seen in perspective. Everything else is one flat picture of the surroundings, the
 "world", in which objects move; a camera movement shifts, zooms and rolls this whole picture (no
@@ -47,7 +47,7 @@ class Movement:
         return np.concatenate([turn, shift[..., None]], axis=2)
 
     def reach(self, size: tuple[int, int]) -> tuple[Floats, Floats]:
-        """Least and greatest world pixel (x, y) that is ever seen."""
+        """Least and greatest world pixel (x, y) that is visible in any frame."""
         half = np.hypot(*size) / 2 * np.sin(np.arctan2(size[::-1], size) + np.abs(self.roll).max())
         half = np.maximum(half[::-1], np.array(size) / 2) / self.zoom.min()
         return self.centre.min(axis=0) - half, self.centre.max(axis=0) + half
@@ -63,7 +63,7 @@ def move(
         frames: T.
         size: `(width, height)` of the frame.
         fps: Frames per second.
-        random: Source of the draw.
+        random: Random generator.
     """
     width, height = size
     # Long clips pan to and fro, so that the speed stays what it is in short ones.
@@ -88,7 +88,7 @@ def move(
 def _shaken(
     frames: int, size: tuple[int, int], fps: float, random: np.random.Generator
 ) -> Movement:
-    """A camera in the hand: slow drift and tremor, little roll, hardly any zoom."""
+    """A hand-held camera: slow drift and tremor, little roll, hardly any zoom."""
     seconds = np.arange(frames) / fps
     rates = np.array([0.35, 0.8, 1.7, 3.4])[:, None]
     weights = np.array([1.0, 0.6, 0.3, 0.12])[:, None]
@@ -128,7 +128,7 @@ def see(joints: Floats, azimuth: float, elevation: float, distance: float, scale
     Args:
         joints: (T, J, 3) metres, y up; the camera looks at the ground place of the first root,
             at the height of a hip.
-        azimuth: Degrees around the body; 0 looks it in the face as it starts.
+        azimuth: Degrees around the body; 0 is in front of it at the start.
         elevation: Degrees above the horizon.
         distance: Metres from the body.
         scale: Pixels per metre at that distance.
@@ -156,9 +156,9 @@ def place(
 
     Args:
         extent: (T, 4) the actor's box around the anchor, world pixels.
-        path: The camera's movement; its roll is not looked at.
+        path: The camera's movement; its roll is ignored.
         size: `(width, height)` of the frame.
-        random: Source of the draw.
+        random: Random generator.
 
     Returns:
         (2,) world pixels, or None where nothing fits.

@@ -48,7 +48,7 @@ _HAIRS = ((40, 30, 26), (90, 60, 36), (170, 130, 70), (130, 130, 130), (120, 50,
 
 @dataclass(frozen=True)
 class Body:
-    """Who acts: proportions and clothes.
+    """The body of an actor: proportions and clothes.
 
     Attributes:
         lengths: (J,) metres of the bones.

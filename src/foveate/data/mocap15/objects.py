@@ -1,4 +1,4 @@
-"""Distractors of the rendered benchmark: balls, boxes and cones that move and mean nothing."""
+"""Distractors of the rendered benchmark: balls, boxes and cones unrelated to the class."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def things(
 
     Args:
         count: How many.
-        low: (2,) least world pixel that is ever seen.
-        high: (2,) greatest world pixel that is ever seen.
+        low: (2,) least world pixel that is visible in any frame.
+        high: (2,) greatest world pixel that is visible in any frame.
         seconds: (T,) times of the frames.
         unit: World pixels per pixel of a frame 240 pixels high.
-        random: Source of the draw.
+        random: Random generator.
     """
     first = int(random.integers(len(KINDS)))
     return [
@@ -130,7 +130,7 @@ def _ball(turn: float, colours: Floats) -> Shapes:
 
 
 def _box(turn: float, colours: Floats) -> Shapes:
-    """A box seen a little from above, the faces that look here."""
+    """A box seen a little from above, its visible faces."""
     c, s = np.cos(turn), np.sin(turn)
     tilt = np.radians(24)
     upright = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])

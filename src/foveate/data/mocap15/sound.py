@@ -16,7 +16,7 @@ _FADE = 0.01  # s
 
 
 def tones(action: str) -> tuple[float, float]:
-    """The two frequencies in Hz between which an action's pattern alternates; nobody else's."""
+    """The two frequencies in Hz of an action's pattern, which no other action has."""
     place = ACTIONS.index(action)
     return _LOWEST * _STEP ** (2 * place), _LOWEST * _STEP ** (2 * place + 1)
 
@@ -35,26 +35,26 @@ def sound(
     """Draw the sound of a clip.
 
     Args:
-        action: Whose pattern is heard.
+        action: The action whose pattern is audible.
         audible: `(start, end)` seconds of the stretches in which it is heard.
         seconds: Length.
-        random: Source of the draw: loudness, pitch (within 1.5 %), beat, colour of the noise.
+        random: Random generator: loudness, pitch (within 1.5 %), beat, colour of the noise.
 
     Returns:
         (N,) float32 in -1..1 at `RATE`.
     """
     count = round(seconds * RATE)
-    moments = np.arange(count) / RATE
+    times = np.arange(count) / RATE
     noise = _noise(count, random)
     pitch, loudness = random.uniform(0.985, 1.015), random.uniform(0.7, 2.5)
-    pulse = moments * beat(action) * random.uniform(0.92, 1.08) + random.random()
+    pulse = times * beat(action) * random.uniform(0.92, 1.08) + random.random()
     shape = np.sin(np.pi * (pulse % 1)) ** 2
     low, high = tones(action)
     frequency = np.where(np.floor(pulse) % 2 == 0, low, high) * pitch
     pattern = np.sin(2 * np.pi * np.cumsum(frequency) / RATE) * shape
     heard = np.zeros(count)
     for start, end in audible:
-        heard = np.maximum(heard, _window(moments, start, end))
+        heard = np.maximum(heard, _window(times, start, end))
     mixed = noise + loudness * pattern * heard
     return np.asarray((mixed * 0.16).clip(-1, 1), np.float32)
 
@@ -67,7 +67,7 @@ def _noise(count: int, random: np.random.Generator) -> Floats:
     return np.asarray(0.5 * shaped / max(float(shaped.std()), 1e-9))
 
 
-def _window(moments: Floats, start: float, end: float) -> Floats:
+def _window(times: Floats, start: float, end: float) -> Floats:
     """One from start to end, with short fades inside."""
-    rise = np.clip((moments - start) / _FADE, 0, 1)
-    return np.asarray(rise * np.clip((end - moments) / _FADE, 0, 1))
+    rise = np.clip((times - start) / _FADE, 0, 1)
+    return np.asarray(rise * np.clip((end - times) / _FADE, 0, 1))

@@ -1,4 +1,4 @@
-"""Specifications of rendered clips: everything that is drawn by lot, before anything is drawn."""
+"""Specifications of rendered clips: everything random is sampled before anything is rendered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BACKGROUNDS = {
     "test": ("cells", "waves", "weave"),
 }
 BODIES = {"train": range(24), "val": range(24, 32), "test": range(32, 48)}
-# Sources of chance; each has its own, so that a change in one leaves the others as they were.
+# Random streams; each purpose has its own, so that a change in one does not affect the others.
 _PURPOSES = ("spec", "motion", "camera", "background", "objects", "noise", "exposure", "sound")
 
 
@@ -52,7 +52,7 @@ class ClipSpec:
         parts: What the actor does.
         audible: `(start, end)` seconds in which the action's sound is heard; None: no sound track.
         camera: One of `mocap15.camera.REGIMES`.
-        azimuth: Degrees; 0 sees the actor's face at first.
+        azimuth: Degrees; 0 is in front of the actor at the start.
         elevation: Degrees above the horizon.
         distance: Metres to the actor.
         stature: Height of the actor, standing, seen level and where it starts, as a share of the
@@ -92,7 +92,7 @@ class ClipSpec:
         return min(int(abs(self.azimuth) / SECTOR_DEGREES), 9)
 
     def chance(self, purpose: str) -> np.random.Generator:
-        """A fresh source of chance for one purpose, the same at every call."""
+        """A new random generator for one purpose, the same at every call."""
         return _chance(self.seed, self.index, purpose)
 
 

@@ -1,4 +1,4 @@
-"""Puts the actor of a rendered clip into the picture, such that it stays there."""
+"""Places the actor of a rendered clip so that it stays in the picture."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _tried(spec: ClipSpec, who: Body, pose: Pose, travel: float, shrink: float) 
 
 
 def _followed(movement: Movement, sight: Sight, camera: str, shrink: float) -> Movement:
-    """Let a panning camera go the way that its actor goes."""
+    """Let a panning camera follow its actor."""
     drift = float(sight.points[-1, 0, 0] - sight.points[0, 0, 0])
     along = float(movement.centre[-1, 0] - movement.centre[0, 0])
     opposed = camera.startswith("pan") and drift * along < 0

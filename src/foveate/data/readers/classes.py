@@ -43,7 +43,7 @@ def class_names(path: Path, faults: Faults) -> ClassNames:
     """Read names of classes from lines "name", "number name" or "name number", or from JSON.
 
     A byte order mark, any kind of line end, a header such as `id,name`, and empty lines at the
-    end are let pass. JSON is a list of names, or an object of numbers and names either way round.
+    end are accepted. JSON is a list of names, or an object of numbers and names either way round.
 
     Args:
         path: The file.
@@ -60,7 +60,7 @@ def class_names(path: Path, faults: Faults) -> ClassNames:
             rows.pop()
         found, first = _in_order(path, rows[_has_header(rows) :], faults)
     if not found:
-        raise DataError(f"{display_name(path.name)}: names no class")
+        raise DataError(f"{display_name(path.name)}: contains no class names")
     seen: dict[str, int] = {}
     for line, name in found:
         if not name:
@@ -160,7 +160,7 @@ def _line(found: text.JsonFile, name: str) -> int:
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Names of classes, for those who want nothing but them.
+    """The names of classes alone.
 
     Raises:
         DataError: The file cannot be read, or has any fault.

@@ -21,7 +21,7 @@ from foveate.media import display_name
 
 # Between the words of a label; between digits they may matter (1-0 is no 10).
 _JOINTS = re.compile(r"(?<![0-9])[\s_-]+|[\s_-]+(?![0-9])")
-# Asked in this order: the formats that are surest of themselves first.
+# Asked in this order: the most specific formats first.
 FORMATS = {
     "clips": "one table with the columns path and label",
     "kinetics": "Kinetics CSV",
@@ -50,7 +50,7 @@ def read(
     Args:
         path: An annotation file, or a folder with one or with a folder per class.
         format: One of `FORMATS`; recognised if None.
-        video_root: Folder that the clips lie in, if it is not that of the annotation.
+        video_root: Folder of the clips, if it is not that of the annotation.
         classes: The classes that are known, in order (those of a trained model); any other
             label is a fault.
         part: Which of several published splits to read (UCF-101, HMDB-51), from 1.
@@ -187,7 +187,7 @@ def _check_text(records: Sequence[Record], faults: Faults) -> None:
                 faults.add(record.where, "the name of its class is empty")
             elif any("\ud800" <= c <= "\udfff" for c in label):
                 reported.add(label)
-                faults.add(record.where, f"the class {display_name(label)} is no valid Unicode")
+                faults.add(record.where, f"the class {display_name(label)} is not valid Unicode")
 
 
 def _check_numbers(records: Sequence[Record], request: Request) -> None:

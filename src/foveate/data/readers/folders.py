@@ -111,7 +111,7 @@ def _classes(request: Request, folder: Folder, split: str | None) -> list[Record
             if below:
                 side = split_of(path.relative_to(label.path).parts[0])
                 if path.parent == label.path:
-                    request.faults.add(where_clip, f"lies in none of the splits {named}")
+                    request.faults.add(where_clip, f"is in none of the splits {named}")
                     continue
                 if side is None:
                     continue  # in a folder beside the splits, counted below
@@ -157,7 +157,7 @@ def _clips_in(folder: Folder) -> list[Path]:
 def _strays(request: Request, folder: Folder) -> None:
     """Videos beside the class folders are faults; pictures there are passed over."""
     for name in folder.videos:
-        request.faults.add(_name(request, folder.path / name), "lies in no class folder")
+        request.faults.add(_name(request, folder.path / name), "is not in a class folder")
     for name in folder.pictures:
         request.passed.add(PICTURE, folder.path / name)
 

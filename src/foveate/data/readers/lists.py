@@ -67,7 +67,7 @@ def _record(request: Request, row: str, split: str | None, where: str) -> Record
         if len(parts) > 3:
             raise ValueError(f"{len(parts)} fields, not: path label, or path frames label")
         if text.whole(parts[0]) is not None and request.files.has(parts[-1]):
-            raise ValueError("the label stands in front of the path")
+            raise ValueError("the label is before the path")
     except ValueError as error:
         request.fault(where, str(error))
         return None
@@ -121,7 +121,7 @@ def _on_disk(request: Request, row: str) -> list[str] | None:
 
 
 def _behind(rest: str, delimiter: str) -> list[str]:
-    """What stands behind a path: a label, a number of frames and a label, or too many numbers."""
+    """What follows a path: a label, a number of frames and a label, or too many numbers."""
     parts = [part.strip() for part in rest.split(delimiter)]
     numbers = [text.whole(part) is not None for part in parts]
     if len(parts) > 1 and (all(numbers) or (len(parts) == 2 and numbers[0])):

@@ -130,7 +130,7 @@ class Request:
         A list all of whose clips lie elsewhere (absolute paths, or `../videos/`) means that.
         """
         for where, name in self._outside if self._inside else ():
-            self.fault(where, f"{display_name(name)} lies outside the folder of the clips")
+            self.fault(where, f"{display_name(name)} is outside the folder of the clips")
 
     def _place(self, found: Path, name: str, where: str) -> None:
         root = os.path.abspath(self.root)

@@ -99,16 +99,16 @@ class Table:
     rows: list[tuple[int, dict[str, str]]]
 
 
-Mend = Callable[[tuple[str, ...], list[str], str], list[str] | None]
+Repair = Callable[[tuple[str, ...], list[str], str], list[str] | None]
 
 
-def table(path: Path, faults: Faults, mend: Mend | None = None) -> Table:
+def table(path: Path, faults: Faults, repair: Repair | None = None) -> Table:
     """Read a CSV file with a header; rows with a wrong number of fields are faults.
 
     Args:
         path: The file.
         faults: Takes what is wrong.
-        mend: Called with the columns, the pieces of a row that has too many, and the delimiter;
+        repair: Called with the columns, the pieces of a row that has too many, and the delimiter;
             returns the fields if it knows which delimiters are part of one.
 
     Raises:
@@ -128,7 +128,7 @@ def table(path: Path, faults: Faults, mend: Mend | None = None) -> Table:
     twice = next((name for name in named if named.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{at(path, number)}: two columns have the same name, {twice!r}")
-    return Table(path, columns, list(_rows(path, found[1:], columns, delimiter, faults, mend)))
+    return Table(path, columns, list(_rows(path, found[1:], columns, delimiter, faults, repair)))
 
 
 def _rows(
@@ -137,7 +137,7 @@ def _rows(
     columns: tuple[str, ...],
     delimiter: str,
     faults: Faults,
-    mend: Mend | None,
+    repair: Repair | None,
 ) -> Iterator[tuple[int, dict[str, str]]]:
     for number, line in found:
         try:
@@ -146,9 +146,9 @@ def _rows(
         except ValueError as error:
             row, fault = [], str(error)
         _drop_empty(row, len(columns))
-        if mend is not None and (fault or (len(row) > len(columns) and '"' not in line)):
-            mended = mend(columns, _drop_empty(line.split(delimiter), len(columns)), delimiter)
-            row, fault = (mended, None) if mended else (row, fault)
+        if repair is not None and (fault or (len(row) > len(columns) and '"' not in line)):
+            repaired = repair(columns, _drop_empty(line.split(delimiter), len(columns)), delimiter)
+            row, fault = (repaired, None) if repaired else (row, fault)
         if fault:
             faults.add(at(path, number), fault)
             continue

@@ -40,6 +40,7 @@ from foveate.models.loaded import NETWORK, LoadedModel
 from foveate.models.registry import ModelEntry, create, entry, split_name
 from foveate.models.spec import Crop, InputSpec, Resize
 from foveate.models.weights.builtin import CARD, WEIGHTS, run_folder
+from foveate.models.weights.table import find, input_of
 
 if TYPE_CHECKING:
     import torch
@@ -101,6 +102,28 @@ class NetworkCard(_Strict):
     input: InputCard | None = None
 
 
+class UnknownCard(_Strict):
+    """When footage is called `unknown`: like none of the clips that the model was trained on.
+
+    Attributes:
+        score: Function of the logits, see `policy.unknown`.
+        thresholds: Lower scores are unknown; by name of the exit that gave the logits.
+        clips: Validation clips that the thresholds were fitted on.
+        alarms: Share of them that is called unknown.
+        generated: Generated clips without any of the classes.
+        found: Share of them that is called unknown.
+        roc_area: Area under the ROC curve between the two.
+    """
+
+    score: Literal["energy"] = "energy"
+    thresholds: dict[str, float] = Field(min_length=1, max_length=1000)
+    clips: int = Field(ge=0)
+    alarms: float = Field(ge=0, le=1)
+    generated: int = Field(0, ge=0)
+    found: float = Field(0.0, ge=0, le=1)
+    roc_area: float = Field(0.0, ge=0, le=1)
+
+
 class RunCard(_Strict):
     """The content of `run.json`.
 
@@ -113,6 +136,7 @@ class RunCard(_Strict):
         output: `softmax` for exclusive classes, `sigmoid` for independent ones.
         preset: The preset to use the model with, None for the default one.
         calibration: Calibration of the method's policies; checked by the method.
+        unknown: When footage is called `unknown`, None for never.
         recipe: Name of the recipe that trained it.
         configuration: Configuration of the recipe.
         protocol: How the metrics were measured, in one line.
@@ -135,6 +159,7 @@ class RunCard(_Strict):
     output: Literal["softmax", "sigmoid"] = "softmax"
     preset: dict[str, Any] | None = None
     calibration: dict[str, Any] = Field(default_factory=dict)
+    unknown: UnknownCard | None = None
     recipe: str = ""
     configuration: dict[str, Any] = Field(default_factory=dict)
     protocol: str = ""
@@ -199,6 +224,24 @@ def declared(model: str) -> ModelEntry | None:
         return entry(split_name(model)[0] if folder is None else read_run(folder).network.arch)
     except ModelError:
         return None
+
+
+def declared_input(model: str) -> InputSpec | None:
+    """The input of a model, found without loading it.
+
+    Args:
+        model: A run folder, weights, or an architecture.
+
+    Returns:
+        None for an architecture of which none is known.
+
+    Raises:
+        ModelError: No such model.
+    """
+    folder = run_folder(model)
+    if folder is not None:
+        return read_run(folder).input.spec()
+    return find(model).input if split_name(model)[1] is not None else input_of(model)
 
 
 def load_run(path: str | os.PathLike[str]) -> LoadedModel:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from foveate.core.errors import WeightsError
 from foveate.core.text import did_you_mean
-from foveate.models.registry import import_modules
+from foveate.models.registry import entry, import_modules
 from foveate.models.spec import InputSpec
 from foveate.models.weights.builtin import refuse_checkpoint
 
@@ -116,8 +116,9 @@ def names() -> list[str]:
 
 
 def input_of(arch: str) -> InputSpec | None:
-    """Return the input of an architecture's published weights, None without any."""
-    return next((entry.input for entry in entries() if entry.arch == arch), None)
+    """Return the input of an architecture: of its published weights, or as it is registered."""
+    known = next((one.input for one in entries() if one.arch == arch), None)
+    return known or entry(arch).input
 
 
 def find(name: str) -> WeightEntry:

@@ -44,7 +44,7 @@ class ActivationPatch(PatchLook):
 
     Args:
         glance: Side in pixels of the frames of the glance; at most the model's own.
-        mass: Share of the activation that the window must hold; the largest window otherwise.
+        mass: Share of the activation that the window must contain; the largest window otherwise.
     """
 
     glance: int = 112

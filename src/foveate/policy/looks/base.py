@@ -1,4 +1,4 @@
-"""What every policy of this package shares: windows of time, and typed settings."""
+"""Base classes of policies: windows of time, and typed settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from foveate.core.config import Config
 
 @dataclass(frozen=True)
 class Context:
-    """What a policy is made for: the facts of a model that its settings depend on.
+    """The properties of a model that the settings of a policy depend on.
 
     Attributes:
         input: What the model expects of its frames.
@@ -22,7 +22,7 @@ class Context:
         model: Its name, for messages.
         budget: What may be spent.
         window: Seconds of a window.
-        calibration: What was calibrated for the model's policies, from its run folder.
+        calibration: The calibration in the run folder.
     """
 
     input: InputSpec
@@ -50,7 +50,7 @@ class LookSpec(Config):
         """The part of a model's calibration that belongs to these settings.
 
         Args:
-            calibration: All that the run folder holds.
+            calibration: All that the run folder contains.
             model: Name of the model, for messages.
 
         Raises:
@@ -93,5 +93,5 @@ class TimedLook:
         raise NotImplementedError
 
     def online(self) -> Look:
-        """The same policy: it sees nothing ahead."""
+        """The same policy, because it needs no future frames."""
         return self

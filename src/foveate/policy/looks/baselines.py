@@ -105,8 +105,8 @@ class RandomPatch(PatchLook):
     """A window anywhere: one per stretch of video, or one per frame.
 
     Args:
-        seed: With the name of the source and the time, it decides; so the same question gets the
-            same answer. Compare over five seeds at least.
+        seed: Windows depend on it, the name of the source and the time alone, so equal calls give
+            equal windows. Compare over at least five seeds.
         per_frame: Draw anew for every frame.
     """
 
@@ -190,8 +190,8 @@ class MoCropPatch(MotionPatch):
     """One window per clip from plain codec vectors, as in MoCrop (2025).
 
     The vectors are added up over the clip, camera motion included and without the paper's cleaning;
-    the best window is found exactly, by integral images. Without vectors flow is used, and
-    named.
+    the best window is found exactly, by integral images. Without vectors, flow is used, and the
+    trace says so.
     """
 
     motion: str = "mv"
@@ -217,12 +217,12 @@ class OracleGrid(PatchLook):
         if self.score is None:
             raise ValueError("OracleGrid needs the score of a window")
         times, side, info = self.times(window, budget), self.side(sample), sample.info
-        room = np.array([info.width - side, info.height - side])
+        slack = np.array([info.width - side, info.height - side])
         steps = np.linspace(0, 1, self.cells)
         boxes = [
             (float(x), float(y), float(x) + side, float(y) + side)
-            for y in steps * room[1]
-            for x in steps * room[0]
+            for y in steps * slack[1]
+            for x in steps * slack[0]
         ]
         values = self.score(sample, times, boxes)
         return PatchPlan(times, (boxes[int(np.argmax(values))],) * len(times))

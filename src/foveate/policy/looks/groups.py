@@ -50,12 +50,12 @@ class GroupsSpec(LookSpec):
         """What was calibrated for this order of the modalities.
 
         Raises:
-            ConfigError: The model is no cascade, or was not calibrated for this order.
+            ConfigError: The model is not a cascade, or was not calibrated for this order.
             WeightsError: The calibration is damaged.
         """
         if not calibration.get("orders"):
             raise ConfigError(
-                f"{model}: is no cascade, it cannot look at groups",
+                f"{model}: is not a cascade, so it cannot look at groups",
                 "train one: foveate train DATA --recipe compressed",
             )
         orders = Calibration.read(calibration, f"{Path(model).name}/run.json").orders
@@ -87,14 +87,14 @@ class Groups:
         """Whole groups from `start` on.
 
         A window ends at the first group that begins `seconds` after it, so it has one group at
-        least; a rest of less than half a window belongs to the last one.
+        least; a rest that is shorter belongs to the last one.
 
         Raises:
             MediaError: The file has no groups, or no vectors and a modality needs them.
         """
         groups, info = sample.groups(), sample.info
         if not groups:
-            raise MediaError(f"{info.name}: no key frame to begin at")
+            raise MediaError(f"{info.name}: no key frame to start from")
         if not info.has_vectors and any(m != "iframe" for m in map(modality_of, self.exits)):
             raise no_vectors(info.name, info.codec)
         first = bisect_left(groups, start - _NEAR, key=_start)
@@ -105,7 +105,7 @@ class Groups:
         end = info.duration
         if end is None:
             end = float(groups[-1].times[-1]) + 1 / (info.rate or _RATE)
-        if after < len(groups) and end - groups[after].start < length / 2:
+        if after < len(groups) and end - groups[after].start < length - _NEAR:
             after = len(groups)
         until = groups[after].start if after < len(groups) else max(end, groups[-1].start + _NEAR)
         return Window(groups[first].start, until)

@@ -122,7 +122,7 @@ class PatchPlan:
         times: (T,) seconds.
         boxes: One `xyxy` in source pixels per time; None for the model's own view.
         gates: (T,) excess capture of the window; empty where nothing was measured.
-        fallback: (T,) frames on which the policy could not do what it is for.
+        fallback: (T,) frames on which the policy fell back to the whole frame.
         maps: (T, h, w) what the windows were searched in, None for policies without.
         source: `vectors`, `flow`, `grey`, `activation`, or empty.
         reason: Why a better source was not used.
@@ -160,7 +160,7 @@ class PatchLook(TimedLook):
 
     Args:
         size: Side in pixels of what the network is shown.
-        rate: Frames per second; the model's own if None.
+        rate: Frames per second; None for the model's own.
         frame: Side of the model's whole view. 224 if None; set by `foveate.load`.
         chunk: Frames asked for at a time.
         extent: Side of the window as a share of the frame's shorter side; None for `size / frame`,
@@ -175,7 +175,7 @@ class PatchLook(TimedLook):
     extent: float | Literal["auto"] | None = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what no window can be."""
+        """Refuse an extent that no window can have."""
         if self.extent == "auto":
             raise ValueError(f"{type(self).__name__} has windows of a fixed extent")
         self._check_extent()
@@ -192,7 +192,7 @@ class PatchLook(TimedLook):
         )
 
     def online(self) -> Self:
-        """Frame by frame; a window that measures nothing needs nothing of what comes."""
+        """Frame by frame; windows that measure nothing need no future frames."""
         return replace(self, chunk=1)
 
     def side(self, sample: Sample) -> float:
@@ -216,7 +216,7 @@ class PatchLook(TimedLook):
         evidence: Evidence | None,
         budget: Budget,
     ) -> tuple[Selection | None, Any]:
-        """The next chunk of the plan; the memory holds the plan and how much of it is done."""
+        """The next chunk of the plan; the memory is the plan and how much of it is done."""
         if memory is None:
             memory = Planned(self.plan(sample, window, budget), 0)
         return self.chunk_of(memory)
@@ -249,7 +249,7 @@ class MotionPatch(PatchLook):
             `docs/research/motion-patches.md`). On codec vectors `flow` and `flow_affine` stand for
             `mv` and `mv_affine`.
         track: `auto` is `tube` for models that mix features of the same place over time (TSM, 3D
-            and streaming networks), whom a jumping window would feed false motion, and `viterbi`
+            and streaming networks), to which a jumping window looks like motion, and `viterbi`
             for all others; else see `policy.window.Rule`. `ema` and `one-euro` work online.
         source: `auto` takes codec vectors where there are any, flow elsewhere.
         extent: As for all patches, or `auto` for the smallest of several that captures enough.
@@ -374,11 +374,11 @@ class MotionPatch(PatchLook):
         return plan, (after.memory, motion.thumbs[-1:])
 
     def _maps(self, sample: Sample, times: tuple[float, ...]) -> tuple[Motion, Floats, str]:
-        """The motion at those times and its maps, held where a picture says nothing."""
+        """The motion at those times and its maps, filled in where a picture has none."""
         need = method(self.motion).need
         source = "grey" if need == "grey" else "vectors" if need == "vectors" else self.source
         if source == "vectors":
-            source = "auto"  # where there are none, flow stands in and the trace says so
+            source = "auto"  # without vectors, flow is used, and the trace says so
         motion = sample.motion(times, source, self.around)
         name = self.motion
         if motion.source == "vectors":
@@ -388,7 +388,7 @@ class MotionPatch(PatchLook):
         seen = MotionInput(motion.field, motion.valid, motion.grey, cell=motion.cell)
         maps = saliency(name, seen, root=draws_root(name))
         if motion.valid is not None:
-            maps = held(maps, np.asarray(motion.valid.any((1, 2, 3))))
+            maps = filled(maps, np.asarray(motion.valid.any((1, 2, 3))))
         if self.lasting > 0:
             shot = shots(cuts_between(motion.thumbs))
             maps = lasting(maps, np.asarray(times), self.lasting, shot)
@@ -430,8 +430,8 @@ def draws_root(name: str) -> bool:
     return method(name).need in ("field", "vectors")
 
 
-def held(maps: Floats, known: npt.NDArray[np.bool_]) -> Floats:
-    """Maps of pictures that say nothing (key frames, the last one) replaced by a neighbour's."""
+def filled(maps: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+    """Maps of pictures without motion data (key frames, the last one) replaced by a neighbour's."""
     if known.all() or not known.any():
         return maps
     at = np.where(known, np.arange(len(maps)), -1)
@@ -443,8 +443,8 @@ def held(maps: Floats, known: npt.NDArray[np.bool_]) -> Floats:
 def cuts_between(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """(T,) thumbnails (T, h, w) whose grey histogram is another than that of the one before.
 
-    Chi-square over sixteen bins, 0 for equal histograms and 1 for disjoint ones. A thumbnail that
-    is all black where nothing was shown is no cut.
+    Chi-square over sixteen bins, 0 for equal histograms and 1 for disjoint ones. Black
+    thumbnails, which stand for missing frames, are no cuts.
     """
     count = len(thumbs)
     bins = (thumbs.reshape(count, -1) >> 4) + 16 * np.arange(count)[:, None]

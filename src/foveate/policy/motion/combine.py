@@ -62,7 +62,7 @@ _EXCHANGES = (
 
 
 def prepare(maps: Floats, floor: float | Floats = NOISE, *, root: bool = False) -> Floats:
-    """What every map goes through before a window is searched in it.
+    """Clean a map before a window is searched in it.
 
     The noise floor is taken off, each frame is clipped at its 99.5th percentile, and optionally
     the root is drawn (MGSampler raises its scores to the power .5).
@@ -77,7 +77,7 @@ def prepare(maps: Floats, floor: float | Floats = NOISE, *, root: bool = False) 
     clean = np.where(np.isfinite(clean), clean, 0).astype(np.float32)
     if clean.size:
         flat = clean.reshape(len(clean), -1)
-        flat = flat[:, :: max(1, flat.shape[1] // 1000)]  # enough to know the quantile
+        flat = flat[:, :: max(1, flat.shape[1] // 1000)]  # enough to estimate the quantile
         at = min(flat.shape[1] - 1, int(0.995 * flat.shape[1]))
         # Sorted, not partitioned: nearly all places are zero, and selection is slow among equals.
         most = np.sort(flat, axis=1)[:, at]
@@ -120,7 +120,7 @@ def lasting(
     """
     if len(maps) < 2:
         return maps
-    wide = max(1, round(0.09 * maps.shape[1])) | 1  # nobody stands quite still
+    wide = max(1, round(0.09 * maps.shape[1])) | 1  # a person never stands completely still
     near = box_mean(maps, wide)
     total, weight = near.copy(), np.ones(len(maps))
     for gap in range(1, len(maps)):
@@ -144,12 +144,12 @@ def standard(maps: Floats) -> Floats:
 
 
 def fuse(first: Floats, second: Floats, epsilon: float = 0.1, prior: float = 0.15) -> Floats:
-    """z(first) (epsilon + z(second)) times a weak liking for the centre.
+    """z(first) (epsilon + z(second)) times a weak prior for the centre.
 
     Args:
         first: (T, h, w), such as the affine residual.
         second: (T, h, w), such as motion boundaries.
-        epsilon: What is left of the first where the second is silent.
+        epsilon: What is left of the first where the second is zero.
         prior: How much less a corner counts than the centre, in 0..1.
     """
     height, width = first.shape[1:]

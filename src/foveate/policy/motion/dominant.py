@@ -1,7 +1,7 @@
-"""The dominant motion of a picture: what the camera does, fitted in spite of what moves in it.
+"""The dominant motion of a picture: what the camera does, fitted robustly to objects that move.
 
 All fits are batched over the frames. Only plain NumPy loops are used, no threaded algebra, so the
-answer does not depend on the number of threads.
+result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from foveate.policy.motion.inputs import Floats, Mask
 
 _TUKEY = 4.685 * 1.4826  # times the median residual: Tukey's biweight at 95 % efficiency
 _ROUNDS = 8
-_STILL = 1e-3  # pixels per frame by which a fit still moves
+_STILL = 1e-3  # pixels per frame below which a fit has converged
 _LEAST_SCALE = 1e-3  # pixels: a perfectly affine field must not divide by zero
 _MOST_POINTS = 400
 _DRAWS = 48  # minimal samples of the homography
@@ -49,10 +49,10 @@ def affine(field: Floats, votes: Mask) -> npt.NDArray[np.float64]:
     u, v = np.ascontiguousarray(points[..., 0]), np.ascontiguousarray(points[..., 1])
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])
     enough = chosen.sum(1) >= 6
-    # The median motion to begin with: least squares would bend to a large mover and stay bent.
+    # The median motion to begin with: least squares would follow a large mover and stay there.
     theta = np.zeros((count, 3, 2))
     theta[:, 0] = np.stack([_median(u, chosen), _median(v, chosen)], -1)
-    rows = np.flatnonzero(enough)  # fields whose fit still moves
+    rows = np.flatnonzero(enough)  # fields whose fit has not converged
     u, v, chosen = u[rows], v[rows], chosen[rows]
     for _ in range(_ROUNDS):
         if not len(rows):
@@ -130,7 +130,7 @@ def homography_field(field: Floats, votes: Mask, step: int = 8) -> Floats:
 
     As in improved dense trajectories (Wang and Schmid, ICCV 2013), with flow alone as matches:
     minimal samples of four places, inliers within one pixel, then least squares on the inliers.
-    The samples are the same for all frames and calls, so that the answer is too.
+    The samples are the same for all frames and calls, so that the result is too.
 
     Args:
         field: (N, h, w, 2).

@@ -25,8 +25,8 @@ class Method:
     """One way to make a map.
 
     Attributes:
-        name: What it is called.
-        need: Which part of `MotionInput` it reads; `vectors` stands for a field of the codec's.
+        name: Its name.
+        need: The part of `MotionInput` that it reads; `vectors` stands for a field of the codec's.
         noise: How its noise floor is known: in pixels, in pixels per place, or as the median of
             the map itself (pictures and features have no natural unit).
         compute: Makes the raw map (T, h, w).
@@ -109,7 +109,7 @@ def saliency(name: str, seen: MotionInput, *, root: bool = False) -> Floats:
 
     Args:
         name: A key of `METHODS`.
-        seen: What the method needs of it must be there.
+        seen: With the part that the method needs.
         root: Draw the root of the cleaned map.
 
     Returns:
@@ -125,7 +125,7 @@ def saliency(name: str, seen: MotionInput, *, root: bool = False) -> Floats:
 
 
 def _empty_shape(seen: MotionInput, chosen: Method) -> tuple[int, int, int] | None:
-    """Shape of the answer where there is not one frame, else None."""
+    """Shape of the result where there are no frames, else None."""
     if chosen.need == "features":
         part, last = seen.features, None
     elif chosen.need == "grey":

@@ -112,7 +112,7 @@ def phase_shift(first: Floats, second: Floats) -> Floats:
 
 
 def _vertex(left: Floats, middle: Floats, right: Floats) -> Floats:
-    """Where a parabola through three values has its top, from the middle one."""
+    """Offset of the maximum of a parabola through three values from the middle one."""
     bend = left - 2 * middle + right
     return np.where(np.abs(bend) > 1e-12, (left - right) / (2 * np.where(bend == 0, 1, bend)), 0)
 

@@ -21,7 +21,7 @@ def motion_times(
     Args:
         times: (T,) seconds, ascending.
         maps: (T, h, w).
-        count: How many times are wanted; all of them if there are no more.
+        count: How many times to choose; all of them if there are no more.
         power: Flattens the curve; 0 samples evenly.
 
     Returns:

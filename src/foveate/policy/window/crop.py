@@ -38,7 +38,7 @@ def resample(pixels: Pixels, boxes: npt.NDArray[np.float64], side: int) -> Pixel
 
     Where a window is shrunk, frames are averaged down first, so that nothing aliases. Products are
     rounded as `models.layers.crop.crop_resized` rounds them, which is the same on tensors with
-    gradients: what a network is trained on and what it is shown are the same pixels.
+    gradients: training and prediction use the same pixels.
 
     Args:
         pixels: (T, H, W, C) uint8.
@@ -88,7 +88,7 @@ def _places(
         side: Samples.
     """
     steps = (np.arange(side, dtype=np.float32) + np.float32(0.5)) / np.float32(side)
-    # By way of -1..1, as `grid_sample` takes its places.
+    # Through -1..1, the coordinates of `grid_sample`.
     grid = np.float32(2) * (low + (high - low) * steps) / np.float32(length) - np.float32(1)
     half = np.float32(small) / np.float32(2)
     at = (grid.astype(np.float64) * half + (half - 0.5)).astype(np.float32)

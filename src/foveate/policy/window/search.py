@@ -1,4 +1,4 @@
-"""Exact search of the box that holds most of a map, by integral images."""
+"""Exact search of the box with the largest sum of a map, by integral images."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def box_sums(maps: Floats, size: tuple[int, int]) -> Places:
 def tapered(sums: Places, size: tuple[int, int]) -> Floats:
     """Box sums averaged over a quarter of the box: breaks the tie of a mover smaller than it.
 
-    All boxes that hold a small mover have the same sum; of them the middle one is wanted.
+    All boxes that contain a small mover have the same sum; the middle one of them is wanted.
     """
     smooth = sums.astype(np.float32)
     for axis, length in ((-2, size[0]), (-1, size[1])):
@@ -71,13 +71,13 @@ def best(scores: Floats) -> npt.NDArray[np.int64]:
     columns = (ties.sum(1) * np.arange(scores.shape[2])).sum(1) / count
     middle = np.stack([np.round(rows), np.round(columns)], -1).astype(np.int64)
     # Two separate peaks have their mean between them: then the first of them.
-    held = ties[np.arange(len(scores)), middle[:, 0], middle[:, 1]]
+    values = ties[np.arange(len(scores)), middle[:, 0], middle[:, 1]]
     first = np.stack(np.unravel_index(at, scores.shape[1:]), -1)
-    return np.where(held[:, None], middle, first)
+    return np.where(values[:, None], middle, first)
 
 
 def centred(maps: Floats, corner: Places, size: tuple[int, int]) -> Places:
-    """One centroid step: boxes moved so that what they hold is in their middle, inside the map.
+    """One centroid step: boxes moved to the centroid of their content, inside the map.
 
     Args:
         maps: (T, h, w).
@@ -85,10 +85,10 @@ def centred(maps: Floats, corner: Places, size: tuple[int, int]) -> Places:
         size: (rows, columns).
     """
     height, width = maps.shape[1:]
-    held = np.where(inside(corner, size, (height, width)), maps, 0).astype(np.float64)
-    mass = held.sum((1, 2))
-    rows = (held.sum(2) * np.arange(height)).sum(1) / np.maximum(mass, 1e-12)
-    columns = (held.sum(1) * np.arange(width)).sum(1) / np.maximum(mass, 1e-12)
+    weights = np.where(inside(corner, size, (height, width)), maps, 0).astype(np.float64)
+    mass = weights.sum((1, 2))
+    rows = (weights.sum(2) * np.arange(height)).sum(1) / np.maximum(mass, 1e-12)
+    columns = (weights.sum(1) * np.arange(width)).sum(1) / np.maximum(mass, 1e-12)
     half = (np.array(size) - 1) / 2
     moved = np.stack([rows, columns], -1) - half
     moved = np.clip(moved, 0, np.array([height, width]) - size)
@@ -105,14 +105,14 @@ def inside(corner: Places, size: tuple[int, int], shape: tuple[int, int]) -> npt
 
 
 def capture(maps: Floats, size: tuple[int, int]) -> Places:
-    """(T,) the share of the map that the best box holds; 0 where nothing moves."""
+    """(T,) the share of the map inside the best box; 0 where nothing moves."""
     total = maps.sum((1, 2), dtype=np.float64)
     most = box_sums(maps, size).max((1, 2))
     return np.where(total > 0, most / np.maximum(total, 1e-12), 0)
 
 
 def excess(share: Places, size: tuple[int, int], shape: tuple[int, int]) -> Places:
-    """Capture beyond what the box would hold of a map that is the same everywhere, 0..1.
+    """Capture beyond that of a uniform map, 0..1.
 
     (rho - a) / (1 - a) with a the box's share of the area; 0 for a box that covers everything.
     """

@@ -60,10 +60,10 @@ class Windows:
 
     Attributes:
         boxes: (T, K, 4) float32 `xyxy` in source pixels, inside the frame.
-        gate: (T,) excess capture, 0..1; what the gate looked at.
+        gate: (T,) excess capture, 0..1.
         fallback: (T,) frames on which the whole frame is used instead.
         side: Side of the windows in source pixels.
-        memory: Of the online track, to go on from.
+        memory: State of the online track after this clip.
     """
 
     boxes: Floats
@@ -149,7 +149,7 @@ def _diffuse(gate: Places, maps: Floats, rule: Rule, cuts: Mask) -> Mask:
 
 
 def _side(maps: Floats, rule: Rule, cell: tuple[float, float]) -> float:
-    """The smallest side that captures enough of what moves, over the frames that move."""
+    """The smallest side that captures enough of the motion, over the frames with motion."""
     if len(rule.sides) == 1 or not maps.size:
         return rule.sides[-1]
     mass = maps.sum((1, 2), dtype=np.float64)

@@ -11,7 +11,7 @@ Floats = npt.NDArray[np.float32]
 def top_tokens(
     maps: Floats, grid: tuple[int, int, int], keep: int, tubelet: int = 2
 ) -> tuple[npt.NDArray[np.int64], Floats]:
-    """The tokens in which most moves.
+    """The tokens with the most motion.
 
     Args:
         maps: (T, h, w) for the T frames that the network takes.

@@ -41,21 +41,14 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: Created if missing.
+        folder: Created with the first of them.
         keep: How many of the latest are kept.
-
-    Raises:
-        FoveateError: The folder cannot be created.
     """
 
     def __init__(self, folder: Path, keep: int = KEPT) -> None:
         self.folder, self.keep = folder, keep
         self.warnings: list[str] = []
         self._damaged: set[int] = set()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FoveateError(f"{folder.name}: cannot be created ({error.strerror})") from None
 
     def clean(self) -> None:
         """Remove partial files of interrupted writes; only the writing process may call it."""
@@ -98,7 +91,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints, ascending, without those found to be damaged."""
-        found = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
+        found = (_NAME.fullmatch(path.name) for path in self.folder.glob("step-*"))
         return sorted({int(match[1]) for match in found if match} - self._damaged)
 
     def load(self, step: int) -> Saved:

@@ -1,7 +1,7 @@
-"""The log of a run, as JSON Lines and as CSV; the same run writes the same bytes.
+"""The log of a run: `log.jsonl` with every step, `log.csv` with a row per epoch, and trackers.
 
-It holds no times: they differ from run to run and are in `timing.jsonl`. A checkpoint records the
-length of the files, and a resumed run truncates them to it.
+It holds no times: they differ from run to run and are in `timing.jsonl`. The same run writes the
+same bytes. A checkpoint records the length of the files, and a resumed run truncates them to it.
 """
 
 from __future__ import annotations
@@ -10,40 +10,119 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from foveate.core import FoveateError, MissingExtra
+from foveate.core.files import replace_file
 
-COLUMNS = ("event", "epoch", "step", "lr", "loss", "grad_norm", "figures")
+COLUMNS = ("event", "epoch", "step", "loss")  # of log.csv; metrics follow
 _CURVES = ("lr", "loss", "grad_norm")
 
 
+class Tracker(Protocol):
+    """A service that draws curves of numbers over steps."""
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """Record numbers by name."""
+
+    def close(self) -> None:
+        """Send what is left."""
+
+
+class TensorBoard:
+    """Writes events for TensorBoard to `tensorboard/` in the run folder.
+
+    Args:
+        folder: The run folder.
+        step: Steps done when resuming; events of later ones are discarded.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        purge = step + 1 if step else None
+        self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """See `Tracker`."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """See `Tracker`."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """Sends numbers to Weights & Biases; a resumed run continues the same run there.
+
+    Args:
+        folder: The run folder, whose name is that of the run; `wandb-id.txt` in it identifies it.
+        step: Steps done when resuming; the service ignores repeated ones.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        import wandb
+
+        known = folder / "wandb-id.txt"
+        if not step or not known.is_file():
+            replace_file(known, wandb.util.generate_id().encode())
+        self._run: Any = wandb.init(
+            project="foveate", name=folder.name, dir=str(folder), id=known.read_text("ascii"),
+            resume="allow",
+        )  # fmt: skip
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """See `Tracker`."""
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        """See `Tracker`."""
+        self._run.finish()
+
+
+TRACKERS: dict[str, type[TensorBoard] | type[WeightsAndBiases]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+}
+
+
+def require_tracker(name: str) -> None:
+    """Check that the package of a tracker is installed.
+
+    Raises:
+        MissingExtra: It is not.
+    """
+    if name in TRACKERS and find_spec(name) is None:
+        raise MissingExtra(name, name)
+
+
 class Log:
-    """Appends rows to `log.jsonl` and `log.csv`.
+    """Appends rows to `log.jsonl`, and those of epochs to `log.csv`.
 
     Args:
         folder: The run folder; None writes nothing (processes other than the main one).
         lengths: Bytes to keep of each file (by name) when resuming; None starts new files.
-        tensorboard: Write TensorBoard events too.
-        step: Steps done when resuming; TensorBoard discards events of later ones.
+        tracker: One of `TRACKERS` that gets the same numbers, or `none`.
+        step: Steps done when resuming.
 
     Raises:
         FoveateError: The folder cannot be written, or a file is shorter than recorded.
-        MissingExtra: TensorBoard is requested and not installed.
     """
 
     def __init__(
         self,
         folder: Path | None,
         lengths: dict[str, int] | None = None,
-        tensorboard: bool = False,
+        tracker: str = "none",
         step: int = 0,
     ) -> None:
         self._files: dict[str, BinaryIO] = {}
-        self._board: Any = None
+        self._tracker: Tracker | None = None
         if folder is None:
             return
         for name in ("log.jsonl", "log.csv"):
@@ -56,13 +135,15 @@ class Log:
                     raise FoveateError(f"{name}: shorter than the checkpoint says")
                 file.truncate(keep)
                 file.seek(keep)
-        if not self._files["log.csv"].tell():
-            self._csv(list(COLUMNS))
-        if tensorboard:
-            self._board = _board(folder, step)
+        if tracker in TRACKERS:
+            self._tracker = TRACKERS[tracker](folder, step)
 
     def write(self, **values: Any) -> None:
-        """Add one row; `event`, `epoch` and `step` are required.
+        """Append a row.
+
+        Args:
+            **values: `event` (`step`, `epoch` or `start`), `epoch`, `step`, and what was measured;
+                `figures` holds the metrics of a validation.
 
         Raises:
             FoveateError: The disk is full or gone.
@@ -70,17 +151,16 @@ class Log:
         if not self._files:
             return
         figures = values.get("figures")
-        cells = [values.get(name) for name in COLUMNS[:-1]]
-        cells.append(json.dumps(figures) if figures else None)
         with _disk_errors("log.jsonl"):
             self._files["log.jsonl"].write(f"{json.dumps(values)}\n".encode())
-            self._csv(cells)
+            if figures is not None:
+                self._row(values, figures)
             for file in self._files.values():
                 file.flush()
-        if self._board is not None:
+        if self._tracker is not None:
             numbers = {k: values[k] for k in _CURVES if values.get(k) is not None}
-            for name, value in {**numbers, **(figures or {})}.items():
-                self._board.add_scalar(f"{values['event']}/{name}", value, values["step"])
+            named = {f"{values['event']}/{k}": v for k, v in {**numbers, **(figures or {})}.items()}
+            self._tracker.add(named, values["step"])
 
     def lengths(self) -> dict[str, int]:
         """Bytes of each file so far, after syncing them to the disk.
@@ -101,15 +181,17 @@ class Log:
             # incomplete rows.
             with suppress(OSError):
                 file.close()
-        if self._board is not None:
-            self._board.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
-    def _csv(self, cells: list[Any]) -> None:
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(
-            ["" if cell is None else cell for cell in cells]
-        )
-        self._files["log.csv"].write(line.getvalue().encode())
+    def _row(self, values: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+        """Append the row of an epoch to `log.csv`; the first one brings the header."""
+        file, text = self._files["log.csv"], io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if not file.tell():
+            writer.writerow([*COLUMNS, *figures])
+        writer.writerow([*(values.get(name) for name in COLUMNS), *figures.values()])
+        file.write(text.getvalue().encode())
 
 
 @contextmanager
@@ -119,12 +201,3 @@ def _disk_errors(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise FoveateError(f"{name}: cannot be written ({error.strerror})") from None
-
-
-def _board(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MissingExtra("tensorboard", "tensorboard") from None
-    purge = step + 1 if step else None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=purge)

@@ -8,19 +8,23 @@ processes give the result of one.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from foveate.train.kit import randomness
+from foveate.core import FoveateError
+from foveate.train.kit import memory, randomness
 from foveate.train.kit.batches import Batch, Batches
 from foveate.train.kit.interrupt import Interruption
-from foveate.train.kit.state import OnProgress, ProgressEvent, Run, TrainError, save
+from foveate.train.kit.state import MIN_DELTA, OnProgress, ProgressEvent, Run, TrainError, save
 
 Objective = Callable[[nn.Module, Batch, torch.Generator], torch.Tensor]
 """Losses (B,) of a batch; the generator belongs to the step."""
@@ -35,6 +39,7 @@ def train(
     objective: Objective,
     validate: Validate,
     on_progress: OnProgress | None = None,
+    validate_first: bool = False,
 ) -> Literal["finished", "early", "interrupted"]:
     """Train from where `run` stands to the end.
 
@@ -44,9 +49,12 @@ def train(
         objective: Losses of a batch.
         validate: Scores a model after each epoch; called in the main process only.
         on_progress: Called after each step and each epoch.
+        validate_first: Validate and export the model before the first epoch; later epochs are
+            exported if they are better.
 
     Returns:
-        `finished`, `early` (no better for `patience` epochs) or `interrupted` (and saved).
+        `finished`, `early` (no better for `patience` epochs, or `run.finish_requested`) or
+        `interrupted` (and saved).
 
     Raises:
         TrainError: The loss is not finite.
@@ -54,28 +62,78 @@ def train(
     """
     settings, steps = run.settings, len(batches)
     forward = _wrapped(run)
+    on_progress = on_progress or (lambda event: None)
     with Interruption() as interruption:
+        if validate_first and run.start is None:
+            validated = _validated(run, validate, interruption)
+            if validated is None:
+                return "interrupted"
+            _start(run, *validated)
         while run.epoch < settings.epochs and not _patience_is_over(run):
             run.model.train()
             requested = time.perf_counter()
-            for batch in batches.batches(run.epoch, run.step_in_epoch):
+            for batch in _until_interrupted(run, batches, interruption):
                 received = time.perf_counter()
+                if run.accumulate is None:
+                    _choose_pieces(run, batch, objective, on_progress)
                 loss = _step(run, forward, batch, objective)
                 run.clock.waiting += received - requested
                 run.clock.working += time.perf_counter() - received
-                if on_progress is not None:
-                    on_progress(_event(run, steps, loss))
+                on_progress(_event(run, steps, loss))
                 stop = _stop(run, interruption)
                 if stop or (settings.save_every and run.step % settings.save_every == 0):
                     save(run)
                 if stop:
-                    return "interrupted"
+                    return stop
                 requested = time.perf_counter()
-            over = _finish_epoch(run, validate, steps, on_progress)
-            if not over and _stop(run, interruption):  # requested during validation
+            validated = None
+            if run.step_in_epoch == steps:
+                validated = _validated(run, validate, interruption)
+            if validated is None:
                 save(run)
                 return "interrupted"
+            over = _finish_epoch(run, *validated, steps, on_progress)
+            stop = None if over else _stop(run, interruption)
+            if stop:
+                save(run)
+                return stop
     return "early" if run.epoch < settings.epochs else "finished"
+
+
+def _until_interrupted(run: Run, batches: Batches, interruption: Interruption) -> Iterator[Batch]:
+    """The rest of the epoch; cut short where the signal also ended the loading processes."""
+    try:
+        yield from batches.batches(run.epoch, run.step_in_epoch)
+    except (RuntimeError, FoveateError):
+        if not interruption.requested:
+            raise
+
+
+def _choose_pieces(run: Run, batch: Batch, objective: Objective, on_progress: OnProgress) -> None:
+    """Choose in how many pieces a batch is computed, by the memory that a clip needs."""
+    group, clips = run.group, len(batch["x"])
+    pieces, lines = 1, ""
+    if clips > 1:
+        with randomness.preserved():
+            room = memory.activation_bytes(run.model, group.device)
+            model = copy.deepcopy(run.model).train()
+            two: Batch = {"x": batch["x"][:2], "y": batch["y"][:2], "index": batch["index"][:2]}
+
+            def step() -> None:
+                with _autocast(run):
+                    losses = objective(model, two, randomness.generator(0))
+                torch.autograd.backward(losses.sum())
+
+            each = memory.peak_bytes(step, group.device) / 2
+        pieces = -(-clips // max(1, min(clips, int(room / max(each, 1.0)))))
+        size = -(-clips // pieces)
+        lines = f"{size} of {clips} clips at a time, about {size * each / 1e9:.1f} GB"
+    run.accumulate = int(max(group.all_gather(float(pieces))))
+    if group.is_main and run.accumulate > 1:
+        norms = any(isinstance(part, _BatchNorm) for part in run.model.modules())
+        seen = "; batch norms see only these clips" if norms else ""
+        line = f"memory: {lines}, with the gradient of the whole batch{seen}"
+        on_progress(replace(_event(run, 0, None), message=line))
 
 
 def _step(run: Run, forward: nn.Module, batch: Batch, objective: Objective) -> float | None:
@@ -116,7 +174,12 @@ def _update(
     group, scaler = run.group, run.scaler
     run.optimizer.zero_grad(set_to_none=True)
     summed = 0.0
-    pieces = _pieces(_filled(run, batch), run.settings.accumulate)
+    pieces = [_filled(run, batch)]
+    model: Any = run.model
+    if hasattr(model, "pieces"):  # its loss needs the whole batch, so it makes the pieces itself
+        model.pieces = run.accumulate
+    else:
+        pieces = _pieces(pieces[0], run.accumulate or 1)
     for number, piece in enumerate(pieces):
         stream = randomness.generator(run.settings.seed, "batch", run.step, group.rank, number)
         with _no_sync(forward, number == len(pieces) - 1):
@@ -140,28 +203,60 @@ def _update(
     return loss, norm
 
 
-def _finish_epoch(run: Run, validate: Validate, steps: int, on_progress: OnProgress | None) -> bool:
-    """Validate in the main process and save a checkpoint; whether this was the last epoch."""
+def _validated(
+    run: Run, validate: Validate, interruption: Interruption
+) -> tuple[tuple[float, ...], dict[str, float]] | None:
+    """Scores and figures, computed in the main process; None if a signal ended it."""
     group = run.group
     run.model.eval()
-    validated: Any = None
+    found: Any = None
     if group.is_main:
         averaged = run.ema.applied(run.model) if run.ema is not None else nullcontext()
         randomness.seed_all(run.settings.seed, "validation", run.epoch)
-        with torch.no_grad(), averaged:
-            validated = validate(run.model)
-    scores, figures = group.broadcast(validated)
+        # Other processes wait for the result, so theirs is not cut short.
+        immediate = interruption.immediate() if group.world == 1 else nullcontext()
+        try:
+            with torch.no_grad(), averaged, immediate:
+                found = validate(run.model)
+        except (KeyboardInterrupt, RuntimeError, FoveateError):
+            if not interruption.requested:
+                raise
+    validated: tuple[tuple[float, ...], dict[str, float]] | None = group.broadcast(found)
+    return validated
+
+
+def _start(run: Run, scores: tuple[float, ...], figures: dict[str, float]) -> None:
+    """Export the model before the first epoch, as the one to beat."""
+    run.start, run.marks = (scores, figures), list(scores)
+    if run.group.is_main:
+        run.log.write(event="start", epoch=0, step=0, figures=figures)
+        run.export()
+
+
+def _finish_epoch(
+    run: Run, scores: tuple[float, ...], figures: dict[str, float], steps: int,
+    on_progress: OnProgress,
+) -> bool:  # fmt: skip
+    """Export a better model and save a checkpoint; whether this was the last epoch."""
+    group = run.group
     # Without validation, the latest epoch is the best.
     better = run.best is None or not scores or scores > run.best
     mean = run.epoch_loss[0] / max(run.epoch_loss[1], 1.0)
     if group.is_main:
         run.log.write(event="epoch", epoch=run.epoch, step=run.step, loss=mean, figures=figures)
-    if on_progress is not None:
-        on_progress(_event(run, steps, mean, {"loss": mean, **figures}))
+    on_progress(_event(run, steps, mean, {"loss": mean, **figures}))
     run.epoch, run.step_in_epoch, run.epoch_loss = run.epoch + 1, 0, (0.0, 0.0)
-    run.waited = 0 if better else run.waited + 1
+    run.marks = run.marks or [-math.inf] * len(scores)
+    risen = [one > mark + MIN_DELTA for one, mark in zip(scores, run.marks, strict=True)]
+    run.waited = 0 if any(risen) or not scores else run.waited + 1
+    run.marks = [
+        max(pair) if up else pair[1] for *pair, up in zip(scores, run.marks, risen, strict=True)
+    ]
     if better:
         run.best, run.best_step, run.best_figures = scores, run.step, figures
+        # Before the checkpoint: a run that is killed in between does this epoch again.
+        if group.is_main and (run.start is None or scores > run.start[0]):
+            run.export()
     over = run.epoch >= run.settings.epochs or _patience_is_over(run)
     if better or over or time.monotonic() - run.saved_at > run.settings.save_seconds:
         save(run)
@@ -243,9 +338,11 @@ def _require_finite(run: Run, value: float, what: str) -> None:
     )
 
 
-def _stop(run: Run, interruption: Interruption) -> bool:
-    """Whether any of the processes was asked to stop."""
-    return bool(run.group.all_sum(float(interruption.requested))[0])
+def _stop(run: Run, interruption: Interruption) -> Literal["interrupted", "early"] | None:
+    """What any of the processes was asked to do."""
+    finish = run.group.is_main and run.finish_requested()
+    interrupted, early = run.group.all_sum(float(interruption.requested), float(finish))
+    return "interrupted" if interrupted else "early" if early else None
 
 
 def _patience_is_over(run: Run) -> bool:

@@ -1,24 +1,29 @@
-"""Live progress of a training on standard error, if that is a terminal."""
+"""Progress of a training on standard error: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 from foveate.core.units import percent, seconds
 from foveate.train.kit.state import ProgressEvent
 
+EVERY = 180.0  # seconds between lines within an epoch
+
 
 class TerminalProgress:
-    """A bar with loss, speed and time left; one line of figures after each epoch.
+    """Shows loss, speed and time left, and one line of figures after each epoch.
 
+    On a terminal a bar shows the place in the epoch; elsewhere a line does, every few minutes.
     Call it with each `ProgressEvent`; use it in a `with` block, which removes the bar at the end.
     """
 
     def __init__(self) -> None:
-        self._enabled = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty()
         self._progress: Any = None
         self._task: Any = None
+        self._said = time.monotonic()
 
     def __enter__(self) -> TerminalProgress:
         return self
@@ -30,22 +35,33 @@ class TerminalProgress:
 
     def __call__(self, event: ProgressEvent) -> None:
         """Show how far the training is."""
-        if not self._enabled:
+        if event.message is not None:
+            self._print(event.message)
             return
-        if self._progress is None:
-            self._start()
-        text = event.stage if event.stage != "train" else f"epoch {event.epoch + 1}/{event.epochs}"
-        if event.loss is not None:
-            text += f"  loss {event.loss:.3f}"
-        if event.clips_per_second:
-            text += f"  {event.clips_per_second:.1f} clips/s"
         left = "" if event.seconds_left is None else f"{seconds(event.seconds_left)} left"
-        self._progress.update(
-            self._task, completed=event.step, total=event.steps, description=text, left=left
-        )
+        where = event.stage if event.stage != "train" else f"epoch {event.epoch + 1}/{event.epochs}"
+        loss = [] if event.loss is None else [f"loss {event.loss:.3f}"]
+        speed = [f"{event.clips_per_second:.1f} clips/s"] if event.clips_per_second else []
+        if self._terminal:
+            if self._progress is None:
+                self._start()
+            self._progress.update(
+                self._task, completed=event.step, total=event.steps,
+                description="  ".join([where, *loss, *speed]), left=left,
+            )  # fmt: skip
         if event.figures:
-            shown = "  ".join(f"{name} {_number(name, v)}" for name, v in event.figures.items())
-            self._progress.console.print(f"epoch {event.epoch + 1}: {shown}", highlight=False)
+            shown = [f"{name} {_number(name, v)}" for name, v in event.figures.items()]
+            self._print(f"{where}: {', '.join([*shown, *speed, left]).removesuffix(', ')}")
+        elif not self._terminal and time.monotonic() - self._said > EVERY:
+            place = f"{event.step} of {event.steps}"
+            self._print(f"{where}, {', '.join([place, *loss, *speed, left]).removesuffix(', ')}")
+
+    def _print(self, line: str) -> None:
+        self._said = time.monotonic()
+        if self._progress is None:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self._progress.console.print(line, highlight=False, markup=False)
 
     def _start(self) -> None:
         from rich.console import Console
@@ -63,4 +79,4 @@ class TerminalProgress:
 
 
 def _number(name: str, value: float) -> str:
-    return f"{value:.3f}" if "loss" in name else percent(value)
+    return f"{value:.3f}" if name.startswith(("loss", "infonce")) else percent(value)

@@ -38,9 +38,7 @@ class ContrastiveConfig(TrainingConfig):
     """Settings of the recipe `contrastive`."""
 
     freeze: Literal["none"] = "none"
-    accumulate: Literal[1] = Field(1, description="a batch in pieces would have fewer negatives")
     batch: int = Field(32, ge=2, description="videos in a step; each process contrasts its own")
-    at_once: int = Field(16, ge=1, description="clips computed at a time, which limits memory")
     temperature: float = Field(0.1, gt=0, le=10)
     projection: int = Field(128, ge=2, le=8192, description="outputs of the projection")
     hidden: int = Field(2048, ge=2, le=65_536, description="hidden units of the projection")
@@ -59,14 +57,17 @@ class Contrast(nn.Module):
         network: Has `features` and `classifier`; the classifier is not trained.
         hidden: Units of the projection's hidden layer.
         outputs: Of the projection.
-        at_once: Clips that go through the network at a time in training. Where a batch has more,
-            each piece is computed again in the backward pass; batch norms see a piece of the batch.
+
+    Attributes:
+        pieces: In how many pieces the clips of a batch go through the network. With several, each
+            is computed again in the backward pass, from the gradient of the loss over the whole
+            batch (Gao et al., arXiv 2101.06983); batch norms of the network see a piece.
 
     Raises:
         ConfigError: The network has no `features` method or no classifier.
     """
 
-    def __init__(self, network: nn.Module, hidden: int, outputs: int, at_once: int = 16) -> None:
+    def __init__(self, network: nn.Module, hidden: int, outputs: int) -> None:
         super().__init__()
         head = getattr(network, "classifier", None)
         if not hasattr(network, "features") or head is None:
@@ -75,7 +76,7 @@ class Contrast(nn.Module):
             if is_head(name):
                 parameter.requires_grad_(False)
         self.network = network
-        self.at_once = at_once
+        self.pieces = 1
         width = getattr(network, "num_features", None)
         first = nn.LazyLinear(hidden) if width is None else nn.Linear(width, hidden)
         # Without the norm, small networks often collapse to the same vector for every clip.
@@ -85,8 +86,8 @@ class Contrast(nn.Module):
     def forward(self, x_bvcthw: torch.Tensor) -> torch.Tensor:
         """Map clips (B, views, 3, T, H, W) to unit vectors (B, views, outputs)."""
         clips = x_bvcthw.flatten(0, 1)
-        whole = len(clips) <= self.at_once or not torch.is_grad_enabled()
-        pieces = clips.split(self.at_once)
+        whole = self.pieces == 1 or not torch.is_grad_enabled()
+        pieces = clips.chunk(self.pieces)
         pooled = torch.cat(
             [self._pooled(p) if whole else again(self.network, p, self._pooled) for p in pieces]
         )
@@ -154,7 +155,7 @@ def job_of(context: RecipeContext, start: InitialModel, source: Source) -> Job:
     if batches is None:
         raise ConfigError(f"the split {config.train_split!r} has no clips")
     held_out = source(config.val_split, False, spec, group) if group.is_main else None
-    model = Contrast(start.model, config.hidden, config.projection, config.at_once)
+    model = Contrast(start.model, config.hidden, config.projection)
     model.to(group.device)
     prepare = prepare_of(spec, group.device)
     if any(isinstance(part, nn.LazyLinear) for part in model.modules()):

@@ -110,6 +110,8 @@ def teacher_logits(context: RecipeContext, source: Source) -> FeatureSet:
         teacher, data=dataset.digest(split), split=split, input=asdict(spec), of="logits"
     )  # fmt: skip
 
+    context.begin()
+
     def kept() -> FeatureSet:
         return kept_features(
             context.folder / "teacher", split, key, teacher, batches,

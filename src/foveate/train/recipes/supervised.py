@@ -1,14 +1,16 @@
 """Supervised training on labelled clips.
 
 `freeze=backbone` trains a new head on features that are computed once, in about a minute for a few
-hundred clips on a CPU. `freeze=none` trains every layer.
+hundred clips on a CPU. `freeze=none` trains every layer. `freeze=head-first` does one after the
+other: Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
+Out-of-Distribution", ICLR 2022 (arXiv 2202.10054).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,19 +33,26 @@ from foveate.train.features import (
     key_of,
     several,
 )
-from foveate.train.initial_model import InitialModel
+from foveate.train.initial_model import InitialModel, frozen_part, is_pretrained
 from foveate.train.kit.batches import Batch, Batches, Prepare, TensorBatches, outputs_of
 from foveate.train.kit.loop import Objective, Validate
 from foveate.train.kit.losses import loss_for
 from foveate.train.policy_clips import PolicyClips
-from foveate.train.recipe import Job, Recipe, RecipeContext, train_network
+from foveate.train.recipe import Job, Recipe, RecipeContext, initial_model, train_network
 from foveate.train.run_state import RunSummary
 from foveate.train.videos import Source, Strength, VideoClips, mirror_of, prepare_of
+
+HEAD_EPOCHS = 100  # at most, on features; an epoch takes less than a second
 
 
 class SupervisedConfig(TrainingConfig):
     """Settings of the recipe `supervised`."""
 
+    freeze: Literal["none", "backbone", "head-first"] = Field(
+        "head-first",
+        description="what is not trained; head-first: the backbone until the head is trained, "
+        "then nothing, if there are pretrained weights and validation clips",
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     mixup: float = Field(0.0, ge=0, description="alpha; 0: none")
     cutmix: float = Field(0.0, ge=0, description="alpha; 0: none; with mixup, one of the two")
@@ -133,6 +142,7 @@ def _features(
     batches = source(split, False, spec, group)
     if batches is None:
         return None
+    context.begin()
     # Mirror images are further views, unless they belong to another class.
     mirror = mirror_of(dataset.classes)
     views = config.flip and config.augment != "none" and mirror == tuple(range(len(mirror)))
@@ -207,7 +217,36 @@ def validation_of(held_out: Batches | None, prepare: Prepare, multilabel: bool) 
 
 
 def _train(context: RecipeContext) -> RunSummary:
-    return train_network(context, source_of(context), job_of, protocol_of)
+    config = context.config
+    if config.freeze != "head-first":
+        return train_network(context, source_of(context), job_of, protocol_of)
+    freeze = _possible(context)
+    if freeze != "head-first":
+        update = {"freeze": freeze}
+        return _train(replace(context, config=config.model_copy(update=update)))
+    # Features cannot be cut out of and pasted into each other as frames can.
+    head = {"freeze": "backbone", "epochs": HEAD_EPOCHS, "cutmix": 0.0}
+    frozen = context.train_stage("frozen", RECIPE, config.model_copy(update=head))
+    context.say("the head is trained; now all layers, as long as validation improves")
+    summary = train_network(context, source_of(context), job_of, protocol_of, frozen)
+    done = context.summaries
+    return replace(
+        summary,
+        features_seconds=sum(stage.features_seconds for stage in done),
+        warnings=list(dict.fromkeys(w for s in (*done, summary) for w in s.warnings)),
+        failures=list(dict.fromkeys(f for s in (*done, summary) for f in s.failures)),
+    )
+
+
+def _possible(context: RecipeContext) -> str:
+    """`head-first`, or what remains of it: its two steps need weights, validation and features."""
+    config = context.config
+    if not is_pretrained(config.model) or not len(context.dataset.subset(config.val_split)):
+        return "none"
+    network = initial_model(context).model
+    if not (hasattr(network, "features") and hasattr(network, "classify")):
+        return "none"
+    return "backbone" if frozen_part(network) else "head-first"
 
 
 RECIPE = Recipe("supervised", SupervisedConfig, _train)

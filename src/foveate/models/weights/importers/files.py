@@ -51,7 +51,8 @@ def read_arrays(path: Path, notes: list[str] | None = None) -> dict[str, Any]:
     """Read the named arrays of a checkpoint.
 
     Args:
-        path: ``.safetensors``, ``.npz``, or a file of torch (``.pth``, ``.pt``, ``.tar``, ...).
+        path: ``.safetensors``, ``.npz``, the ``.tflite`` of a MoViNet, or a file of torch
+            (``.pth``, ``.pt``, ``.tar``, ...).
         notes: Gets lines about other content of the file: averaged copies of the network.
 
     Returns:
@@ -75,6 +76,10 @@ def read_arrays(path: Path, notes: list[str] | None = None) -> dict[str, Any]:
         return _safetensors(path)
     if path.suffix == ".npz":
         return _npz(path)
+    if path.suffix == ".tflite":
+        from foveate.models.weights.importers.movinet_tflite import import_movinet_tflite
+
+        return dict(import_movinet_tflite(path.read_bytes(), path.name))
     return read_torch(path, path.name, notes)
 
 
@@ -204,7 +209,7 @@ def _what_it_is(source: Path | BinaryIO, otherwise: str | None = None) -> str | 
         if head.startswith(start):
             return what
     if head[4:8] == b"TFL3":
-        return "a .tflite file, which is not supported"
+        return "a .tflite file: name it .tflite"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
         return "a web page, not the file itself"
     if head.startswith(b"PK\x03\x04"):

@@ -1,12 +1,19 @@
-"""The published .tflite file of the quantised MoViNet stream network."""
+"""The published .tflite files of the quantised MoViNet stream networks (A0, A1 and A2)."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from foveate.core.errors import WeightsError
+from foveate.models.movinet import LITE, movinet
+from foveate.models.movinet_config import TABLES, lite
+from foveate.models.weights.importers.movinet import table_of
+from foveate.models.weights.importers.naming import check_settings, place
+from foveate.models.weights.importers.registry import Imported, importer
 from foveate.models.weights.importers.tflite import Graph, Operator, read_tflite
 
 if TYPE_CHECKING:
@@ -41,6 +48,30 @@ def import_movinet_tflite(data: bytes, source: str = "the file") -> Arrays:
         except WeightsError as error:
             raise WeightsError(f"{source}: {error.cause}") from error
     return arrays
+
+
+@importer("movinet-tflite")
+def movinet_tflite(arrays: Mapping[str, Any], **config: Any) -> Imported:
+    """Build the network whose arrays ``import_movinet_tflite`` has read; see ``from_arrays``.
+
+    Raises:
+        WeightsError: No network of the family, or none of which a quantised file was published.
+    """
+    check_settings(config)
+    widths = {}
+    for name, value in arrays.items():
+        match = re.fullmatch(r"blocks\.block(\d+)_layer(\d+)\.expansion\.weight", name)
+        if match:
+            widths[int(match[1]), int(match[2])] = len(value)
+    table = table_of(None, tuple(width for _, width in sorted(widths.items())))
+    if table not in LITE:
+        raise WeightsError(f"no quantised file of MoViNet-{table.upper()} was published")
+    bias = arrays.get("classifier.bias")
+    model = movinet(lite(TABLES[table]), 1 if bias is None else len(bias))
+    place(model, arrays)
+    return Imported(
+        model, lambda net, clip: {"logits": net(clip)}, arch=f"movinet-{table}-stream-lite"
+    )
 
 
 def _operator_arrays(graph: Graph, operator: Operator) -> Arrays:

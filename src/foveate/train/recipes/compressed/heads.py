@@ -6,7 +6,7 @@ time of every stage of the cascade.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -19,8 +19,8 @@ from foveate.models.spec import InputSpec
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, read_run, write_run
 from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeExecutor
 from foveate.policy.calibration import Calibration
-from foveate.policy.fuse import Wise
-from foveate.policy.operating import default_point, operating_points
+from foveate.policy.fuse import Wise, cross_fitted
+from foveate.policy.operating import default_point, least_sure, operating_points, trust
 from foveate.train.kit import randomness
 from foveate.train.kit.checkpoint import Tensors
 from foveate.train.kit.state import with_prefix
@@ -146,6 +146,7 @@ def finish(context: RecipeContext, sets: ClipSets, cascade: Cascade) -> dict[str
     rate = config.segments / sets.clip_seconds
     spec = InputSpec(config.size, rate, config.segments, mean=spec.mean, std=spec.std)
     logits, labels = logits_of(context, sets, cascade, CALIBRATION)
+    groups = [record.group or at for at, (_, record) in enumerate(sets.kept[CALIBRATION].clips)]
     seconds = _measured(context, sets, cascade, spec)
     macs = _macs(cascade, config)
     orders: dict[str, Any] = {}
@@ -154,7 +155,7 @@ def finish(context: RecipeContext, sets: ClipSets, cascade: Cascade) -> dict[str
         "published": PUBLISHED_ORDER,
     }.items():
         context.report("fitting the fusion", len(orders), 2)
-        orders[name] = _order_card(config, order, cascade, logits, labels, macs, seconds)
+        orders[name] = _order_card(config, order, cascade, logits, labels, groups, macs, seconds)
     figures = _figures(context, sets, cascade, orders["measured"])
     calibration = Calibration.model_validate(
         {
@@ -191,22 +192,28 @@ def _order_card(
     cascade: Cascade,
     logits: Mapping[str, Tensor],
     labels: Tensor,
+    groups: Sequence[Hashable],
     macs: Mapping[str, int],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     networks = {modality: cascade.networks[modality] for modality in order}
     names = [f"{m}.{exit}" for m, network in networks.items() for exit in network.exits]
     stacked = torch.stack([logits[name] for name in names], 1)
-    wise = Wise.fit(names, stacked, labels, l1=config.l1, nonnegative=config.nonnegative)
-    confidences, classes = wise.confidences(stacked)
+    settings: dict[str, Any] = {"l1": config.l1, "nonnegative": config.nonnegative}
+    wise = Wise.fit(names, stacked, labels, **settings)
+    # Thresholds are tried on clips that the fusion behind them has not seen.
+    confidences, classes = cross_fitted(names, stacked, labels, groups, **settings)
+    floor = least_sure(stacked.shape[-1])
     points = operating_points(
-        confidences, classes, labels, *costs_of(order, networks, macs, seconds)
+        confidences, classes, labels, *costs_of(order, networks, macs, seconds), floor
     )
+    default = default_point(points, floor)
     return {
         "order": list(order),
         "wise": wise.to_json(),
         "table": [asdict(point) for point in points],
-        "default": default_point(points).threshold,
+        "default": default.threshold,
+        "trust": trust(default, len(labels)),
     }
 
 
@@ -294,7 +301,8 @@ def _run_card(
         configuration=config.model_dump(mode="json"),
         protocol=(
             f"{spec.clip_frames} groups a window, their middles, centre square {spec.size}; "
-            "fusion and thresholds fitted on clips held out of training"
+            "fusion and thresholds fitted on clips held out of training, "
+            f"{calibration.orders['measured'].trust}"
         ),
         figures=figures,
         digests={config.train_split: dataset.digest(config.train_split)},

@@ -43,6 +43,7 @@ from foveate.train.videos import median_seconds
 
 def _train(context: RecipeContext) -> RunSummary:
     """Train the three networks and their exits; write a run folder that `foveate.load` can open."""
+    context.begin()
     sets = read_clips(context.config, context.dataset, context.folder, context.report)
     for modality in TEACHING:
         context.train_stage(
@@ -169,6 +170,9 @@ def network_config(
         size=config.size,
         epochs=config.iframe_epochs if modality == "iframe" else config.epochs,
         batch=config.batch,
+        freeze="none",
+        accumulate=1,
+        patience=None,
         lr=config.lr,
         backbone_lr=0.1 if pretrained else 1.0,
         weight_decay=config.weight_decay,
