@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,29 @@ def test_a_fault_of_one_entry_hides_none_of_another(
     assert "no such file" in found[0]
     assert "unknown class 'x'" in found[1] or "does not end after its start" in found[1]
     assert "2.mp4 is b here and a at" in found[2]
+
+
+@pytest.mark.parametrize("odd", [None, True, -1, 1e300, "", "x", [], {}, [[]], {"a": 1}])
+def test_json_of_odd_types_is_no_traceback(tmp_path: Path, odd: Any) -> None:
+    labelled.touch(tmp_path, "1.mp4")
+    node = {"nodeId": odd, "nodeName": odd, "parentId": odd}
+    segments = [{"label": odd, "segment": [0, 1]}, {"label": "a", "segment": odd}, odd]
+    for format, value in (
+        ("activitynet", {"database": {"1": {"subset": "training", "annotations": odd}}}),
+        ("activitynet", {"database": {"1": odd}, "taxonomy": odd}),
+        ("activitynet", {"database": {"1": {"subset": "val", "annotations": segments}},
+                         "taxonomy": [node, odd]}),
+        ("labelstudio", [{"data": {"video": "1.mp4"}, "annotations": [{"result": odd}]}]),
+        ("labelstudio", [{"data": {"video": "1.mp4", "fps": odd}, "annotations": [
+            {"result": [odd, {"value": odd}, {"value": {"ranges": odd, "timelinelabels": odd}}]}
+        ]}]),
+        ("labelstudio", [{"data": odd, "annotations": odd}, odd]),
+        ("something", [{"id": odd, "template": odd}, odd]),
+    ):  # fmt: skip
+        (tmp_path / "labels.json").write_text('{"a": 0}' if format == "something" else "{}")
+        (tmp_path / "train.json").write_text(json.dumps(value))
+        with suppress(data.DataError):
+            data.read(tmp_path / "train.json", format=format)
 
 
 def test_a_wrong_number_of_frames_hides_no_second_label(tmp_path: Path) -> None:

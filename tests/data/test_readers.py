@@ -307,10 +307,12 @@ def test_every_reader_counts_what_it_passes_over(tmp_path: Path) -> None:
     labelled.touch(tmp_path / "t", "a.mp4", "b.mp4", "c.mp4", "d.txt", ".e.mp4")
     (tmp_path / "t" / "clips.csv").write_text("path,label\na.mp4,x\n")
     (tmp_path / "t" / "old.csv").write_text("anything\n")
+    (tmp_path / "t" / "val_list.txt").write_text("a.mp4 0\n")
     assert data.read(tmp_path / "t").passed_over == (
-        "1 other table beside clips.csv: old.csv",
+        "2 other tables beside clips.csv: old.csv, val_list.txt",
         "2 videos that no line names: b.mp4, c.mp4",
     )
+    (tmp_path / "t" / "val_list.txt").unlink()
     (tmp_path / "t" / "clips.csv").rename(tmp_path / "t" / "train.txt")
     (tmp_path / "t" / "train.txt").write_text("a.mp4 0\nb.mp4 0\n")
     assert data.read(tmp_path / "t").passed_over == (

@@ -359,6 +359,18 @@ def test_cameras_and_archives(tmp_path: Path) -> None:
     assert paths(tmp_path) == ["run/GX010001.MP4", "sit/00001.MTS", "sit/MOV001.TOD"]
 
 
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    labelled.touch(tmp_path, "sit/2.mp4")
+    labelled.put(tmp_path / "run" / "1.mp4")
+    os.mkfifo(tmp_path / "run" / "pipe.mp4")
+    dataset = data.read(tmp_path)
+    assert [record.path.name for record in dataset.records] == ["1.mp4", "2.mp4"]
+    assert "1 pipe, socket or device: run/pipe.mp4" in dataset.passed_over
+    (tmp_path / "clips.csv").write_text("path,label\nrun/1.mp4,a\nrun/pipe.mp4,b\n")
+    report = data.check(tmp_path / "clips.csv", workers=0, cache=tmp_path / "probes")
+    assert report.bad == (("clips.csv:3", "run/pipe.mp4", "is not a regular file"),)
+
+
 def test_a_very_deep_folder_and_a_link_in_a_circle(tmp_path: Path) -> None:
     deep = tmp_path / "run"
     for _ in range(150):
@@ -426,6 +438,16 @@ def test_splits_of_other_names_are_noted(tmp_path: Path) -> None:
     labelled.put(tmp_path / "测试" / "c" / "4.mp4", labelled.video(first=200))
     report = data.check(tmp_path, workers=0, cache=tmp_path / "probes")
     assert not any("hold the same folders" in line for line in report.notes)
+
+
+def test_a_folder_around_the_classes_is_noted(tmp_path: Path) -> None:
+    labelled.put(tmp_path / "videos" / "run" / "1.mp4")
+    labelled.put(tmp_path / "videos" / "sit" / "2.mp4", labelled.video(first=40))
+    report = data.check(tmp_path, workers=0, cache=tmp_path / "probes")
+    assert any("hold the same folders (run, sit)" in line for line in report.notes)
+    (tmp_path / "clips.csv").write_text("path,label\nvideos/run/1.mp4,x\nvideos/sit/2.mp4,y\n")
+    report = data.check(tmp_path, workers=0, cache=tmp_path / "probes")
+    assert report.notes == ()
 
 
 def test_groups_in_two_forms_of_unicode_are_one(tmp_path: Path) -> None:

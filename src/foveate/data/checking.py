@@ -14,7 +14,7 @@ from foveate.data.errors import CAP, DataError
 from foveate.data.probe_cache import ProbeCache, probes
 from foveate.data.probing import Probe
 from foveate.data.readers.detect import read
-from foveate.data.readers.request import split_of
+from foveate.data.readers.request import composed, split_of
 from foveate.data.readers.unlabelled import LABEL
 from foveate.data.record import Dataset, Record
 from foveate.media import display_name
@@ -238,9 +238,12 @@ def _twins(dataset: Dataset) -> Iterator[str]:
     inside: dict[str, set[str | None]] = defaultdict(set)
     for record in dataset.records:
         parts = Path(dataset.name(record)).parts
+        if composed(parts[0]) != record.labels[0]:
+            return
         inside[parts[0]].add(parts[1] if len(parts) > 2 else None)
     first = next(iter(inside.values()), set())
-    if len(inside) > 1 and first - {None} and all(names == first for names in inside.values()):
+    alike = None not in first and all(names == first for names in inside.values())
+    if alike and len(inside) + len(first) > 2:
         names = ", ".join(sorted(map(str, first))[:4])
         yield f"all class folders hold the same folders ({names}): are those the classes?"
 

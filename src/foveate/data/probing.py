@@ -12,6 +12,7 @@ from pathlib import Path
 from foveate.core import FoveateError
 from foveate.media import display_name, open_source
 from foveate.media.folder import RATE, picture_names
+from foveate.media.source import is_pipe
 
 _HEAD = 65536  # bytes at each end of a file that stand for its content
 
@@ -48,6 +49,8 @@ class Probe:
 def probe(path: Path) -> Probe:
     """Open a clip and decode one frame; what goes wrong is in `error`, nothing is raised."""
     try:
+        if is_pipe(path):  # which would be waited for
+            return Probe(error="is not a regular file")
         digest = content(path)
         sample = open_source(path, fps=RATE)
         try:

@@ -291,7 +291,11 @@ def label_studio_videos(
         rows: list[TimedLabel] = []
         done = _answers(task, "annotations")
         kept = (done or _answers(task, "predictions") or [{}])[0]
-        for at, region in enumerate(kept.get("result") or (), 1):
+        regions = kept.get("result") or []
+        if not isinstance(regions, list):
+            fault(where, "its result is not a list")
+            continue
+        for at, region in enumerate(regions, 1):
             try:
                 score = None if done else region.get("score", kept.get("score"))
                 rows += _regions(region, values.get("fps", fps), score, bool(done))

@@ -25,7 +25,15 @@ _PLAYLISTS = (
     (b"SMIL", "a redirect to an address"),
 )
 _PICTURES = ((b"\x89PNG", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"BM", "BMP"), (b"II*\0", "TIFF"))
-_OTHERS = ((b"%PDF-", "a PDF document"), (b"PK\x03\x04", "a ZIP archive"))
+_OTHERS = (
+    (b"%PDF-", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a compressed file"),
+    (b"Rar!\x1a", "a RAR archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"version https://git-lfs", "a Git LFS pointer"),
+)
+_PAGES = (b"<!doctype", b"<html")
 _JOIN = b"\xff\xd9\xff\xd8"  # the end of one JPEG picture and the start of the next
 
 
@@ -69,6 +77,8 @@ def _refuse_by_start(head: bytes, reader: Reader) -> None:
             raise MediaError(f"{name}: {what}, not a video")
     if head.strip(b"\0") == b"":
         raise MediaError(f"{name}: holds only zero bytes, not a video")
+    if text.lower().startswith(_PAGES):
+        raise MediaError(f"{name}: a web page, not a video")
     if _is_text(head):
         raise MediaError(f"{name}: text, not a video")
 

@@ -76,8 +76,8 @@ def _taxonomy(nodes: Any) -> tuple[str, ...]:
     if not isinstance(nodes, list):
         return ()
     named = [node for node in nodes if isinstance(node, dict) and "nodeName" in node]
-    inner = {node.get("parentId") for node in named}
-    leaves = {composed(str(n["nodeName"])) for n in named if n.get("nodeId") not in inner}
+    inner = {str(node.get("parentId")) for node in named}
+    leaves = {composed(str(n["nodeName"])) for n in named if str(n.get("nodeId")) not in inner}
     return tuple(sorted(leaves))
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 from foveate.core.config import nearest
 from foveate.data.errors import DataError
 from foveate.data.readers import text
-from foveate.data.readers.request import SPLITS, Listing, Request, composed, split_of
+from foveate.data.readers.request import SPLITS, Listing, Request, composed, split_in, split_of
 from foveate.data.readers.tree import Kind
 from foveate.data.record import Record
 
@@ -51,7 +51,8 @@ def read(request: Request) -> Listing:
     file = request.path / FILE if request.path.is_dir() else request.path
     if request.path.is_dir():
         for other in sorted(request.path.iterdir()):
-            if other != file and other.suffix.lower() in (".csv", ".tsv"):
+            listed = other.suffix.lower() in (".txt", ".json") and split_in(other.stem)
+            if other != file and (listed or other.suffix.lower() in (".csv", ".tsv")):
                 request.passed.add(OTHER_TABLES, other)
     table = text.table(file, request.faults, lambda *row: _mended(request, *row))
     role = _roles(file, table.columns)

@@ -24,6 +24,7 @@ FRAMES: Kind = ("folder with pictures of a video beside it", "folders with pictu
 BELOW: Kind = ("folder below the frames of a clip", "folders below the frames of a clip")
 SYSTEM: Kind = ("hidden or system entry", "hidden or system entries")
 OTHER: Kind = ("file that is no video", "files that are no videos")
+SPECIAL: Kind = ("pipe, socket or device", "pipes, sockets or devices")
 LINK: Kind = ("link to a folder", "links to folders")
 CLOSED: Kind = ("folder that cannot be read", "folders that cannot be read")
 
@@ -132,6 +133,8 @@ def scan(path: Path, passed: PassedOver, depth: int = 0) -> Folder:
             passed.add(SYSTEM, Path(entry.path))
         elif _is_folder(entry):
             below.append(entry)
+        elif not entry.is_file() and os.path.exists(entry.path):
+            passed.add(SPECIAL, Path(entry.path))
         elif is_video(entry.name):
             folder.videos.append(entry.name)
         elif is_image(entry.name):
