@@ -2,7 +2,7 @@
 
 On the networks of one or several runs of `foveate train --recipe compressed`, heads are trained
 anew for every seed and every way of teaching, for equally many epochs, on the same maps that were
-computed once. Said are the accuracy of each exit on test clips, paired differences between the
+computed once. It reports the accuracy of each exit on test clips, paired differences between the
 ways, and what fusing exits is worth. `--curve` also runs the cascade of the first run on files and
 compares it with the same I-frame backbone behind a full decode to RGB.
 
@@ -81,7 +81,7 @@ def opened(folder: Path, epochs: int | None) -> Opened:
 
 
 def fresh(run: Opened, seed: int) -> dict[str, ExitNetwork]:
-    """The frozen networks with heads that know nothing; the same ones for every way."""
+    """The frozen networks with newly initialised heads, the same for every way."""
     found = {}
     for name, (whole, _, backbone) in run.networks.items():
         randomness.seed_all(seed, "heads", name)

@@ -103,5 +103,5 @@ def test_the_conclusion_says_what_the_window_did() -> None:
         "One window per shot, for at most 2.00 s: 2 windows"
     )
     assert said(first, second, first).startswith(
-        "The window moves with the motion: 3 places in 3 frames"
+        "The window moves: 3 places in 3 frames"
     )

@@ -76,7 +76,7 @@ def conclusion(one: Explained) -> str:
     elif one.hold is not None:
         text = f"One window per shot, for at most {in_seconds(one.hold)}: {len(boxes)} windows"
     else:
-        text = f"The window moves with the motion: {len(boxes)} places in {frames}"
+        text = f"The window moves: {len(boxes)} places in {frames}"
     if boxes and one.size:
         area = fmean((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes)
         text += f", {percent(area / (one.size[0] * one.size[1]))} of the frame"
