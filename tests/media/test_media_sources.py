@@ -16,7 +16,15 @@ from kinds import clip
 
 from clips import encode, number_of, picture
 from foveate.core import LimitError, MediaError, Sample
-from foveate.media import ArrayVideo, Limits, Video, find_media, name_of, open_source
+from foveate.media import (
+    ArrayVideo,
+    Limits,
+    Video,
+    display_name,
+    find_media,
+    name_of,
+    open_source,
+)
 
 
 class Pipe(io.RawIOBase):
@@ -323,3 +331,11 @@ def test_threads_change_nothing() -> None:
     with Video(data) as one, Video(data, threads=2) as two:
         times = [n / 25 for n in range(20)]
         assert (one.frames(times).pixels == two.frames(times).pixels).all()
+
+
+def test_names_that_no_file_can_have() -> None:
+    """Lone surrogates, as from a JSON file: Python uses some of them for bytes, not these."""
+    assert display_name("a\ud800b") == "a\\ud800b"
+    assert display_name("a\udcffb") == "a\\xffb"
+    with pytest.raises(MediaError, match=r"^.ud800\.mp4: no file can have this name$"):
+        Video("\ud800.mp4")

@@ -193,7 +193,11 @@ class Reader:
 
 def display_name(name: str | os.PathLike[str]) -> str:
     """A name fit for one line of text: control characters and undecodable bytes escaped."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        raw = os.fsencode(name)
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        raw = str(name).encode("utf-8", "backslashreplace")
+    text = raw.decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     half = _NAME_LENGTH // 2
     return text if len(text) <= _NAME_LENGTH else f"{text[:half]}…{text[-half:]}"
@@ -342,6 +346,8 @@ def _check_file(path: Path, name: str) -> None:
         if path.is_symlink():
             raise MediaError(f"{name}: dangling link, its target is missing") from None
         raise MediaError(f"{name}: no such file") from None
+    except UnicodeEncodeError:
+        raise MediaError(f"{name}: no file can have this name") from None
     except (OSError, ValueError) as error:
         raise MediaError(f"{name}: cannot be read ({_reason(error)})") from None
     if stat.S_ISDIR(status.st_mode):
