@@ -27,9 +27,10 @@ from foveate.models.weights.builtin import CARD
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, UnknownCard, write_run
 from foveate.train import run_state
 from foveate.train.config import RecipeConfig, TrainingConfig
+from foveate.train.features import compute
 from foveate.train.initial_model import InitialModel, build_initial_model, set_trainable
 from foveate.train.kit import randomness
-from foveate.train.kit.batches import Batches, outputs_of, worker_errors
+from foveate.train.kit.batches import Batches, worker_errors
 from foveate.train.kit.checkpoint import Checkpoints
 from foveate.train.kit.distributed import ProcessGroup, join_group
 from foveate.train.kit.ema import EMA
@@ -409,13 +410,20 @@ def _unknown(
     """When the trained network's footage is `unknown`; None if that cannot be told."""
     config, group = context.config, context.group
     prepare = prepare_of(start.input, group.device)
-    clips = source(config.val_split, False, start.input, group)
-    if clips is None or job.held_out is None:
+    if not callable(getattr(start.model, "features", None)):
         return None
-    job.model.eval()
-    with torch.no_grad():
-        known, _ = outputs_of(job.model, job.held_out, prepare)
-    return fit_unknown(start.model, known, clips, prepare, config.seed)
+    features = []
+    for split, batches in ((config.train_split, job.batches), (config.val_split, job.held_out)):
+        if config.freeze == "backbone":
+            assert batches is not None
+            features.append(torch.cat([batch["x"] for batch in batches.batches(0)]))
+            continue
+        clips = source(split, False, start.input, group)  # those of the job are augmented
+        if clips is None:
+            return None
+        with worker_errors(clips):
+            features.append(compute(start.model, clips, prepare, mirror=False).x[:, 0])
+    return fit_unknown(start.model, *features, start.input, prepare, config.seed)
 
 
 @contextmanager
