@@ -6,8 +6,8 @@ FS-4; the frozen Kinetics-600 network sees every clip once per rule, and linear 
 on its features (folds of `benchmarks/fights.py`).
 
 `unknown` measures how well scores of features and logits tell clips of the classes from other
-footage, and how often the fitted limit is wrong about each: FS-4 against sign clips and rendered ones, and
-mocap15 with classes left out.
+footage, and how often the fitted limit is wrong about each: FS-4 against sign clips and rendered
+ones, and mocap15 with classes left out.
 
     foveate data make mocap15 data/mocap15 --clips 900 --seed 1
     python -m benchmarks.answers windows FIGHT_SURV [--seeds 0 1 2]

@@ -380,7 +380,7 @@ def _write_best(
     job.model.load_state_dict(with_prefix(best, "ema/") or with_prefix(best, "model/"))
     look = getattr(config, "look", None)
     unknown = None
-    if job.held_out is not None and not (dataset.multilabel or context.recipe.unlabelled):
+    if job.held_out is not None and not context.recipe.unlabelled:
         unknown = _unknown(context, start, job, source)
     split = None if job.held_out is None else config.val_split
     card = RunCard(
