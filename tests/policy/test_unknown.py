@@ -50,7 +50,7 @@ def test_other_clips_far_away_leave_room_for_other_cameras() -> None:
 
 
 def test_no_limit_where_nothing_can_be_told() -> None:
-    assert fit_familiar(clips(0, 200), clips(1, 50), clips(2, 50)) is None
+    assert fit_familiar(clips(0, 200), clips(1, 50), clips(2, 50, scale=0.1)) is None
     assert fit_familiar(clips(0, 1), clips(1, 50), clips(2, 50, 9.0)) is None
     assert fit_familiar(clips(0, 200), clips(1, 1), clips(2, 50, 9.0)) is None
     assert fit_familiar(clips(0, 200), clips(1, 50), np.zeros((0, CHANNELS))) is not None

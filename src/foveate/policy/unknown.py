@@ -17,7 +17,6 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 _QUANTILE = 2.33  # of the normal distribution: 1 % of clips of the classes
-_USELESS = 0.7  # area under the ROC curve below which distances do not tell clips apart
 _LEAST = 1e-3  # of the mean standard deviation, for channels that hardly vary
 
 
@@ -60,18 +59,19 @@ def fit_familiar(training: Array, known: Array, others: Array) -> Familiar | Non
         others: (K, channels) of clips that show none of the classes; may be empty.
 
     Returns:
-        None with fewer than two clips, or if the distances do not tell known and other clips apart.
+        None with fewer than two clips, or if known clips are further away than the others.
     """
     if len(training) < 2 or len(known) < 2:
         return None
-    spread = np.std(training, 0, dtype=np.float64)
+    wide = np.asarray(training, np.float64)
+    spread = wide.std(0)
     spread = np.maximum(spread, max(_LEAST * float(spread.mean()), 1e-12))
-    found = Familiar(np.mean(training, 0, dtype=np.float64), spread, np.inf)
+    found = Familiar(wide.mean(0), spread, np.inf)
     inside = np.log(np.maximum(found.distance(known), 1e-12))
     limit = inside.mean() + _QUANTILE * inside.std(ddof=1) * np.sqrt(1 + 1 / len(inside))
     if len(others):
         outside = np.log(np.maximum(found.distance(others), 1e-12))
-        if roc_area(outside, inside) < _USELESS:
+        if roc_area(outside, inside) < 0.5:
             return None
         limit = max(limit, (limit + np.quantile(outside, 0.05)) / 2)
     return Familiar(found.mean, spread, float(np.exp(limit)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +35,7 @@ def fit_unknown(
         seed: Of the generated clips.
 
     Returns:
-        None if there are too few clips, or if nothing tells them apart.
+        None if there are too few clips, or if noise is more familiar than they are.
     """
     reference, known = training.numpy(), validation.numpy()
     others = torch.cat([_pooled(network, prepare(x)) for x in generated(spec, seed)]).numpy()
@@ -70,5 +72,6 @@ def generated(spec: InputSpec, seed: int = 0) -> list[Tensor]:
 
 @torch.no_grad()
 def _pooled(network: nn.Module, clip: Tensor) -> Tensor:
-    features: Tensor = network.eval().features(clip)
-    return features.float().mean(1).cpu()
+    features: Any = network.eval().features
+    pooled: Tensor = features(clip).float().mean(1).cpu()
+    return pooled

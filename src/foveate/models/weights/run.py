@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -138,7 +139,7 @@ class UnknownCard(_Strict):
             raise ValueError("spread: must be positive and finite")
         return self
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+    def arrays(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """(channels,) float32 mean and spread."""
         try:
             mean, spread = (
