@@ -5,9 +5,9 @@ of its own, one window for both, a full window that overlaps the one before, or 
 FS-4; the frozen Kinetics-600 network sees every clip once per rule, and linear probes are trained
 on its features (folds of `benchmarks/fights.py`).
 
-`unknown` measures how well scores of the logits tell clips of the classes from other footage, and
-how often the fitted threshold is wrong about each: FS-4 against sign clips and rendered ones, and
-mocap15 with classes left out.
+`unknown` measures how well scores of features and logits tell clips of the classes from other
+footage, and how often the fitted limit is wrong about each: FS-4 against sign clips and rendered
+ones, and mocap15 with classes left out.
 
     foveate data make mocap15 data/mocap15 --clips 900 --seed 1
     python -m benchmarks.answers windows FIGHT_SURV [--seeds 0 1 2]
@@ -38,7 +38,7 @@ from foveate.evaluate.bootstrap import compare, interval
 from foveate.pipeline.recogniser import Recogniser, load
 from foveate.pipeline.reducers import ClassReducer, WindowScores, clip_scores, joined
 from foveate.policy.looks.frames import Uniform
-from foveate.policy.unknown import energy, fit_threshold
+from foveate.policy.unknown import Familiar, fit_familiar
 from foveate.train.features import Head, compute, draw_view
 from foveate.train.initial_model import build_initial_model
 from foveate.train.kit.batches import TensorBatches
@@ -67,8 +67,8 @@ UNKNOWN_PROTOCOL = (
     f"({PROBE}), clips of {SECONDS:g} s from the middle. FS-4: 4 folds by source, a fifth of the "
     "training clips (whole sources) for the threshold. mocap15 (900 rendered clips, seed 1; first "
     "200 training, 90 validation, 150 test clips): five of the fifteen classes left out in each of "
-    "three turns, threshold on validation clips of the ten others. Generated clips: every fourth "
-    "training clip of FS-4, every second validation clip of mocap15, three of each. Other clips: "
+    "three turns, threshold on validation clips of the ten others. Generated clips: 32 of "
+    "moving noise. Other clips: "
     "three sign clips, the other data set, the classes left out. One seed; areas are means over "
     "turns; 95 % percentile bootstrap over groups of test clips and over other clips"
 )
@@ -150,28 +150,26 @@ def kept(cache: Path | None, name: str, make: Callable[[], Any]) -> Any:
     return found
 
 
-def clip_features(dataset: Dataset, changed: bool = False) -> tuple[Tensor, Tensor]:
-    """Features (N, views, channels) of the middle of every clip, and classes (N,).
-
-    Views are the clip and its mirror image or, if `changed`, clips without any class made of it.
-    """
+def clip_features(dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """Features (N, 2, channels) of the middle of every clip and of its mirror image; classes."""
     start = build_initial_model(NETWORK, tuple(dataset.classes), {}, frames=FRAMES, rate=RATE)
     whole = replace(dataset, records=tuple(replace(r, split="train") for r in dataset.records))
     clips = VideoClips(whole, batch=8, seed=0, workers=0)
     batches = clips("train", False, start.input, ProcessGroup())
     assert batches is not None
     prepare = prepare_of(start.input, torch.device("cpu"))
-    if not changed:
-        found = compute(start.model, batches, prepare, mirror=True)
-        order = found.index.argsort()
-        return found.x[order], found.y[order]
-    stream, rows, labels = torch.Generator().manual_seed(0), [], []
-    with torch.no_grad():
-        for batch in batches.batches(0):
-            made = [start.model.features(prepare(x)) for x in generated(batch["x"], stream)]
-            rows.append(torch.stack([one.float().mean(1) for one in made], 1))
-            labels.append(batch["y"])
-    return torch.cat(rows), torch.cat(labels)
+    found = compute(start.model, batches, prepare, mirror=True)
+    order = found.index.argsort()
+    return found.x[order], found.y[order]
+
+
+@torch.no_grad()
+def noise_features() -> Tensor:
+    """Features (N, channels) of the generated clips that show none of the classes."""
+    start = build_initial_model(NETWORK, ("a", "b"), {}, frames=FRAMES, rate=RATE)
+    prepare, network = prepare_of(start.input, torch.device("cpu")), start.model.eval()
+    features: Any = network.features
+    return torch.cat([features(prepare(x)).mean(1) for x in generated(start.input)])
 
 
 def probe(x: Tensor, y: Tensor, classes: Sequence[str], seed: int) -> Callable[[Tensor], Tensor]:
@@ -271,12 +269,12 @@ def windows(data: Path, seeds: Sequence[int], cache: Path | None) -> None:
     write("answers_windows", WINDOWS_PROTOCOL, count, figures, tuple(seeds))
 
 
-SCORES: dict[str, Callable[[Any], Any]] = {
-    "energy": energy,
-    "maximum logit": lambda logits: np.asarray(logits).max(-1),
-    "maximum probability": lambda logits: (
-        torch.as_tensor(np.asarray(logits)).softmax(-1).max(-1).values.numpy()
-    ),
+# Of features (N, channels) and logits (N, classes): higher for clips of the classes.
+SCORES: dict[str, Callable[[Familiar, Any, Tensor], Any]] = {
+    "feature distance": lambda familiar, x, logits: -familiar.distance(x),
+    "energy": lambda familiar, x, logits: logits.logsumexp(-1).numpy(),
+    "maximum logit": lambda familiar, x, logits: logits.max(-1).values.numpy(),
+    "maximum probability": lambda familiar, x, logits: logits.softmax(-1).max(-1).values.numpy(),
 }
 
 
@@ -307,29 +305,27 @@ def judge(
     Args:
         turns: Is filled.
         head: Features to logits.
-        sets: Features (N, channels) of `val` and `generated`, of the `test` clips, and of others.
+        sets: Features (N, channels) of `train`, `val` and `generated`, of the `test` clips, and of
+            others.
         groups: Of the test clips.
     """
-    logits = {name: head(x).numpy() for name, x in sets.items()}
-    turns.groups += groups
-    for score, measure in SCORES.items():
-        turns.known.setdefault(score, []).append(measure(logits["test"]))
-    thresholds = {
-        "validation and generated clips": fit_threshold(
-            energy(logits["val"]), energy(logits["generated"])
-        ),
-        "validation clips alone": fit_threshold(energy(logits["val"]), []),
+    train, val, noise = (sets[name].numpy() for name in ("train", "val", "generated"))
+    limits = {
+        "validation and generated clips": fit_familiar(train, val, noise),
+        "validation clips alone": fit_familiar(train, val, noise[:0]),
     }
-    for name, limit in thresholds.items():
-        limit = -np.inf if limit is None else limit
-        turns.alarms.setdefault(name, []).append(energy(logits["test"]) < limit)
-        for other in sets.keys() - {"val", "test"}:
-            row = energy(logits[other]) < limit
-            turns.found.setdefault(other, {}).setdefault(name, []).append(row)
-    for other in sets.keys() - {"val", "test"}:
+    familiar = limits["validation clips alone"]
+    assert familiar is not None
+    turns.groups += groups
+    for other in sets.keys() - {"train", "val"}:
+        x, logits = sets[other].numpy(), head(sets[other])
+        scored = turns.known if other == "test" else turns.outside.setdefault(other, {})
+        called = turns.alarms if other == "test" else turns.found.setdefault(other, {})
         for score, measure in SCORES.items():
-            row = measure(logits[other])
-            turns.outside.setdefault(other, {}).setdefault(score, []).append(row)
+            scored.setdefault(score, []).append(measure(familiar, x, logits))
+        for name, found in limits.items():
+            row = np.zeros(len(x)) if found is None else found.distance(x) > found.limit
+            called.setdefault(name, []).append(row.astype(float))
 
 
 def summed_up(turns: Turns) -> dict[str, Any]:
@@ -337,7 +333,7 @@ def summed_up(turns: Turns) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     count = len(turns.groups)
     for name, rows in turns.alarms.items():
-        share = interval(metrics.mean(np.concatenate(rows).astype(float)), count, turns.groups)
+        share = interval(metrics.mean(np.concatenate(rows)), count, turns.groups)
         figures[f"false alarms, {name}"] = [share.value, share.low, share.high]
     figures["test clips"] = count
     for other, scores in turns.outside.items():
@@ -375,12 +371,8 @@ def unknown(data: Path, mocap: Path, samples: Path, seed: int, cache: Path | Non
     fights = read(data)
     rendered = first_of(read(mocap), {"train": 200, "val": 90, "test": 150})
     x, y = kept(cache, "clips", lambda: clip_features(fights))
-    some = replace(fights, records=fights.records[::4])
-    made, _ = kept(cache, "made", lambda: clip_features(some, changed=True))
+    noise = kept(cache, "noise", noise_features)
     mocap_x, mocap_y = kept(cache, "mocap", lambda: clip_features(rendered))
-    held = rendered.subset("val")
-    few = replace(held, records=held.records[::2])
-    mocap_made, mocap_from = kept(cache, "mocap made", lambda: clip_features(few, changed=True))
     signs = sorted(samples.glob("sign_*"))
     seen, _ = kept(cache, "signs", lambda: window_features(signs))
     sign_x = torch.from_numpy(np.stack([w.scores for one in seen for w in one]))
@@ -397,11 +389,10 @@ def unknown(data: Path, mocap: Path, samples: Path, seed: int, cache: Path | Non
         }
         test = fold.dataset.subset("test").records
         inside = [place[r.path] for r in test]
-        ours = [n // 4 for n in (*at["train"], *at["val"]) if n % 4 == 0]
         head = probe(x[at["train"]], y[at["train"]], fights.classes, seed)
         sets = {
-            "val": x[at["val"], 0], "test": x[inside, 0], "generated": made[ours].flatten(0, 1),
-            "sign clips": sign_x, "mocap15": mocap_x[split_of == "test", 0],
+            "train": x[at["train"]].flatten(0, 1), "val": x[at["val"], 0], "generated": noise,
+            "test": x[inside, 0], "sign clips": sign_x, "mocap15": mocap_x[split_of == "test", 0],
         }  # fmt: skip
         judge(turns, head, sets, [str(r.group) for r in test])
         print(f"fold {fold.name}", flush=True)
@@ -419,8 +410,8 @@ def unknown(data: Path, mocap: Path, samples: Path, seed: int, cache: Path | Non
         names = [c for c, o in zip(rendered.classes, left_out, strict=True) if not o]
         head = probe(mocap_x[train], label[train], names, seed)
         sets = {
-            "val": mocap_x[part["val"] & ~out, 0], "test": mocap_x[test, 0],
-            "generated": mocap_made[~left_out[mocap_from]].flatten(0, 1),
+            "train": mocap_x[train].flatten(0, 1), "val": mocap_x[part["val"] & ~out, 0],
+            "generated": noise, "test": mocap_x[test, 0],
             "classes left out": mocap_x[part["test"] & out, 0],
             "FS-4": x[:, 0], "sign clips": sign_x,
         }  # fmt: skip

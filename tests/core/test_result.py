@@ -76,7 +76,8 @@ def test_json_fits_the_published_schema() -> None:
 def test_schema_has_exactly_the_fields_of_the_design() -> None:
     assert set(json.loads(example().to_json())) == {
         "schema", "source", "model", "preset", "task", "ok", "error", "duration", "labels",
-        "segments", "detections", "cost", "exits", "trace", "warnings", "age", "dropped",
+        "segments", "detections", "unknown", "cost", "exits", "trace", "warnings", "age",
+        "dropped",
     }  # fmt: skip
     values = json.loads(detected().to_json())
     assert set(values["detections"][0]) == {"time", "box", "label", "index", "score", "track"}

@@ -197,10 +197,13 @@ def test_a_run_folder_says_when_footage_is_unknown(tmp_path) -> None:
     arch = "tsm-online:test_resnet"
     module, parts = registry.create(arch, num_classes=7), {"network": NetworkCard(arch=arch)}
     data = encode(frames=50)
-    for limit, said in ((1e9, True), (-1e9, False)):
+    channels = module.classifier.in_features
+    for limit, said in ((1e-9, True), (1e9, False)):
         card = RunCard(
             networks=parts, classes=list(LABELS), input=InputCard.of(SPEC_8),
-            unknown=UnknownCard(thresholds={"final": limit}, clips=9, alarms=0.0),
+            unknown=UnknownCard.of(
+                np.zeros(channels), np.ones(channels), limit=limit, training=9, clips=9, alarms=0.0
+            ),
         )  # fmt: skip
         folder = tmp_path / str(said)
         write_run(folder, {"network": module}, card)

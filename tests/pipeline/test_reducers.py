@@ -5,6 +5,7 @@ import pytest
 
 from foveate.core import Evidence, ModelError
 from foveate.pipeline.reducers import ClassReducer, Naming, WindowScores, clip_scores
+from foveate.policy.unknown import Familiar
 
 
 def window(start: float, end: float, *scores: float) -> WindowScores:
@@ -36,11 +37,22 @@ def test_scores_that_are_not_one_per_label_are_refused() -> None:
         ClassReducer("softmax", 2).take(found)
 
 
-def test_windows_of_low_energy_are_unknown_and_others_are_not() -> None:
-    reducer, naming = ClassReducer("softmax", 2), Naming("ab", unknown_below={"final": 2.0})
-    for start, logits in ((0, [4.0, 0.0]), (2, [1.0, 0.0]), (4, [0.5, 0.4])):
-        reducer.take(Evidence(logits={"final": np.array(logits)}))
-        reducer.close(start, start + 2)
+FAMILIAR = Familiar(np.zeros(3), np.ones(3), limit=1.0)
+
+
+def answered(*windows: tuple[float, float, float], features: bool = True) -> ClassReducer:
+    """A reducer with windows of (start, end, size of the features); one that is short joins."""
+    reducer = ClassReducer("softmax", 2)
+    for start, end, size in windows:
+        found = np.full((2, 3), size, np.float32) if features else None
+        reducer.take(Evidence(logits={"final": np.array([1.0, 0.0])}, features=found))
+        reducer.close(start, end, joins=end - start < 1)
+    return reducer
+
+
+def test_windows_unlike_the_training_clips_are_unknown() -> None:
+    reducer = answered((0, 2, 0.5), (2, 4, 1.5), (4, 6, -2.0))
+    naming = Naming("ab", familiar=FAMILIAR)
     found = reducer.fields(naming, 6.0)
     assert [(s.start, s.end, s.label, s.index) for s in found["segments"]] == [
         (0, 2, "a", 0), (2, 6, "unknown", None)
@@ -48,33 +60,21 @@ def test_windows_of_low_energy_are_unknown_and_others_are_not() -> None:
     assert found["unknown"] is True
     assert found["labels"][0].label == "a"
     assert reducer.fields(naming, 3.9)["unknown"] is False  # the third window is over the end
-    assert reducer.fields(Naming("ab"), 6.0)["unknown"] is None
-    assert {s.label for s in reducer.fields(Naming("ab"), 6.0)["segments"]} == {"a"}
-    other = Naming("ab", unknown_below={"another exit": 9.0})
-    assert reducer.fields(other, 6.0)["unknown"] is False
+    plain = reducer.fields(Naming("ab"), 6.0)
+    assert plain["unknown"] is None
+    assert [s.label for s in plain["segments"]] == ["a"]
+    # A network without features cannot say.
+    assert answered((0, 2, 9.0), features=False).fields(naming, 2.0)["unknown"] is None
 
 
 def test_unknown_comes_before_none() -> None:
-    reducer = ClassReducer("softmax", 2)
-    reducer.take(Evidence(logits={"final": np.zeros(2)}))
-    reducer.close(0, 2)
-    for limit, label in ((2.0, "unknown"), (0.0, "none")):
-        naming = Naming("ab", none_below=0.9, unknown_below={"final": limit})
-        assert reducer.fields(naming, 2.0)["segments"][0].label == label
+    for size, label in ((2.0, "unknown"), (0.0, "none")):
+        naming = Naming("ab", none_below=0.9, familiar=FAMILIAR)
+        assert answered((0, 2, size)).fields(naming, 2.0)["segments"][0].label == label
 
 
-def test_independent_classes_have_no_unknown() -> None:
-    reducer = ClassReducer("sigmoid", 2)
-    reducer.take(Evidence(logits={"final": np.zeros(2)}))
-    reducer.close(0, 2)
-    assert reducer.fields(Naming("ab", unknown_below={"final": 9.0}), 2.0)["unknown"] is False
-
-
-def test_a_short_window_takes_over_the_energy_of_the_whole_one() -> None:
-    reducer, naming = ClassReducer("softmax", 2), Naming("ab", unknown_below={"final": 2.0})
-    for (start, end), logits in (((0, 2), [4.0, 0.0]), ((2, 2.2), [0.1, 0.0])):
-        reducer.take(Evidence(logits={"final": np.array(logits)}))
-        reducer.close(start, end, joins=start > 0)
-    (only,) = reducer.fields(naming, 2.2)["segments"]
+def test_a_short_window_takes_over_the_features_of_the_whole_one() -> None:
+    reducer = answered((0, 2, 0.0), (2, 2.2, 9.0))
+    (only,) = reducer.fields(Naming("ab", familiar=FAMILIAR), 2.2)["segments"]
     assert (only.start, only.end, only.label) == (0, 2.2, "a")
     assert len(reducer.windows) == 1

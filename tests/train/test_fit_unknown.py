@@ -1,88 +1,71 @@
-"""The threshold of `unknown` of a trained network."""
+"""What a trained network's features are like on clips of its classes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
-from foveate.train.kit.batches import TensorBatches
-from foveate.train.unknown import fit_unknown, generated
+from foveate.models.spec import InputSpec
+from foveate.models.weights.run import UnknownCard
+from foveate.train.unknown import GENERATED, fit_unknown, generated
 
-SHAPE = (3, 4, 18, 18)
-
-
-def stream() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+SPEC = InputSpec(size=24, frames_per_second=4.0, clip_frames=4)
 
 
-def patterns() -> torch.Tensor:
-    """(2, 3, T, H, W) of two classes: upper half bright, or left half bright."""
-    found = torch.zeros(2, *SHAPE)
-    found[0, :, :, :9] = 1
-    found[1, :, :, :, :9] = 1
-    return found - 0.5
+class Colours(nn.Module):
+    """Features (B, T, 6): mean and spread of each colour of every frame."""
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        flat = x.flatten(3)
+        return torch.cat([flat.mean(-1), flat.std(-1)], 1).transpose(1, 2)
 
 
-class Matches(nn.Module):
-    """Logits are how well a clip matches the pattern of each class."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return 8 * torch.einsum("bcthw,kcthw->bk", x - 0.5, patterns()) / patterns()[0].numel()
+def prepare(x: torch.Tensor) -> torch.Tensor:
+    return x.float() / 255
 
 
-def known(count: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clips with one of the patterns under noise, and their classes."""
-    y = torch.arange(count) % 2
-    noise = 0.2 * torch.randn(count, *SHAPE, generator=stream())
-    return (patterns()[y] + 0.5 + noise).clamp(0, 1), y
+def known(seed: int, count: int) -> torch.Tensor:
+    """Features of dark clips of little contrast."""
+    stream = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 6, generator=stream) * 0.05 + 0.1
 
 
-def fitted(network: nn.Module) -> Any:
-    x, y = known()
-    return fit_unknown(network, network(x), TensorBatches(x, y, 16), lambda x: x)
-
-
-def test_clips_of_the_classes_are_known_and_others_are_not() -> None:
-    card = fitted(Matches())
+def test_clips_of_the_classes_are_known_and_noise_is_not() -> None:
+    card = fit_unknown(Colours(), known(0, 60), known(1, 30), SPEC, prepare)
     assert card is not None
-    assert (card.clips, card.generated) == (48, 2 * 3 * 16)
+    assert (card.training, card.clips, card.generated) == (60, 30, GENERATED)
     assert card.alarms <= 0.05
-    assert card.found > 0.8
-    assert card.roc_area > 0.95
-    assert card == fitted(Matches())
+    assert card.found == card.roc_area == 1
+    mean = card.arrays()[0]
+    np.testing.assert_allclose(mean, known(0, 60).mean(0), rtol=1e-6)
+    assert UnknownCard.model_validate_json(card.model_dump_json()) == card
+    assert card == fit_unknown(Colours(), known(0, 60), known(1, 30), SPEC, prepare)
 
 
-class Blind(nn.Module):
-    """The same logits for everything."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.new_zeros(len(x), 2)
+def test_noise_that_is_more_familiar_than_the_clips_gives_no_limit() -> None:
+    noise = torch.cat([Colours().features(prepare(x)).mean(1) for x in generated(SPEC, 9)])
+    assert fit_unknown(Colours(), noise, noise + 0.5, SPEC, prepare) is None
 
 
-def test_a_network_that_sees_no_difference_has_no_threshold() -> None:
-    assert fitted(Blind()) is None
+def test_noise_moves_and_is_of_two_grains() -> None:
+    coarse, fine, *_ = clips = generated(SPEC)
+    assert sum(map(len, clips)) == GENERATED
+    for clip in clips:
+        assert clip.shape[1:] == (3, 4, 24, 24)
+        assert clip.dtype == torch.uint8
+        assert torch.equal(clip[:, :, 0].roll(1, -1), clip[:, :, 1])
+    step = [float((c[..., 1:].float() - c[..., :-1].float()).abs().mean()) for c in (coarse, fine)]
+    assert step[0] < step[1]
 
 
-def test_generated_clips_keep_shape_and_type_and_show_no_class() -> None:
-    x = (255 * known(3)[0]).round().to(torch.uint8)
-    blocks, noise, plain = made = list(generated(x, stream()))
-    assert all(one.shape == x.shape and one.dtype == x.dtype for one in made)
-    for clip, shuffled in zip(x, blocks, strict=True):
-        # All pixels of the blocks are still there, in every frame at the same places.
-        inner = clip[..., :16, :16].flatten(-2).sort().values
-        assert torch.equal(shuffled[..., :16, :16].flatten(-2).sort().values, inner)
-        assert torch.equal(shuffled[..., 16:], clip[..., 16:])
-        assert not torch.equal(shuffled, clip)
-    still = known(3)[0][:, :, :1].expand(3, *SHAPE)
-    moved = next(iter(generated(still, stream())))
-    assert torch.equal(moved, moved[:, :, :1].expand_as(moved))
-    assert (noise[:, :, 0] != noise[:, :, 1]).any()
-    assert (plain == plain[..., :1, :1, :1]).all()
-
-
-def test_clips_smaller_than_the_blocks_are_left_whole() -> None:
-    tiny: Iterator[torch.Tensor] = generated(torch.rand(2, 3, 2, 3, 3), stream())
-    assert len(list(tiny)) == 2
+@pytest.mark.parametrize(
+    "changes", [{"mean": "?"}, {"mean": ""}, {"spread": "AAAAAA=="}, {"limit": 0.0}]
+)
+def test_a_damaged_card_is_refused(changes: dict[str, Any]) -> None:
+    values = UnknownCard.of([0.0], [1.0], limit=1.0, training=9, clips=9, alarms=0.0).model_dump()
+    with pytest.raises(ValueError, match=r"mean|spread|limit"):
+        UnknownCard.model_validate({**values, **changes})

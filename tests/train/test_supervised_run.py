@@ -373,9 +373,11 @@ def test_a_frozen_network_sees_every_clip_once(
     summary = go(tmp_path / "run", freeze="backbone", epochs=20, progress=interrupt_at(7))
     assert summary.outcome == "interrupted"
     assert sum(seen) == 24 + 12
+    assert not forward
     go(tmp_path / "run", resume=True, freeze="backbone", epochs=20)
     assert sum(seen) == 24 + 12, "a resumed run takes the features that are kept"
-    assert not forward
+    # In the end the generated clips of `unknown`, three for each validation clip.
+    assert sum(forward) == 3 * 12
 
 
 def test_only_the_head_learns(tmp_path: Path) -> None:

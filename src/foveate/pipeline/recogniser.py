@@ -36,6 +36,7 @@ from foveate.pipeline.reducers import ClassReducer, DetectionReducer, Naming, Re
 from foveate.pipeline.scheduler import Opener, in_order, schedule
 from foveate.pipeline.session import OnStep, Plan, Session
 from foveate.policy import AtEnd, Context, Groups, PatchLook
+from foveate.policy.unknown import Familiar
 
 if TYPE_CHECKING:
     import torch
@@ -69,8 +70,8 @@ class Recogniser:
         task: `classify` or `detect`.
         preset: All settings, for messages and results; how answers are worded is taken from it.
         preset_name: What it is called, if it has a name.
-        unknown_below: Energies of logits below which a window is `unknown`, by name of the exit;
-            None for never.
+        familiar: What the training clips are like, so that other footage is `unknown`; None for
+            never.
         limits: Bounds on what a source may cost.
 
     Attributes:
@@ -97,7 +98,7 @@ class Recogniser:
         task: Task = "classify",
         preset: Preset | None = None,
         preset_name: str | None = None,
-        unknown_below: Mapping[str, float] | None = None,
+        familiar: Familiar | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.preset = preset or Preset(model=type(executor).__name__)
@@ -128,9 +129,7 @@ class Recogniser:
             macs_per_view=view,
             macs_per_answer=answer,
         )
-        self._naming = Naming(
-            self.labels, self.preset.top_k, self.preset.none_below, unknown_below or {}
-        )
+        self._naming = Naming(self.labels, self.preset.top_k, self.preset.none_below, familiar)
 
     def predict(self, source: Any, *, fps: float | None = None, trace: bool = True) -> Result:
         """Recognise one source.
@@ -504,7 +503,8 @@ def assemble(
         loaded = load_weights(preset.model, offline=offline, progress=progress)
     whole = next(iter(loaded.networks.values()))
     calibration = {} if loaded.card is None else loaded.card.calibration
-    fitted = None if loaded.card is None else loaded.card.unknown
+    card = None if loaded.card is None else loaded.card.unknown
+    familiar = None if card is None else Familiar(*card.arrays(), card.limit)
     context = Context(
         input=loaded.input,
         mixes_frames=mixes_frames(whole),
@@ -541,7 +541,7 @@ def assemble(
         output=loaded.output,
         preset=preset,
         preset_name=named,
-        unknown_below=fitted.thresholds if fitted is not None and preset.unknown else None,
+        familiar=familiar if preset.unknown else None,
         limits=limits,
     )
 

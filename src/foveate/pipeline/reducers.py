@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from foveate.core import Detections, Evidence, ModelError, Score, Segment
 from foveate.core.result import Detection
 from foveate.policy.stopping import probabilities
-from foveate.policy.unknown import energy
+from foveate.policy.unknown import Familiar
 
 NONE, UNKNOWN = "none", "unknown"
 Scores = npt.NDArray[np.float32]
@@ -28,19 +27,20 @@ class Naming:
         labels: Name of every class.
         top_k: How many labels are given.
         none_below: Segments that score lower are `none`.
-        unknown_below: Windows whose logits have a lower energy are `unknown`; by name of the exit.
-            Empty for never.
+        familiar: What the training clips are like; other windows are `unknown`. None for never.
     """
 
     labels: Sequence[str]
     top_k: int = 5
     none_below: float = 0.2
-    unknown_below: Mapping[str, float] = field(default_factory=dict)
+    familiar: Familiar | None = None
 
     def unknown(self, window: WindowScores) -> bool:
         """Whether a window is like nothing that the model was trained on."""
-        limit = self.unknown_below.get(window.exit or "", -math.inf)
-        return window.energy is not None and window.energy < limit
+        features = window.features
+        return (
+            self.familiar is not None and features is not None and self.familiar.unknown(features)
+        )
 
 
 class Reducer(Protocol):
@@ -80,14 +80,14 @@ class Reducer(Protocol):
 class WindowScores:
     """The decision on a window: scores (classes,) in 0..1, between two times.
 
-    `exit` is the name of the exit that decided, `energy` that of its logits.
+    `exit` is the name of the exit that decided, `features` are (channels,), where there are some.
     """
 
     start: float
     end: float
     scores: Scores
     exit: str | None = None
-    energy: float | None = None
+    features: Scores | None = None
 
 
 class ClassReducer:
@@ -101,7 +101,7 @@ class ClassReducer:
         windows: The windows that are over; a short one is part of the one before it.
         current: (classes,) scores of the last answer.
         exit: Name of the exit that gave it.
-        energy: Of its logits; None of classes that do not exclude each other.
+        features: (channels,) that it was given for; None if the network has none.
     """
 
     def __init__(self, output: str = "softmax", classes: int | None = None) -> None:
@@ -109,7 +109,7 @@ class ClassReducer:
         self.windows: list[WindowScores] = []
         self.current: Scores | None = None
         self.exit: str | None = None
-        self.energy: float | None = None
+        self.features: Scores | None = None
         self._before: WindowScores | None = None  # the answer for the window before this one
         self._latest: tuple[float, WindowScores] | None = None  # start of a window, its answer
 
@@ -117,8 +117,7 @@ class ClassReducer:
         """The scores of the last exit."""
         if evidence.logits:
             self.exit = evidence.exit
-            logits = evidence.logits[self.exit]
-            self.current = probabilities(logits, self.output)
+            self.current = probabilities(evidence.logits[self.exit], self.output)
             if self.classes is not None and self.current.shape != (self.classes,):
                 raise ModelError(
                     f"the network gives scores of shape {self.current.shape} for "
@@ -127,7 +126,8 @@ class ClassReducer:
                 )
             if not np.isfinite(self.current).all():
                 raise ModelError("the scores of the network are not finite")
-            self.energy = float(energy(logits)) if self.output == "softmax" else None
+            found = evidence.features
+            self.features = None if found is None else found.reshape(-1, found.shape[-1]).mean(0)
 
     def hold(self, times: Sequence[float]) -> None:
         """The scores stay as they are."""
@@ -146,7 +146,7 @@ class ClassReducer:
         assert self.current is not None
         if self._latest is not None and self._latest[0] != start:
             self._before = self._latest[1]
-        window = WindowScores(start, end, self.current, self.exit, self.energy)
+        window = WindowScores(start, end, self.current, self.exit, self.features)
         if joins and self._before is not None:
             window = joined(self._before, window)
         self._latest = start, window
@@ -328,7 +328,7 @@ def _segment(run: list[tuple[float, float, int | str, float]], labels: Sequence[
 
 def unknown(windows: Sequence[WindowScores], naming: Naming, end: float | None) -> bool | None:
     """Whether more than half of the seconds is unknown; None if the model cannot say."""
-    if not naming.unknown_below:
+    if naming.familiar is None or all(window.features is None for window in windows):
         return None
     parts = {True: 0.0, False: 0.0}
     for window in windows:
@@ -340,10 +340,10 @@ def unknown(windows: Sequence[WindowScores], naming: Naming, end: float | None) 
 def joined(first: WindowScores, second: WindowScores) -> WindowScores:
     """Two windows as one: the mean of their scores, weighted by their seconds.
 
-    The exit and its energy are those of the first, which is whole.
+    Exit and features are those of the first, which is whole.
     """
     scores = clip_scores([first, second])
-    return WindowScores(first.start, second.end, scores, first.exit, first.energy)
+    return WindowScores(first.start, second.end, scores, first.exit, first.features)
 
 
 def clip_scores(windows: Sequence[WindowScores], end: float | None = None) -> Scores:

@@ -1,58 +1,83 @@
-"""Whether footage is like what a model was trained on: a score of its logits, and its threshold.
+"""Whether footage is like what a model was trained on: distances of its features, and a limit.
 
-A softmax always names one of the classes, even for footage that shows none of them. The energy of
-the logits (Liu et al., NeurIPS 2020, arXiv 2010.03759) is low where none of them fits; below a
-threshold a window is `unknown`.
+A softmax always names one of the classes, even for footage that shows none of them. The features
+before the classifier tell more than the logits: with the mean and the standard deviation of each
+channel over the training clips, the mean squared deviation (a Mahalanobis distance with a diagonal
+covariance, after Lee et al., NeurIPS 2018, arXiv 1807.03888) is large for other footage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-ALARMS = 0.05  # share of clips of the classes that may be called unknown
-_USELESS = 0.7  # area under the ROC curve below which the energy does not tell clips apart
+Array = npt.NDArray[Any]
 
-
-def energy(logits: Any) -> Any:
-    """Negative free energy of logits (..., classes): the logarithm of the sum of exponentials."""
-    wide = np.asarray(logits, np.float64)
-    most = wide.max(-1, keepdims=True)
-    return (np.log(np.exp(wide - most).sum(-1)) + most[..., 0])[()]
+_QUANTILE = 2.33  # of the normal distribution: 1 % of clips of the classes
+_LEAST = 1e-3  # of the mean standard deviation, for channels that hardly vary
 
 
-def fit_threshold(known: Sequence[float], others: Sequence[float]) -> float | None:
-    """The energy below which a clip is called unknown.
+@dataclass(frozen=True)
+class Familiar:
+    """What features of the training clips are like.
 
-    It is at most the quantile of `ALARMS` of the known clips, with a margin for their number: the
-    order statistic of conformal prediction, which of fewer than 19 clips is their minimum or what a
-    normal distribution expects below it. Where all other clips are far below, it is halfway to
-    them, so that clips of the classes from other cameras are not called unknown.
+    Attributes:
+        mean: (channels,) of the pooled features.
+        spread: (channels,) standard deviations, positive.
+        limit: Distance beyond which footage is unknown.
+    """
+
+    mean: Array
+    spread: Array
+    limit: float
+
+    def distance(self, features: Array) -> Array:
+        """Mean squared deviation, in standard deviations, of features (..., channels)."""
+        deviation = (np.asarray(features, np.float64) - self.mean) / self.spread
+        found: Array = (deviation**2).mean(-1)
+        return found
+
+    def unknown(self, features: Array) -> bool:
+        """Whether one window's features (channels,) are beyond the limit."""
+        return bool(self.distance(features) > self.limit)
+
+
+def fit_familiar(training: Array, known: Array, others: Array) -> Familiar | None:
+    """Fit the distance on training clips, and its limit on validation clips and others.
+
+    The limit is what a normal distribution of the logarithm of the distance, fitted to the
+    validation clips, exceeds for one clip in a hundred, with the margin that their number asks for.
+    Where the other clips are further away than that it is halfway to them, so that clips of the
+    classes from other cameras are not called unknown.
 
     Args:
-        known: Energies of validation clips.
-        others: Energies of generated clips that show none of the classes.
+        training: (N, channels) pooled features of training clips.
+        known: (M, channels) of validation clips.
+        others: (K, channels) of clips that show none of the classes; may be empty.
 
     Returns:
-        None with fewer than two known clips, or if the energies do not tell the two apart.
+        None with fewer than two clips, or if known clips are further away than the others.
     """
-    x, y = np.sort(np.asarray(known, np.float64)), np.asarray(others, np.float64)
-    if len(x) < 2 or (len(y) and roc_area(x, y) < _USELESS):
+    if len(training) < 2 or len(known) < 2:
         return None
-    rank = int(ALARMS * (len(x) + 1))
-    low = float(x[rank - 1]) if rank else min(float(x[0]), _normal_quantile(x))
-    nearest = float(np.quantile(y, 1 - ALARMS)) if len(y) else low
-    return (low + nearest) / 2 if nearest < low else low
+    wide = np.asarray(training, np.float64)
+    spread = wide.std(0)
+    spread = np.maximum(spread, max(_LEAST * float(spread.mean()), 1e-12))
+    found = Familiar(wide.mean(0), spread, np.inf)
+    inside = np.log(np.maximum(found.distance(known), 1e-12))
+    limit = inside.mean() + _QUANTILE * inside.std(ddof=1) * np.sqrt(1 + 1 / len(inside))
+    if len(others):
+        outside = np.log(np.maximum(found.distance(others), 1e-12))
+        if roc_area(outside, inside) < 0.5:
+            return None
+        limit = max(limit, (limit + np.quantile(outside, 0.05)) / 2)
+    return Familiar(found.mean, spread, float(np.exp(limit)))
 
 
-def roc_area(known: Any, others: Any) -> float:
-    """Area under the ROC curve: how often a known clip has the higher score, ties count half."""
-    x, y = np.asarray(known)[:, None], np.asarray(others)[None, :]
+def roc_area(high: Any, low: Any) -> float:
+    """Area under the ROC curve: how often a value of the first is higher, ties count half."""
+    x, y = np.asarray(high)[:, None], np.asarray(low)[None, :]
     return float((x > y).mean() + 0.5 * (x == y).mean())
-
-
-def _normal_quantile(x: Any) -> float:
-    """The quantile of `ALARMS` that a normal distribution fitted to a few values predicts."""
-    return float(x.mean() - 1.645 * x.std(ddof=1) * np.sqrt(1 + 1 / len(x)))

@@ -34,9 +34,10 @@ from foveate.models.weights.run import (
 )  # fmt: skip
 from foveate.train import run_state
 from foveate.train.config import RecipeConfig, TrainingConfig
+from foveate.train.features import compute
 from foveate.train.initial_model import InitialModel, build_initial_model, set_trainable
 from foveate.train.kit import randomness
-from foveate.train.kit.batches import Batches, outputs_of, worker_errors
+from foveate.train.kit.batches import Batches, worker_errors
 from foveate.train.kit.checkpoint import Checkpoints
 from foveate.train.kit.distributed import ProcessGroup, join_group
 from foveate.train.kit.ema import EMA
@@ -479,17 +480,23 @@ def _export(
 def _note_unknown(context: RecipeContext, start: InitialModel, job: Job, source: Source) -> None:
     """Write to the run folder when the best model's footage is `unknown`, if that can be told."""
     config, group, folder = context.config, context.group, context.folder
-    if job.held_out is None or context.dataset.multilabel or context.recipe.unlabelled:
+    if job.held_out is None or context.recipe.unlabelled:
         return
-    clips = source(config.val_split, False, start.input, group)
-    if clips is None:
+    if not callable(getattr(start.model, "features", None)):
         return
-    prepare, best = prepare_of(start.input, group.device), load_run(folder)
-    start.model.load_state_dict(best.networks[NETWORK].state_dict())
-    job.model.eval()
-    with torch.no_grad():
-        known, _ = outputs_of(job.model, job.held_out, prepare)
-    unknown = fit_unknown(start.model, known, clips, prepare, config.seed)
+    start.model.load_state_dict(load_run(folder).networks[NETWORK].state_dict())
+    prepare = prepare_of(start.input, group.device)
+    features = []
+    for split, batches in ((config.train_split, job.batches), (config.val_split, job.held_out)):
+        if config.freeze == "backbone":
+            features.append(torch.cat([batch["x"] for batch in batches.batches(0)]))
+            continue
+        clips = source(split, False, start.input, group)  # those of the job are augmented
+        if clips is None:
+            return
+        with worker_errors(clips):
+            features.append(compute(start.model, clips, prepare, mirror=False).x[:, 0])
+    unknown = fit_unknown(start.model, *features, start.input, prepare, config.seed)
     if unknown is not None:
         card = read_run(folder).model_copy(update={"unknown": unknown})
         write_run(folder, {NETWORK: start.model}, card)

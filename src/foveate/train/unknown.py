@@ -1,93 +1,77 @@
-"""The threshold of `unknown`, from validation clips and clips that show none of the classes.
-
-Clips without any of the classes are generated from those of the validation split (their blocks in
-another order, so that colours and motion stay) and from nothing (moving colour noise, plain
-colours), so no further footage is needed.
-"""
+"""When footage is `unknown`: fitted on training clips, validation clips and generated noise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from foveate.models.spec import InputSpec
 from foveate.models.weights.run import UnknownCard
-from foveate.policy.unknown import energy, fit_threshold, roc_area
-from foveate.train.kit.batches import Batches, Prepare, worker_errors
+from foveate.policy.unknown import fit_familiar, roc_area
+from foveate.train.kit.batches import Prepare
 
-_BATCHES = 2  # of validation clips that further clips are generated from
-_BLOCKS = 4  # along each side of a frame
+GENERATED = 32  # clips of noise
+_GRAINS = (8, 32)  # cells along a side
 
 
-@torch.no_grad()
 def fit_unknown(
-    network: nn.Module, known: Tensor, clips: Batches, prepare: Prepare, seed: int = 0
+    network: nn.Module,
+    training: Tensor,
+    validation: Tensor,
+    spec: InputSpec,
+    prepare: Prepare,
+    seed: int = 0,
 ) -> UnknownCard | None:
-    """Fit the threshold of a trained network.
+    """Fit what the features of a trained network are like on clips of its classes.
 
     Args:
-        network: Gives logits (B, classes) of clips; evaluated.
-        known: (N, classes) logits of the validation clips.
-        clips: The validation clips, whole.
+        network: Has `features`; evaluated.
+        training: (N, channels) pooled features of training clips.
+        validation: (M, channels) of validation clips.
+        spec: Of the network's input, for the generated clips.
         prepare: Applied to each batch of clips.
         seed: Of the generated clips.
 
     Returns:
-        None if there are too few clips, or if their scores do not tell them apart.
+        None if there are too few clips, or if noise is more familiar than they are.
     """
-    network.eval()
-    stream = torch.Generator().manual_seed(seed)
-    rows: list[Tensor] = []
-    with worker_errors(clips):
-        for batch in islice(clips.batches(0), _BATCHES):
-            if len(batch["x"]):
-                rows += [
-                    network(prepare(made)).float().cpu() for made in generated(batch["x"], stream)
-                ]
-    inside = energy(known.numpy())
-    outside = energy(torch.cat(rows).numpy()) if rows else inside[:0]
-    threshold = fit_threshold(inside, outside)
-    if threshold is None:
+    reference, known = training.numpy(), validation.numpy()
+    others = torch.cat([_pooled(network, prepare(x)) for x in generated(spec, seed)]).numpy()
+    found = fit_familiar(reference, known, others)
+    if found is None:
         return None
-    return UnknownCard(
-        thresholds={"final": threshold},
-        clips=len(inside),
-        alarms=float((inside < threshold).mean()),
-        generated=len(outside),
-        found=float((outside < threshold).mean()) if len(outside) else 0.0,
-        roc_area=roc_area(inside, outside) if len(outside) else 0.0,
+    inside, outside = found.distance(known), found.distance(others)
+    return UnknownCard.of(
+        found.mean,
+        found.spread,
+        limit=found.limit,
+        training=len(reference),
+        clips=len(known),
+        alarms=float((inside > found.limit).mean()),
+        generated=len(others),
+        found=float((outside > found.limit).mean()),
+        roc_area=roc_area(outside, inside),
     )
 
 
-def generated(clips: Tensor, stream: torch.Generator) -> Iterator[Tensor]:
-    """Clips that show none of the classes, three of each.
+def generated(spec: InputSpec, seed: int = 0) -> list[Tensor]:
+    """Clips (B, 3, T, S, S) uint8 that show none of any classes: moving noise, coarse and fine."""
+    stream = torch.Generator().manual_seed(seed)
+    side, found = spec.size, []
+    for at in range(0, GENERATED, 8):
+        grain = _GRAINS[at // 8 % len(_GRAINS)]
+        cells = torch.rand((8, 3, grain, grain), generator=stream)
+        still = nn.functional.interpolate(cells, (side, side), mode="bilinear")
+        step = max(1, side // 32)
+        moving = [still.roll(step * t, -1) for t in range(spec.clip_frames)]
+        found.append((255 * torch.stack(moving, 2)).to(torch.uint8))
+    return found
 
-    Args:
-        clips: (B, 3, T, H, W) uint8, or floating-point as the network takes them.
-        stream: Random numbers.
 
-    Yields:
-        Clips of the same shape and type: blocks of the frames in another order, the same one in
-        every frame; moving colour noise; a plain colour.
-    """
-    count, channels, frames, height, width = clips.shape
-    high, wide = height // _BLOCKS, width // _BLOCKS
-    if high and wide:
-        cut = clips[..., : high * _BLOCKS, : wide * _BLOCKS]
-        blocks = cut.unflatten(-1, (_BLOCKS, wide)).unflatten(-3, (_BLOCKS, high))
-        grid = blocks.movedim((-4, -2), (0, 1)).flatten(0, 1)
-        order = torch.randperm(_BLOCKS**2, generator=stream)
-        mixed = grid[order].unflatten(0, (_BLOCKS, _BLOCKS)).movedim((0, 1), (-4, -2))
-        made = clips.clone()
-        made[..., : high * _BLOCKS, : wide * _BLOCKS] = mixed.flatten(-2).flatten(-3, -2)
-        yield made
-    low, most = float(clips.min()), float(clips.max())
-    coarse = torch.rand((count, channels, 8, 8), generator=stream)
-    field = nn.functional.interpolate(coarse, (height, width), mode="bilinear")
-    shift = max(1, width // 32)
-    moving = torch.stack([field.roll(shift * t, -1) for t in range(frames)], 2)
-    plain = torch.rand((count, channels, 1, 1, 1), generator=stream).expand(clips.shape)
-    for share in (moving, plain):
-        yield (low + share * (most - low)).to(clips.dtype)
+@torch.no_grad()
+def _pooled(network: nn.Module, clip: Tensor) -> Tensor:
+    features: Any = network.eval().features
+    pooled: Tensor = features(clip).float().mean(1).cpu()
+    return pooled

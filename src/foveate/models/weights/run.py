@@ -13,6 +13,7 @@ cascade has a third file, ``cascade.json``.
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
 import inspect
@@ -21,6 +22,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -106,22 +109,55 @@ class UnknownCard(_Strict):
     """When footage is called `unknown`: like none of the clips that the model was trained on.
 
     Attributes:
-        score: Function of the logits, see `policy.unknown`.
-        thresholds: Lower scores are unknown; by name of the exit that gave the logits.
-        clips: Validation clips that the thresholds were fitted on.
+        mean: Of each channel of the pooled features over training clips; float32, little-endian,
+            in base64.
+        spread: Their standard deviations, likewise.
+        limit: Distance (see `policy.unknown`) beyond which footage is unknown.
+        training: Training clips behind mean and spread.
+        clips: Validation clips behind the limit.
         alarms: Share of them that is called unknown.
-        generated: Generated clips without any of the classes.
+        generated: Generated clips that show none of the classes.
         found: Share of them that is called unknown.
         roc_area: Area under the ROC curve between the two.
     """
 
-    score: Literal["energy"] = "energy"
-    thresholds: dict[str, float] = Field(min_length=1, max_length=1000)
+    mean: str = Field(max_length=1_000_000)
+    spread: str = Field(max_length=1_000_000)
+    limit: float = Field(gt=0)
+    training: int = Field(ge=0)
     clips: int = Field(ge=0)
     alarms: float = Field(ge=0, le=1)
     generated: int = Field(0, ge=0)
     found: float = Field(0.0, ge=0, le=1)
     roc_area: float = Field(0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> UnknownCard:
+        mean, spread = self.arrays()
+        if not len(mean) or len(mean) != len(spread) or not np.isfinite(mean).all():
+            raise ValueError("mean: not as many finite values as spread")
+        if not (np.isfinite(spread) & (spread > 0)).all():
+            raise ValueError("spread: must be positive and finite")
+        return self
+
+    def arrays(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """(channels,) float32 mean and spread."""
+        try:
+            mean, spread = (
+                np.frombuffer(base64.b64decode(text, validate=True), "<f4")
+                for text in (self.mean, self.spread)
+            )
+        except ValueError:
+            raise ValueError("mean and spread: not float32 in base64") from None
+        return mean, spread
+
+    @classmethod
+    def of(cls, mean: Any, spread: Any, **values: Any) -> UnknownCard:
+        """The card of mean and spread as arrays."""
+        texts = [
+            base64.b64encode(np.asarray(one, "<f4").tobytes()).decode() for one in (mean, spread)
+        ]
+        return cls(mean=texts[0], spread=texts[1], **values)
 
 
 class RunCard(_Strict):
