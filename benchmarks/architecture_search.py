@@ -186,6 +186,44 @@ def step_times(configs: list[MoViNetConfig], classes: int, rounds: int = 15) -> 
     return least
 
 
+def table_of_latencies(known: int = 100, new: int = 20) -> dict[str, Any]:
+    """Latencies from a table of parts against whole steps, of networks that were not measured.
+
+    Args:
+        known: Networks from which the table comes.
+        new: Networks whose steps are timed.
+    """
+    space, draws = ArchitectureConfig(**SEARCH).space(), random.Random("table")
+    cost = Latencies(SPEC.size, SPEC.clip_frames, len(CLASSES))
+    networks = [space.config(space.draw(draws)) for _ in range(known + new)]
+    began = time.process_time()
+    for one in networks[:known]:
+        cost(one)
+    measuring = time.process_time() - began
+    held = dict(cost.table)
+    found = [key in held for one in networks[known:] for _, key in cost.parts(one)]
+    predicted = [cost(one) for one in networks[known:]]
+    measured = step_times(networks[known:], len(CLASSES))
+    errors = [a / b - 1 for a, b in zip(predicted, measured, strict=True)]
+    figures = {
+        "parts": len(held), "measuring_cpu_seconds": measuring,
+        "share of parts known": statistics.mean(found),
+        "correlation": float(np.corrcoef(predicted, measured)[0, 1]),
+        "median error": statistics.median(errors), "largest error": max(errors, key=abs),
+        "fastest ms": min(measured), "slowest ms": max(measured),
+    }  # fmt: skip
+    write(
+        "architecture_latency",
+        f"{known} networks drawn uniformly from the space of architecture_search measured part by "
+        f"part, then the sums of {new} others against the least of fifteen whole steps, in turns; "
+        f"frames of {SPEC.size} pixels, folded form, CPU time of one thread; parts that are new "
+        "are measured in these networks",
+        new,
+        figures,
+    )
+    return figures
+
+
 def one_seed(clips: LoadedClips, work: Path, seed: int) -> dict[str, Any]:
     """Search, and train the derived network and its rivals."""
     folder = work / f"seed-{seed}"
@@ -250,8 +288,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("data", type=Path, help="folder of mocap15")
     parser.add_argument("--work", type=Path, required=True, help="folder for studies and runs")
     parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
+    parser.add_argument("--table", action="store_true", help="only measure the latency table")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    if options.table:
+        print(table_of_latencies())
+        return 0
     keep_freed_memory()
     clips = crop_actors(options.data)
     done: dict[int, dict[str, Any]] = {}

@@ -496,7 +496,8 @@ def _note_unknown(context: RecipeContext, start: InitialModel, job: Job, source:
             return
         with worker_errors(clips):
             features.append(compute(start.model, clips, prepare, mirror=False).x[:, 0])
-    unknown = fit_unknown(start.model, *features, start.input, prepare, config.seed)
+    training, known = features
+    unknown = fit_unknown(start.model, training, known, start.input, prepare, config.seed)
     if unknown is not None:
         card = read_run(folder).model_copy(update={"unknown": unknown})
         write_run(folder, {NETWORK: start.model}, card)
