@@ -118,7 +118,7 @@ def pretrained(bars: Bars, folder: Path, temperature: float, lr: float) -> Path:
     """Pre-train on the videos without labels; the run folder."""
     config = ContrastiveConfig(
         **NETWORK, epochs=bars.sizes.epochs, batch=32, lr=lr, temperature=temperature, hidden=64,
-        projection=16, seed=bars.seed,
+        projection=16, seed=bars.seed, accumulate=1, patience=None,
     )  # fmt: skip
     data: Any = bars
     run_recipe(
@@ -143,7 +143,7 @@ def probed(bars: Bars, folder: Path, model: str | None) -> tuple[float, Path, fl
         values = NETWORK if model is None else {**NETWORK, "model": model, "settings": {}}
         config = SupervisedConfig(
             **values, freeze="backbone", epochs=bars.sizes.probe_epochs, lr=lr, batch=25,
-            seed=bars.seed,
+            seed=bars.seed, patience=None,
         )  # fmt: skip
         data: Any = bars
         run = folder / f"{lr:g}"

@@ -18,17 +18,17 @@ import torch
 from benchmarks.fights import PROBE, config_of
 
 from foveate.data import Dataset, folds, read
-from foveate.models.weights.builtin import run_folder
 from foveate.train.kit.memory import keep_freed_memory
 from foveate.train.recipe import run_recipe
 from foveate.train.recipes import supervised
+from foveate.train.run_state import read_training
 
 
 def train_folds(dataset: Dataset, out: Path, seed: int, changes: dict[str, Any]) -> None:
     """A run folder `out/FOLD` for every fold that has none yet."""
     for fold in folds(dataset):
         folder = out / fold.name
-        if run_folder(str(folder)) is not None:
+        if folder.exists() and read_training(folder).outcome is not None:
             continue
         since = time.process_time()
         config = config_of(seed, **{**PROBE, **changes})

@@ -62,7 +62,7 @@ def step(keep: bool) -> dict[str, Any]:
 def tuned(data: Path, clips: int, **settings: Any) -> dict[str, Any]:
     """A fine-tune as `foveate train` does it, over that many clips."""
     keep_freed_memory()
-    config = SupervisedConfig(frames=FRAMES, **settings)
+    config = SupervisedConfig(frames=FRAMES, patience=None, **settings)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         done = run_recipe(
@@ -94,7 +94,7 @@ def _some(dataset: Dataset, clips: int) -> Dataset:
 
 def lines(data: Path) -> dict[str, Any]:
     """What is measured: name → how."""
-    whole = {"epochs": 1, "batch": CLIPS}
+    whole = {"epochs": 1, "batch": CLIPS, "freeze": "none", "accumulate": 1}
     return {
         "step, malloc as it comes": lambda: step(False),
         "step, freed memory kept": lambda: step(True),

@@ -263,6 +263,7 @@ def train_and_test(
         model=entry.model, settings=entry.settings, freeze=entry.freeze, size=x.shape[-1],
         frames=x.shape[2], rate=SPEC.frames_per_second, epochs=epochs or entry.epochs, batch=16,
         lr=entry.lr, backbone_lr=entry.backbone_lr, label_smoothing=0.1, seed=seed, workers=0,
+        accumulate=1, patience=None,
     )  # fmt: skip
     began = time.process_time()
     dataset: Any = clips

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -265,13 +266,23 @@ def make_loader(
 def _begin_worker(number: int) -> None:
     """One thread per worker: the cores are shared out by process.
 
-    Ctrl-C and the SIGTERM of a job scheduler reach every process of a group. A worker leaves them
-    to the main one, which would otherwise find its workers dead before it could save.
+    Ctrl-C and the SIGTERM of a job scheduler reach every process. A worker leaves them to the main
+    one, which would otherwise find its workers dead before it could save.
     """
     import cv2
 
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_main, args=(os.getppid(),), daemon=True).start()
+    elif hasattr(os, "setpgid"):  # macOS: only a signal to the process group is kept away
+        os.setpgid(0, 0)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def _end_with_main(main: int) -> None:
+    """End this worker when the main process, and no other one, sends SIGTERM."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
+        pass
+    os._exit(0)

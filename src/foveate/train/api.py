@@ -45,7 +45,7 @@ def train(
 ) -> RunSummary:
     """Train a model on labelled videos, as `foveate train` does.
 
-    Training can be interrupted at any moment and resumed with `resume=True`; the weights are then
+    Training can be interrupted at any time and resumed with `resume=True`; the weights are then
     the same as without the interruption.
 
     Args:

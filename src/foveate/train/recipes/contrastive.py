@@ -28,7 +28,7 @@ from foveate.models.spec import InputSpec
 from foveate.train.config import TrainingConfig
 from foveate.train.features import is_head
 from foveate.train.initial_model import InitialModel
-from foveate.train.kit.batches import Batch, outputs_of
+from foveate.train.kit.batches import Batch, Prepare, outputs_of
 from foveate.train.recipe import Job, Recipe, RecipeContext, train_network
 from foveate.train.run_state import RunSummary
 from foveate.train.videos import Source, VideoClips, prepare_of
@@ -57,6 +57,7 @@ class Contrast(nn.Module):
         network: Has `features` and `classifier`; the classifier is not trained.
         hidden: Units of the projection's hidden layer.
         outputs: Of the projection.
+        prepare: Applied to each piece of a batch, so that frames of the others stay bytes.
 
     Attributes:
         pieces: In how many pieces the clips of a batch go through the network. With several, each
@@ -67,7 +68,9 @@ class Contrast(nn.Module):
         ConfigError: The network has no `features` method or no classifier.
     """
 
-    def __init__(self, network: nn.Module, hidden: int, outputs: int) -> None:
+    def __init__(
+        self, network: nn.Module, hidden: int, outputs: int, prepare: Prepare = lambda x: x
+    ) -> None:
         super().__init__()
         head = getattr(network, "classifier", None)
         if not hasattr(network, "features") or head is None:
@@ -77,6 +80,7 @@ class Contrast(nn.Module):
                 parameter.requires_grad_(False)
         self.network = network
         self.pieces = 1
+        self.prepare = prepare
         width = getattr(network, "num_features", None)
         first = nn.LazyLinear(hidden) if width is None else nn.Linear(width, hidden)
         # Without the norm, small networks often collapse to the same vector for every clip.
@@ -98,7 +102,7 @@ class Contrast(nn.Module):
     def _pooled(self, x: torch.Tensor) -> torch.Tensor:
         """Features (B, C) of clips (B, 3, T, H, W)."""
         features: Any = self.network.features
-        found: torch.Tensor = features(x).mean(1)
+        found: torch.Tensor = features(self.prepare(x)).mean(1)
         return found
 
 
@@ -155,21 +159,21 @@ def job_of(context: RecipeContext, start: InitialModel, source: Source) -> Job:
     if batches is None:
         raise ConfigError(f"the split {config.train_split!r} has no clips")
     held_out = source(config.val_split, False, spec, group) if group.is_main else None
-    model = Contrast(start.model, config.hidden, config.projection)
-    model.to(group.device)
     prepare = prepare_of(spec, group.device)
+    model = Contrast(start.model, config.hidden, config.projection, prepare)
+    model.to(group.device)
     if any(isinstance(part, nn.LazyLinear) for part in model.modules()):
         with torch.no_grad():
             size = (1, 2, 3, spec.clip_frames, spec.size, spec.size)
             model.eval()(torch.zeros(size, device=group.device))
 
     def objective(net: nn.Module, batch: Batch, stream: torch.Generator) -> torch.Tensor:
-        return info_nce(net(prepare(batch["x"])), config.temperature)
+        return info_nce(net(batch["x"]), config.temperature)
 
     def validate(net: nn.Module) -> tuple[tuple[float, ...], dict[str, float]]:
         if held_out is None:
             return (), {}
-        z, _ = outputs_of(net, held_out, prepare)
+        z, _ = outputs_of(net, held_out, lambda x: x)
         loss = float(info_nce(z, config.temperature).mean())
         named = metrics.Protocol("clip", 2).name
         return (-loss,), {named("infonce"): loss, named("partner-top1"): partners_found(z)}
