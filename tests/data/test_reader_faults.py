@@ -202,7 +202,7 @@ def test_class_folders_say_what_is_odd(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     labelled.pictures(tmp_path / "stills", 2)
     assert faults(tmp_path) == [
-        "stray.mp4: lies in no class folder",
+        "stray.mp4: is not in a class folder",
         "empty: no clips in this class folder",
         "stills: holds pictures: put the frames of each clip in a folder of its own",
     ]
@@ -239,7 +239,7 @@ def test_one_pass_names_all_by_line(tmp_path: Path) -> None:
     found = faults(root)
     assert [int(line.split(":")[1]) for line in found] == [3, 4, 4, 4, 4, 4, 5, 5, 6, 7, 8, 9]
     for at, words in {
-        0: "../outside.mp4 lies outside the folder of the clips",
+        0: "../outside.mp4 is outside the folder of the clips",
         1: "no label",
         2: "start 'x' is not a number",
         3: "end 'y' is not a number",
@@ -248,7 +248,7 @@ def test_one_pass_names_all_by_line(tmp_path: Path) -> None:
         6: "ends at 2 s, not after its start at 5 s",
         7: "unknown class 'Run' (did you mean run, as in clips.csv:2?)",
         8: "label '7' is a number, the others are words",
-        9: "lies outside the folder of the clips",
+        9: "is outside the folder of the clips",
         10: "class 'jump' of split test has no training clip",
         11: "1.mp4 duplicate of clips.csv:2",
     }.items():
@@ -372,7 +372,7 @@ def test_a_number_of_several_clips_is_a_class(tmp_path: Path) -> None:
 def test_a_list_with_its_columns_swapped(tmp_path: Path) -> None:
     labelled.touch(tmp_path, "a.mp4")
     (tmp_path / "train.txt").write_text("0 a.mp4\n")
-    assert faults(tmp_path) == ["train.txt:1: the label stands in front of the path"]
+    assert faults(tmp_path) == ["train.txt:1: the label is before the path"]
 
 
 def test_a_reader_that_stops_tells_what_it_found_before(tmp_path: Path) -> None:
