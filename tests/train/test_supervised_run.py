@@ -23,6 +23,7 @@ from foveate.train.recipe import run_recipe
 from foveate.train.recipes import supervised
 from foveate.train.recipes.supervised import SupervisedConfig
 from foveate.train.run_state import RunSummary
+from foveate.train.unknown import GENERATED
 from train import tiny_motion
 from train.tiny_motion import config
 
@@ -376,8 +377,7 @@ def test_a_frozen_network_sees_every_clip_once(
     assert not forward
     go(tmp_path / "run", resume=True, freeze="backbone", epochs=20)
     assert sum(seen) == 24 + 12, "a resumed run takes the features that are kept"
-    # In the end the generated clips of `unknown`, three for each validation clip.
-    assert sum(forward) == 3 * 12
+    assert sum(forward) == GENERATED, "in the end, the generated clips of `unknown`"
 
 
 def test_only_the_head_learns(tmp_path: Path) -> None:
