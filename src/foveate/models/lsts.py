@@ -58,8 +58,8 @@ class Offsets(nn.Module):
         if not self._warned and bool(self.table.detach().abs().max() > self.most):
             self._warned = True
             warnings.warn(
-                f"offsets beyond {self.most:g} positions are clipped; a smaller learning rate, or a "
-                "larger `most`, avoids it",
+                f"offsets beyond {self.most:g} positions are clipped; a smaller learning rate or a "
+                "larger `most` avoids it",
                 stacklevel=2,
             )
         return self.table.clamp(-self.most, self.most)
@@ -89,8 +89,8 @@ class LearnedSampling(nn.Module):
         embedding: Channels in which similarities are measured.
         form: ``lattice``, which moves whole maps and is exact, or ``grid``, which samples each
             place (slower, for checking).
-        normalisation: ``softmax`` of the similarities, as in the released code, or ``linear``, as in
-            the paper, which is unstable where similarities are negative.
+        normalisation: ``softmax`` of the similarities, as in the released code, or ``linear``, as
+            in the paper, which is unstable where similarities are negative.
 
     Raises:
         ModelError: Unknown form or normalisation.
