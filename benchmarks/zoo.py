@@ -177,7 +177,8 @@ def markdown(figures: dict[str, Any], about: dict[str, Any]) -> str:
         "accept any 2D backbone of timm; a few are listed. MACs are multiply-adds of one view "
         "with 400 classes. All figures are costs, not accuracies: of the video weights only those "
         "of MoViNet were available when this was measured. Rows that were added or changed later "
-        "were measured alone (`--only`), each interleaved with its own rounds of r3d-18. `coviar` "
+        "were measured alone (`--only`), each interleaved with its own rounds of r3d-18, and may "
+        "be of another machine than the latest, which is named above. `coviar` "
         "is one of the three networks of the [compressed-domain cascade](../how-to/compressed.md).",
         "",
         "| name | view | parameters | MACs | ms per view | × r3d-18 | state | known weights |",
