@@ -412,18 +412,19 @@ def _unknown(
     prepare = prepare_of(start.input, group.device)
     if not callable(getattr(start.model, "features", None)):
         return None
-    features = []
+    features: dict[str, torch.Tensor] = {}
     for split, batches in ((config.train_split, job.batches), (config.val_split, job.held_out)):
         if config.freeze == "backbone":
             assert batches is not None
-            features.append(torch.cat([batch["x"] for batch in batches.batches(0)]))
+            features[split] = torch.cat([batch["x"] for batch in batches.batches(0)])
             continue
         clips = source(split, False, start.input, group)  # those of the job are augmented
         if clips is None:
             return None
         with worker_errors(clips):
-            features.append(compute(start.model, clips, prepare, mirror=False).x[:, 0])
-    return fit_unknown(start.model, *features, start.input, prepare, config.seed)
+            features[split] = compute(start.model, clips, prepare, mirror=False).x[:, 0]
+    training, validation = features[config.train_split], features[config.val_split]
+    return fit_unknown(start.model, training, validation, start.input, prepare, config.seed)
 
 
 @contextmanager
