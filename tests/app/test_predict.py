@@ -244,6 +244,8 @@ def test_print_config_is_valid_configuration(run, tmp_path, clips) -> None:
     path = tmp_path / "saved.yaml"
     path.write_text(said.out)
     assert run("predict", "--print-config", "--config", path).out == said.out
+    assert "unknown: true\n" in said.out
+    assert "unknown: false\n" in run("predict", "--print-config", "--no-unknown").out
     said = run("predict", "--print-config", "--set", "limits.pixels=1000")
     assert "limits:\n  pixels: 1000\n" in said.out
 
