@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ from foveate.media.folder import RATE
 MAX_BAD = 0.05  # share of a split
 IN_A_ROW = 100
 HANG_SECONDS = 300.0  # without a batch from any worker
+GRACE = 30.0  # seconds that workers live on after a SIGTERM that was not for them
+_BLOCKED = {signal.SIGINT, signal.SIGTERM} if hasattr(signal, "sigwaitinfo") else set()
 
 
 class Loader:
@@ -104,7 +106,9 @@ class Loader:
         """
         self._batches.epoch, self._batches.start = epoch, start_step
         try:
-            for step, batch in enumerate(self._loader, start_step):
+            with _signals_blocked():
+                batches = iter(self._loader)
+            for step, batch in enumerate(batches, start_step):
                 self._note(batch)
                 yield {**batch, "step": step, "epoch": epoch}
             return
@@ -269,20 +273,34 @@ def _begin_worker(number: int) -> None:
     Ctrl-C and the SIGTERM of a job scheduler reach every process. A worker leaves them to the main
     one, which would otherwise find its workers dead before it could save.
     """
-    import cv2
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if _BLOCKED:
         threading.Thread(target=_end_with_main, args=(os.getppid(),), daemon=True).start()
     elif hasattr(os, "setpgid"):  # macOS: only a signal to the process group is kept away
         os.setpgid(0, 0)
+    import cv2
+
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
 
 def _end_with_main(main: int) -> None:
-    """End this worker when the main process, and no other one, sends SIGTERM."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
-        pass
+    """End this worker when the main process sends SIGTERM, or a while after another one has."""
+    found: signal.struct_siginfo | None = signal.sigwaitinfo({signal.SIGTERM})
+    while found is not None and found.si_pid != main:
+        # Of two signals that wait, one is lost; it may have been that of the main process.
+        found = signal.sigtimedwait({signal.SIGTERM}, GRACE)
     os._exit(0)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Block signals in a block; processes that are started in it never receive them."""
+    if not _BLOCKED:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
