@@ -106,9 +106,8 @@ class Loader:
         """
         self._batches.epoch, self._batches.start = epoch, start_step
         try:
-            with _signals_blocked():
-                batches = iter(self._loader)
-            for step, batch in enumerate(batches, start_step):
+            # Without a name, so that nothing refers to the workers after an error.
+            for step, batch in enumerate(self._started(), start_step):
                 self._note(batch)
                 yield {**batch, "step": step, "epoch": epoch}
             return
@@ -121,6 +120,11 @@ class Loader:
         with suppress(RuntimeError):
             self._loader = self._begin()
         raise explained
+
+    def _started(self) -> Iterator[Any]:
+        """The batches of the epoch; the first time, workers are started."""
+        with _signals_blocked():
+            return iter(self._loader)
 
     def explain(self, error: BaseException) -> DataError | None:
         """The message for an error that a worker caused; None for other errors.
