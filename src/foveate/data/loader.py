@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ from foveate.media.folder import RATE
 MAX_BAD = 0.05  # share of a split
 IN_A_ROW = 100
 HANG_SECONDS = 300.0  # without a batch from any worker
+GRACE = 30.0  # seconds that workers live on after a SIGTERM that was not for them
+_BLOCKED = {signal.SIGINT, signal.SIGTERM} if hasattr(signal, "sigwaitinfo") else set()
 
 
 class Loader:
@@ -104,7 +106,8 @@ class Loader:
         """
         self._batches.epoch, self._batches.start = epoch, start_step
         try:
-            for step, batch in enumerate(self._loader, start_step):
+            # Without a name, so that nothing refers to the workers after an error.
+            for step, batch in enumerate(self._started(), start_step):
                 self._note(batch)
                 yield {**batch, "step": step, "epoch": epoch}
             return
@@ -117,6 +120,11 @@ class Loader:
         with suppress(RuntimeError):
             self._loader = self._begin()
         raise explained
+
+    def _started(self) -> Iterator[Any]:
+        """The batches of the epoch; the first time, workers are started."""
+        with _signals_blocked():
+            return iter(self._loader)
 
     def explain(self, error: BaseException) -> DataError | None:
         """The message for an error that a worker caused; None for other errors.
@@ -269,20 +277,34 @@ def _begin_worker(number: int) -> None:
     Ctrl-C and the SIGTERM of a job scheduler reach every process. A worker leaves them to the main
     one, which would otherwise find its workers dead before it could save.
     """
-    import cv2
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if _BLOCKED:
         threading.Thread(target=_end_with_main, args=(os.getppid(),), daemon=True).start()
     elif hasattr(os, "setpgid"):  # macOS: only a signal to the process group is kept away
         os.setpgid(0, 0)
+    import cv2
+
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
 
 def _end_with_main(main: int) -> None:
-    """End this worker when the main process, and no other one, sends SIGTERM."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
-        pass
+    """End this worker when the main process sends SIGTERM, or a while after another one has."""
+    found: signal.struct_siginfo | None = signal.sigwaitinfo({signal.SIGTERM})
+    while found is not None and found.si_pid != main:
+        # Of two signals that wait, one is lost; it may have been that of the main process.
+        found = signal.sigtimedwait({signal.SIGTERM}, GRACE)
     os._exit(0)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Block signals in a block; processes that are started in it never receive them."""
+    if not _BLOCKED:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

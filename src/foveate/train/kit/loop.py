@@ -76,7 +76,12 @@ def train(
                 received = time.perf_counter()
                 if run.accumulate is None:
                     _choose_pieces(run, batch, objective, on_progress)
-                loss = _step(run, forward, batch, objective)
+                try:
+                    loss = _step(run, forward, batch, objective)
+                except RuntimeError:  # loading processes that ended within the step
+                    if not interruption.requested:
+                        raise
+                    return "interrupted"
                 run.clock.waiting += received - requested
                 run.clock.working += time.perf_counter() - received
                 on_progress(_event(run, steps, loss))
