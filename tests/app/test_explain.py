@@ -102,6 +102,4 @@ def test_the_conclusion_says_what_the_window_did() -> None:
     assert said(first, second, hold=2.0).startswith(
         "One window per shot, for at most 2.00 s: 2 windows"
     )
-    assert said(first, second, first).startswith(
-        "The window moves: 3 places in 3 frames"
-    )
+    assert said(first, second, first).startswith("The window moves: 3 places in 3 frames")
