@@ -68,8 +68,8 @@ TRAINING: dict[str, Any] = {"epochs": 5, "batch": 8, "lr": 3e-3, "label_smoothin
 def crop_actors(folder: Path) -> LoadedClips:
     """Decode clips into memory, a square around the actor in every frame.
 
-    Networks this small learn nothing from whole frames in minutes: the actor is a fifth of their
-    height. Where the actor is comes from the renderer.
+    The actor is a fifth of the height of a frame, ten pixels of frames this small. Where the actor
+    is comes from the renderer.
     """
     dataset = only_classes(read(folder), CLASSES)
     parts, groups = {}, []
