@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,7 @@ def train_network(
     source: Source,
     job: Callable[[RecipeContext, InitialModel, Source], Job],
     protocol: Callable[[Any, str | None, InputSpec], str],
+    unknown: bool = True,
 ) -> RunSummary:
     """Train one network; the `train` of a recipe without stages.
 
@@ -270,6 +272,7 @@ def train_network(
         job: What is trained on what.
         protocol: One line that says how figures are measured, from the settings, the name of the
             validation split (None without one) and the network's input.
+        unknown: Whether to fit when footage is `unknown`; not for a part of a larger model.
     """
     config, dataset, group = context.config, context.dataset, context.group
     with ExitStack() as stack:
@@ -293,7 +296,10 @@ def train_network(
         with worker_errors(work.batches):
             outcome = train(run, work.batches, work.objective, work.validate, context.on_progress)
         if outcome != "interrupted" and group.is_main:
-            _write_best(context, start, run, work, protocol, context.source or source)
+            known = None
+            if unknown and work.held_out is not None and not context.recipe.unlabelled:
+                known = partial(_unknown, context, start, work, context.source or source)
+            _write_best(context, start, run, work, protocol, known)
         failures, damaged = (group.unique(lines) for lines in work.problems())
         trained = run.clock.training
         return RunSummary(
@@ -372,16 +378,13 @@ def _write_best(
     run: Run,
     job: Job,
     protocol: Callable[[Any, str | None, InputSpec], str],
-    source: Source,
+    fit: Callable[[], UnknownCard | None] | None,
 ) -> None:
-    """Write the best weights and their card to the run folder."""
+    """Write the best weights and their card to the run folder; `fit` is called with the weights."""
     config, dataset = context.config, context.dataset
     best = run.checkpoints.load(run.best_step or run.step).tensors
     job.model.load_state_dict(with_prefix(best, "ema/") or with_prefix(best, "model/"))
     look = getattr(config, "look", None)
-    unknown = None
-    if job.held_out is not None and not context.recipe.unlabelled:
-        unknown = _unknown(context, start, job, source)
     split = None if job.held_out is None else config.val_split
     card = RunCard(
         networks={NETWORK: NetworkCard(arch=start.arch, settings=start.settings)},
@@ -389,7 +392,7 @@ def _write_best(
         input=InputCard.of(start.input),
         output="sigmoid" if dataset.multilabel else "softmax",
         preset=None if look is None else {"look": look.model_dump(mode="json")},
-        unknown=unknown,
+        unknown=None if fit is None else fit(),
         recipe=context.recipe.name,
         configuration=config.model_dump(mode="json"),
         protocol=protocol(config, split, start.input),
