@@ -301,6 +301,7 @@ def train_network(
     job: Callable[[RecipeContext, InitialModel, Source], Job],
     protocol: Callable[[Any, str | None, InputSpec], str],
     start_from: Path | None = None,
+    unknown: bool = True,
 ) -> RunSummary:
     """Train one network; the `train` of a recipe without stages.
 
@@ -312,6 +313,7 @@ def train_network(
             validation split (None without one) and the network's input.
         start_from: A run folder to start from instead of the settings' model. It is validated
             first, and remains the result unless an epoch is better.
+        unknown: Whether to fit when footage is `unknown`; not for a part of a larger model.
     """
     config, group = context.config, context.group
     with ExitStack() as stack:
@@ -337,7 +339,7 @@ def train_network(
                 run, work.batches, work.objective, work.validate, context.on_progress,
                 validate_first=start_from is not None,
             )  # fmt: skip
-        if outcome != "interrupted" and group.is_main:
+        if unknown and outcome != "interrupted" and group.is_main:
             _note_unknown(context, start, work, context.source or source)
         failures, damaged = (group.unique(lines) for lines in work.problems())
         trained = run.clock.training

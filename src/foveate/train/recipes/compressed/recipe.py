@@ -151,7 +151,7 @@ def _network_recipe(context: RecipeContext, sets: ClipSets, modality: Modality) 
         )
 
     def train(stage: RecipeContext) -> RunSummary:
-        return train_network(stage, source, supervised.job_of, protocol_of)
+        return train_network(stage, source, supervised.job_of, protocol_of, unknown=False)
 
     return Recipe("compressed", SupervisedConfig, train)
 
