@@ -157,7 +157,8 @@ def compute(
     # The copy with folded norms, if there is one, is about twice as fast.
     device = next(network.parameters()).device
     folded: Any = getattr(network, "for_inference", None) if device.type == "cpu" else None
-    features: Any = network.features if folded is None else _stepped(folded())
+    fast: Any = network if folded is None else folded()
+    features: Any = getattr(fast, "features", None) or _stepped(fast)
     rows: list[dict[str, torch.Tensor]] = []
     for done, batch in enumerate(batches.batches(0), 1):
         if len(batch["x"]):
