@@ -95,7 +95,7 @@ def change(at: str, to: Callable[[Any], Any]) -> dict[str, Any]:
         ("labels/0/1", lambda x: x + 2e-5),
         ("labels/4/0", lambda x: "another"),
         ("segments/0/1", lambda x: x + 0.04),
-        ("segments/1/2", lambda x: "another"),
+        ("segments/0/2", lambda x: "another"),
         ("macs", lambda x: x + 1),
         ("frames_decoded", lambda x: x - 1),
         ("exits/final", lambda x: x + 1),
