@@ -409,7 +409,7 @@ def _read_card(folder: Path) -> tuple[RunCard, bool]:
     """The card of a folder of either format, and whether the tensors have prefixes."""
     name = f"{folder.name}/{CARD}"
     if not (folder / CARD).exists():
-        hint = "a run folder has it once the training is over"
+        hint = "a run folder has it once an epoch is over"
         raise WeightsError(f"{folder.name}: no {CARD} in this folder", hint)
     data = _read_json(folder / CARD)
     old = data.get("format", 1) == 1
