@@ -37,6 +37,7 @@ def test_architecture_finds_a_model_and_resumes(run, videos, tmp_path) -> None:
     assert said.out.strip() == str(out)
     assert "Pareto front" in said.err
     assert "*" in said.err
+    assert f"next: foveate evaluate {videos} --model {out / 'winner'}" in said.err
     content = json.loads((out / "pareto.json").read_text("utf-8"))
     assert 0 < content["winner"]["cost"] <= 200e3
     before = (out / "winner" / "model.safetensors").read_bytes()

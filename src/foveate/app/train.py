@@ -190,13 +190,23 @@ def _print_summary(summary: Any, data: DataRequest, pretrained: bool, again: str
     if summary.outcome == "interrupted":
         _say(f"go on with: {again}" if again else _resume_hint(summary.folder))
         return INTERRUPTED
-    if pretrained:
-        _say(f"next: foveate train LABELLED --model {summary.folder} --out OUT")
-    else:
-        fold = "" if data.fold is None else f" --fold {data.fold}"
-        _say(f"next: foveate evaluate {data.path}{fold} --model {summary.folder}")
+    model = _model_of(summary)
+    fold = "" if data.fold is None else f" --fold {data.fold}"
+    if model is not None and pretrained:
+        _say(f"next: foveate train LABELLED --model {model} --out OUT")
+    elif model is not None:
+        _say(f"next: foveate evaluate {data.path}{fold} --model {model}")
     print(summary.folder)
     return DONE
+
+
+def _model_of(summary: Any) -> Path | None:
+    """The folder of the trained model: the run folder, or that of its only stage with a model."""
+    from foveate.models.weights.builtin import CARD
+
+    folders = [summary.folder, *(summary.folder / name for name in summary.stages)]
+    models = [folder for folder in folders if (folder / CARD).is_file()]
+    return models[0] if models[:1] == [summary.folder] or len(models) == 1 else None
 
 
 def _listed(figures: Mapping[str, float]) -> str:

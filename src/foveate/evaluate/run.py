@@ -37,7 +37,7 @@ _COLUMNS = (
     "name", "group", "truth", "predicted", "score", "right", "ok", "macs", "seconds", "frames",
     "error",
 )  # fmt: skip
-PROPORTIONS = ("top1", "top5", "mean-class-accuracy", "answered", "top1-of-answered")
+PROPORTIONS = ("top1", "top5", "mean-class-accuracy", "answered", "top1-of-answered", "unknown")
 
 
 class _Plain(BaseModel):
