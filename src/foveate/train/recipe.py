@@ -381,8 +381,8 @@ def _say_plan(context: RecipeContext, run: Run, validates: bool) -> None:
         context.say(f"resumed at epoch {min(run.epoch + 1, config.epochs)} of {config.epochs}")
     elif config.patience is not None and validates:
         context.say(
-            f"at most {config.epochs} epochs; training ends after {config.patience} without a "
-            "better validation score (patience)"
+            f"at most {config.epochs} epoch{'s' * (config.epochs != 1)}; training ends after "
+            f"{config.patience} without a better validation score (patience)"
         )
 
 
