@@ -339,11 +339,3 @@ def test_names_that_no_file_can_have() -> None:
     assert display_name("a\udcffb") == "a\\xffb"
     with pytest.raises(MediaError, match=r"^.ud800\.mp4: no file can have this name$"):
         Video("\ud800.mp4")
-
-
-def test_a_rate_that_a_file_has_no_use_for_is_a_warning() -> None:
-    with open_source(encode(), fps=10) as video:
-        assert video.info.rate == 25
-        assert video.warnings == ["fps=10 is not used: the file says when its frames are shown"]
-    with open_source(encode()) as video:
-        assert not video.warnings

@@ -51,7 +51,7 @@ def open_source(
     if isinstance(source, str | os.PathLike):
         if os.path.isdir(source) and os.fspath(source):
             return FrameFolder(source, fps, limits=limits)
-        return _file(source, fps, limits)
+        return Video(source, limits=limits)
     if hasattr(source, "shape") and not isinstance(source, memoryview):
         return open_frames(source, fps, name_of(source), limits)
     if isinstance(source, Iterable) and not (
@@ -59,12 +59,4 @@ def open_source(
         or hasattr(source, "read")
     ):
         return open_frames(source, fps, name_of(source), limits)
-    return _file(source, fps, limits)
-
-
-def _file(source: Any, fps: float | None, limits: Limits) -> Video:
-    """A video, with a warning where a rate was given that it has no use for."""
-    video = Video(source, limits=limits)
-    if fps is not None:
-        video.warnings.append(f"fps={fps:g} is not used: the file says when its frames are shown")
-    return video
+    return Video(source, limits=limits)
