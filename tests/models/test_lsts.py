@@ -158,7 +158,7 @@ def test_offsets_learn_a_translation() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     nearest = (places().detach() - torch.tensor([3.0, 0.0])).norm(dim=1).min()
     assert sum(losses[-20:]) < 0.3 * sum(losses[:20])
     assert float(nearest) < 0.7
