@@ -82,6 +82,7 @@ class Video:
         self._open_again = partial(open_video, self._open_reader, limits, self._warn)
         self._index: indexing.Index | None = None
         self._last_info: SampleInfo | None = None
+        self._own_index_known = False
         self._times: tuple[float, ...] | None = None
         self._end: int | None = None  # of the picture, where it had to be looked for
         self._make_cursor = partial(
@@ -128,8 +129,7 @@ class Video:
         stream = self._cursor.stream
         width, height = self.geometry.upright
         codec = codec_name(stream)
-        if self._index is None:
-            self._index = self._cursor.index()
+        self._use_own_index()
         cursor = self._cursor
         rate = 1 / cursor.time_base if cursor.numbers else frame_rate(stream)
         return SampleInfo(
@@ -390,9 +390,14 @@ class Video:
 
         return vector_motion(near, times, around, self._convert, keep)
 
-    def _find_index(self, scan: bool = True) -> indexing.Index | None:
-        if self._index is None:
+    def _use_own_index(self) -> None:
+        """Take the index that the container carries; looking for one may cost a pass over it."""
+        if self._index is None and not self._own_index_known:
+            self._own_index_known = True
             self._index = self._cursor.index()
+
+    def _find_index(self, scan: bool = True) -> indexing.Index | None:
+        self._use_own_index()
         if self._index is not None and self._index.partial and self._cursor.moved:
             # Times after a seek would not be those of a full pass.
             self._index = indexing.scan(self._open_again, self._limits, self.meter)

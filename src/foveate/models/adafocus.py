@@ -241,9 +241,38 @@ class AdaFocusV1(_Network):
         )  # fmt: skip
 
 
+class _Shifted(_Network):
+    """The forms for Something-Something: temporal shifts, and a glance at a fixed number of frames.
+
+    Args:
+        glance: Backbone of the glance network.
+        focus: Backbone of the focus network.
+        num_classes: Outputs.
+        patch: Side of the patches in pixels.
+        size: Side of the frames in pixels.
+        glances: Number of glance frames.
+        shift_div: 1 / shift_div of the channels is shifted in each direction.
+        pretrained: Load the pretrained weights of both backbones.
+    """
+
+    def __init__(
+        self, glance: str = "mobilenetv2_100", focus: str = "resnet50", num_classes: int = 174,
+        patch: int = 128, size: int = 224, glances: int = 8, shift_div: int = SHIFT_DIV,
+        pretrained: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            glance, focus, num_classes, patch, size, None, pretrained, shift_div=shift_div
+        )
+        self.glances = glances
+
+    def look_over(self, frames: Tensor, glance_frames: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See ``look``; without frames for the glance, some of the candidates are taken."""
+        return self.look(spread(frames, self.glances) if glance_frames is None else glance_frames)
+
+
 @register("adafocus-v1-tsm", tiny=TINY | {"glances": 2}, tiny_input=(2, 3, 4, 64, 64),
           classifier=False)  # fmt: skip
-class AdaFocusV1TSM(_Network):
+class AdaFocusV1TSM(_Shifted):
     """V1 for Something-Something: shifted networks, one place for all frames of a clip.
 
     Args:
@@ -263,10 +292,7 @@ class AdaFocusV1TSM(_Network):
         patch: int = 144, size: int = 224, glances: int = 8, hidden: int = 1024,
         shift_div: int = SHIFT_DIV, pretrained: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(
-            glance, focus, num_classes, patch, size, None, pretrained, shift_div=shift_div
-        )
-        self.glances = glances
+        super().__init__(glance, focus, num_classes, patch, size, glances, shift_div, pretrained)
         self.policy = GaussianPolicy(glances * self.glance.map_channels, self.cells, hidden)
 
     def steps(self, frames: Tensor, glance_frames: Tensor | None = None) -> Focused:
@@ -276,8 +302,7 @@ class AdaFocusV1TSM(_Network):
             frames: For the focus network.
             glance_frames: (B, G, 3, size, size); None spreads them over ``frames``.
         """
-        seen = spread(frames, self.glances) if glance_frames is None else glance_frames
-        maps, glance = self.look(seen)
+        maps, glance = self.look_over(frames, glance_frames)
         mean, values = self.policy(maps)
         corners = (mean * (self.size - self.patch)).floor().long()
         count = frames.shape[1]
@@ -292,7 +317,7 @@ class AdaFocusV1TSM(_Network):
         )  # fmt: skip
 
 
-@register("adafocus-v2", tiny=TINY | {"steps_": 3, "hidden": 32}, tiny_input=(2, 3, 3, 64, 64),
+@register("adafocus-v2", tiny=TINY | {"exits": 3, "hidden": 32}, tiny_input=(2, 3, 3, 64, 64),
           classifier=False)  # fmt: skip
 class AdaFocusV2(_Network):
     """V2: any place for each frame, trained end to end through a bilinear crop.
@@ -304,7 +329,7 @@ class AdaFocusV2(_Network):
         patch: Side of the patches in pixels.
         size: Side of the frames in pixels.
         glance_size: Side of the frames that the glance sees; None means ``size``.
-        steps_: Largest number of frames; each has outputs of its own.
+        exits: Largest number of frames; each has outputs of its own.
         hidden: Width of the policy's recurrent state.
         pooled: Width of the features that are pooled over frames.
         dropout: Before the outputs, in training.
@@ -313,15 +338,14 @@ class AdaFocusV2(_Network):
 
     def __init__(
         self, glance: str = "mobilenetv2_100", focus: str = "resnet50", num_classes: int = 200,
-        patch: int = 128, size: int = 224, glance_size: int | None = None, steps_: int = 16,
+        patch: int = 128, size: int = 224, glance_size: int | None = None, exits: int = 16,
         hidden: int = 2048, pooled: int = 4096, dropout: float = 0.2, pretrained: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(glance, focus, num_classes, patch, size, glance_size, pretrained)
         channels = self.glance.map_channels
-        self.dropout = nn.Dropout(dropout)
         self.policy = PointPolicy(channels, self.cells, hidden)
         width = channels + self.focus.num_features
-        self.classifier = PoolingClassifier(width, num_classes, steps_, pooled, dropout)
+        self.classifier = PoolingClassifier(width, num_classes, exits, pooled, dropout)
 
     def steps(self, frames: Tensor, places: Tensor | None = None) -> Focused:
         """Answer after each of T frames (B, T, 3, size, size).
@@ -339,7 +363,7 @@ class AdaFocusV2(_Network):
         return Focused(maps, glance, actions, windows, patches, focus, logits)
 
 
-class _TwoHeads(_Network):
+class _TwoHeads(_Shifted):
     """Shifted networks with two outputs each: one answers, the other trains the backbone."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -375,16 +399,12 @@ class AdaFocusV2TSM(_TwoHeads):
         patch: int = 128, size: int = 224, glances: int = 8, shift_div: int = SHIFT_DIV,
         pretrained: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(
-            glance, focus, num_classes, patch, size, None, pretrained, shift_div=shift_div
-        )
-        self.glances = glances
+        super().__init__(glance, focus, num_classes, patch, size, glances, shift_div, pretrained)
         self.policy = ClipPointPolicy(glances * self.glance.map_channels, self.cells)
 
     def steps(self, frames: Tensor, glance_frames: Tensor | None = None) -> Focused:
         """Answer once for frames (B, T, 3, size, size); see ``AdaFocusV1TSM.steps``."""
-        seen = spread(frames, self.glances) if glance_frames is None else glance_frames
-        maps, glance = self.look(seen)
+        maps, glance = self.look_over(frames, glance_frames)
         place = self.policy(maps)
         windows = self.squares(place).unsqueeze(1).expand(-1, frames.shape[1], -1)
         patches = self.cut(frames, windows)
@@ -393,35 +413,40 @@ class AdaFocusV2TSM(_TwoHeads):
         return Focused(maps, glance, place, windows, patches, focus, logits)
 
 
-class _Windows:
-    """The window rule of Uni-AdaFocus."""
+def windows_of(actions: Tensor, size: int) -> Tensor:
+    """Uni-AdaFocus's windows (..., 4) `xyxy` in pixels.
 
-    def windows(self: Any, actions: Tensor) -> Tensor:
-        """Windows (..., 4) `xyxy` in pixels of actions (..., 4): y, x, height, width in 0..1."""
-        y, x, high, wide = actions.unbind(-1)
-        least = self.size * LEAST_WINDOW
-        high, wide = (side * (self.size - least) + least for side in (high, wide))
-        top, left = y * (self.size - high), x * (self.size - wide)
-        return torch.stack([left, top, left + wide, top + high], -1)
+    Args:
+        actions: (..., 4) y, x, height and width in 0..1.
+        size: Side of the frames in pixels.
+    """
+    y, x, high, wide = actions.unbind(-1)
+    least = size * LEAST_WINDOW
+    high, wide = (side * (size - least) + least for side in (high, wide))
+    top, left = y * (size - high), x * (size - wide)
+    return torch.stack([left, top, left + wide, top + high], -1)
 
-    def window_answer(self: Any, maps: Tensor, windows: Tensor) -> Tensor:
-        """Logits (B, classes) of the windows' part of the maps: what trains the window policy.
 
-        Args:
-            maps: (B, G, C, h, w); the gradient does not reach them.
-            windows: (B, G, 4) `xyxy` in pixels.
-        """
-        cells = crop_resized(
-            maps.detach().flatten(0, 1), windows.flatten(0, 1) * (maps.shape[-1] / self.size),
-            max(1, self.patch // STRIDE), antialias=False, padding="zeros",
-        )  # fmt: skip
-        answer: Tensor = self.window_head(cells.mean((2, 3)).unflatten(0, maps.shape[:2]).mean(1))
-        return answer
+def window_features(maps: Tensor, windows: Tensor, size: int, patch: int) -> Tensor:
+    """The mean (B, C) of the windows' part of the glance's maps: what trains the window policy.
+
+    Args:
+        maps: (B, G, C, h, w); the gradient does not reach them.
+        windows: (B, G, 4) `xyxy` in pixels.
+        size: Side of the frames in pixels.
+        patch: Side of the patches in pixels.
+    """
+    cells = crop_resized(
+        maps.detach().flatten(0, 1), windows.flatten(0, 1) * (maps.shape[-1] / size),
+        max(1, patch // STRIDE), antialias=False, padding="zeros",
+    )  # fmt: skip
+    mean: Tensor = cells.mean((2, 3)).unflatten(0, maps.shape[:2]).mean(1)
+    return mean
 
 
 @register("uni-adafocus", tiny=TINY | {"glances": 3, "focuses": 3}, tiny_input=(2, 3, 6, 64, 64),
           classifier=False)  # fmt: skip
-class UniAdaFocus(_Windows, _Network):
+class UniAdaFocus(_Network):
     """Uni-AdaFocus: chosen frames, and windows of any place, height and width.
 
     Args:
@@ -483,19 +508,20 @@ class UniAdaFocus(_Windows, _Network):
         track = F.interpolate(actions.transpose(1, 2), count, mode="linear", align_corners=False)
         picked = track.transpose(1, 2).gather(1, chosen.unsqueeze(-1).expand(-1, -1, 4))
         rows = torch.arange(len(frames), device=frames.device)[:, None]
-        windows = self.windows(picked)
+        windows = windows_of(picked, self.size)
         patches = self.cut(frames[rows, chosen], windows)
         focus = self.focus(patches)
+        cells = window_features(maps, windows_of(actions, self.size), self.size, self.patch)
         return Focused(
             maps, glance, picked, windows, patches, focus, self.classifier(glance, focus),
             density=scores.softmax(1), frames=chosen,
-            window_logits=self.window_answer(maps, self.windows(actions)),
+            window_logits=self.window_head(cells),
         )  # fmt: skip
 
 
 @register("uni-adafocus-tsm", tiny=TINY | {"glances": 2, "focuses": 3},
           tiny_input=(2, 3, 6, 64, 64), classifier=False)  # fmt: skip
-class UniAdaFocusTSM(_Windows, _TwoHeads):
+class UniAdaFocusTSM(_TwoHeads):
     """Uni-AdaFocus for Something-Something: shifted networks, one window for all chosen frames.
 
     Args:
@@ -515,11 +541,9 @@ class UniAdaFocusTSM(_Windows, _TwoHeads):
         patch: int = 128, size: int = 224, glances: int = 8, focuses: int = 12,
         shift_div: int = SHIFT_DIV, pretrained: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(
-            glance, focus, num_classes, patch, size, None, pretrained, shift_div=shift_div
-        )
+        super().__init__(glance, focus, num_classes, patch, size, glances, shift_div, pretrained)
         channels = self.glance.map_channels
-        self.glances, self.focuses = glances, focuses
+        self.focuses = focuses
         self.spatial_policy = WindowPolicy(channels, frames=glances, cells=self.cells)
         self.temporal_policy = TemporalPolicy(channels)
         self.window_head = nn.Linear(channels, num_classes)
@@ -534,21 +558,22 @@ class UniAdaFocusTSM(_Windows, _TwoHeads):
             glance_frames: (B, G, 3, size, size); None spreads them over the candidates.
             jitter: See ``choose_frames``.
         """
-        seen = spread(frames, self.glances) if glance_frames is None else glance_frames
-        maps, glance = self.look(seen)
+        maps, glance = self.look_over(frames, glance_frames)
         density = self.temporal_policy(glance).softmax(1)
         chosen = choose_frames(density, frames.shape[1], self.focuses, jitter)
         action = self.spatial_policy(maps)
-        windows = self.windows(action).expand(-1, self.focuses, -1)
+        window = windows_of(action, self.size)
+        windows = window.expand(-1, self.focuses, -1)
         rows = torch.arange(len(frames), device=frames.device)[:, None]
         patches = self.cut(frames[rows, chosen], windows)
         focus = self.focus(patches)
         first = self.glance_trainer(glance).mean(1)
         logits = torch.stack([first, self.fuse(glance, focus)], 1)
-        of_maps = self.windows(action).expand(-1, self.glances, -1)
+        of_maps = window.expand(-1, self.glances, -1)
+        cells = window_features(maps, of_maps, self.size, self.patch)
         return Focused(
             maps, glance, action[:, 0], windows, patches, focus, logits, density=density,
-            frames=chosen, window_logits=self.window_answer(maps, of_maps),
+            frames=chosen, window_logits=self.window_head(cells),
         )  # fmt: skip
 
 

@@ -119,6 +119,14 @@ class GridPolicy(nn.Module):
         return self.actor(seen), self.critic(seen).squeeze(-1), state
 
 
+def _encoder(channels: int, cells: int, hidden: int, activation: type[nn.Module]) -> nn.Sequential:
+    """Maps (N, channels, cells, cells) to (N, hidden), normalised."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 64, 1, bias=False), nn.BatchNorm2d(64), activation(), nn.Flatten(),
+        nn.Linear(64 * cells * cells, hidden), nn.BatchNorm1d(hidden), activation(),
+    )  # fmt: skip
+
+
 class GaussianPolicy(nn.Module):
     """V1 for Something-Something: one place for all frames of a clip, the mean of a Gaussian.
 
@@ -132,10 +140,7 @@ class GaussianPolicy(nn.Module):
 
     def __init__(self, channels: int, cells: int = 7, hidden: int = 1024) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Conv2d(channels, 64, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.Flatten(),
-            nn.Linear(64 * cells * cells, hidden), nn.BatchNorm1d(hidden), nn.ReLU(),
-        )  # fmt: skip
+        self.encoder = _encoder(channels, cells, hidden, nn.ReLU)
         self.gru = nn.GRU(hidden, hidden, batch_first=True)
         self.actor = nn.Linear(hidden, 2)
         self.critic = nn.Linear(hidden, 1)
@@ -157,10 +162,7 @@ class PointPolicy(nn.Module):
 
     def __init__(self, channels: int, cells: int = 7, hidden: int = 2048) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Conv2d(channels, 64, 1, bias=False), nn.BatchNorm2d(64), nn.Tanh(), nn.Flatten(),
-            nn.Linear(64 * cells * cells, hidden), nn.BatchNorm1d(hidden), nn.Tanh(),
-        )  # fmt: skip
+        self.encoder = _encoder(channels, cells, hidden, nn.Tanh)
         self.gru = nn.GRU(hidden, hidden, batch_first=True)
         self.actor = nn.Linear(hidden, 2)
 
@@ -185,8 +187,7 @@ class ClipPointPolicy(nn.Module):
     def __init__(self, channels: int, cells: int = 7) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.Conv2d(channels, 64, 1, bias=False), nn.BatchNorm2d(64), nn.Tanh(), nn.Flatten(),
-            nn.Linear(64 * cells * cells, 1024), nn.BatchNorm1d(1024), nn.Tanh(),
+            *_encoder(channels, cells, 1024, nn.Tanh),
             nn.Linear(1024, 512), nn.BatchNorm1d(512), nn.Tanh(), nn.Linear(512, 2),
         )  # fmt: skip
 

@@ -229,7 +229,7 @@ def adafocus_v2(arrays: Mapping[str, Any], **config: Any) -> Imported:
     mobile = any(name.startswith("global_CNN.features.") for name in arrays)
     settings = _sizes(config, 128) | {
         "focus": _focus_of(arrays, "local_CNN."),
-        "steps_": _steps(arrays, "classifier.classifiers."),
+        "exits": _steps(arrays, "classifier.classifiers."),
         "hidden": _count(arrays, "policy_stn.fc.0.weight", 1, 2048),
         "pooled": _count(arrays, "classifier.mlp.layers.0.weight", 0, 4096),
     }
