@@ -200,13 +200,13 @@ def table_of_latencies(known: int = 100, new: int = 20) -> dict[str, Any]:
     for one in networks[:known]:
         cost(one)
     measuring = time.process_time() - began
-    held = dict(cost.table)
-    found = [key in held for one in networks[known:] for _, key in cost.parts(one)]
+    before = dict(cost.table)
+    found = [key in before for one in networks[known:] for _, key in cost.parts(one)]
     predicted = [cost(one) for one in networks[known:]]
     measured = step_times(networks[known:], len(CLASSES))
     errors = [a / b - 1 for a, b in zip(predicted, measured, strict=True)]
     figures = {
-        "parts": len(held), "measuring_cpu_seconds": measuring,
+        "parts": len(before), "measuring_cpu_seconds": measuring,
         "share of parts known": statistics.mean(found),
         "correlation": float(np.corrcoef(predicted, measured)[0, 1]),
         "median error": statistics.median(errors), "largest error": max(errors, key=abs),

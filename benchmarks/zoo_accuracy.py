@@ -103,7 +103,7 @@ SMALL = tuple(
 )
 # What TSN says of pairs is known before it is trained.
 PAIR_EPOCHS = {"TSN, all layers": 1, "TSM, all layers": 12, "MoViNet-A0-Stream-lite": 12}
-# Each against the second: what is to be told apart.
+# Each against the second: what is to be distinguished.
 AGAINST = (
     ("TSM, all layers", "TSN, all layers"),
     ("TSM, all layers", "TSM, frozen"),

@@ -11,7 +11,7 @@ import pytest
 from kinds import clip, truth
 
 from clips import encode, number_of
-from foveate.media import Video
+from foveate.media import Video, decode
 from foveate.media.decoder import Decoder
 
 GOP, FRAMES = 50, 600
@@ -164,3 +164,15 @@ def test_damage_is_said_and_not_filled_in() -> None:
         got = video.frames(oracle.times)
         assert video.warnings
         assert len(set(got.times)) == len(got.times)
+
+
+def test_an_index_that_a_container_lacks_is_looked_for_once(
+    long: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking may visit every entry, and packets that nobody asks for each ask for the index."""
+    calls: list[int] = []
+    monkeypatch.setattr(decode, "from_entries", lambda opened, first: calls.append(first))
+    with Video(long) as video:
+        video.frames([i / 2 for i in range(12)])
+        assert video.info.codec == "h264"
+    assert len(calls) == 1

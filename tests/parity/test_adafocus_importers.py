@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.weights.importers import MisfitError, from_arrays
-from parity.test_autovideo import recipe
+from parity.cases import compare
 
 CASES = ["adafocus_v1_p128", "adafocus_v1_tsm_p144", "adafocus_v2_mbv2_p128",
          "adafocus_v2_tsm_p144", "uni_adafocus_p128", "uni_adafocus_tsm_p128"]  # fmt: skip
@@ -23,26 +21,6 @@ CASES = ["adafocus_v1_p128", "adafocus_v1_tsm_p144", "adafocus_v2_mbv2_p128",
 @pytest.mark.parametrize("name", CASES)
 def test_the_numbers_of_the_original(shared: Path, name: str) -> None:
     compare(shared, name)
-
-
-def compare(shared: Path, name: str) -> None:
-    """Hold every output of a case against the original's."""
-    folder = shared / "parity"
-    spec = json.loads((folder / name / "spec.json").read_text("utf-8"))
-    want, weights = np.load(folder / name / "expected.npz"), recipe(folder, "weights.py")
-    state = weights.state_of(spec)
-    assert weights.state_digest(state) == spec["weights"]["sha256"]
-    network = from_arrays(spec["system"], state, **spec["original"]["arguments"])
-    got = network(**weights.build_inputs(spec))
-    assert set(got) == set(spec["outputs"])
-    for key, output in spec["outputs"].items():
-        assert tuple(got[key].shape) == want[key].shape, key
-        if output.get("compare") == "equal":
-            assert (got[key].numpy() == want[key]).all(), key
-        else:
-            np.testing.assert_allclose(
-                got[key].numpy(), want[key], rtol=output["rtol"], atol=output["atol"], err_msg=key
-            )
 
 
 # --- twins ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from foveate.core.errors import ModelError
 from foveate.models import create
 from foveate.models.weights.importers import MisfitError, from_arrays
 from models.nontrivial import randomise
-from parity.test_adafocus_importers import compare
+from parity.cases import compare
 
 
 @pytest.mark.shared

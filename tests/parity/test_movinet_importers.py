@@ -16,7 +16,7 @@ from foveate.models import create, load
 from foveate.models.weights.importers import MisfitError, from_arrays
 from foveate.models.weights.importers.checkpoints import import_file
 from models.nontrivial import randomise
-from parity.test_autovideo import recipe
+from parity.cases import compare, recipe
 from parity.test_tf_resnet3drs import apart
 
 PORT = ["movinet_a0_base", "movinet_a0_base_notf", "movinet_a0_stream", "movinet_a0_stream_notf",
@@ -29,18 +29,7 @@ TENSORFLOW = ["a0_base_8x112", "a0_base_7x97x131", "a2_base_8x112", "a0_stream_5
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PORT)
 def test_the_numbers_of_the_pytorch_port(shared: Path, name: str) -> None:
-    folder = shared / "parity"
-    spec = json.loads((folder / name / "spec.json").read_text("utf-8"))
-    want, weights = np.load(folder / name / "expected.npz"), recipe(folder, "weights.py")
-    state = weights.state_of(spec)
-    assert weights.state_digest(state) == spec["weights"]["sha256"]
-    network = from_arrays(spec["system"], state, **spec["original"]["arguments"])
-    got = network(**weights.build_inputs(spec))
-    assert set(got) == set(spec["outputs"])
-    for key, output in spec["outputs"].items():
-        np.testing.assert_allclose(
-            got[key].numpy(), want[key], rtol=output["rtol"], atol=output["atol"], err_msg=key
-        )
+    compare(shared, name)
 
 
 @pytest.mark.shared

@@ -13,7 +13,7 @@ import torch
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models import registry
 from foveate.models.weights.importers import MisfitError, from_arrays
-from parity.test_autovideo import recipe
+from parity.cases import recipe
 
 
 def apart(got: Any, want: Any) -> float:

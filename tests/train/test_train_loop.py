@@ -95,7 +95,7 @@ def test_pieces_are_chosen_by_memory_said_and_kept(
 
     whole = run_in(tmp_path / "whole")
     go(whole)
-    # Room for three clips of the eight; a step of two is measured.
+    # Memory for three clips of the eight; a step of two is measured.
     monkeypatch.setattr(memory, "peak_bytes", lambda step, device: step() or 200)
     monkeypatch.setattr(memory, "activation_bytes", lambda model, device: 350.0)
     run = run_in(tmp_path / "run", accumulate=None)

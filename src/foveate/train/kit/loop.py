@@ -120,7 +120,7 @@ def _choose_pieces(run: Run, batch: Batch, objective: Objective, on_progress: On
     pieces, lines = 1, ""
     if clips > 1:
         with randomness.preserved():
-            room = memory.activation_bytes(run.model, group.device)
+            free = memory.activation_bytes(run.model, group.device)
             model = copy.deepcopy(run.model).train()
             two: Batch = {"x": batch["x"][:2], "y": batch["y"][:2], "index": batch["index"][:2]}
 
@@ -130,7 +130,7 @@ def _choose_pieces(run: Run, batch: Batch, objective: Objective, on_progress: On
                 torch.autograd.backward(losses.sum())
 
             each = memory.peak_bytes(step, group.device) / 2
-        pieces = -(-clips // max(1, min(clips, int(room / max(each, 1.0)))))
+        pieces = -(-clips // max(1, min(clips, int(free / max(each, 1.0)))))
         size = -(-clips // pieces)
         lines = f"{size} of {clips} clips at a time, about {size * each / 1e9:.1f} GB"
     run.accumulate = int(max(group.all_gather(float(pieces))))

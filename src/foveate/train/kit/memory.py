@@ -102,11 +102,11 @@ def activation_bytes(model: nn.Module, device: torch.device) -> float:
         device: Where it is trained.
     """
     if device.type == "cuda":
-        room = _SHARE * torch.cuda.mem_get_info(device)[0]
+        free = _SHARE * torch.cuda.mem_get_info(device)[0]
     else:
-        room = min(TARGET - _resident_bytes(), _SHARE * _free_bytes())
+        free = min(TARGET - _resident_bytes(), _SHARE * _free_bytes())
     parameters = (p for p in model.parameters() if p.requires_grad)
-    return room - 3.0 * sum(p.numel() * p.element_size() for p in parameters)
+    return free - 3.0 * sum(p.numel() * p.element_size() for p in parameters)
 
 
 def _free_bytes() -> float:
