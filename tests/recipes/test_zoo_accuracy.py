@@ -1,4 +1,4 @@
-"""The short form of benchmarks/zoo_accuracy.py: pairs distinguished by the order of frames alone."""
+"""The short form of benchmarks/zoo_accuracy.py: pairs that differ by the order of frames alone."""
 
 from __future__ import annotations
 

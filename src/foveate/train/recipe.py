@@ -480,7 +480,7 @@ def _export(
 
 
 def _note_unknown(context: RecipeContext, start: InitialModel, job: Job, source: Source) -> None:
-    """Write to the run folder when the best model's footage is `unknown`, if that can be decided."""
+    """Write to the run folder when footage is `unknown` to the best model, where that is known."""
     config, group, folder = context.config, context.group, context.folder
     if job.held_out is None or context.recipe.unlabelled:
         return
