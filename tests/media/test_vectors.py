@@ -220,3 +220,20 @@ def test_painting_is_exact_and_stays_inside() -> None:
     assert np.allclose(motion[0, 0, 2], [-0.75, 0])
     assert np.allclose(motion[1, 0, 2], [1.75, 1.75])
     assert not paint(None, 50, 33)[1].any()
+
+
+@pytest.mark.parametrize("bframes", [0, 2])
+def test_what_was_just_given_is_not_decoded_again(bframes: int) -> None:
+    with VectorReader(panned(bframes=bframes)) as reader:
+        reader.check()
+        first = list(reader.fields(0.0, 1.0, frames=True))
+        decoded, read = reader.meter.frames, reader.meter.bytes
+        again = list(reader.fields(0.5, 1.0, frames=True))
+        assert (reader.meter.frames, reader.meter.bytes) == (decoded, read)
+        assert [f.time for f in again] == [f.time for f in first if f.time >= 0.5 - 1e-6]
+        assert all(
+            np.array_equal(a.motion, b.motion)
+            for a, b in zip(again, first[-len(again) :], strict=True)
+        )
+        everything = list(reader.fields(0.0, frames=True))
+        assert len(everything) == reader.meter.frames == 40

@@ -24,7 +24,8 @@ from foveate.media.vectors.kernels import kernels
 from foveate.media.vectors.rows import rows_of
 from foveate.media.work import Work
 
-_RECENT = 5  # fields that can be asked for again without going back
+_RECENT = 5  # fields that can be asked for again without going back, at least
+_RECENT_BYTES = 32_000_000  # of the pictures of more of them
 _PROBED = 300  # pictures after which a stream without a second key frame counts as probed
 
 
@@ -101,7 +102,8 @@ class VectorReader:
         Raises:
             MediaError: There are none: every picture of the first group is intra coded.
         """
-        for number, field in enumerate(self.fields()):
+        # With their pictures, so that a later question for the first ones decodes nothing.
+        for number, field in enumerate(self.fields(frames=self._pixels)):
             if field.valid.any():
                 return
             if number and (field.key or number >= _PROBED):
@@ -155,6 +157,9 @@ class VectorReader:
             self._work.begin()
             field = self._field(tick, frame, rows, frames)
             self._recent.append((tick, field))
+            size = frame.width * frame.height * 3 // 2 if frames else 0
+            while len(self._recent) > max(_RECENT, _RECENT_BYTES // size if size else 0):
+                self._recent.popleft()
             yield field
 
     # --- position -------------------------------------------------------------------------
@@ -189,7 +194,7 @@ class VectorReader:
         self._started = from_start
         self._last = None
         self._number = 0
-        self._recent: deque[tuple[int, VectorField]] = deque(maxlen=_RECENT)
+        self._recent: deque[tuple[int, VectorField]] = deque()
         self._fill()
 
     def _again(self, first: int, rows: bool, frames: bool) -> list[tuple[int, VectorField]] | None:
