@@ -144,7 +144,9 @@ class Sample(Protocol):
         has. With `keep` they stay cached: requesting them again decodes nothing.
         """
 
-    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+    def motion(
+        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+    ) -> Motion:
         """Motion at those times (ascending).
 
         The frames shown at those times stay cached: requesting them next decodes nothing.
@@ -153,6 +155,9 @@ class Sample(Protocol):
             times: Seconds from the first frame.
             source: `vectors`, `flow`, `grey` (no field), or `auto`: vectors if there are any.
             around: Pictures before and after each time whose vectors are read too.
+            every: False reads the vectors of those pictures only that are decoded anyway: the ones
+                shown at those times, the ones before them, and what these are predicted from.
+                Given only where `info.has_vectors`.
         """
 
     def next_time(self, after: float) -> float | None:

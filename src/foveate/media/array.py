@@ -130,7 +130,9 @@ class ArrayVideo:
         pixels = np.stack(shown) if shown else np.empty((0, height, width, 3), np.uint8)
         return Clip(pixels, tuple(self._times[place - self._gone] for place in at))
 
-    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+    def motion(
+        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+    ) -> Motion:
         """Motion between each frame and the next one; there are no codec vectors.
 
         Raises:

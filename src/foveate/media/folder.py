@@ -181,7 +181,9 @@ class FrameFolder:
                 shown.append(self._times[at])
         return Clip(out[: len(shown)], tuple(shown))
 
-    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+    def motion(
+        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+    ) -> Motion:
         """Motion between each picture and the next one; see `core.Sample.motion`."""
         return numbered_motion(self, self._decode, self._shown_at, times, source, around)
 

@@ -201,7 +201,9 @@ class Video:
             shown.append(self._seconds(tick))
         return Clip(data[: len(shown)], tuple(shown))
 
-    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+    def motion(
+        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+    ) -> Motion:
         """How things move at those times; see `core.Sample.motion`.
 
         Raises:
@@ -212,7 +214,7 @@ class Video:
         self._recent.clear()
         if source in ("auto", "vectors"):
             try:
-                return self._vector_motion(times, around)
+                return self._vector_motion(times, around, every)
             except MediaError as error:
                 if source == "vectors":
                     raise
@@ -369,7 +371,7 @@ class Video:
         filmed_motion(self._cursor, self._pixels, self._recent.keep, pairs, self._tick, times, rate)
         return pairs.motion(reason)
 
-    def _vector_motion(self, times: Sequence[float], around: int) -> Motion:
+    def _vector_motion(self, times: Sequence[float], around: int, every: bool) -> Motion:
         """Codec vectors around each time; the reader is opened, and asked for proof, once."""
         if self._no_vectors is not None:
             raise MediaError(f"{self.name}: {self._no_vectors}")
@@ -383,10 +385,14 @@ class Video:
             )
             reader.check()
             self._vectors = reader
-        near = near_fields(self._vectors, times, around, self.info.rate or 25.0)
+        reader = self._vectors
+        near = near_fields(reader, times, around, self.info.rate or 25.0, every)
 
-        def keep(asked: float, shown: VectorField) -> None:
-            self._recent.keep(self._tick(asked), (self._tick(shown.time), shown.frame))
+        def keep(asked: float, shown: VectorField | None) -> None:
+            if shown is not None:
+                self._recent.keep(self._tick(asked), (self._tick(shown.time), shown.frame))
+            elif reader.end is not None and asked >= reader.end:
+                self._recent.keep(self._tick(asked), None)
 
         return vector_motion(near, times, around, self._convert, keep)
 

@@ -127,11 +127,16 @@ class ChargedSample:
                 return self._sample.frames(times, size, keep=True)
             return self._sample.frames(times, size)
 
-    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+    def motion(
+        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+    ) -> Motion:
         """Motion at those times: decoding is charged to `decode`, the rest to `motion`."""
         before = self.meter.motion_seconds
         with self._ledger.stage("decode", self.meter):
-            motion = self._sample.motion(times, source, around)
+            if every:
+                motion = self._sample.motion(times, source, around)
+            else:
+                motion = self._sample.motion(times, source, around, every=False)
         spent = self.meter.motion_seconds - before
         self._ledger.add("decode", calls=0, seconds=-spent)
         self._ledger.add("motion", seconds=spent)
