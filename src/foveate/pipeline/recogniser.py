@@ -529,7 +529,8 @@ def assemble(
         executor.persistent = True
     if not calibration and (context.budget.macs_per_answer or context.budget.ms_per_answer):
         raise ConfigError(
-            f"{preset.model}: only a cascade has a budget per answer", "say 100MMAC/s or 2ms/frame"
+            f"{preset.model}: has no calibrated exits to keep a budget per answer",
+            "say 100MMAC/s or 2ms/frame",
         )
     return Recogniser(
         executor,
