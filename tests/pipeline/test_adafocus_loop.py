@@ -304,7 +304,7 @@ def moving() -> bytes:
     return encode("matroska", "libx264", 48, size=(96, 80), gop=12)
 
 
-@pytest.mark.parametrize("name", ["adafocus-v2", "uni-adafocus", "adafocus-v2-tsm"])
+@pytest.mark.parametrize("name", ["adafocus-v2", "uni-adafocus"])
 def test_other_places_for_the_same_networks(models: dict[str, Any], name: str) -> None:
     own = models[name].predict(moving())
     for patches in ("motion-patch", "random", "centre", "resize", "full"):
@@ -322,7 +322,7 @@ def test_other_places_for_the_same_networks(models: dict[str, Any], name: str) -
             assert step.frames == focus.frames
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["adafocus-v1", "adafocus-v2-tsm", "uni-adafocus"])
 def test_motion_patches_need_no_glance(models: dict[str, Any], name: str) -> None:
     result = changed(models[name], name="adafocus-motion").predict(moving())
     assert {s.part for s in result.trace.steps} == {"network"}

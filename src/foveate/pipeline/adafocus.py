@@ -6,6 +6,7 @@ function that training differentiates through, and equal what `model(clip)` sees
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from copy import copy
 from dataclasses import replace
@@ -32,7 +33,8 @@ class AdaFocusExecutor:
     """Runs any network of the AdaFocus family in parts; satisfies `core.Executor`.
 
     * `glance` takes frames at the network's size and proposes `boxes` in pixels of the source and,
-      where the method chooses frames, their numbers as `frames`.
+      where the method chooses frames, their numbers as `frames`. Its features are maps (T, h, w)
+      for people to see: mean activations, or the probabilities of V1's places.
     * `focus` runs the focus network on patches that it cuts itself: of the frames of the glance
       where the network goes frame by frame, else of the frames that it is given.
     * `network` runs the focus network on patches that a look has cut, instead of `focus`. Without a
@@ -97,8 +99,7 @@ class AdaFocusExecutor:
         if part == "glance":
             proposals = [_row(found, at, count) for at in range(count)]
             return after, [
-                Evidence(proposals=self._proposed(p, v["rgb"]))
-                for p, v in zip(proposals, views, strict=True)
+                self._proposed(p, v["rgb"]) for p, v in zip(proposals, views, strict=True)
             ]
         if part != self.head or found is None:
             return after, [Evidence() for _ in after]
@@ -167,6 +168,11 @@ class AdaFocusExecutor:
             proposed["frames"] = chosen.frames
         if chosen.density is not None:
             proposed["density"] = chosen.density
+        if chosen.scores is None:
+            proposed["maps"] = maps.abs().mean(2)
+        else:  # the probabilities of a square grid of places
+            side = math.isqrt(chosen.scores.shape[-1])
+            proposed["maps"] = chosen.scores.softmax(-1).unflatten(-1, (side, side))
         return proposed
 
     def _focus(self, frames: Tensor | None, state: State) -> None:
@@ -212,13 +218,15 @@ class AdaFocusExecutor:
         parts = [to_tensor(one["rgb"].array, self.spec, self.device) for one in views]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).transpose(1, 2)
 
-    def _proposed(self, proposed: dict[str, Tensor], view: View) -> dict[str, Any]:
-        """Proposals of one source, windows as boxes in pixels of the source."""
+    def _proposed(self, proposed: dict[str, Tensor], view: View) -> Evidence:
+        """The glance's evidence for one source, windows as boxes in pixels of the source."""
         arrays = {name: value[0].cpu().numpy() for name, value in proposed.items()}
         left, top, right, bottom = view.regions[0] if view.regions else (0.0, 0.0, 1.0, 1.0)
         scale = [(right - left) / self.spec.size, (bottom - top) / self.spec.size] * 2
         boxes = arrays["boxes"] * scale
-        return arrays | {"boxes": boxes + [left, top] * 2}
+        return Evidence(
+            features=arrays.pop("maps"), proposals=arrays | {"boxes": boxes + [left, top] * 2}
+        )
 
     def _counted(self, what: str, frames: int, side: int = 0) -> int:
         net: Any = on_meta(self.network)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from pydantic import Field
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from foveate.core.loop import Box
 
 Places = Literal["own", "motion-patch", "random", "centre", "resize", "full"]
+PLACES: tuple[str, ...] = get_args(Places)
 
 
 class AdaFocusSpec(LookSpec):
