@@ -13,7 +13,9 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -92,6 +94,8 @@ class AdaFocusExecutor:
         count = len(states)
         state: State = {} if states[0] is None else dict(_joined(states))
         with calling(self.network, views[0]["rgb"].array.shape if views[0] else ()):
+            if part == "glance" and "motion" in views[0]:
+                state["prior"] = torch.cat([self._prior(one) for one in views])
             found = getattr(self, f"_{part}")(self._frames(views), state)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -154,9 +158,12 @@ class AdaFocusExecutor:
     def _glance(self, frames: Tensor | None, state: State) -> dict[str, Tensor]:
         assert frames is not None
         net = self.network
-        maps, glance = net.look(frames)
+        maps, glance, seen = net.look_on(frames, state.get("seen", {}))
+        if seen:
+            state["seen"] = seen
         count = frames.shape[1] if net.per_frame else self.candidates
-        chosen = net.choose(maps, glance, count, state.get("policy"))
+        extra = {"prior": state.pop("prior")} if "prior" in state else {}
+        chosen = net.choose(maps, glance, count, state.get("policy"), **extra)
         if chosen.state is not None:
             state["policy"] = chosen.state
         state |= {"windows": chosen.windows, "done": 0}
@@ -213,10 +220,27 @@ class AdaFocusExecutor:
 
     def _frames(self, views: Sequence[Views]) -> Tensor | None:
         """Frames (B, T, 3, H, W) of all sources; None where there are no views."""
-        if not views[0]:
+        if "rgb" not in views[0]:
             return None
         parts = [to_tensor(one["rgb"].array, self.spec, self.device) for one in views]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).transpose(1, 2)
+
+    def _prior(self, views: Views) -> Tensor:
+        """How much moves in each cell of the glance: (1, T, h, w) in 0..1.
+
+        The view `motion` has maps (1, T, h, w, 1) of the whole frame.
+        """
+        motion, region = views["motion"], views["rgb"].regions[0]
+        maps = torch.from_numpy(np.ascontiguousarray(motion.array[0, ..., 0])).unsqueeze(1).float()
+        x, y = maps.shape[3] / motion.regions[0][2], maps.shape[2] / motion.regions[0][3]
+        left, top, right, bottom = region
+        steps = (torch.arange(4 * self.network.cells) + 0.5) / (4 * self.network.cells)
+        rows = ((top + (bottom - top) * steps) * y).long().clamp(0, maps.shape[2] - 1)
+        columns = ((left + (right - left) * steps) * x).long().clamp(0, maps.shape[3] - 1)
+        cells = F.avg_pool2d(maps[:, :, rows][..., columns], 4)
+        peak = cells.amax((2, 3), keepdim=True)
+        shares = torch.where(peak > 0, cells / peak.clamp_min(1e-12), cells)
+        return shares.transpose(0, 1).to(self.device)
 
     def _proposed(self, proposed: dict[str, Tensor], view: View) -> Evidence:
         """The glance's evidence for one source, windows as boxes in pixels of the source."""
