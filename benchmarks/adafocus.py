@@ -1,0 +1,513 @@
+"""AdaFocus against policies that are not learned, at equal cost of the focus network.
+
+V1 (PPO), V2 and Uni-AdaFocus are trained by their recipe; motion patches, random, central and true
+(oracle) places have the same glance, the same focus network and a classifier trained alike; the
+whole frame, also resized to equal multiply-adds, has a network of its own. Backbones (pretrained
+EfficientNet-Lite0) are fine-tuned once, on whole frames (glance, whole frame) or random patches
+(focus), and then frozen: seeds vary policies, classifiers and order, not backbones. On FS-4, with
+few clips, they keep their image weights. Clips are decoded once; every finished cell is a file in
+WORK and not repeated.
+
+    python -m benchmarks.adafocus MOCAP15 WORK --clips train=360,val=60,test=300
+    python -m benchmarks.adafocus FIGHT_SURV WORK --seeds 0 --cells v2 motion-patch
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import foveate
+from foveate.core import Budget, InputSpec, Window
+from foveate.data import Dataset, Record, folds, read, samplers
+from foveate.data.prepare import Centre, to_float
+from foveate.models.adafocus_policies import PoolingClassifier, coarse_to_fine
+from foveate.models.layers.crop import crop_at
+from foveate.models.weights.run import load_run
+from foveate.train.initial_model import build_initial_model
+from foveate.train.kit import randomness
+from foveate.train.kit.batches import TensorBatches
+from foveate.train.kit.optim import decay_groups
+from foveate.train.kit.schedule import make_schedule
+from foveate.train.recipe import run_recipe
+from foveate.train.recipes import supervised
+from foveate.train.recipes.adafocus.config import SMALL, AdaFocusConfig
+from foveate.train.recipes.adafocus.networks import CANDIDATES
+from foveate.train.recipes.adafocus.objectives import every
+from foveate.train.recipes.adafocus.recipe import RECIPE
+from foveate.train.recipes.supervised import SupervisedConfig
+
+FRAMES, SIZE, GLANCE, PATCH, ACTIONS = 8, 160, 96, 64, 25
+RESIZE = 116  # side of whole frames of as many multiply-adds as glance and patch
+DRAWS = 4  # random patches of a clip to train on, and as many others to test on
+EXTENT = PATCH / SIZE  # of a window, by the shorter side of the source
+LEARNED = ("v1", "v2", "uni")
+FIXED = ("motion-patch", "random", "centre", "oracle")
+WHOLE = ("full", "resize")
+CELLS = ("v2", "motion-patch", "random", "centre", "oracle", "resize", "full", "v1", "uni")
+ALONE = 6  # epochs of fine-tuning backbones
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Study:
+    """The clips, decoded once, and where to look in them.
+
+    Attributes:
+        work: Folder of everything that is computed.
+        dataset: With its classes.
+        records: The clips.
+        rate: Candidate frames per second.
+        folds: Fold of each clip, None where there are splits.
+    """
+
+    work: Path
+    dataset: Dataset
+    records: list[Record]
+    rate: float
+    folds: list[int] | None
+
+    @cached_property
+    def labels(self) -> torch.Tensor:
+        """(N,) classes."""
+        return torch.tensor([self.dataset.indices(r)[0] for r in self.records])
+
+    @cached_property
+    def frames(self) -> torch.Tensor:
+        """(N, candidates, 3, S, S) uint8, on disk."""
+        found: torch.Tensor = torch.from_numpy(np.load(self.work / "frames.npy", mmap_mode="c"))
+        return found
+
+    def places(self, name: str) -> torch.Tensor:
+        """(N, frames, 2) row and column in 0..1 of patches in the frames that V2 sees."""
+        if name == "centre":
+            return torch.full((len(self.records), FRAMES, 2), 0.5)
+        return torch.from_numpy(np.load(self.work / "places.npz")[name])
+
+    def clips(self, rows: Sequence[int], candidates: bool = False) -> torch.Tensor:
+        """(N, 3, T, S, S) uint8 of clips: the second of every three candidates, or all of them."""
+        picked = self.frames[torch.as_tensor(rows)]
+        return (picked if candidates else picked[:, 1::CANDIDATES]).transpose(1, 2)
+
+    def rows(self, split: str, fold: int | None) -> list[int]:
+        """Numbers of the clips of a split; in folds, a sixth of the training clips validates."""
+        if self.folds is None:
+            return [i for i, r in enumerate(self.records) if r.split == split]
+        test = [i for i, of in enumerate(self.folds) if of == fold]
+        if split == "test":
+            return test
+        others = [i for i, of in enumerate(self.folds) if of != fold]
+        groups = sorted({str(self.records[i].group) for i in others})
+        held = set(groups[:: max(1, len(groups) // 6)])
+        return [i for i in others if (str(self.records[i].group) in held) == (split == "val")]
+
+
+def decode(study: Study) -> None:
+    """Store the frames of all clips, and where motion and the truth are."""
+    shape = (len(study.records), FRAMES * CANDIDATES, 3, SIZE, SIZE)
+    file = np.lib.format.open_memmap(study.work / "frames.npy", "w+", np.uint8, shape)
+    centre = Centre(SIZE)
+    look = foveate.looks.MotionPatch(size=PATCH, source="flow", extent=EXTENT)
+    places: dict[str, Any] = {name: np.full((len(study.records), FRAMES, 2), 0.5, np.float32)
+              for name in ("motion-patch", "oracle")}  # fmt: skip
+    motion_seconds = 0.0
+    for row, clip in enumerate(study.records):
+        with foveate.Video(clip.path) as video:
+            source = video.info.width, video.info.height
+            end = video.info.duration or shape[1] / study.rate
+            times = samplers.window(0.0, end, count=shape[1], rate=study.rate)
+            pixels = video.frames(times, centre.decode_size(source)).pixels
+            file[row] = centre(pixels, (), None)[0].numpy()
+            step = (times[-1] - times[0]) / (len(times) - 1) * CANDIDATES
+            window = Window(times[1], times[1] + FRAMES * step)
+            since = time.process_time()
+            plan = replace(look, rate=1 / step).plan(video, window, Budget())
+            motion_seconds += time.process_time() - since
+        seen = times[1::CANDIDATES]
+        if plan.boxes is not None:
+            at = np.searchsorted(np.asarray(plan.times), np.asarray(seen) - 1e-3)
+            boxes = [plan.boxes[min(i, len(plan.boxes) - 1)] for i in at]
+            places["motion-patch"][row] = [place_of(box, source) for box in boxes]
+        truth = study.dataset.root / "truth" / f"{clip.path.stem}.json"
+        if truth.is_file():
+            track = json.loads(truth.read_text())["tracks"][0]["boxes"]
+            boxes = [track[min(round(t * 25), len(track) - 1)] for t in seen]
+            places["oracle"][row] = [
+                (0.5, 0.5) if box is None else place_of(box, source) for box in boxes
+            ]
+    file.flush()
+    places["motion seconds"] = np.array(motion_seconds / len(study.records))
+    np.savez(study.work / "places.npz", **places)
+
+
+def place_of(box: Sequence[float], source: tuple[int, int]) -> tuple[float, float]:
+    """Row and column in 0..1 of the patch whose middle is that of a box of the source."""
+    side = min(source)
+    x, y = ((box[i] + box[i + 2]) / 2 - (source[i] - side) / 2 for i in (0, 1))
+    row, column = ((v * SIZE / side - PATCH / 2) / (SIZE - PATCH) for v in (y, x))
+    return min(max(row, 0.0), 1.0), min(max(column, 0.0), 1.0)
+
+
+def study_of(data: Path, work: Path, clips: Mapping[str, int]) -> Study:
+    """The clips of a data set with splits, thinned evenly, or in folds."""
+    work.mkdir(parents=True, exist_ok=True)
+    dataset = read(data)
+    if "test" not in dataset.splits:
+        names = [fold.name for fold in folds(dataset)]
+        of = [names.index(r.split or "") for r in dataset.records]
+        return Study(work, dataset, list(dataset.records), FRAMES * CANDIDATES / 2.0, of)
+    kept: list[Record] = []
+    for split in ("train", "val", "test"):
+        rows = sorted(dataset.subset(split).records, key=lambda r: r.path.stem)
+        count = min(clips.get(split, len(rows)), len(rows))
+        kept += [rows[i * len(rows) // count] for i in range(count)]
+    return Study(work, dataset, kept, FRAMES * CANDIDATES / 3.0, None)
+
+
+@dataclass
+class Known:
+    """The part of a data set that recipes read; its clips come from a source in memory."""
+
+    classes: tuple[str, ...]
+    name: str
+    multilabel: bool = False
+    root: Any = None
+
+    def digest(self, split: str) -> str:
+        """Which clips a split has."""
+        return f"{self.name} {split}"
+
+
+# --- networks -------------------------------------------------------------------------------------
+
+
+def fine_tuned(study: Study, part: str) -> Path | None:
+    """A run folder of a backbone fine-tuned on two frames (or random patches) a clip and step.
+
+    On FS-4 backbones keep their image weights, except that of nothing: None.
+    """
+    if study.folds is not None:
+        return None
+    folder = study.work / f"net-{part}"
+    if (folder / "training.json").exists():
+        return folder
+    side = {"glance": GLANCE, "focus": PATCH, "full": SIZE, "resize": RESIZE}[part]
+    rows = study.rows("train", None)
+
+    def draw(clip: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        count = 3 if part == "focus" else 2
+        shown = clip[:, torch.randperm(clip.shape[1], generator=random)[:count]]
+        if part == "focus":
+            top, left = torch.randint(SIZE - PATCH + 1, (2,), generator=random).tolist()
+            shown = shown[..., top : top + PATCH, left : left + PATCH]
+        if torch.rand((), generator=random) < 0.5:
+            shown = shown.flip(-1)
+        return resized(shown, side)
+
+    def source(split: str, training: bool, spec: InputSpec, group: Any) -> Any:
+        if split != "train":
+            return None
+        return TensorBatches(study.clips(rows), study.labels[rows], 16, 0, draw=draw)
+
+    config = SupervisedConfig(
+        model=f"tsn:{SMALL}", freeze="none", size=side, frames=FRAMES, rate=study.rate, lr=1e-3,
+        backbone_lr=0.3, epochs=ALONE, accumulate=1, patience=None, workers=0,
+        settings={"dropout": 0.2},
+    )  # fmt: skip
+    timed(study, f"net-{part}", lambda: run_recipe(
+        supervised.RECIPE, config, Known(study.dataset.classes, "mocap15"),  # type: ignore[arg-type]
+        folder, source=source, on_progress=lambda event: None,
+    ))  # fmt: skip
+    return folder
+
+
+def resized(clip: torch.Tensor, side: int) -> torch.Tensor:
+    """Frames (3, T, S, S) uint8 at another size."""
+    if clip.shape[-1] == side:
+        return clip
+    scaled = F.interpolate(clip.float(), (side, side), mode="bilinear", antialias=True)
+    return scaled.round().to(torch.uint8)
+
+
+def timed(study: Study, name: str, call: Callable[[], Any]) -> Any:
+    """Call, and store the processor seconds."""
+    since = time.process_time()
+    found = call()
+    spent = time.process_time() - since
+    file = study.work / "seconds.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**known, name: spent}))
+    print(f"{name}: {spent:.0f} CPU s", flush=True)
+    return found
+
+
+# --- features of frozen backbones -----------------------------------------------------------------
+
+
+def backbone(study: Study, part: str) -> Any:
+    """A frozen backbone of the study, normalising uint8 frames itself."""
+    folder = fine_tuned(study, part)
+    start = build_initial_model(f"tsn:{SMALL}", study.dataset.classes, {})
+    network: Any = start.model if folder is None else load_run(folder).network
+    network.eval()
+    spec = start.input
+
+    @torch.no_grad()
+    def features(clips: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = network.features(to_float(clips, spec.mean, spec.std))
+        return found
+
+    return features
+
+
+def features(study: Study, name: str) -> torch.Tensor:
+    """(N, draws, T, C) of all clips: patches at the places `name`, or whole frames; stored."""
+    file = study.work / f"features-{name}.npy"
+    if file.exists():
+        return torch.from_numpy(np.load(file))
+    part = name if name in ("glance", *WHOLE) else "focus"
+    network, rows = backbone(study, part), []
+    side = {"glance": GLANCE, "resize": RESIZE}.get(name, SIZE)
+    draws = [torch.rand(len(study.records), FRAMES, 2, generator=randomness.generator("at", d))
+             for d in range(2 * DRAWS)] if name == "random" else [study.places(name)] \
+        if part == "focus" else [None]  # fmt: skip
+
+    def compute() -> None:
+        for i in range(len(study.records)):
+            clip = study.clips([i])
+            found = []
+            for places in draws:
+                if places is None:
+                    found.append(network(resized(clip[0], side)[None]))
+                else:
+                    corners = (places[i] * (SIZE - PATCH)).round().long()
+                    patches = crop_at(clip[0].transpose(0, 1), corners, PATCH)
+                    found.append(network(patches.transpose(0, 1)[None]))
+            rows.append(torch.cat(found))
+
+    timed(study, f"features-{name}", compute)
+    np.save(file, torch.stack(rows).numpy())
+    return torch.stack(rows)
+
+
+def classified(
+    study: Study, x: torch.Tensor, others: torch.Tensor | None, seed: int, fold: int | None,
+    epochs: int, tested: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """Logits (draws, tested clips, classes) of V2's classifier, trained as the recipe trains it.
+
+    Args:
+        study: The clips.
+        x: (N, draws, T, C), of which one draw a step.
+        others: (N, draws, T, C), the random patches of the second half of the loss; None for none.
+        seed: Of the classifier and the order.
+        fold: That is tested.
+        epochs: Of training; the best one on the validation clips counts.
+        tested: (N, draws, T, C) for the tested clips, if others than `x`.
+    """
+    train, val, test = (torch.tensor(study.rows(s, fold)) for s in ("train", "val", "test"))
+    config = AdaFocusConfig(epochs=epochs)
+    randomness.seed_all(seed, "weights")
+    head = PoolingClassifier(
+        x.shape[-1], len(study.dataset.classes), FRAMES, config.pooled, config.dropout
+    )
+    optimizer = torch.optim.AdamW(
+        decay_groups(head, config.lr * config.classifier_lr, config.weight_decay)
+    )
+    steps = -(-len(train) // config.batch)
+    schedule = make_schedule("cosine", steps * epochs, steps)
+    order, best, kept = coarse_to_fine(FRAMES), (-1.0, 0.0), head.state_dict()
+    for epoch in range(epochs):
+        head.train()
+        random = randomness.generator(seed, "order", epoch)
+        for step, at in enumerate(torch.randperm(len(train), generator=random).split(config.batch)):
+            rows, loss = train[at], torch.zeros(())
+            for draws in (x,) if others is None else (x, others):
+                drawn = torch.randint(draws.shape[1], (len(rows),), generator=random)
+                logits, _ = head(draws[rows, drawn][:, order])
+                loss = loss + every(logits, study.labels[rows]).mean()
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * config.classifier_lr * schedule(epoch * steps + step)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+            optimizer.step()
+        head.eval()
+        with torch.no_grad():
+            logits = head(x[val, 0][:, order])[0][:, -1]
+        score = (
+            float((logits.argmax(1) == study.labels[val]).float().mean()),
+            -float(F.cross_entropy(logits, study.labels[val])),
+        )
+        if score > best:
+            best = score
+            kept = {name: value.clone() for name, value in head.state_dict().items()}
+    head.load_state_dict(kept)
+    shown = x if tested is None else tested
+    with torch.no_grad():
+        return torch.stack([head(shown[test, d][:, order])[0][:, -1]
+                            for d in range(shown.shape[1])])  # fmt: skip
+
+
+def beside(study: Study, focus: torch.Tensor) -> torch.Tensor:
+    """The glance's features beside those of patches (N, draws, T, C)."""
+    return torch.cat([features(study, "glance").expand(-1, focus.shape[1], -1, -1), focus], -1)
+
+
+# --- cells ----------------------------------------------------------------------------------------
+
+
+def fixed(study: Study, name: str, seed: int, fold: int | None, epochs: int) -> dict[str, Any]:
+    """A policy that is not learned, or whole frames."""
+    since = time.process_time()
+    if name in WHOLE:
+        logits = classified(study, features(study, name), None, seed, fold, epochs)
+        return {"right": right_of(study, logits, fold), "seconds": time.process_time() - since}
+    random = beside(study, features(study, "random"))
+    if name == "random":
+        train, tested = random[:, :DRAWS], random[:, DRAWS:]
+        logits = classified(study, train, train, seed, fold, epochs, tested)
+        return {"right": right_of(study, logits, fold), "seconds": time.process_time() - since}
+    x = beside(study, features(study, name))
+    logits = classified(study, x, random[:, :DRAWS], seed, fold, epochs)
+    return {
+        "right": right_of(study, logits, fold), "seconds": time.process_time() - since,
+        "from actor": distance(study, study.places(name), fold),
+    }  # fmt: skip
+
+
+def right_of(study: Study, logits: torch.Tensor, fold: int | None) -> list[float]:
+    """For each tested clip whether it is right, the mean over draws (draws, clips, classes)."""
+    truth = study.labels[study.rows("test", fold)]
+    found: list[float] = (logits.argmax(2) == truth).float().mean(0).tolist()
+    return found
+
+
+def distance(study: Study, places: torch.Tensor, fold: int | None) -> float | None:
+    """Mean distance of the patch from the true place on tested clips, in pixels of the frame."""
+    if study.folds is not None:
+        return None
+    rows = study.rows("test", fold)
+    moved = (places - study.places("oracle"))[rows] * (SIZE - PATCH)
+    return float(moved.norm(dim=-1).mean())
+
+
+def learned(study: Study, variant: str, seed: int, fold: int | None, epochs: int) -> dict[str, Any]:
+    """A variant trained by the recipe; V2's and V1's places also with a classifier of their own."""
+    nets = {part: fine_tuned(study, part) for part in ("glance", "focus")}
+    folder = study.work / f"run-{variant}-{seed}-{fold}"
+
+    def source(split: str, training: bool, spec: InputSpec, group: Any) -> Any:
+        rows = study.rows(split, fold)
+        clips = study.clips(rows, spec.clip_frames > FRAMES)
+        return TensorBatches(clips, study.labels[rows], 16, seed if training else None)
+
+    config = AdaFocusConfig(
+        variant=variant, **{part: str(path or SMALL) for part, path in nets.items()},
+        freeze="backbone", frames=FRAMES, size=SIZE, glance_size=GLANCE, patch=PATCH,
+        actions=ACTIONS, epochs=epochs, stages=(0, epochs, 3 * epochs, epochs), augment="none",
+        flip=False, calibration=0.0, workers=0, accumulate=1, seed=seed, rate=study.rate / 3,
+    )  # fmt: skip
+    known: Any = Known(study.dataset.classes, f"{study.work.name} {fold}")
+    shared = study.work / f"grid-{fold}"
+    if variant == "v1" and not folder.exists():  # seeds share the features of frozen backbones
+        shared.mkdir(exist_ok=True)
+        folder.mkdir()
+        (folder / "features").symlink_to(shared.resolve())
+    since = time.process_time()
+    begun = (folder / "training.json").exists()
+    summary = run_recipe(
+        RECIPE, config, known, folder, begun, source=source, on_progress=lambda event: None
+    )
+    found: dict[str, Any] = {"seconds": time.process_time() - since, "figures": summary.figures}
+    network: Any = load_run(folder).networks["network"]
+    spec = load_run(folder).input
+    order = coarse_to_fine(FRAMES) if variant == "v2" else list(range(spec.clip_frames))
+    test = study.rows("test", fold)
+    logits, places = [], torch.zeros(len(study.records), FRAMES, 2)
+    spread, sides = [], []
+    since = time.process_time()
+    for i in test if variant == "uni" else range(len(study.records)):
+        x = to_float(study.clips([i], variant == "uni"), spec.mean, spec.std)[:, :, order]
+        with torch.no_grad():
+            if variant != "uni" and i not in test:
+                maps = network.look(x.transpose(1, 2))[0]
+                acted = network.policy(maps)[0]
+                if variant == "v1":
+                    acted = network.policy.get_buffer("grid")[acted.argmax(-1)]
+            else:
+                steps = network.steps(x.transpose(1, 2))
+                acted = steps.actions
+                logits.append(steps.logits[0, -1])
+                window = steps.windows[0]
+                sides.append(float((window[:, 2:] - window[:, :2]).mean()))
+        if variant != "uni":
+            places[i, torch.tensor(order)] = acted[0]
+            spread.append(acted[0])
+    found["test seconds"] = time.process_time() - since
+    found["right"] = right_of(study, torch.stack(logits)[None], fold)
+    found["side"] = float(np.mean(sides))
+    if variant != "uni":
+        found["from actor"] = distance(study, places, fold)
+        found["spread"] = float(torch.stack(spread).std((0, 1)).mean())
+        np.savez(study.work / f"places-{variant}-{seed}-{fold}.npz", places=places.numpy())
+    return found
+
+
+def cell(study: Study, name: str, seed: int, fold: int | None, epochs: int) -> dict[str, Any]:
+    """One cell of the table, measured or read."""
+    file = study.work / "cells" / f"{name}-{seed}-{fold}.json"
+    if not file.exists():
+        since = time.process_time()
+        make = learned if name in LEARNED else fixed
+        found = make(study, name, seed, fold, epochs)
+        found |= {"name": name, "seed": seed, "fold": fold}
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(found))
+        right, spent = np.mean(found["right"]), (time.process_time() - since) / 3600
+        print(f"{name} seed {seed} fold {fold}: {right:.3f}, {spent:.3f} CPU hours "
+              f"{ {k: v for k, v in found.items() if k != 'right'} }", flush=True)  # fmt: skip
+    loaded: dict[str, Any] = json.loads(file.read_text())
+    return loaded
+
+
+def main() -> None:
+    """Measure the cells that are not stored yet, and write the result if all are there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder with clips.csv")
+    parser.add_argument("work", type=Path, help="folder of everything that is computed")
+    parser.add_argument("--clips", default="", help="at most so many, such as train=360,test=300")
+    parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--folds", type=int, nargs="+", help="of a data set in folds; all")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--name", help="write results/NAME.json from the stored cells")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    most = {
+        k: int(v) for k, _, v in (one.partition("=") for one in options.clips.split(",") if one)
+    }
+    study = study_of(options.data, options.work, most)
+    if not (study.work / "places.npz").exists():
+        timed(study, "decode", lambda: decode(study))
+    which = [None] if study.folds is None else options.folds or sorted(set(study.folds))
+    for seed in options.seeds:
+        for name in options.cells:
+            for fold in which:
+                cell(study, name, seed, fold, options.epochs)
+
+
+if __name__ == "__main__":
+    main()
