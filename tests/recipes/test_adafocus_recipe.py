@@ -88,7 +88,9 @@ def top1(summary: Any) -> float:
 @pytest.fixture(scope="module")
 def v2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adafocus") / "v2"
-    assert top1(trained(folder, epochs=6, policy_lr=1.0)) > 0.9
+    summary = trained(folder, epochs=6, policy_lr=1.0)
+    assert top1(summary) > 0.9
+    assert not summary.warnings
     return folder
 
 
@@ -124,6 +126,12 @@ def test_frozen_backbones_keep_their_weights(tmp_path: Path, v2: Path) -> None:
     assert "classifier.mlp.0.weight" not in kept
     assert "policy.actor.weight" not in kept
     assert len(list((tmp_path / "run" / "features").glob("train-*.safetensors"))) == 1
+
+
+def test_a_network_that_does_not_learn_is_reported(tmp_path: Path) -> None:
+    few = Clips(counts={"train": 16, "val": 8})
+    summary = trained(tmp_path / "run", few, epochs=1, lr=1e-9)
+    assert any("the network did not learn: mean-class-accuracy" in w for w in summary.warnings)
 
 
 @pytest.mark.parametrize("variant", ["v1", "v2"])

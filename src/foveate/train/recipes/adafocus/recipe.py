@@ -125,7 +125,8 @@ def _stages_of_v1(context: RecipeContext) -> tuple[RecipeContext, Callable[..., 
                 "weight_decay": 0.0}
     )  # fmt: skip
     found = context.train_stage("policy", of_stage(policy_by_ppo), second)
-    third = config.model_copy(update={"epochs": last, "model": str(found)})
+    # As published: a tenth of the rate of the first stage.
+    third = config.model_copy(update={"epochs": last, "model": str(found), "lr": config.lr / 10})
     return replace(context, config=third), partial(policy_patches, features=context)
 
 
@@ -460,7 +461,14 @@ def calibrate(context: RecipeContext, config: AdaFocusConfig) -> None:
 
 
 def _not_learned(context: RecipeContext, summary: RunSummary) -> list[str]:
-    """A warning if the network is no better than the most frequent class."""
+    """A warning if the network is no better than one that always gives the same class."""
+    guessing = 1 / len(context.dataset.classes)
+    for name, value in summary.figures.items():
+        if name.startswith("mean-class-accuracy") and value <= 1.1 * guessing:
+            return [
+                f"the network did not learn: {name} is {value:.3f}, guessing gives {guessing:.3f}; "
+                "try a higher lr, more epochs, or pretrained backbones, and check the labels"
+            ]
     return []
 
 
