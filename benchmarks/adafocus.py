@@ -3,12 +3,12 @@
 V1 (PPO), V2 and Uni-AdaFocus are trained by their recipe; motion patches, random, central and true
 (oracle) places have the same glance, the same focus network and a classifier trained alike; the
 whole frame, also resized to equal multiply-adds, has a network of its own. Backbones (pretrained
-EfficientNet-Lite0) are fine-tuned once, on whole frames (glance, whole frame) or random patches
-(focus), and then frozen: seeds vary policies, classifiers and order, not backbones. On FS-4, with
-few clips, they keep their image weights. Clips are decoded once; every finished cell is a file in
-WORK and not repeated.
+EfficientNet-Lite0) are frozen: seeds vary policies, classifiers and order. On mocap15 the focus
+network is fine-tuned once before, on patches around the actor, and those of whole frames on whole
+frames; all others keep their image weights. Clips are decoded once; every finished cell is a file
+in WORK and not repeated.
 
-    python -m benchmarks.adafocus MOCAP15 WORK --clips train=360,val=60,test=300
+    python -m benchmarks.adafocus MOCAP15 WORK --clips train=600,val=60,test=300
     python -m benchmarks.adafocus FIGHT_SURV WORK --seeds 0 --cells v2 motion-patch
 """
 
@@ -50,12 +50,12 @@ from foveate.train.recipes.supervised import SupervisedConfig
 FRAMES, SIZE, GLANCE, PATCH, ACTIONS = 8, 160, 96, 64, 25
 RESIZE = 116  # side of whole frames of as many multiply-adds as glance and patch
 DRAWS = 4  # random patches of a clip to train on, and as many others to test on
+JITTER = 20  # pixels by which patches are moved when the focus network is fine-tuned
 EXTENT = PATCH / SIZE  # of a window, by the shorter side of the source
 LEARNED = ("v1", "v2", "uni")
 FIXED = ("motion-patch", "random", "centre", "oracle")
 WHOLE = ("full", "resize")
 CELLS = ("v2", "motion-patch", "random", "centre", "oracle", "resize", "full", "v1", "uni")
-ALONE = 6  # epochs of fine-tuning backbones
 
 
 # --- data -----------------------------------------------------------------------------------------
@@ -90,10 +90,17 @@ class Study:
         found: torch.Tensor = torch.from_numpy(np.load(self.work / "frames.npy", mmap_mode="c"))
         return found
 
+    @cached_property
+    def actor(self) -> torch.Tensor:
+        """(N, candidates, 2) row and column in 0..1 of the patch around the actor."""
+        return torch.from_numpy(np.load(self.work / "places.npz")["actor"])
+
     def places(self, name: str) -> torch.Tensor:
         """(N, frames, 2) row and column in 0..1 of patches in the frames that V2 sees."""
         if name == "centre":
             return torch.full((len(self.records), FRAMES, 2), 0.5)
+        if name == "oracle":
+            return self.actor[:, 1::CANDIDATES]
         return torch.from_numpy(np.load(self.work / "places.npz")[name])
 
     def clips(self, rows: Sequence[int], candidates: bool = False) -> torch.Tensor:
@@ -120,8 +127,10 @@ def decode(study: Study) -> None:
     file = np.lib.format.open_memmap(study.work / "frames.npy", "w+", np.uint8, shape)
     centre = Centre(SIZE)
     look = foveate.looks.MotionPatch(size=PATCH, source="flow", extent=EXTENT)
-    places: dict[str, Any] = {name: np.full((len(study.records), FRAMES, 2), 0.5, np.float32)
-              for name in ("motion-patch", "oracle")}  # fmt: skip
+    places: dict[str, Any] = {
+        "motion-patch": np.full((len(study.records), FRAMES, 2), 0.5, np.float32),
+        "actor": np.full((len(study.records), shape[1], 2), 0.5, np.float32),
+    }
     motion_seconds = 0.0
     for row, clip in enumerate(study.records):
         with foveate.Video(clip.path) as video:
@@ -135,17 +144,17 @@ def decode(study: Study) -> None:
             since = time.process_time()
             plan = replace(look, rate=1 / step).plan(video, window, Budget())
             motion_seconds += time.process_time() - since
-        seen = times[1::CANDIDATES]
         if plan.boxes is not None:
-            at = np.searchsorted(np.asarray(plan.times), np.asarray(seen) - 1e-3)
+            seen = np.asarray(times[1::CANDIDATES]) - 1e-3
+            at = np.searchsorted(np.asarray(plan.times), seen)
             boxes = [plan.boxes[min(i, len(plan.boxes) - 1)] for i in at]
             places["motion-patch"][row] = [place_of(box, source) for box in boxes]
         truth = study.dataset.root / "truth" / f"{clip.path.stem}.json"
         if truth.is_file():
             track = json.loads(truth.read_text())["tracks"][0]["boxes"]
-            boxes = [track[min(round(t * 25), len(track) - 1)] for t in seen]
-            places["oracle"][row] = [
-                (0.5, 0.5) if box is None else place_of(box, source) for box in boxes
+            actor = [track[min(round(t * 25), len(track) - 1)] for t in times]
+            places["actor"][row] = [
+                (0.5, 0.5) if box is None else place_of(box, source) for box in actor
             ]
     file.flush()
     places["motion seconds"] = np.array(motion_seconds / len(study.records))
@@ -194,41 +203,46 @@ class Known:
 
 
 def fine_tuned(study: Study, part: str) -> Path | None:
-    """A run folder of a backbone fine-tuned on two frames (or random patches) a clip and step.
+    """A run folder of a fine-tuned backbone; None for one that keeps its image weights.
 
-    On FS-4 backbones keep their image weights, except that of nothing: None.
+    On mocap15 the focus network learns from patches around the actor, so that all policies have one
+    that knows what to look for, and `full` and `resize` from whole frames; a few frames of every
+    clip a step, out of all candidates.
     """
-    if study.folds is not None:
+    if study.folds is not None or part == "glance":
         return None
     folder = study.work / f"net-{part}"
-    if (folder / "training.json").exists():
+    if (folder / "run.json").exists():
         return folder
-    side = {"glance": GLANCE, "focus": PATCH, "full": SIZE, "resize": RESIZE}[part]
+    side = {"focus": PATCH, "full": SIZE, "resize": RESIZE}[part]
+    shown_frames, epochs = (4, 12) if part == "focus" else (2, 6)
     rows = study.rows("train", None)
 
-    def draw(clip: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        count = 3 if part == "focus" else 2
-        shown = clip[:, torch.randperm(clip.shape[1], generator=random)[:count]]
+    def draw(row: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        at = torch.randperm(FRAMES * CANDIDATES, generator=random)[:shown_frames]
+        shown = study.frames[row[0], at]
         if part == "focus":
-            top, left = torch.randint(SIZE - PATCH + 1, (2,), generator=random).tolist()
-            shown = shown[..., top : top + PATCH, left : left + PATCH]
+            moved = torch.randint(-JITTER, JITTER + 1, (shown_frames, 2), generator=random)
+            corners = (study.actor[row[0], at] * (SIZE - PATCH)).round().long() + moved
+            shown = crop_at(shown, corners.clamp(0, SIZE - PATCH), PATCH)
         if torch.rand((), generator=random) < 0.5:
             shown = shown.flip(-1)
-        return resized(shown, side)
+        return resized(shown.transpose(0, 1), side)
 
     def source(split: str, training: bool, spec: InputSpec, group: Any) -> Any:
         if split != "train":
             return None
-        return TensorBatches(study.clips(rows), study.labels[rows], 16, 0, draw=draw)
+        return TensorBatches(torch.tensor(rows)[:, None], study.labels[rows], 16, 0, draw=draw)
 
     config = SupervisedConfig(
-        model=f"tsn:{SMALL}", freeze="none", size=side, frames=FRAMES, rate=study.rate, lr=1e-3,
-        backbone_lr=0.3, epochs=ALONE, accumulate=1, patience=None, workers=0,
+        model=f"tsn:{SMALL}", freeze="none", size=side, frames=FRAMES, rate=study.rate, lr=5e-4,
+        backbone_lr=1.0, epochs=epochs, accumulate=1, patience=None, workers=0,
         settings={"dropout": 0.2},
     )  # fmt: skip
+    known: Any = Known(study.dataset.classes, "mocap15")
     timed(study, f"net-{part}", lambda: run_recipe(
-        supervised.RECIPE, config, Known(study.dataset.classes, "mocap15"),  # type: ignore[arg-type]
-        folder, source=source, on_progress=lambda event: None,
+        supervised.RECIPE, config, known, folder, (folder / "training.json").exists(),
+        source=source, on_progress=lambda event: None,
     ))  # fmt: skip
     return folder
 
