@@ -311,6 +311,7 @@ class Selection:
         gate: Confidence of the policy in its choice, None without one.
         measured: Other data that the policy used, such as `motion:flow`, for the trace.
         proposals: Output of a network on which the choice was based, for the trace.
+        regions: (time, box) of what the part cuts out of views that its state holds, for the trace.
     """
 
     views: Mapping[str, ViewRequest] = field(default_factory=dict)
@@ -322,6 +323,7 @@ class Selection:
     gate: float | None = None
     measured: tuple[str, ...] = ()
     proposals: Mapping[str, Array] = field(default_factory=dict)
+    regions: tuple[tuple[float, Box], ...] = ()
 
     @classmethod
     def of_frames(

@@ -113,7 +113,7 @@ class Tried:
             ]
             views = [{"rgb": View(pixels[None], clip.times, np.ones(1, bool))} for pixels in cut]
             states, _ = self._run("network", views, [None] * len(views))
-            _, answers = self._run("head", [{} for _ in views], states)
+            _, answers = self._run(self._executor.head or "head", [{} for _ in views], states)
             found += [
                 float(probabilities(one.logits[one.exit], self._output)[self._column])
                 for one in answers

@@ -514,6 +514,7 @@ def assemble(
         budget=preset.budget.value(),
         window=preset.window or loaded.input.clip_seconds,
         calibration=preset.look.calibrated(calibration, preset.model),
+        network=whole,
     )
     if look is not None and (isinstance(look, type) or not hasattr(look, "next")):
         raise ConfigError(f"look={look!r}: not a policy", "give a name, settings, or an instance")
