@@ -198,6 +198,10 @@ class Known:
         """Which clips a split has."""
         return f"{self.name} {split}"
 
+    def subset(self, split: str) -> tuple[()]:
+        """Its records: there are none."""
+        return ()
+
 
 # --- networks -------------------------------------------------------------------------------------
 

@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import foveate
 from foveate.core import ConfigError, FoveateError
 from foveate.models import create
 from foveate.models.adafocus_policies import GridPolicy, RecurrentClassifier
 from foveate.models.weights.run import load_run, read_run
+from foveate.policy.calibration import ExitCard
 from foveate.train.kit.batches import TensorBatches
 from foveate.train.recipe import run_recipe
 from foveate.train.recipes.adafocus import objectives, ppo
@@ -23,6 +25,7 @@ from foveate.train.recipes.adafocus.config import AdaFocusConfig
 from foveate.train.recipes.adafocus.networks import BATCH, factors_of
 from foveate.train.recipes.adafocus.recipe import RECIPE
 from models.nontrivial import randomise
+from train import tiny_motion
 
 
 def movies(count: int, seed: int, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,6 +54,9 @@ class Clips:
 
     def digest(self, split: str) -> str:
         return split
+
+    def subset(self, split: str) -> list[int]:
+        return [*range(self.counts.get(split, 0))]
 
     def source(self, split: str, training: bool, spec: Any, group: Any) -> Any:
         if not self.counts.get(split):
@@ -111,6 +117,27 @@ def test_v1_finds_the_place_in_three_stages(tmp_path: Path) -> None:
     assert (card.method, card.networks["network"].arch) == ("adafocus", "adafocus-v1")
     assert card.configuration["stages"] == [0, 16, 8, 3]
     assert card.configuration["model"] == ""
+
+
+def test_files_become_a_model_with_calibrated_exits(tmp_path: Path) -> None:
+    data = tiny_motion.on_disk(tmp_path / "videos", {"train": 12, "val": 3})
+    changes = {"size": 32, "patch": 32, "epochs": 1, "rate": None, "batch": 8, "timed": 1}
+    folder = tmp_path / "run"
+    summary = run_recipe(
+        RECIPE, config(**changes, calibration=0.4, chunk=1), data, folder,
+        on_progress=lambda event: None,
+    )  # fmt: skip
+    card = read_run(summary.folder)
+    exits = ExitCard.read(card.calibration, "run")
+    assert exits.exits == ["focus.1", "focus.2"]
+    assert exits.calibrated_on + len(data.subset("train")) * 0.6 == pytest.approx(12, abs=1)
+    assert len(exits.seconds) == 2
+    assert card.input.frames_per_second == pytest.approx(2 / 1.6, rel=0.1)  # two frames a clip
+    path = data.records[0].path
+    everything = foveate.load(folder, decide={"name": "at-end"}).predict(path)
+    first = foveate.load(folder, decide={"name": "calibrated", "threshold": 0.0}).predict(path)
+    assert everything.cost.macs == pytest.approx(exits.macs[-1], rel=0.01)
+    assert first.cost.macs == pytest.approx(exits.macs[0], rel=0.01)
 
 
 def test_uni_learns(tmp_path: Path) -> None:
@@ -206,7 +233,7 @@ class Bright(nn.Module):
 class Sign(nn.Module):
     """Stands for a classifier of two classes: by the sign of the focus's last feature."""
 
-    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def forward(self, features: torch.Tensor, *memory: Any) -> tuple[torch.Tensor, None]:
         """Logits (B, T, 2) of features (B, T, C)."""
         last = 8 * features[..., -1:]
         return torch.cat([last, -last], -1), None

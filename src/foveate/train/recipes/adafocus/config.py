@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ SMALL = "efficientnet_lite0.imagenet_lite0"
 
 class AdaFocusConfig(TrainingConfig):
     """Settings of the recipe `adafocus`."""
+
+    free_on_resume: ClassVar = TrainingConfig.free_on_resume | {"timed"}
 
     variant: Variant = Field(
         "v2", description="v1: three stages with PPO; v2: end to end; uni: frames and windows"
@@ -67,6 +69,8 @@ class AdaFocusConfig(TrainingConfig):
         0.2, ge=0, lt=0.5,
         description="share of the training clips for the exits only; 0: those it was trained on",
     )  # fmt: skip
+    chunk: int = Field(2, ge=1, description="patches between two exits that are calibrated")
+    timed: int = Field(24, ge=0, description="calibration files on which exits are timed")
 
     def backbone(self, part: Literal["glance", "focus"]) -> str:
         """Backbone or run folder of a network; if none is named, what is installed."""

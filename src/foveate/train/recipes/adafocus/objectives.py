@@ -107,8 +107,8 @@ def uni_losses(
         extent: Weight of the squared distance of height and width from those of the frame.
     """
     clips, candidates = frames.shape[:2]
-    at = network.glance_frames(candidates).to(frames.device)
-    maps, glance = network.look(frames[:, at]) if glanced is None else glanced
+    shown = network.glance_frames(candidates)
+    maps, glance = network.look(frames[:, shown]) if glanced is None else glanced
     scores = network.temporal_policy(glance)
     actions = network.spatial_policy(maps)
     guesses = network.glance_head(glance)

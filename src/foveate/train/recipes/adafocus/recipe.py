@@ -30,6 +30,9 @@ from foveate.models.adafocus_policies import coarse_to_fine
 from foveate.models.spec import InputSpec
 from foveate.models.weights.builtin import run_folder
 from foveate.models.weights.run import load_run, read_run, write_run
+from foveate.pipeline.adafocus import AdaFocusExecutor, exit_seconds
+from foveate.pipeline.recogniser import load
+from foveate.policy.operating import fit_exits
 from foveate.train.features import FeatureSet, computed_once, kept_features, key_of
 from foveate.train.initial_model import InitialModel
 from foveate.train.kit import randomness
@@ -38,6 +41,7 @@ from foveate.train.kit.batches import (
     Batches,
     Prepare,
     TensorBatches,
+    outputs_of,
     worker_errors,
 )
 from foveate.train.kit.loop import Objective
@@ -98,11 +102,14 @@ def _train(context: RecipeContext) -> RunSummary:
 
 def _trained(context: RecipeContext, job: Callable[..., Job]) -> RunSummary:
     """One stage, in the run folder of the context."""
-    config = context.config
-    shared = config.model_dump(include={"batch", "seed", "workers", "augment", "flip"})
     start = networks.initial_network(context)
-    clips = Clips(context.dataset, **shared)
-    return train_network(context, clips, job, protocol_of, unknown=False, start=start)
+    return train_network(context, _source(context), job, protocol_of, unknown=False, start=start)
+
+
+def _source(context: RecipeContext) -> Source:
+    """Where clips come from."""
+    shared = context.config.model_dump(include={"batch", "seed", "workers", "augment", "flip"})
+    return context.source or Clips(context.dataset, **shared)
 
 
 def _stages_of_v1(context: RecipeContext) -> tuple[RecipeContext, Callable[..., Job]]:
@@ -448,16 +455,48 @@ def protocol_of(config: AdaFocusConfig, split: str | None, spec: InputSpec) -> s
 
 
 def calibrate(context: RecipeContext, config: AdaFocusConfig) -> None:
-    """Complete the card of the best network.
+    """Fit thresholds of the best network's exits, and complete its card.
 
     Args:
         context: Of the last stage.
         config: Of the whole run.
     """
-    card = read_run(context.folder).model_copy(
-        update={"configuration": config.model_dump(mode="json"), "date": now()}
+    loaded = load_run(context.folder)
+    network: Any = loaded.network
+    split = CALIBRATION if len(context.dataset.subset(CALIBRATION)) else config.train_split
+    ready = ordered(context, loaded.input)
+    clips = _source(context)(split, False, loaded.input, context.group)
+    assert clips is not None
+    network.to(context.group.device)
+    context.report("calibrating exits", 0, 1)
+
+    def steps(x: Tensor) -> Tensor:
+        logits: Tensor = network.steps(x.transpose(1, 2)).logits
+        return logits
+
+    with torch.no_grad():
+        logits, labels = outputs_of(_Called(steps), clips, ready)
+    exits = network.exits(loaded.input.clip_frames, config.chunk)
+    macs = AdaFocusExecutor(network, loaded.input, context.group.device).exit_macs(config.chunk)
+    fitted = partial(
+        fit_exits, logits[:, list(exits.values())], labels, list(macs.values()), list(exits)
     )
-    write_run(context.folder, load_run(context.folder).networks, card)
+    card = read_run(context.folder).model_copy(
+        update={
+            "configuration": config.model_dump(mode="json"), "date": now(),
+            "calibration": fitted().model_dump(mode="json"),
+        }
+    )  # fmt: skip
+    card = write_run(context.folder, loaded.networks, card)
+    if not config.timed or context.source is not None:
+        return
+    paths = [record.path for record in context.dataset.subset(split).records]
+    paths = paths[:: max(1, len(paths) // config.timed)][: config.timed]
+    recogniser = load(context.folder, device=str(context.group.device))
+    exit_seconds(recogniser, paths[:1])  # warm-up
+    seconds = exit_seconds(recogniser, paths)
+    timed = fitted(seconds_by_step=seconds).model_dump(mode="json")
+    write_run(context.folder, loaded.networks, card.model_copy(update={"calibration": timed}))
 
 
 def _not_learned(context: RecipeContext, summary: RunSummary) -> list[str]:
