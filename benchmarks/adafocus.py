@@ -16,24 +16,34 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from benchmarks import record
+from benchmarks.fights import mean_over_folds
+from benchmarks.train_default import command, processor_seconds
+from torch.utils.flop_counter import FlopCounterMode
 
 import foveate
 from foveate.core import Budget, InputSpec, Window
 from foveate.data import Dataset, Record, folds, read, samplers
 from foveate.data.prepare import Centre, to_float
+from foveate.evaluate import metrics
+from foveate.evaluate.bootstrap import compare, interval
+from foveate.models import create
 from foveate.models.adafocus_policies import PoolingClassifier, coarse_to_fine
 from foveate.models.layers.crop import crop_at
+from foveate.models.macs import count_macs
 from foveate.models.weights.run import load_run
+from foveate.pipeline.adafocus import AdaFocusExecutor
 from foveate.train.initial_model import build_initial_model
 from foveate.train.kit import randomness
 from foveate.train.kit.batches import TensorBatches
@@ -501,23 +511,185 @@ def cell(study: Study, name: str, seed: int, fold: int | None, epochs: int) -> d
     return loaded
 
 
+# --- the table ------------------------------------------------------------------------------------
+
+
+def rows_of(study: Study, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The stored cells by name, whole: of a data set in folds, of every seed all folds or none."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted((study.work / "cells").glob("*.json")):
+        one = json.loads(file.read_text())
+        if one["name"] in names:
+            found.setdefault(one["name"], []).append(one)
+    return found
+
+
+def scored(study: Study, cells: Sequence[Mapping[str, Any]]) -> Any:
+    """(N,) of all clips the mean over seeds of whether they are right; NaN where not tested."""
+    seeds = sorted({one["seed"] for one in cells})
+    right = np.full((len(seeds), len(study.records)), np.nan)
+    for one in cells:
+        right[seeds.index(one["seed"]), study.rows("test", one["fold"])] = one["right"]
+    return right.mean(0)
+
+
+def figures_of(study: Study, heroes: Sequence[str] = ("v2", "motion-patch")) -> dict[str, Any]:
+    """Accuracy with intervals, paired differences, and costs of every row."""
+    found = rows_of(study, CELLS)
+    spent = json.loads((study.work / "seconds.json").read_text())
+    values = {name: scored(study, cells) for name, cells in found.items()}
+    prices = costs(study)
+    table: dict[str, Any] = {}
+    for name, cells in found.items():
+        clips = np.flatnonzero(~np.isnan(values[name]))
+        groups = [study.records[i].group or i for i in clips]
+        top1 = interval(statistic(study, values[name], clips), len(clips), groups)
+        row: dict[str, Any] = {
+            "top1": top1.value, "low": top1.low, "high": top1.high, "n": len(clips),
+            "by_seed": {
+                str(seed): float(np.nanmean(scored(study, [c for c in cells if c["seed"] == seed])))
+                for seed in sorted({c["seed"] for c in cells})
+            },
+            "training_cpu_minutes": float(np.mean([c["seconds"] for c in cells])) / 60,
+        } | prices[name]  # fmt: skip
+        for key in ("from actor", "spread", "side"):
+            known = [c[key] for c in cells if c.get(key) is not None]
+            if known:
+                row[key.replace(" ", "_")] = float(np.mean(known))
+        for hero in heroes:
+            if hero not in values or hero == name:
+                continue
+            both = np.flatnonzero(~np.isnan(values[name] + values[hero]))
+            if not len(both):
+                continue
+            other = compare(
+                statistic(study, values[hero], both), statistic(study, values[name], both),
+                len(both), [study.records[i].group or i for i in both],
+            )  # fmt: skip
+            row[f"{hero} less this"] = {
+                "difference": other.difference, "low": other.low, "high": other.high,
+                "found": other.found, "n": len(both),
+            }  # fmt: skip
+        table[name] = row
+    return {"rows": table, "shared_cpu_seconds": spent}
+
+
+def statistic(study: Study, values: Any, clips: Any) -> Any:
+    """Mean over some clips, or over folds the mean within."""
+    if study.folds is None:
+        return metrics.mean(values[clips])
+    return mean_over_folds(values[clips], [study.folds[i] for i in clips])
+
+
+@torch.no_grad()
+def costs(study: Study) -> dict[str, dict[str, float]]:
+    """Multiply-adds, parameters of the policy and CPU milliseconds of a clip, for every row.
+
+    Milliseconds are medians over rounds in which all rows take turns; those of a motion patch
+    include choosing it, those of no row decoding.
+    """
+    backbone, classes = SMALL, len(study.dataset.classes)
+    shared = {"glance": backbone, "focus": backbone, "size": SIZE, "glance_size": GLANCE,
+              "patch": PATCH}  # fmt: skip
+    config = AdaFocusConfig()
+    nets: dict[str, Any] = {
+        "v1": create("adafocus-v1", num_classes=classes, actions=ACTIONS, hidden=config.hidden,
+                     **shared),
+        "v2": create("adafocus-v2", num_classes=classes, exits=FRAMES, hidden=config.hidden,
+                     pooled=config.pooled, **shared),
+        "uni": create("uni-adafocus", num_classes=classes, glances=FRAMES, focuses=FRAMES,
+                      pooled=config.pooled, **shared),
+        "whole": create(f"tsn:{backbone}", num_classes=classes),
+    }  # fmt: skip
+    v2 = nets["v2"]
+    calls: dict[str, Callable[[], Any]] = {}
+    found: dict[str, dict[str, float]] = {}
+    clip = torch.rand(1, FRAMES * CANDIDATES, 3, SIZE, SIZE)
+    for name in LEARNED:
+        net = nets[name].eval()
+        candidates = FRAMES * CANDIDATES if name == "uni" else FRAMES
+        spec = InputSpec(SIZE, 1.0, candidates)
+        macs = list(AdaFocusExecutor(net, spec).exit_macs().values())[-1]
+        weights = [p.numel() for n, p in net.named_parameters() if "policy" in n.split(".")[0]]
+        found[name] = {"macs": float(macs), "policy_parameters": float(sum(weights))}
+        calls[name] = partial(net.steps, clip[:, :candidates])
+    places = torch.full((1, FRAMES, 2), 0.5)
+
+    def patches() -> None:
+        _, glance = v2.look(clip[:, :FRAMES])
+        v2.answer(glance, v2.focus(v2.cut(clip[:, :FRAMES], v2.squares(places))), {})
+
+    maps = torch.rand(1, FRAMES, v2.glance.map_channels, v2.cells, v2.cells)
+    with FlopCounterMode(display=False) as counter:
+        v2.policy(maps)
+    policy = counter.get_total_flops() // 2
+    for name in FIXED:
+        found[name] = {"macs": found["v2"]["macs"] - policy, "policy_parameters": 0.0}
+    calls["fixed"] = patches
+    for name, side in (("full", SIZE), ("resize", RESIZE)):
+        shape = (1, 3, FRAMES, side, side)
+        found[name] = {"macs": float(count_macs(nets["whole"], shape)), "policy_parameters": 0.0}
+        calls[name] = partial(nets["whole"].eval(), torch.rand(shape))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(12):
+        for name, call in calls.items():
+            since = time.process_time()
+            call()
+            times[name].append(time.process_time() - since)
+    medians = {name: 1e3 * float(np.median(rows)) for name, rows in times.items()}
+    choosing = 1e3 * float(np.load(study.work / "places.npz")["motion seconds"])
+    for name, row in found.items():
+        row["cpu_ms"] = medians["fixed" if name in FIXED else name]
+        row["selector_cpu_ms"] = choosing if name == "motion-patch" else 0.0
+    return found
+
+
+def small(data: Path, epochs: int | None) -> dict[str, Any]:
+    """`foveate train --recipe adafocus` with its defaults: processor time, memory and accuracy."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        words: list[object] = ["train", data.resolve(), "--format", "folders", "--recipe",
+                               "adafocus", "--no-check", "--out", out]  # fmt: skip
+        words += [] if epochs is None else ["--set", f"epochs={epochs}"]
+        before = processor_seconds()
+        command(Path(__file__).parents[1] / "src", *words)
+        spent = processor_seconds() - before
+        timing = json.loads((out / "timing.jsonl").read_text("utf-8").splitlines()[-1])
+        return {
+            "cpu_minutes": spent / 60, "peak_mb": timing["peak_memory_mb"],
+            "epochs": timing["epochs"], "steps": timing["steps"], "figures": timing["figures"],
+            "weights_mb": (out / "model.safetensors").stat().st_size / 1e6,
+        }  # fmt: skip
+
+
 def main() -> None:
-    """Measure the cells that are not stored yet, and write the result if all are there."""
+    """Measure the cells that are not stored yet, and write the result with `--name`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder with clips.csv")
     parser.add_argument("work", type=Path, help="folder of everything that is computed")
-    parser.add_argument("--clips", default="", help="at most so many, such as train=360,test=300")
-    parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS)
+    parser.add_argument("--clips", default="", help="at most so many, such as train=600,test=300")
+    parser.add_argument("--cells", nargs="*", default=list(CELLS), choices=CELLS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folds", type=int, nargs="+", help="of a data set in folds; all")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--name", help="write results/NAME.json from the stored cells")
+    parser.add_argument("--small", action="store_true", help="train by the command instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    most = {
-        k: int(v) for k, _, v in (one.partition("=") for one in options.clips.split(",") if one)
-    }
-    study = study_of(options.data, options.work, most)
+    if options.small:
+        found = small(options.data, options.epochs)
+        print(found)
+        record.write(
+            "adafocus_training",
+            f"foveate train --recipe adafocus on 240 clips with its defaults, except "
+            f"epochs={options.epochs}: 168 training clips (default split, seed 0), a fifth of them "
+            "for the exits; one thread, two loading processes, beside other load; CPU time is user "
+            "+ system of all processes, calibration and timing of the exits included",
+            168, found, (0,),
+        )  # fmt: skip
+        return
+    pairs = (one.partition("=") for one in options.clips.split(",") if one)
+    study = study_of(options.data, options.work, {split: int(count) for split, _, count in pairs})
     if not (study.work / "places.npz").exists():
         timed(study, "decode", lambda: decode(study))
     which = [None] if study.folds is None else options.folds or sorted(set(study.folds))
@@ -525,6 +697,29 @@ def main() -> None:
         for name in options.cells:
             for fold in which:
                 cell(study, name, seed, fold, options.epochs)
+    if options.name is None:
+        return
+    figures = figures_of(study)
+    for name, row in figures["rows"].items():
+        print(name, row, flush=True)
+    trained = len(study.rows("train", which[0]))
+    about = (
+        f"FS-4 (real), {trained} training clips in the first fold, image weights"
+        if study.folds is not None
+        else f"mocap15 (rendered), {trained} training clips, {len(study.rows('val', None))} for "
+        "validation; focus network fine-tuned on patches around the actor, those of whole frames "
+        "on whole frames; others with image weights"
+    )
+    record.write(
+        options.name,
+        f"{about}; backbones EfficientNet-Lite0, frozen; {FRAMES} frames of {SIZE} pixels, glance "
+        f"{GLANCE}, patches {PATCH}, resize {RESIZE}; {options.epochs} epochs, best on validation; "
+        "V1, V2 and Uni by the recipe adafocus, others with V2's classifier trained alike; random: "
+        f"{DRAWS} draws; 95 % percentile bootstrap over groups, paired; CPU ms: one thread, "
+        "without decoding",
+        int(max(row["n"] for row in figures["rows"].values())), figures,
+        tuple(sorted({int(s) for row in figures["rows"].values() for s in row["by_seed"]})),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
