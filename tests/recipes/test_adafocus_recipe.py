@@ -101,7 +101,7 @@ def v2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_v1_finds_the_place_in_three_stages(tmp_path: Path) -> None:
-    summary = trained(tmp_path / "run", variant="v1", stages=(0, 16, 8, 3))
+    summary = trained(tmp_path / "run", variant="v1", stages=(0, 12, 6, 2), lr=6e-3)
     first, then = (
         next(value for name, value in summary.stages[stage].items() if name.startswith("top1"))
         for stage in ("random", "policy")
@@ -115,12 +115,12 @@ def test_v1_finds_the_place_in_three_stages(tmp_path: Path) -> None:
     assert (seen.actions == 0).all()  # the upper left of four places
     card = read_run(tmp_path / "run")
     assert (card.method, card.networks["network"].arch) == ("adafocus", "adafocus-v1")
-    assert card.configuration["stages"] == [0, 16, 8, 3]
+    assert card.configuration["stages"] == [0, 12, 6, 2]
     assert card.configuration["model"] == ""
 
 
 def test_files_become_a_model_with_calibrated_exits(tmp_path: Path) -> None:
-    data = tiny_motion.on_disk(tmp_path / "videos", {"train": 12, "val": 3})
+    data = tiny_motion.on_disk(tmp_path / "videos", {"train": 8, "val": 2})
     changes = {"size": 32, "patch": 32, "epochs": 1, "rate": None, "batch": 8, "timed": 1}
     folder = tmp_path / "run"
     summary = run_recipe(
@@ -130,7 +130,7 @@ def test_files_become_a_model_with_calibrated_exits(tmp_path: Path) -> None:
     card = read_run(summary.folder)
     exits = ExitCard.read(card.calibration, "run")
     assert exits.exits == ["focus.1", "focus.2"]
-    assert exits.calibrated_on + len(data.subset("train")) * 0.6 == pytest.approx(12, abs=1)
+    assert exits.calibrated_on + len(data.subset("train")) * 0.6 == pytest.approx(8, abs=1)
     assert len(exits.seconds) == 2
     assert card.input.frames_per_second == pytest.approx(2 / 1.6, rel=0.1)  # two frames a clip
     path = data.records[0].path
@@ -141,7 +141,10 @@ def test_files_become_a_model_with_calibrated_exits(tmp_path: Path) -> None:
 
 
 def test_uni_learns(tmp_path: Path) -> None:
-    assert top1(trained(tmp_path / "run", variant="uni", epochs=8, extent=0.1, policy_lr=1.0)) > 0.9
+    trained(tmp_path / "run", variant="uni", epochs=3, policy_lr=1.0)
+    epochs = [row for row in tiny_motion.rows(tmp_path / "run") if row["event"] == "epoch"]
+    assert epochs[-1]["loss"] < 0.4 * epochs[0]["loss"]
+    assert read_run(tmp_path / "run").networks["network"].arch == "uni-adafocus"
 
 
 def test_frozen_backbones_keep_their_weights(tmp_path: Path, v2: Path) -> None:
