@@ -660,6 +660,7 @@ class UniAdaFocus(AdaFocus):
         num_classes: Outputs.
         patch: Side of the patches in pixels, to which windows are resized.
         size: Side of the frames in pixels.
+        glance_size: Side of the frames that the glance sees; None means ``size``.
         glances: Number of glance frames.
         focuses: Number of focus frames.
         pooled: Width of the features that are pooled over frames.
@@ -671,11 +672,11 @@ class UniAdaFocus(AdaFocus):
 
     def __init__(
         self, glance: str = "mobilenetv2_100", focus: str = "resnet50", num_classes: int = 200,
-        patch: int = 128, size: int = 224, glances: int = 16, focuses: int = 16,
-        pooled: int = 4096, temperature: float = 1.0, dropout: float = 0.2,
+        patch: int = 128, size: int = 224, glance_size: int | None = None, glances: int = 16,
+        focuses: int = 16, pooled: int = 4096, temperature: float = 1.0, dropout: float = 0.2,
         pretrained: bool = False, motion_prior: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(glance, focus, num_classes, patch, size, None, pretrained)
+        super().__init__(glance, focus, num_classes, patch, size, glance_size, pretrained)
         channels = self.glance.map_channels
         self.glances, self.temperature = glances, temperature
         self.focuses: int = focuses
