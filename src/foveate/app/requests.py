@@ -82,7 +82,7 @@ class PresetOptions(RunOptions):
         typer.Option(
             "--budget",
             metavar="BUDGET",
-            help="Such as 100MMAC/s, 2ms/frame or 3fps; for a cascade 5GMAC or 20ms.",
+            help="Such as 100MMAC/s, 2ms/frame or 3fps; with calibrated exits 5GMAC or 20ms.",
         ),
     ] = None
     order: Annotated[
