@@ -54,12 +54,12 @@ from foveate.train.recipes import supervised
 from foveate.train.recipes.adafocus.config import SMALL, AdaFocusConfig
 from foveate.train.recipes.adafocus.networks import CANDIDATES
 from foveate.train.recipes.adafocus.objectives import every
-from foveate.train.recipes.adafocus.recipe import RECIPE
+from foveate.train.recipes.adafocus.recipe import CALIBRATION, RECIPE
 from foveate.train.recipes.supervised import SupervisedConfig
 
-FRAMES, SIZE, GLANCE, PATCH, ACTIONS = 8, 160, 96, 64, 25
+FRAMES, SIZE, GLANCE, PATCH, ACTIONS = 8, 160, 96, 64, 16
 RESIZE = 116  # side of whole frames of as many multiply-adds as glance and patch
-DRAWS = 4  # random patches of a clip to train on, and as many others to test on
+DRAWS = 2  # random patches of a clip to train on, and as many others to test on
 JITTER = 20  # pixels by which patches are moved when the focus network is fine-tuned
 EXTENT = PATCH / SIZE  # of a window, by the shorter side of the source
 LEARNED = ("v1", "v2", "uni")
@@ -119,9 +119,14 @@ class Study:
         return (picked if candidates else picked[:, 1::CANDIDATES]).transpose(1, 2)
 
     def rows(self, split: str, fold: int | None) -> list[int]:
-        """Numbers of the clips of a split; in folds, a sixth of the training clips validates."""
+        """Numbers of the clips of a split; in folds, a sixth of the training clips validates.
+
+        Policies and classifiers are trained on `train`, every second clip of `focus`.
+        """
         if self.folds is None:
-            return [i for i, r in enumerate(self.records) if r.split == split]
+            wanted = "train" if split == "focus" else split
+            found = [i for i, r in enumerate(self.records) if r.split == wanted]
+            return found[::2] if split == "train" else found
         test = [i for i, of in enumerate(self.folds) if of == fold]
         if split == "test":
             return test
@@ -208,9 +213,9 @@ class Known:
         """Which clips a split has."""
         return f"{self.name} {split}"
 
-    def subset(self, split: str) -> tuple[()]:
-        """Its records: there are none."""
-        return ()
+    def subset(self, split: str) -> tuple[int, ...]:
+        """A clip of the split of the exits, which are calibrated on the validation clips here."""
+        return (0,) if split == CALIBRATION else ()
 
 
 # --- networks -------------------------------------------------------------------------------------
@@ -230,7 +235,7 @@ def fine_tuned(study: Study, part: str) -> Path | None:
         return folder
     side = {"focus": PATCH, "full": SIZE, "resize": RESIZE}[part]
     shown_frames, epochs = (4, 12) if part == "focus" else (2, 6)
-    rows = study.rows("train", None)
+    rows = study.rows("focus", None)
 
     def draw(row: torch.Tensor, random: torch.Generator) -> torch.Tensor:
         at = torch.randperm(FRAMES * CANDIDATES, generator=random)[:shown_frames]
@@ -438,7 +443,7 @@ def learned(study: Study, variant: str, seed: int, fold: int | None, epochs: int
     folder = study.work / f"run-{variant}-{seed}-{fold}"
 
     def source(split: str, training: bool, spec: InputSpec, group: Any) -> Any:
-        rows = study.rows(split, fold)
+        rows = study.rows("val" if split == CALIBRATION else split, fold)
         clips = study.clips(rows, spec.clip_frames > FRAMES)
         return TensorBatches(clips, study.labels[rows], 16, seed if training else None)
 
@@ -464,33 +469,24 @@ def learned(study: Study, variant: str, seed: int, fold: int | None, epochs: int
     spec = load_run(folder).input
     order = coarse_to_fine(FRAMES) if variant == "v2" else list(range(spec.clip_frames))
     test = study.rows("test", fold)
-    logits, places = [], torch.zeros(len(study.records), FRAMES, 2)
-    spread, sides = [], []
+    logits, acted, windows = [], [], []
     since = time.process_time()
-    for i in test if variant == "uni" else range(len(study.records)):
+    for i in test:
         x = to_float(study.clips([i], variant == "uni"), spec.mean, spec.std)[:, :, order]
         with torch.no_grad():
-            if variant != "uni" and i not in test:
-                maps = network.look(x.transpose(1, 2))[0]
-                acted = network.policy(maps)[0]
-                if variant == "v1":
-                    acted = network.policy.get_buffer("grid")[acted.argmax(-1)]
-            else:
-                steps = network.steps(x.transpose(1, 2))
-                acted = steps.actions
-                logits.append(steps.logits[0, -1])
-                window = steps.windows[0]
-                sides.append(float((window[:, 2:] - window[:, :2]).mean()))
-        if variant != "uni":
-            places[i, torch.tensor(order)] = acted[0]
-            spread.append(acted[0])
-    found["test seconds"] = time.process_time() - since
+            steps = network.steps(x.transpose(1, 2))
+        logits.append(steps.logits[0, -1])
+        acted.append(steps.actions[0])
+        windows.append(steps.windows[0])
+    found["test_seconds"] = time.process_time() - since
     found["right"] = right_of(study, torch.stack(logits)[None], fold)
-    found["side"] = float(np.mean(sides))
+    sides = torch.stack(windows)
+    found["side"] = float((sides[..., 2:] - sides[..., :2]).mean())
     if variant != "uni":
+        places = torch.zeros(len(study.records), FRAMES, 2)
+        places[torch.tensor(test)[:, None], torch.tensor(order)] = torch.stack(acted)
         found["from actor"] = distance(study, places, fold)
-        found["spread"] = float(torch.stack(spread).std((0, 1)).mean())
-        np.savez(study.work / f"places-{variant}-{seed}-{fold}.npz", places=places.numpy())
+        found["spread"] = float(torch.stack(acted).std((0, 1)).mean())
     return found
 
 

@@ -61,7 +61,7 @@ def prepare(config: AdaFocusConfig, dataset: Dataset) -> AdaFocusConfig:
     """Refuse what cannot be trained on; returns the settings with the backbones named.
 
     Raises:
-        ConfigError: No training clips, several labels a clip, or several processes.
+        ConfigError: Several labels a clip, several processes, or settings that exclude each other.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("the recipe adafocus trains in one process", "start it without torchrun")
@@ -165,7 +165,6 @@ class Clips(VideoClips):
 
     def sampling(self, spec: InputSpec) -> samplers.Sampling:
         """One time in each of equal parts of a window (TSN); in evaluation at even distances."""
-
         return partial(in_parts, count=spec.clip_frames, rate=spec.frames_per_second)
 
 
