@@ -57,7 +57,7 @@ from foveate.train.recipes.adafocus.objectives import every
 from foveate.train.recipes.adafocus.recipe import CALIBRATION, RECIPE
 from foveate.train.recipes.supervised import SupervisedConfig
 
-FRAMES, SIZE, GLANCE, PATCH, ACTIONS = 8, 160, 96, 64, 16
+FRAMES, SIZE, GLANCE, PATCH, ACTIONS = 8, 160, 96, 64, 9
 RESIZE = 116  # side of whole frames of as many multiply-adds as glance and patch
 DRAWS = 2  # random patches of a clip to train on, and as many others to test on
 JITTER = 20  # pixels by which patches are moved when the focus network is fine-tuned
@@ -119,7 +119,7 @@ class Study:
         return (picked if candidates else picked[:, 1::CANDIDATES]).transpose(1, 2)
 
     def rows(self, split: str, fold: int | None) -> list[int]:
-        """Numbers of the clips of a split; in folds, a sixth of the training clips validates.
+        """Numbers of the clips of a split; in folds, four or five training groups validate.
 
         Policies and classifiers are trained on `train`, every second clip of `focus`.
         """
@@ -132,7 +132,7 @@ class Study:
             return test
         others = [i for i, of in enumerate(self.folds) if of != fold]
         groups = sorted({str(self.records[i].group) for i in others})
-        held = set(groups[:: max(1, len(groups) // 6)])
+        held = set(groups[:: max(1, len(groups) // 4)])
         return [i for i in others if (str(self.records[i].group) in held) == (split == "val")]
 
 
@@ -487,7 +487,41 @@ def learned(study: Study, variant: str, seed: int, fold: int | None, epochs: int
         places[torch.tensor(test)[:, None], torch.tensor(order)] = torch.stack(acted)
         found["from actor"] = distance(study, places, fold)
         found["spread"] = float(torch.stack(acted).std((0, 1)).mean())
+    if variant == "v2" and study.folds is None:
+        found["downhill"] = downhill(study, network, spec, order)
     return found
+
+
+def downhill(study: Study, network: Any, spec: InputSpec, order: list[int]) -> dict[str, float]:
+    """Whether the gradient of V2's loss leads a patch at a random place to the actor.
+
+    Returns:
+        Over the frames of tested clips whose patch shows a part of the actor's patch, and over the
+        others: the share in which a step downhill comes nearer to the actor (half by chance), and
+        the mean size of the gradient.
+    """
+    rows = study.rows("test", None)[::4]
+    random = randomness.generator("downhill")
+    found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    for i in rows:
+        x = to_float(study.clips([i]), spec.mean, spec.std)[:, :, order].transpose(1, 2)
+        places = torch.rand(1, FRAMES, 2, generator=random).requires_grad_()
+        with torch.no_grad():
+            _, glance = network.look(x)
+        focus = network.focus(network.cut(x, network.squares(places)))
+        every(network.answer(glance, focus, {})[0], study.labels[[i]]).sum().backward()
+        assert places.grad is not None
+        away = (study.actor[i, 1::CANDIDATES][order] - places.detach()[0]) * (SIZE - PATCH)
+        nearer = ((-places.grad[0] * away).sum(-1) > 0).float()
+        for frame in range(FRAMES):
+            near = bool(away[frame].abs().max() < PATCH)
+            found[near].append((float(nearer[frame]), float(places.grad[0, frame].norm())))
+    table = {}
+    for near, name in ((True, "overlapping"), (False, "apart")):
+        share, size = np.mean(found[near], 0)
+        table |= {f"nearer, {name}": float(share), f"gradient, {name}": float(size),
+                  f"frames, {name}": float(len(found[near]))}  # fmt: skip
+    return table
 
 
 def cell(study: Study, name: str, seed: int, fold: int | None, epochs: int) -> dict[str, Any]:
@@ -552,6 +586,8 @@ def figures_of(study: Study, heroes: Sequence[str] = ("v2", "motion-patch")) -> 
             known = [c[key] for c in cells if c.get(key) is not None]
             if known:
                 row[key.replace(" ", "_")] = float(np.mean(known))
+        if "downhill" in cells[0]:
+            row["downhill"] = cells[0]["downhill"]
         for hero in heroes:
             if hero not in values or hero == name:
                 continue
