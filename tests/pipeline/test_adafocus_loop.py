@@ -16,7 +16,7 @@ from foveate.core import ConfigError, InputSpec, ModelError, WeightsError
 from foveate.models import count_macs, registry
 from foveate.models.layers.crop import crop_resized
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, read_run, write_run
-from foveate.pipeline.adafocus import exit_seconds
+from foveate.pipeline.adafocus import AdaFocusExecutor, exit_seconds
 from foveate.pipeline.executors import to_tensor
 from foveate.policy.operating import fit_exits
 from models.nontrivial import randomise
@@ -304,7 +304,7 @@ def moving() -> bytes:
     return encode("matroska", "libx264", 48, size=(96, 80), gop=12)
 
 
-@pytest.mark.parametrize("name", ["adafocus-v2", "uni-adafocus", "adafocus-v2-tsm"])
+@pytest.mark.parametrize("name", ["adafocus-v2", "uni-adafocus"])
 def test_other_places_for_the_same_networks(models: dict[str, Any], name: str) -> None:
     own = models[name].predict(moving())
     for patches in ("motion-patch", "random", "centre", "resize", "full"):
@@ -322,7 +322,7 @@ def test_other_places_for_the_same_networks(models: dict[str, Any], name: str) -
             assert step.frames == focus.frames
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["adafocus-v1", "adafocus-v2-tsm", "uni-adafocus"])
 def test_motion_patches_need_no_glance(models: dict[str, Any], name: str) -> None:
     result = changed(models[name], name="adafocus-motion").predict(moving())
     assert {s.part for s in result.trace.steps} == {"network"}
@@ -330,3 +330,69 @@ def test_motion_patches_need_no_glance(models: dict[str, Any], name: str) -> Non
     own = models[name].predict(moving())
     assert result.cost.stage("focus").macs == own.cost.stage("focus").macs
     assert changed(models[name], name="motion-patch").predict(moving()).trace.steps[-1].boxes
+
+
+# --- combinations ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["adafocus-v2", "uni-adafocus"])
+def test_motion_is_a_prior_of_the_policy(name: str) -> None:
+    """Its weight begins at 0, changes the places, and gets a gradient."""
+    torch.manual_seed(0)
+    net: Any = registry.create(name, **{**registry.entry(name).tiny, "motion_prior": True})
+    plain = network(name)
+    missing = net.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    policy = net.policy if name == "adafocus-v2" else net.spatial_policy
+    assert missing == [f"{'policy' if name == 'adafocus-v2' else 'spatial_policy'}.motion_weight"]
+    model = recogniser(net, name)
+    still = boxes_of(model.predict(moving()))
+    assert still == boxes_of(recogniser(plain, name).predict(moving()))
+    with torch.no_grad():
+        policy.motion_weight.fill_(-3.0)
+    assert boxes_of(model.predict(moving())) != still
+    prior = torch.rand(1, 3, 2, 2)
+    maps = torch.rand(1, 3, net.glance.map_channels, 2, 2)
+    net.choose(maps, maps.mean((3, 4)), candidates(name), prior=prior).windows.sum().backward()
+    assert policy.motion_weight.grad.abs() > 0
+    with pytest.raises(ModelError, match="no weight for motion"):
+        plain.choose(maps, maps.mean((3, 4)), candidates(name), prior=prior)
+    if name == "adafocus-v2":
+        with pytest.raises(ConfigError, match="a stream has not seen it yet"):
+            next(model.stream(frames(), fps=FPS))
+
+
+def recogniser(net: Any, name: str) -> Any:
+    """A recogniser of a network that has no run folder."""
+    built = foveate.policy.build.LOOKS["adafocus"]().build(
+        foveate.policy.Context(spec(name), network=net)
+    )
+    executor = AdaFocusExecutor(net, spec(name))
+    return foveate.Recogniser(executor, CLASSES, look=built, window=2.0)
+
+
+def boxes_of(result: Any) -> list[list[float]]:
+    return [box for step in result.trace.steps for box in step.boxes]
+
+
+def test_the_state_of_a_movinet_is_the_glance() -> None:
+    """Frame by frame, in blocks and as a whole, with the state carried on."""
+    torch.manual_seed(0)
+    tiny = registry.entry("adafocus-v2").tiny | {"glance": "movinet-a0-stream"}
+    net: Any = randomise(registry.create("adafocus-v2", **tiny))
+    model = recogniser(net, "adafocus-v2")
+    assert not model.plan.look.coarse
+    clip = seen("adafocus-v2", frames(), "forward")
+    with torch.no_grad():
+        maps = net.look(clip)[0]
+        parts, state = [], {}
+        for at in range(3):
+            one, _, state = net.look_on(clip[:, at : at + 1], state)
+            parts.append(one)
+        alone = net.look(clip[:, 2:])[0]
+    assert torch.allclose(torch.cat(parts, 1), maps, atol=1e-4 * float(maps.abs().max()))
+    assert not torch.allclose(parts[2], alone, atol=1e-3 * float(maps.abs().max()))
+    whole = model.predict(frames(), fps=FPS)
+    steps = list(model.stream(frames(), fps=FPS))
+    assert whole.labels[0].index == steps[-1].labels[0].index
+    assert whole.labels[0].score == pytest.approx(steps[-1].labels[0].score, abs=1e-4)
+    assert whole.cost.macs == count_macs(net, (1, 3, 3, SIZE, SIZE))

@@ -312,6 +312,7 @@ class Selection:
         measured: Other data that the policy used, such as `motion:flow`, for the trace.
         proposals: Output of a network on which the choice was based, for the trace.
         regions: (time, box) of what the part cuts out of views that its state holds, for the trace.
+        given: Views that the policy made itself, such as maps of motion.
     """
 
     views: Mapping[str, ViewRequest] = field(default_factory=dict)
@@ -324,6 +325,7 @@ class Selection:
     measured: tuple[str, ...] = ()
     proposals: Mapping[str, Array] = field(default_factory=dict)
     regions: tuple[tuple[float, Box], ...] = ()
+    given: Mapping[str, View] = field(default_factory=dict)
 
     @classmethod
     def of_frames(

@@ -36,7 +36,8 @@ from foveate.models.adafocus_policies import (
 )
 from foveate.models.clip import check_clip
 from foveate.models.layers.crop import crop_at, crop_resized
-from foveate.models.registry import register
+from foveate.models.registry import create, register
+from foveate.models.streaming import State
 from foveate.models.tsm import SHIFT_DIV, ShiftContext, insert_shifts, shift_context
 
 LEAST_WINDOW = 3 / 7  # of the frame's side: 96 of 224 pixels (Uni-AdaFocus)
@@ -93,10 +94,12 @@ Memory = dict[str, Any]
 
 
 class Tower(nn.Module):
-    """A 2D network over the frames of clips, with temporal shifts or without.
+    """A 2D network over the frames of clips, with temporal shifts or without; or a MoViNet stream.
 
     Args:
-        backbone: Its name; see ``backbones.build``.
+        backbone: Its name; see ``backbones.build``. A causal MoViNet of the registry, such as
+            ``movinet-a0-stream``, sees each frame with what its state remembers of those before;
+            its frames are RGB in 0..1.
         pretrained: Load the pretrained weights of the backbone.
         shift_div: 1 / shift_div of the channels is shifted in each direction; None for no shifts.
     """
@@ -105,6 +108,17 @@ class Tower(nn.Module):
         self, backbone: str, pretrained: bool = False, shift_div: int | None = None
     ) -> None:
         super().__init__()
+        self.causal = backbone.startswith("movinet-") and backbone.endswith(("-stream", "-lite"))
+        if self.causal:
+            if pretrained or shift_div is not None:
+                raise ModelError(f"{backbone}: only without shifts, and from scratch")
+            stream: Any = create(backbone, num_classes=1)
+            stream.classifier_head = nn.Identity()
+            self.net: Any = stream
+            self.map_channels = int(stream.head_project.out_channels)
+            self.num_features = self.map_channels
+            self.shifted: list[Any] = []
+            return
         self.net = backbones.build(backbone, pretrained)
         if not hasattr(self.net, "forward_features"):
             raise ModelError(f"{backbone} has no feature maps", "use a network of timm")
@@ -114,7 +128,23 @@ class Tower(nn.Module):
 
     def maps(self, frames: Tensor) -> Tensor:
         """The last feature maps (B, T, C, h, w) of frames (B, T, 3, H, W)."""
-        return self._run(self.net.forward_features, frames)
+        return self.maps_on(frames, {})[0]
+
+    def maps_on(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
+        """The last maps, and the state of a causal network after these frames.
+
+        Args:
+            frames: (B, T, 3, H, W).
+            state: After the frames before; empty at the start, and for other networks.
+        """
+        if not self.causal:
+            return self._run(self.net.forward_features, frames), {}
+        x = frames.transpose(1, 2)
+        before, after = state or self.net.state_before(x), dict[str, Tensor]()
+        for _, last in self.net.maps(x, before, after):
+            found = last
+        after["head/frames"] = before["head/frames"] + frames.shape[1]
+        return found.unflatten(0, frames.shape[:2]), after
 
     def forward(self, frames: Tensor) -> Tensor:
         """The pooled features (B, T, C) of frames (B, T, 3, H, W)."""
@@ -165,14 +195,24 @@ class AdaFocus(nn.Module):
         self.glance_head = nn.Linear(self.glance.map_channels, num_classes)
         self.focus_head = nn.Linear(self.focus.num_features, num_classes)
 
+    @property
+    def uses_motion(self) -> bool:
+        """Whether the policy has a weight for maps of motion."""
+        policies = (getattr(self, "policy", None), getattr(self, "spatial_policy", None))
+        return any(getattr(one, "motion_weight", None) is not None for one in policies)
+
     def look(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """The glance's maps (B, G, C, h, w) of frames (B, G, 3, size, size), and their means."""
+        return self.look_on(frames, {})[:2]
+
+    def look_on(self, frames: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """See ``look``; the glance goes on from a state and gives the one after these frames."""
         if frames.shape[-1] != self.glance_size:
             side = (self.glance_size, self.glance_size)
             flat = F.interpolate(frames.flatten(0, 1), side, mode="bilinear", align_corners=True)
             frames = flat.unflatten(0, frames.shape[:2])
-        maps = self.glance.maps(frames)
-        return maps, maps.mean((3, 4))
+        maps, state = self.glance.maps_on(frames, state)
+        return maps, maps.mean((3, 4)), state
 
     def cut(self, frames: Tensor, windows: Tensor) -> Tensor:
         """Patches (B, T, 3, P, P) out of frames (B, T, 3, H, W); differentiable in the windows."""
@@ -469,6 +509,7 @@ class AdaFocusV2(AdaFocus):
         pooled: Width of the features that are pooled over frames.
         dropout: Before the outputs, in training.
         pretrained: Load the pretrained weights of both backbones.
+        motion_prior: Whether the policy adds maps of motion to the glance's; see ``PointPolicy``.
     """
 
     per_frame = True
@@ -477,10 +518,11 @@ class AdaFocusV2(AdaFocus):
         self, glance: str = "mobilenetv2_100", focus: str = "resnet50", num_classes: int = 200,
         patch: int = 128, size: int = 224, glance_size: int | None = None, exits: int = 16,
         hidden: int = 2048, pooled: int = 4096, dropout: float = 0.2, pretrained: bool = False,
+        motion_prior: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(glance, focus, num_classes, patch, size, glance_size, pretrained)
         channels = self.glance.map_channels
-        self.policy = PointPolicy(channels, self.cells, hidden)
+        self.policy = PointPolicy(channels, self.cells, hidden, motion_prior)
         width = channels + self.focus.num_features
         self.classifier = PoolingClassifier(width, num_classes, exits, pooled, dropout)
 
@@ -492,11 +534,11 @@ class AdaFocusV2(AdaFocus):
 
     def choose(
         self, maps: Tensor, glance: Tensor, candidates: int, state: Tensor | None = None,
-        places: Tensor | None = None,
+        prior: Tensor | None = None, places: Tensor | None = None,
     ) -> Choice:  # fmt: skip
         """A place for each frame, or those that are given; see the base class."""
         if places is None:
-            places, state = self.policy(maps, _turned(state))
+            places, state = self.policy(maps, _turned(state), prior)
             state = _turned(state)
         return Choice(places, self.squares(places), state=state)
 
@@ -507,14 +549,17 @@ class AdaFocusV2(AdaFocus):
         logits, best = self.classifier(both, memory.get("best"), step)
         return logits, {"best": best, "step": step + focus.shape[1]}
 
-    def steps(self, frames: Tensor, places: Tensor | None = None) -> Focused:
+    def steps(
+        self, frames: Tensor, places: Tensor | None = None, prior: Tensor | None = None
+    ) -> Focused:
         """Answer after each of T frames (B, T, 3, size, size).
 
         Args:
             frames: In the order in which they are counted; see ``coarse_to_fine``.
             places: (B, T, 2) instead of the policy's, such as random ones in training.
+            prior: (B, T, h, w) in 0..1, how much moves in each cell (``motion_prior``).
         """
-        return self._focused(frames, places=places)
+        return self._focused(frames, places=places, prior=prior)
 
 
 class _TwoHeads(_Shifted):
@@ -622,19 +667,20 @@ class UniAdaFocus(AdaFocus):
         temperature: Of the density by which frames are chosen.
         dropout: Before the outputs, in training.
         pretrained: Load the pretrained weights of both backbones.
+        motion_prior: Whether the spatial policy adds maps of motion to the glance's.
     """
 
     def __init__(
         self, glance: str = "mobilenetv2_100", focus: str = "resnet50", num_classes: int = 200,
         patch: int = 128, size: int = 224, glance_size: int | None = None, glances: int = 16,
         focuses: int = 16, pooled: int = 4096, temperature: float = 1.0, dropout: float = 0.2,
-        pretrained: bool = False,
+        pretrained: bool = False, motion_prior: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(glance, focus, num_classes, patch, size, glance_size, pretrained)
         channels = self.glance.map_channels
         self.glances, self.temperature = glances, temperature
         self.focuses: int = focuses
-        self.spatial_policy = WindowPolicy(channels, cells=self.cells)
+        self.spatial_policy = WindowPolicy(channels, cells=self.cells, motion_prior=motion_prior)
         self.temporal_policy = TemporalPolicy(channels)
         self.window_head = nn.Linear(channels, num_classes)
         self.classifier = TwoStageClassifier(
@@ -657,7 +703,7 @@ class UniAdaFocus(AdaFocus):
 
     def choose(
         self, maps: Tensor, glance: Tensor, candidates: int, state: Tensor | None = None,
-        jitter: Tensor | None = None,
+        prior: Tensor | None = None, jitter: Tensor | None = None,
     ) -> Choice:  # fmt: skip
         """Frames, and a window for each; see the base class.
 
@@ -666,12 +712,13 @@ class UniAdaFocus(AdaFocus):
             glance: (B, G, C).
             candidates: Number of frames to choose from.
             state: Not used.
+            prior: (B, G, h, w) in 0..1, how much moves in each cell (``motion_prior``).
             jitter: See ``choose_frames``.
         """
         scores = self.temporal_policy(glance)
         density = (scores / self.temperature).softmax(1)
         chosen = choose_frames(density, candidates, self.focuses, jitter)
-        actions = self.spatial_policy(maps)
+        actions = self.spatial_policy(maps, prior)
         track = F.interpolate(
             actions.transpose(1, 2), candidates, mode="linear", align_corners=False
         )
@@ -697,14 +744,17 @@ class UniAdaFocus(AdaFocus):
         logits, best = self.classifier.focus(focus, memory["glance"], memory.get("best"), step)
         return logits, memory | {"best": best, "step": step + focus.shape[1]}
 
-    def steps(self, frames: Tensor, jitter: Tensor | None = None) -> Focused:
+    def steps(
+        self, frames: Tensor, jitter: Tensor | None = None, prior: Tensor | None = None
+    ) -> Focused:
         """Answer after each glance and each focus frame.
 
         Args:
             frames: (B, T, 3, size, size), all candidates.
             jitter: See ``choose_frames``.
+            prior: (B, G, h, w) in 0..1, how much moves in each cell (``motion_prior``).
         """
-        return self._focused(frames, jitter=jitter)
+        return self._focused(frames, jitter=jitter, prior=prior)
 
 
 @register("uni-adafocus-tsm", tiny=TINY | {"glances": 2, "focuses": 3},

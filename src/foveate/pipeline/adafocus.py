@@ -6,13 +6,16 @@ function that training differentiates through, and equal what `model(clip)` sees
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -32,7 +35,8 @@ class AdaFocusExecutor:
     """Runs any network of the AdaFocus family in parts; satisfies `core.Executor`.
 
     * `glance` takes frames at the network's size and proposes `boxes` in pixels of the source and,
-      where the method chooses frames, their numbers as `frames`.
+      where the method chooses frames, their numbers as `frames`. Its features are maps (T, h, w)
+      for people to see: mean activations, or the probabilities of V1's places.
     * `focus` runs the focus network on patches that it cuts itself: of the frames of the glance
       where the network goes frame by frame, else of the frames that it is given.
     * `network` runs the focus network on patches that a look has cut, instead of `focus`. Without a
@@ -90,6 +94,8 @@ class AdaFocusExecutor:
         count = len(states)
         state: State = {} if states[0] is None else dict(_joined(states))
         with calling(self.network, views[0]["rgb"].array.shape if views[0] else ()):
+            if part == "glance" and "motion" in views[0]:
+                state["prior"] = torch.cat([self._prior(one) for one in views])
             found = getattr(self, f"_{part}")(self._frames(views), state)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -97,8 +103,7 @@ class AdaFocusExecutor:
         if part == "glance":
             proposals = [_row(found, at, count) for at in range(count)]
             return after, [
-                Evidence(proposals=self._proposed(p, v["rgb"]))
-                for p, v in zip(proposals, views, strict=True)
+                self._proposed(p, v["rgb"]) for p, v in zip(proposals, views, strict=True)
             ]
         if part != self.head or found is None:
             return after, [Evidence() for _ in after]
@@ -153,9 +158,12 @@ class AdaFocusExecutor:
     def _glance(self, frames: Tensor | None, state: State) -> dict[str, Tensor]:
         assert frames is not None
         net = self.network
-        maps, glance = net.look(frames)
+        maps, glance, seen = net.look_on(frames, state.get("seen", {}))
+        if seen:
+            state["seen"] = seen
         count = frames.shape[1] if net.per_frame else self.candidates
-        chosen = net.choose(maps, glance, count, state.get("policy"))
+        extra = {"prior": state.pop("prior")} if "prior" in state else {}
+        chosen = net.choose(maps, glance, count, state.get("policy"), **extra)
         if chosen.state is not None:
             state["policy"] = chosen.state
         state |= {"windows": chosen.windows, "done": 0}
@@ -167,6 +175,11 @@ class AdaFocusExecutor:
             proposed["frames"] = chosen.frames
         if chosen.density is not None:
             proposed["density"] = chosen.density
+        if chosen.scores is None:
+            proposed["maps"] = maps.abs().mean(2)
+        else:  # the probabilities of a square grid of places
+            side = math.isqrt(chosen.scores.shape[-1])
+            proposed["maps"] = chosen.scores.softmax(-1).unflatten(-1, (side, side))
         return proposed
 
     def _focus(self, frames: Tensor | None, state: State) -> None:
@@ -207,18 +220,37 @@ class AdaFocusExecutor:
 
     def _frames(self, views: Sequence[Views]) -> Tensor | None:
         """Frames (B, T, 3, H, W) of all sources; None where there are no views."""
-        if not views[0]:
+        if "rgb" not in views[0]:
             return None
         parts = [to_tensor(one["rgb"].array, self.spec, self.device) for one in views]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).transpose(1, 2)
 
-    def _proposed(self, proposed: dict[str, Tensor], view: View) -> dict[str, Any]:
-        """Proposals of one source, windows as boxes in pixels of the source."""
+    def _prior(self, views: Views) -> Tensor:
+        """How much moves in each cell of the glance: (1, T, h, w) in 0..1.
+
+        The view `motion` has maps (1, T, h, w, 1) of the whole frame.
+        """
+        motion, region = views["motion"], views["rgb"].regions[0]
+        maps = torch.from_numpy(np.ascontiguousarray(motion.array[0, ..., 0])).unsqueeze(1).float()
+        x, y = maps.shape[3] / motion.regions[0][2], maps.shape[2] / motion.regions[0][3]
+        left, top, right, bottom = region
+        steps = (torch.arange(4 * self.network.cells) + 0.5) / (4 * self.network.cells)
+        rows = ((top + (bottom - top) * steps) * y).long().clamp(0, maps.shape[2] - 1)
+        columns = ((left + (right - left) * steps) * x).long().clamp(0, maps.shape[3] - 1)
+        cells = F.avg_pool2d(maps[:, :, rows][..., columns], 4)
+        peak = cells.amax((2, 3), keepdim=True)
+        shares = torch.where(peak > 0, cells / peak.clamp_min(1e-12), cells)
+        return shares.transpose(0, 1).to(self.device)
+
+    def _proposed(self, proposed: dict[str, Tensor], view: View) -> Evidence:
+        """The glance's evidence for one source, windows as boxes in pixels of the source."""
         arrays = {name: value[0].cpu().numpy() for name, value in proposed.items()}
         left, top, right, bottom = view.regions[0] if view.regions else (0.0, 0.0, 1.0, 1.0)
         scale = [(right - left) / self.spec.size, (bottom - top) / self.spec.size] * 2
         boxes = arrays["boxes"] * scale
-        return arrays | {"boxes": boxes + [left, top] * 2}
+        return Evidence(
+            features=arrays.pop("maps"), proposals=arrays | {"boxes": boxes + [left, top] * 2}
+        )
 
     def _counted(self, what: str, frames: int, side: int = 0) -> int:
         net: Any = on_meta(self.network)

@@ -291,7 +291,7 @@ class Session:
         if fetched.views or selection.regions:
             self._trace(selection, part, fetched.views, now)
         before = self.state
-        evidence = yield from self._infer(part, fetched.views)
+        evidence = yield from self._infer(part, {**fetched.views, **selection.given})
         now.due = True
         now.answered = self._take(evidence) or (now.answered and self.state is before)
         closes = plan.every_step and selection.closes

@@ -10,11 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+import numpy as np
 from pydantic import Field
 
-from foveate.core import Budget, ConfigError, Evidence, Sample, Selection, ViewRequest, Window
+from foveate.core import (
+    Budget,
+    ConfigError,
+    Evidence,
+    Sample,
+    Selection,
+    View,
+    ViewRequest,
+    Window,
+)
 from foveate.policy.calibration import ExitCard
 from foveate.policy.looks.base import Context, LookSpec, TimedLook
 from foveate.policy.looks.baselines import CentrePatch, RandomPatch, Resize
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
     from foveate.core.loop import Box
 
 Places = Literal["own", "motion-patch", "random", "centre", "resize", "full"]
+PLACES: tuple[str, ...] = get_args(Places)
 
 
 class AdaFocusSpec(LookSpec):
@@ -86,7 +97,7 @@ class AdaFocusSpec(LookSpec):
             exits = tuple(ExitCard.model_validate(context.calibration).exits)
         coarse = per_frame and self.order != "forward"
         if self.order == "auto":
-            coarse = coarse and hasattr(net.classifier, "heads")
+            coarse = coarse and hasattr(net.classifier, "heads") and not net.glance.causal
         return AdaFocusLook(
             frames=frames,
             exits=exits,
@@ -95,6 +106,7 @@ class AdaFocusSpec(LookSpec):
             coarse=coarse,
             glance=self.glance,
             where=self._where(context),
+            motion=MotionPatch().fitted(context) if net.uses_motion else None,
             focuses=net.focuses,
         )
 
@@ -137,6 +149,7 @@ class _Progress:
         boxes: One per number; None for the whole view.
         done: How many of them were looked at.
         plan: Of the look that gives the places.
+        moving: (T, h, w) maps of motion, None if the policy uses none.
     """
 
     times: tuple[float, ...]
@@ -145,6 +158,7 @@ class _Progress:
     boxes: tuple[Box, ...] | None = None
     done: int = 0
     plan: PatchPlan | None = None
+    moving: Any = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +173,7 @@ class AdaFocusLook(TimedLook):
         coarse: Whether frames come coarse to fine.
         glance: Whether there is one.
         where: Gives the places; None for the model's own policy.
+        motion: Measures how much moves where, for a policy that has a weight for it.
         focuses: Frames that the model chooses; None for all of them.
     """
 
@@ -169,6 +184,7 @@ class AdaFocusLook(TimedLook):
     coarse: bool = False
     glance: bool = True
     where: PatchLook | None = None
+    motion: MotionPatch | None = None
     focuses: int | None = None
 
     @property
@@ -194,11 +210,10 @@ class AdaFocusLook(TimedLook):
                 "stream has not seen it yet",
                 "stream with AdaFocus V1 or V2, or use predict",
             )
-        if isinstance(self.where, MotionPatch):
+        if self.motion is not None or isinstance(self.where, MotionPatch):
             raise ConfigError(
-                "look.patches=motion-patch: measures the motion of a whole window, and a stream "
-                "has not seen it yet",
-                "use look.name=motion-patch, or the model's own patches",
+                "adafocus: measures the motion of a whole window, and a stream has not seen it yet",
+                "use look.name=motion-patch, or a model without motion_prior",
             )
         every = tuple(f"focus.{number + 1}" for number in range(self.frames))
         return replace(self, coarse=False, exits=every)
@@ -233,7 +248,7 @@ class AdaFocusLook(TimedLook):
         if memory.phase == "over":
             return None, memory
         if memory.phase == "glance":
-            return self._glance(memory)
+            return self._glance(sample, memory)
         if memory.phase == "choose":
             if evidence is None:  # nothing could be fetched
                 return None, memory
@@ -243,14 +258,15 @@ class AdaFocusLook(TimedLook):
     def _begun(self, sample: Sample, times: tuple[float, ...]) -> _Progress:
         plan = None if self.where is None else _planned(self.where, sample, times)
         if self.glance:
-            return _Progress(times, plan=plan)
+            moving = None if self.motion is None else _planned(self.motion, sample, times).maps
+            return _Progress(times, plan=plan, moving=moving)
         assert plan is not None  # without a glance the places are another look's
         count = min(self.focuses or len(times), len(times))
         numbers = tuple(int((place + 0.5) * len(times) / count) for place in range(count))
         boxes = None if plan.boxes is None else tuple(plan.boxes[number] for number in numbers)
         return _Progress(times, "focus", numbers, boxes, plan=plan)
 
-    def _glance(self, memory: _Progress) -> tuple[Selection, _Progress]:
+    def _glance(self, sample: Sample, memory: _Progress) -> tuple[Selection, _Progress]:
         """The frames of the next block, or all of the glance at once."""
         numbers = self.glances
         if self.per_frame:
@@ -258,7 +274,12 @@ class AdaFocusLook(TimedLook):
         times = tuple(memory.times[number] for number in numbers)
         again = self.where is not None or not self.per_frame
         request = ViewRequest(times, (0,) * len(times), again=again)
-        selection = Selection({"rgb": request}, "glance", dense=False, closes=False)
+        given = {}
+        if memory.moving is not None:
+            frame = (0.0, 0.0, float(sample.info.width), float(sample.info.height))
+            maps = memory.moving[list(numbers)][None, ..., None]
+            given["motion"] = View(maps, times, np.ones(1, bool), (frame,))
+        selection = Selection({"rgb": request}, "glance", dense=False, closes=False, given=given)
         return selection, replace(memory, phase="choose")
 
     def _chosen(self, memory: _Progress, evidence: Evidence) -> _Progress:
