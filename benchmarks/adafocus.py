@@ -54,12 +54,12 @@ from foveate.train.recipes import supervised
 from foveate.train.recipes.adafocus.config import SMALL, AdaFocusConfig
 from foveate.train.recipes.adafocus.networks import CANDIDATES
 from foveate.train.recipes.adafocus.objectives import every
-from foveate.train.recipes.adafocus.recipe import RECIPE
+from foveate.train.recipes.adafocus.recipe import CALIBRATION, RECIPE
 from foveate.train.recipes.supervised import SupervisedConfig
 
-FRAMES, SIZE, GLANCE, PATCH, ACTIONS = 8, 160, 96, 64, 25
+FRAMES, SIZE, GLANCE, PATCH, ACTIONS = 8, 160, 96, 64, 9
 RESIZE = 116  # side of whole frames of as many multiply-adds as glance and patch
-DRAWS = 4  # random patches of a clip to train on, and as many others to test on
+DRAWS = 2  # random patches of a clip to train on, and as many others to test on
 JITTER = 20  # pixels by which patches are moved when the focus network is fine-tuned
 EXTENT = PATCH / SIZE  # of a window, by the shorter side of the source
 LEARNED = ("v1", "v2", "uni")
@@ -119,15 +119,20 @@ class Study:
         return (picked if candidates else picked[:, 1::CANDIDATES]).transpose(1, 2)
 
     def rows(self, split: str, fold: int | None) -> list[int]:
-        """Numbers of the clips of a split; in folds, a sixth of the training clips validates."""
+        """Numbers of the clips of a split; in folds, four or five training groups validate.
+
+        Policies and classifiers are trained on `train`, every second clip of `focus`.
+        """
         if self.folds is None:
-            return [i for i, r in enumerate(self.records) if r.split == split]
+            wanted = "train" if split == "focus" else split
+            found = [i for i, r in enumerate(self.records) if r.split == wanted]
+            return found[::2] if split == "train" else found
         test = [i for i, of in enumerate(self.folds) if of == fold]
         if split == "test":
             return test
         others = [i for i, of in enumerate(self.folds) if of != fold]
         groups = sorted({str(self.records[i].group) for i in others})
-        held = set(groups[:: max(1, len(groups) // 6)])
+        held = set(groups[:: max(1, len(groups) // 4)])
         return [i for i in others if (str(self.records[i].group) in held) == (split == "val")]
 
 
@@ -208,9 +213,9 @@ class Known:
         """Which clips a split has."""
         return f"{self.name} {split}"
 
-    def subset(self, split: str) -> tuple[()]:
-        """Its records: there are none."""
-        return ()
+    def subset(self, split: str) -> tuple[int, ...]:
+        """A clip of the split of the exits, which are calibrated on the validation clips here."""
+        return (0,) if split == CALIBRATION else ()
 
 
 # --- networks -------------------------------------------------------------------------------------
@@ -230,7 +235,7 @@ def fine_tuned(study: Study, part: str) -> Path | None:
         return folder
     side = {"focus": PATCH, "full": SIZE, "resize": RESIZE}[part]
     shown_frames, epochs = (4, 12) if part == "focus" else (2, 6)
-    rows = study.rows("train", None)
+    rows = study.rows("focus", None)
 
     def draw(row: torch.Tensor, random: torch.Generator) -> torch.Tensor:
         at = torch.randperm(FRAMES * CANDIDATES, generator=random)[:shown_frames]
@@ -438,7 +443,7 @@ def learned(study: Study, variant: str, seed: int, fold: int | None, epochs: int
     folder = study.work / f"run-{variant}-{seed}-{fold}"
 
     def source(split: str, training: bool, spec: InputSpec, group: Any) -> Any:
-        rows = study.rows(split, fold)
+        rows = study.rows("val" if split == CALIBRATION else split, fold)
         clips = study.clips(rows, spec.clip_frames > FRAMES)
         return TensorBatches(clips, study.labels[rows], 16, seed if training else None)
 
@@ -464,34 +469,59 @@ def learned(study: Study, variant: str, seed: int, fold: int | None, epochs: int
     spec = load_run(folder).input
     order = coarse_to_fine(FRAMES) if variant == "v2" else list(range(spec.clip_frames))
     test = study.rows("test", fold)
-    logits, places = [], torch.zeros(len(study.records), FRAMES, 2)
-    spread, sides = [], []
+    logits, acted, windows = [], [], []
     since = time.process_time()
-    for i in test if variant == "uni" else range(len(study.records)):
+    for i in test:
         x = to_float(study.clips([i], variant == "uni"), spec.mean, spec.std)[:, :, order]
         with torch.no_grad():
-            if variant != "uni" and i not in test:
-                maps = network.look(x.transpose(1, 2))[0]
-                acted = network.policy(maps)[0]
-                if variant == "v1":
-                    acted = network.policy.get_buffer("grid")[acted.argmax(-1)]
-            else:
-                steps = network.steps(x.transpose(1, 2))
-                acted = steps.actions
-                logits.append(steps.logits[0, -1])
-                window = steps.windows[0]
-                sides.append(float((window[:, 2:] - window[:, :2]).mean()))
-        if variant != "uni":
-            places[i, torch.tensor(order)] = acted[0]
-            spread.append(acted[0])
-    found["test seconds"] = time.process_time() - since
+            steps = network.steps(x.transpose(1, 2))
+        logits.append(steps.logits[0, -1])
+        acted.append(steps.actions[0])
+        windows.append(steps.windows[0])
+    found["test_seconds"] = time.process_time() - since
     found["right"] = right_of(study, torch.stack(logits)[None], fold)
-    found["side"] = float(np.mean(sides))
+    sides = torch.stack(windows)
+    found["side"] = float((sides[..., 2:] - sides[..., :2]).mean())
     if variant != "uni":
+        places = torch.zeros(len(study.records), FRAMES, 2)
+        places[torch.tensor(test)[:, None], torch.tensor(order)] = torch.stack(acted)
         found["from actor"] = distance(study, places, fold)
-        found["spread"] = float(torch.stack(spread).std((0, 1)).mean())
-        np.savez(study.work / f"places-{variant}-{seed}-{fold}.npz", places=places.numpy())
+        found["spread"] = float(torch.stack(acted).std((0, 1)).mean())
+    if variant == "v2" and study.folds is None:
+        found["downhill"] = downhill(study, network, spec, order)
     return found
+
+
+def downhill(study: Study, network: Any, spec: InputSpec, order: list[int]) -> dict[str, float]:
+    """Whether the gradient of V2's loss leads a patch at a random place to the actor.
+
+    Returns:
+        Over the frames of tested clips whose patch shows a part of the actor's patch, and over the
+        others: the share in which a step downhill comes nearer to the actor (half by chance), and
+        the mean size of the gradient.
+    """
+    rows = study.rows("test", None)[::4]
+    random = randomness.generator("downhill")
+    found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    for i in rows:
+        x = to_float(study.clips([i]), spec.mean, spec.std)[:, :, order].transpose(1, 2)
+        places = torch.rand(1, FRAMES, 2, generator=random).requires_grad_()
+        with torch.no_grad():
+            _, glance = network.look(x)
+        focus = network.focus(network.cut(x, network.squares(places)))
+        every(network.answer(glance, focus, {})[0], study.labels[[i]]).sum().backward()
+        assert places.grad is not None
+        away = (study.actor[i, 1::CANDIDATES][order] - places.detach()[0]) * (SIZE - PATCH)
+        nearer = ((-places.grad[0] * away).sum(-1) > 0).float()
+        for frame in range(FRAMES):
+            near = bool(away[frame].abs().max() < PATCH)
+            found[near].append((float(nearer[frame]), float(places.grad[0, frame].norm())))
+    table = {}
+    for near, name in ((True, "overlapping"), (False, "apart")):
+        share, size = np.mean(found[near], 0)
+        table |= {f"nearer, {name}": float(share), f"gradient, {name}": float(size),
+                  f"frames, {name}": float(len(found[near]))}  # fmt: skip
+    return table
 
 
 def cell(study: Study, name: str, seed: int, fold: int | None, epochs: int) -> dict[str, Any]:
@@ -556,6 +586,8 @@ def figures_of(study: Study, heroes: Sequence[str] = ("v2", "motion-patch")) -> 
             known = [c[key] for c in cells if c.get(key) is not None]
             if known:
                 row[key.replace(" ", "_")] = float(np.mean(known))
+        if "downhill" in cells[0]:
+            row["downhill"] = cells[0]["downhill"]
         for hero in heroes:
             if hero not in values or hero == name:
                 continue

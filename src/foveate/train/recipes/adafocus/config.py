@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from foveate.train.config import TrainingConfig
 from foveate.train.videos import Strength
 
 Variant = Literal["v1", "v2", "uni"]
+
+_Epochs = Annotated[int, Field(ge=1)]
 
 SMALL = "efficientnet_lite0.imagenet_lite0"
 
@@ -31,6 +33,7 @@ class AdaFocusConfig(TrainingConfig):
     )
     focus: str | None = Field(None, description="likewise")
     initial: None = None
+    backbone_lr: None = None
     freeze: Literal["none", "backbone"] = Field(
         "none", description="backbone: glance and focus networks are not trained"
     )
@@ -43,7 +46,7 @@ class AdaFocusConfig(TrainingConfig):
     pooled: int = Field(1024, ge=8, le=16384, description="width of pooled features (v2, uni)")
     dropout: float = Field(0.2, ge=0, lt=1, description="before the classifier's outputs")
     epochs: int = Field(15, ge=1, description="of v2 and uni")
-    stages: tuple[int, int, int, int] = Field(
+    stages: tuple[Annotated[int, Field(ge=0)], _Epochs, _Epochs, _Epochs] = Field(
         (5, 5, 50, 10),
         description="epochs of v1: networks alone (0: skip), random patches, policy, fine-tuning",
     )

@@ -61,7 +61,7 @@ def prepare(config: AdaFocusConfig, dataset: Dataset) -> AdaFocusConfig:
     """Refuse what cannot be trained on; returns the settings with the backbones named.
 
     Raises:
-        ConfigError: No training clips, several labels a clip, or several processes.
+        ConfigError: Several labels a clip, several processes, or settings that exclude each other.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("the recipe adafocus trains in one process", "start it without torchrun")
@@ -161,21 +161,21 @@ def _alone(context: RecipeContext, backbone: str, side: int, epochs: int) -> Sup
 
 @dataclass(frozen=True)
 class Clips(VideoClips):
-    """Clips of which every frame is drawn from its part of the window in training."""
+    """Clips of one frame from each of equal parts of a window, as in TSN."""
 
     def sampling(self, spec: InputSpec) -> samplers.Sampling:
-        """One time in each of equal parts of a window (TSN); in evaluation at even distances."""
-
+        """See `in_parts`."""
         return partial(in_parts, count=spec.clip_frames, rate=spec.frames_per_second)
 
 
 def in_parts(
     start: float, end: float, random: Any = None, *, count: int, rate: float
 ) -> samplers.Times:
-    """Times of a window of `samplers.window`; with random numbers, each anywhere in its part."""
+    """Times in equal parts of a window: anywhere in each in training, else its centre.
+
+    Prediction takes the centres, too; windows are placed as by `samplers.window`.
+    """
     found = samplers.window(start, end, random, count=count, rate=rate)
-    if random is None:
-        return found
     step = min(1 / rate, (end - start) / count)
     return samplers.segments(found[0], min(end, found[0] + count * step), random, count=count)
 
