@@ -142,7 +142,7 @@ def test_the_ledger_has_the_multiply_adds_of_the_network(models: dict[str, Any],
     assert [stage.calls for stage in result.cost.stages if stage.macs] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("name", ["adafocus-v1", "adafocus-v2", "uni-adafocus"])
+@pytest.mark.parametrize("name", ["adafocus-v2", "uni-adafocus"])
 def test_exits_executed_are_exits_simulated(models: dict[str, Any], name: str) -> None:
     """Each exit gives the logits of its step, and nothing after it is computed."""
     net = network(name)
@@ -399,4 +399,3 @@ def test_the_state_of_a_movinet_is_the_glance() -> None:
     steps = list(model.stream(frames(), fps=FPS))
     assert whole.labels[0].index == steps[-1].labels[0].index
     assert whole.labels[0].score == pytest.approx(steps[-1].labels[0].score, abs=1e-4)
-    assert whole.cost.macs == count_macs(net, (1, 3, 3, SIZE, SIZE))
