@@ -17,6 +17,7 @@ import foveate.pipeline
 from foveate.core import InputSpec, View
 from foveate.models import registry
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork
+from foveate.pipeline.adafocus import AdaFocusExecutor
 from foveate.pipeline.cascade import CascadeExecutor
 from foveate.pipeline.ensemble import EnsembleExecutor
 from foveate.pipeline.executors import ClipExecutor, StreamExecutor
@@ -40,11 +41,18 @@ def _ensemble() -> EnsembleExecutor:
     return EnsembleExecutor(members, SPEC)
 
 
+def _adafocus() -> AdaFocusExecutor:
+    tiny = registry.entry("uni-adafocus").tiny | {"size": 32, "patch": 16, "glances": 4}
+    network: Any = randomise(registry.create("uni-adafocus", **tiny))
+    return AdaFocusExecutor(network, SPEC, candidates=8)
+
+
 EXAMPLES: dict[str, Callable[[], Any]] = {
     "StreamExecutor": lambda: _over(StreamExecutor, "movinet-a0-stream"),
     "ClipExecutor": lambda: _over(ClipExecutor, "movinet-a0"),
     "CascadeExecutor": _cascade,
     "EnsembleExecutor": _ensemble,
+    "AdaFocusExecutor": _adafocus,
 }
 METHODS = ("input", "stage", "run", "cost", "batch_key")
 
