@@ -119,7 +119,7 @@ def test_a_map_of_a_region_lies_in_its_place() -> None:
 
 def test_bench_compares_places_with_the_same_networks(folder: Path, tmp_path: Path) -> None:
     table, plot = tmp_path / "t.json", tmp_path / "curve.svg"
-    looks = "own,motion-patch,random,centre,resize,oracle"
+    looks = "own,motion-patch,resize,oracle"
     done = call(
         "bench", folder / "videos", "--models", folder / "v2", "--looks",
         looks, "--json", table, "--plot", plot, "--set", "decide.name=at-end",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from foveate.train.recipe import run_recipe
 from foveate.train.recipes.adafocus import objectives, ppo
 from foveate.train.recipes.adafocus.config import AdaFocusConfig
 from foveate.train.recipes.adafocus.networks import BATCH, factors_of
-from foveate.train.recipes.adafocus.recipe import RECIPE
+from foveate.train.recipes.adafocus.recipe import RECIPE, ordered
 from models.nontrivial import randomise
 from train import tiny_motion
 
@@ -186,6 +187,18 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path: Path, variant: 
         load_run(tmp_path / name).networks["network"].state_dict() for name in ("whole", "cut")
     )
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("glance", "order"), [("test_resnet", [1, 0, 2]), ("movinet-a0-stream", [0, 1, 2])]
+)
+def test_a_glance_that_remembers_sees_frames_in_their_order(glance: str, order: list[int]) -> None:
+    context: Any = SimpleNamespace(
+        config=config(glance=glance), group=SimpleNamespace(device=torch.device("cpu"))
+    )
+    ready = ordered(context, foveate.InputSpec(8, 3.0, 3))
+    frames = torch.arange(3.0).reshape(1, 1, 3, 1, 1).expand(1, 3, 3, 8, 8)
+    assert ready(frames)[0, 0, :, 0, 0].tolist() == order
 
 
 def test_parts_learn_at_their_own_rates_scaled_with_the_batch() -> None:

@@ -135,13 +135,14 @@ class Sample(Protocol):
         times: Sequence[float],
         size: tuple[int, int] | None = None,
         *,
-        keep: bool = False,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """The frames shown at those times (ascending), scaled to `(width, height)`.
 
         A time at which nothing is shown (past the end, inside a gap, or where decoding failed)
         gives no frame, so the clip may be shorter than the request; its times tell which frames it
-        has. With `keep` they stay cached: requesting them again decodes nothing.
+        has. With `keep` they stay cached: requesting them again decodes nothing. If `keep` are
+        times, so do the frames at those times that are decoded on the way, without being converted.
         """
 
     def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
@@ -260,7 +261,8 @@ class ViewRequest:
             time that was fetched before in this window, by exact bilinear sampling, and decodes
             nothing.
         again: The frames will be requested again at another size or position: decoded frames stay
-            cached, within the memory limit.
+            cached, within the memory limit. If these are times of other frames, those that are
+            decoded on the way stay cached, too.
     """
 
     times: tuple[float, ...] = ()
@@ -269,7 +271,7 @@ class ViewRequest:
     size: int | tuple[int, int] | None = None
     spans: tuple[tuple[float, float], ...] = ()
     crop: Literal["source", "view"] = "source"
-    again: bool = False
+    again: bool | tuple[float, ...] = False
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,11 @@ class ArrayVideo:
         return (0.0,)
 
     def frames(
-        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """The frames shown at those times; see `Video.frames`."""
         at = [place for place in map(self._shown_at, times) if place is not None]
@@ -228,7 +232,11 @@ class FrameStream(ArrayVideo):
         return super()._shown_at(seconds)
 
     def frames(
-        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """The frames shown at those times; see `Video.frames`."""
         # All at once: reading may drop the oldest.

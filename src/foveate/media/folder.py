@@ -154,7 +154,11 @@ class FrameFolder:
         return tuple(self._times)
 
     def frames(
-        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """The frames shown at those times; see `Video.frames`."""
         width, height = size or self._size

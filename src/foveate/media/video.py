@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
@@ -159,14 +159,19 @@ class Video:
         return tuple(self._seconds(key) for key in keys)
 
     def frames(
-        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """The frames shown at those times.
 
         Args:
             times: Seconds from the first frame, ascending.
             size: `(width, height)` to scale to, None for the upright size of the source.
-            keep: Hold what is decoded, so that asking for it again decodes nothing.
+            keep: Hold what is decoded, so that asking for it again decodes nothing. If these are
+                times, the frames at them are held, too, where decoding passes them on its way.
 
         Returns:
             (T, H, W, 3) uint8 and the true times of the frames. T is smaller than `len(times)`
@@ -187,12 +192,17 @@ class Video:
         shown: list[float] = []
         if keep:
             self._recent.clear()
-        for asked, found in zip(ticks, self._recent.first(ticks, self._cursor.at), strict=True):
+        passed = [] if isinstance(keep, bool) else self._passed(ticks, map(self._tick, keep))
+        order = sorted([(tick, True) for tick in ticks] + [(tick, False) for tick in passed])
+        decoded = self._recent.first([tick for tick, _ in order], self._cursor.at)
+        for (asked, wanted), found in zip(order, decoded, strict=True):
             if found is None:
                 continue
             tick, frame = found
             if keep:
                 self._recent.keep(asked, found)
+            if not wanted:
+                continue
             try:
                 data[len(shown)] = self._pixels(tick, frame, size)
             except (av.error.FFmpegError, ValueError) as error:
@@ -200,6 +210,17 @@ class Video:
                 continue
             shown.append(self._seconds(tick))
         return Clip(data[: len(shown)], tuple(shown))
+
+    def _passed(self, asked: Sequence[int], others: Iterable[int]) -> list[int]:
+        """Those of some other ticks that are decoded on the way from a key frame to one asked."""
+        index = self._find_index(scan=False)
+        if index is None:
+            return []
+        last: dict[int, int] = {}  # place of a key frame → the last tick that is decoded from it
+        for tick in asked:
+            last[index.position(tick)] = tick
+        free = set(others) - set(asked)
+        return sorted(tick for tick in free if tick < last.get(index.position(tick), -1))
 
     def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
         """How things move at those times; see `core.Sample.motion`.

@@ -93,13 +93,17 @@ Memory = dict[str, Any]
 `step` of frames; empty at the start."""
 
 
+def is_causal(backbone: str) -> bool:
+    """Whether a glance network remembers the frames before, and so needs them in their order."""
+    return backbone.startswith("movinet-") and backbone.endswith(("-stream", "-lite"))
+
+
 class Tower(nn.Module):
     """A 2D network over the frames of clips, with temporal shifts or without; or a MoViNet stream.
 
     Args:
         backbone: Its name; see ``backbones.build``. A causal MoViNet of the registry, such as
-            ``movinet-a0-stream``, sees each frame with what its state remembers of those before;
-            its frames are RGB in 0..1.
+            ``movinet-a0-stream``, sees each frame with what its state remembers of those before.
         pretrained: Load the pretrained weights of the backbone.
         shift_div: 1 / shift_div of the channels is shifted in each direction; None for no shifts.
     """
@@ -108,7 +112,7 @@ class Tower(nn.Module):
         self, backbone: str, pretrained: bool = False, shift_div: int | None = None
     ) -> None:
         super().__init__()
-        self.causal = backbone.startswith("movinet-") and backbone.endswith(("-stream", "-lite"))
+        self.causal = is_causal(backbone)
         if self.causal:
             if pretrained or shift_div is not None:
                 raise ModelError(f"{backbone}: only without shifts, and from scratch")

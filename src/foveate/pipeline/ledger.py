@@ -119,12 +119,16 @@ class ChargedSample:
             return self._sample.keyframes()
 
     def frames(
-        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """Decoded and scaled frames, charged to `decode`."""
         with self._ledger.stage("decode", self.meter):
             if keep:
-                return self._sample.frames(times, size, keep=True)
+                return self._sample.frames(times, size, keep=keep)
             return self._sample.frames(times, size)
 
     def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:

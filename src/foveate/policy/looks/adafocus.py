@@ -272,7 +272,12 @@ class AdaFocusLook(TimedLook):
         if self.per_frame:
             numbers = tuple(range(memory.done, self._end(memory.done, len(memory.times))))
         times = tuple(memory.times[number] for number in numbers)
-        again = self.where is not None or not self.per_frame
+        # Frames that come later are decoded on the way to these: they need not be decoded twice.
+        again: bool | tuple[float, ...] = self.where is not None
+        if memory.done == 0 and (self.coarse or not self.per_frame):
+            again = memory.times
+        elif self.coarse:
+            again = False
         request = ViewRequest(times, (0,) * len(times), again=again)
         given = {}
         if memory.moving is not None:

@@ -26,6 +26,7 @@ from foveate.core import ConfigError
 from foveate.data import Dataset, samplers
 from foveate.data.splits import held_out
 from foveate.evaluate.results import now
+from foveate.models.adafocus import is_causal
 from foveate.models.adafocus_policies import coarse_to_fine
 from foveate.models.spec import InputSpec
 from foveate.models.weights.builtin import run_folder
@@ -181,9 +182,13 @@ def in_parts(
 
 
 def ordered(context: RecipeContext, spec: InputSpec) -> Prepare:
-    """Normalises clips; those of V2 get the order in which frames are counted, coarse to fine."""
+    """Normalises clips; those of V2 get the order in which frames are counted, coarse to fine.
+
+    A glance that remembers the frames before sees them in their order.
+    """
     normalised = prepare_of(spec, context.group.device)
-    if context.config.variant != "v2":
+    config: AdaFocusConfig = context.config
+    if config.variant != "v2" or is_causal(config.backbone("glance")):
         return normalised
     order = coarse_to_fine(spec.clip_frames)
     return lambda x: normalised(x)[:, :, order]
