@@ -580,7 +580,7 @@ def figures_of(study: Study, heroes: Sequence[str] = ("v2", "motion-patch")) -> 
                 str(seed): float(np.nanmean(scored(study, [c for c in cells if c["seed"] == seed])))
                 for seed in sorted({c["seed"] for c in cells})
             },
-            "training_cpu_minutes": float(np.mean([c["seconds"] for c in cells])) / 60,
+            "training_cpu_minutes": training_seconds(study, cells, spent) / 60,
         } | prices[name]  # fmt: skip
         for key in ("from actor", "spread", "side"):
             known = [c[key] for c in cells if c.get(key) is not None]
@@ -604,6 +604,23 @@ def figures_of(study: Study, heroes: Sequence[str] = ("v2", "motion-patch")) -> 
             }  # fmt: skip
         table[name] = row
     return {"rows": table, "shared_cpu_seconds": spent}
+
+
+def training_seconds(
+    study: Study, cells: Sequence[Mapping[str, Any]], spent: Mapping[str, float]
+) -> float:
+    """CPU seconds of one training: policy and classifier, features of its clips included."""
+    name, fold = cells[0]["name"], cells[0]["fold"]
+    # The first cell that needs features also computes those of all clips: they are added below.
+    seconds = float(min(cell["seconds"] for cell in cells))
+    if name in LEARNED:
+        return seconds
+    used = len(study.rows("train", fold)) + len(study.rows("val", fold))
+    needed = {f"features-{name}": 1.0}
+    if name in FIXED:
+        needed |= {"features-glance": 1.0, "features-random": 0.5}
+    total = sum(share * spent[key] for key, share in needed.items())
+    return seconds + total * used / len(study.records)
 
 
 def statistic(study: Study, values: Any, clips: Any) -> Any:

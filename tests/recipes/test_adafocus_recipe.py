@@ -122,12 +122,14 @@ def test_v1_finds_the_place_in_three_stages(tmp_path: Path) -> None:
 
 def test_files_become_a_model_with_calibrated_exits(tmp_path: Path) -> None:
     data = tiny_motion.on_disk(tmp_path / "videos", {"train": 8, "val": 2})
-    changes = {"size": 32, "patch": 32, "epochs": 1, "rate": None, "batch": 8, "timed": 1}
+    changes = {"size": 32, "patch": 24, "rate": None, "batch": 4, "timed": 1, "variant": "v1",
+               "stages": (1, 1, 1, 1), "tune": "focus"}  # fmt: skip
     folder = tmp_path / "run"
     summary = run_recipe(
         RECIPE, config(**changes, calibration=0.4, chunk=1), data, folder,
         on_progress=lambda event: None,
     )  # fmt: skip
+    assert list(summary.stages) == ["glance", "focus", "random", "policy"]
     card = read_run(summary.folder)
     exits = ExitCard.read(card.calibration, "run")
     assert exits.exits == ["focus.1", "focus.2"]
