@@ -1,0 +1,241 @@
+"""The stages of the recipe `adamml`: epochs of one or two passes, resumable after every epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveate.models.adamml import AdaMML, selection_loss
+from foveate.train.kit import randomness
+from foveate.train.kit.checkpoint import Checkpoints, Tensors, pack_optimizer, unpack_optimizer
+from foveate.train.kit.interrupt import Interruption
+from foveate.train.kit.log import Log
+from foveate.train.kit.losses import class_loss
+from foveate.train.kit.schedule import Schedule, make_schedule
+from foveate.train.kit.state import TrainError, with_prefix
+from foveate.train.recipe import RecipeContext, StageInterrupted
+from foveate.train.recipes.adamml.clips import SegmentBatches
+from foveate.train.recipes.adamml.config import AdaMMLConfig
+
+Inputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A pass over the training clips, in which a part of the model is trained.
+
+    Attributes:
+        name: Of the part.
+        trained: In training mode; everything else is in evaluation mode, so that the statistics of
+            frozen networks do not move.
+        optimizer: Of its parameters.
+        schedule: Epoch → factor on the learning rate.
+        loss: Mean loss of a batch, from inputs, what is valid, labels, and the epoch.
+    """
+
+    name: str
+    trained: Sequence[nn.Module]
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    loss: Callable[[Inputs, Inputs, Tensor, int], Tensor]
+
+
+def run_stage(
+    context: RecipeContext,
+    name: str,
+    model: nn.Module,
+    passes: Sequence[Pass],
+    epochs: int,
+    batches: SegmentBatches,
+    inputs: Sequence[str],
+) -> None:
+    """Train a stage to its end, from where it was interrupted if it was.
+
+    After every epoch, model, optimisers and log are saved; an epoch that was interrupted is done
+    again, with the same random numbers. Passes of an epoch follow one another.
+
+    Args:
+        context: Of the recipe.
+        name: Of the stage; its folder below `stages` in the run folder.
+        model: Trained in place.
+        passes: Of every epoch.
+        epochs: How many.
+        batches: Training clips.
+        inputs: Modalities that are shown.
+
+    Raises:
+        TrainError: The loss is not finite; the last checkpoint is kept.
+        StageInterrupted: On Ctrl-C; the finished epochs are saved.
+    """
+    folder = context.folder / "stages" / name
+    checkpoints = Checkpoints(folder, keep=1)
+    saved = checkpoints.latest()
+    done = 0
+    if saved is not None:
+        done = saved.step
+        model.load_state_dict(with_prefix(saved.tensors, "model/"))
+        for number, one in enumerate(passes):
+            state = with_prefix(saved.tensors, f"pass{number}/")
+            unpack_optimizer(one.optimizer, state, saved.values["optimizers"][number])
+    if done >= epochs:
+        model.eval()
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    log = Log(folder, None if saved is None else saved.values["log"])
+    rates = [[group["lr"] for group in one.optimizer.param_groups] for one in passes]
+    if saved is not None:
+        rates = saved.values["rates"]
+    parameters = list(model.parameters())
+    with Interruption() as interruption:
+        for epoch in range(done, epochs):
+            context.report(f"{name}, epoch", epoch, epochs)
+            for number, one in enumerate(passes):
+                _begin_pass(model, one, parameters)
+                for group, rate in zip(one.optimizer.param_groups, rates[number], strict=True):
+                    group["lr"] = rate * one.schedule(epoch)
+                losses = []
+                steps = batches.epoch(f"{name} {one.name}", epoch, inputs)
+                for step, (x, valid, y) in enumerate(steps):
+                    randomness.seed_all(batches.seed, name, one.name, epoch, step)
+                    losses.append(_step(one, x, valid, y, epoch, f"{name}, epoch {epoch + 1}"))
+                    if interruption.requested:
+                        log.close()
+                        raise StageInterrupted
+                log.write(
+                    event=one.name, epoch=epoch, step=epoch * len(batches) + len(losses),
+                    lr=one.optimizer.param_groups[0]["lr"], loss=math.fsum(losses) / len(losses),
+                )  # fmt: skip
+            _save(checkpoints, epoch + 1, model, passes, rates, log)
+    log.close()
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    model.eval()
+
+
+def _begin_pass(model: nn.Module, one: Pass, parameters: Sequence[nn.Parameter]) -> None:
+    model.eval()
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    for group in one.optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(True)
+    for part in one.trained:
+        part.train()
+
+
+def _step(one: Pass, x: Inputs, valid: Inputs, y: Tensor, epoch: int, where: str) -> float:
+    """One update; the loss.
+
+    Raises:
+        TrainError: The loss is not finite; the weights are unchanged.
+    """
+    one.optimizer.zero_grad(set_to_none=True)
+    loss = one.loss(x, valid, y, epoch)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise TrainError(f"{where}: the loss is {value}", "try a lower learning rate")
+    if loss.requires_grad:
+        torch.autograd.backward(loss)
+        one.optimizer.step()
+    return value
+
+
+def _save(
+    checkpoints: Checkpoints, step: int, model: nn.Module, passes: Sequence[Pass],
+    rates: list[list[float]], log: Log,
+) -> None:  # fmt: skip
+    tensors: Tensors = {f"model/{key}": value for key, value in model.state_dict().items()}
+    packed = [pack_optimizer(one.optimizer) for one in passes]
+    for number, (state, _) in enumerate(packed):
+        tensors |= {f"pass{number}/{key}": value for key, value in state.items()}
+    values: dict[str, Any] = {
+        "optimizers": [one for _, one in packed], "rates": rates, "log": log.lengths()
+    }  # fmt: skip
+    checkpoints.save(step, tensors, values, None)
+
+
+# --- what the stages train ------------------------------------------------------------------------
+
+
+def unimodal(model: AdaMML, name: str, config: AdaMMLConfig) -> Pass:
+    """One modality by itself: the mean of its logits over the segments where there is such data."""
+    net = model.nets[name]
+
+    def loss(x: Inputs, valid: Inputs, y: Tensor, epoch: int) -> Tensor:
+        there = valid[name].unsqueeze(-1)
+        logits = net(x[name].flatten(0, 1)).unflatten(0, there.shape[:2])
+        mean = (logits * there).sum(1) / there.sum(1).clamp_min(1)
+        some = there.amax((1, 2))  # a clip without this modality teaches nothing
+        return (class_loss(mean, y) * some).sum() / some.sum().clamp_min(1)
+
+    optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    schedule = make_schedule("cosine", config.epochs, min(1, config.epochs - 1))
+    return Pass(name, [net], optimizer, schedule, loss)
+
+
+def networks_pass(
+    model: AdaMML, config: AdaMMLConfig, schedule: Schedule, temperature: Callable[[int], float]
+) -> Pass:
+    """All networks and the weights of their fusion, with decisions that the policy draws."""
+
+    def loss(x: Inputs, valid: Inputs, y: Tensor, epoch: int) -> Tensor:
+        mask = mask_of(model, valid)
+        with torch.no_grad():
+            if config.lambdas:
+                logits = model.policy(model.views(x), mask)
+                use = model.decide(logits, temperature(epoch), mask)
+            else:
+                use = mask
+        fused = model.fuse(model.recognise(x), use).mean(1)
+        return class_loss(fused, y).mean()
+
+    parameters = [*model.nets.parameters(), model.free_weights]
+    optimizer = torch.optim.SGD(
+        parameters, lr=config.joint_lr, momentum=0.9, weight_decay=config.weight_decay
+    )
+    return Pass("networks", [model.nets], optimizer, schedule, loss)
+
+
+def policy_pass(
+    model: AdaMML, config: AdaMMLConfig, weights: Tensor, schedule: Schedule,
+    temperature: Callable[[int], float],
+) -> Pass:  # fmt: skip
+    """The policy alone: cross-entropy, and the cost of what it uses where the answer is right.
+
+    Args:
+        model: Its networks are frozen.
+        config: Of the recipe.
+        weights: (M,) cost weights, the strength included.
+        schedule: Of the learning rate.
+        temperature: Epoch → temperature of the decisions.
+    """
+
+    def loss(x: Inputs, valid: Inputs, y: Tensor, epoch: int) -> Tensor:
+        mask = mask_of(model, valid)
+        with torch.no_grad():
+            found = model.recognise(x)
+        use = model.decide(model.policy(model.views(x), mask), temperature(epoch), mask)
+        fused = model.fuse(found, use).mean(1)
+        right = fused.detach().argmax(1) == y
+        return class_loss(fused, y).mean() + selection_loss(use, right, weights)
+
+    optimizer = torch.optim.Adam(
+        model.policy.parameters(), lr=config.policy_lr, weight_decay=config.weight_decay
+    )
+    return Pass("policy", [model.policy], optimizer, schedule, loss)
+
+
+def mask_of(model: AdaMML, valid: Inputs) -> Tensor:
+    """(B, S, M) where there is what the policy sees of each modality."""
+    return torch.stack([valid[name] for name in model.seen], 2)
+
+
+def falling(config: AdaMMLConfig) -> Schedule:
+    """The learning rates of the joint epochs: to a tenth at each milestone."""
+    steps = [round(share * config.joint_epochs) for share in config.milestones]
+    return lambda epoch: 0.1 ** sum(epoch >= step for step in steps)
