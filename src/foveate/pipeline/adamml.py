@@ -206,9 +206,7 @@ def side_of(name: str, spec: InputSpec) -> int:
     return spec.size // 2 if name == "mv" else spec.size
 
 
-def prepared(
-    name: str, view: View, spec: InputSpec, columns: int, device: torch.device
-) -> Tensor:
+def prepared(name: str, view: View, spec: InputSpec, columns: int, device: torch.device) -> Tensor:
     """The input of a modality's network.
 
     Args:

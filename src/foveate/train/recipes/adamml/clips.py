@@ -155,6 +155,25 @@ def read_segments(record: Record, how: Reading) -> dict[str, Any]:
         sample.close()
 
 
+@dataclass(frozen=True)
+class SegmentBatch:
+    """Segments of some clips.
+
+    Attributes:
+        x: Modality → (B, S, F, C, H, W).
+        valid: Modality → (B, S), 1 where there is such data.
+        y: (B,) class indices.
+        rows: (B,) positions of the clips in their split.
+        places: (B, S) positions of the segments in their clip.
+    """
+
+    x: dict[str, Tensor]
+    valid: dict[str, Tensor]
+    y: Tensor
+    rows: Tensor
+    places: Tensor
+
+
 class SegmentBatches:
     """Batches of clips for AdaMML.
 
@@ -185,46 +204,53 @@ class SegmentBatches:
         """Batches of nearly equal size, because BatchNorm needs several clips."""
         return max(1, -(-len(self.kept) // self.size))
 
-    def epoch(
-        self, purpose: str, number: int, names: Sequence[str]
-    ) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor], Tensor]]:
+    def epoch(self, purpose: str, number: int, names: Sequence[str]) -> Iterator[SegmentBatch]:
         """Batches of an epoch.
 
         Args:
             purpose: With the number, decides what is drawn.
             number: Of the epoch.
             names: Modalities.
-
-        Yields:
-            Inputs (B, S, F, C, H, W) and whether there are such (B, S) by modality, and (B,)
-            labels.
         """
         stream = generator(self.seed, purpose, number)
         for chosen in torch.randperm(len(self.kept), generator=stream).tensor_split(len(self)):
-            rows = [self._drawn(int(row), generator(self.seed, purpose, number, int(row)), names)
-                    for row in chosen]  # fmt: skip
-            x = {name: torch.stack([row[0][name] for row in rows]) for name in names}
-            valid = {name: torch.stack([row[1][name] for row in rows]) for name in names}
-            yield x, valid, torch.tensor([row[2] for row in rows])
+            items = [
+                self._drawn(int(row), generator(self.seed, purpose, number, int(row)), names)
+                for row in chosen
+            ]
+            yield SegmentBatch(
+                {name: torch.stack([one.x[name] for one in items]) for name in names},
+                {name: torch.stack([one.valid[name] for one in items]) for name in names},
+                torch.stack([one.y for one in items]),
+                chosen,
+                torch.stack([one.places for one in items]),
+            )
 
-    def _drawn(
-        self, row: int, random: torch.Generator, names: Sequence[str]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
-        count, label = self.kept.counts[row], int(self.kept.labels[row])
+    def whole(self, row: int, names: Sequence[str]) -> SegmentBatch:
+        """All segments of a clip as in prediction, without a batch dimension."""
+        return self._shown(row, torch.arange(self.kept.counts[row]), names, (0.5, 0.5), False)
+
+    def _drawn(self, row: int, random: torch.Generator, names: Sequence[str]) -> SegmentBatch:
+        count = self.kept.counts[row]
         share = torch.arange(self.segments) + torch.rand(self.segments, generator=random)
-        places = (share * count / self.segments).long().clamp(max=count - 1).tolist()
+        places = (share * count / self.segments).long().clamp(max=count - 1)
         down, across, turn = torch.rand(3, generator=random).tolist()
-        other = self._mirror[label]
-        flip = other is not None and turn < 0.5
-        shown = stored(self.kept.files[row], names, places)
+        flip = turn < 0.5 and self._mirror[int(self.kept.labels[row])] is not None
+        return self._shown(row, places, names, (down, across), flip)
+
+    def _shown(
+        self, row: int, places: Tensor, names: Sequence[str], at: tuple[float, float], flip: bool
+    ) -> SegmentBatch:
+        label = int(self.kept.labels[row])
+        other = self._mirror[label] if flip else label
         x, valid = {}, {}
-        for name, view in shown.items():
+        for name, view in stored(self.kept.files[row], names, places.tolist()).items():
             if name != "sound":
-                view = View(_moved(name, view.array, self.spec.size, self.how.spec.size, down,
-                                   across, flip), (), view.valid)  # fmt: skip
+                array = _moved(name, view.array, self.spec.size, self.how.spec.size, at, flip)
+                view = View(array, (), view.valid)
             x[name] = prepared(name, view, self.spec, self._columns, torch.device("cpu"))
             valid[name] = torch.from_numpy(view.valid).float()
-        return x, valid, int(other) if flip and other is not None else label
+        return SegmentBatch(x, valid, torch.tensor(other), torch.tensor(row), places)
 
 
 def stored(
@@ -251,10 +277,9 @@ def stored(
     return found
 
 
-def _moved(
-    name: str, array: Any, size: int, side: int, down: float, across: float, flip: bool
-) -> Any:
+def _moved(name: str, array: Any, size: int, side: int, at: tuple[float, float], flip: bool) -> Any:
     """A crop of pictures (S, F, side, side, C), or of fields that are as high as the frame."""
+    down, across = at
     if name == "mv":
         height, width = array.shape[2:4]
         whole = min(height, width)

@@ -61,6 +61,11 @@ class AdaMMLConfig(RecipeConfig):
     epochs: int = Field(30, ge=1, description="of each modality by itself")
     warmup_epochs: int = Field(5, ge=0, description="of the networks, with an untrained policy")
     joint_epochs: int = Field(20, ge=1, description="of networks and policy in turn")
+    joint: Literal["alternate", "policy"] = Field(
+        "alternate",
+        description="what is trained in joint epochs: networks and policy in turn, or the policy "
+        "alone, for which the networks' answers are computed once",
+    )
     tune_epochs: int = Field(10, ge=0, description="of the networks, with the trained policy")
     batch: int = Field(16, ge=2)
     lr: float = Field(1e-3, gt=0, description="of each modality by itself (AdamW, cosine)")

@@ -36,6 +36,7 @@ from foveate.train.recipe import Recipe, RecipeContext
 from foveate.train.recipes.adamml.clips import Reading, SegmentBatches, SegmentSet, keep_all
 from foveate.train.recipes.adamml.config import PUBLISHED_COSTS, AdaMMLConfig, default_visual
 from foveate.train.recipes.adamml.stages import (
+    answers_of,
     falling,
     networks_pass,
     policy_pass,
@@ -68,10 +69,13 @@ def _train(context: RecipeContext) -> RunSummary:
     run_stage(context, "warm-up", model, [networks], epochs, batches, model.inputs)
     costs = _costs(context, model, spec, how.look)
     points, trained = [], {}
+    answers = None
+    if config.joint == "policy" and config.lambdas:
+        answers = answers_of(model, batches)
     for number, strength in enumerate(config.lambdas or (0.0,)):
         own = copy.deepcopy(model)
         if config.lambdas:
-            _joint(context, own, number, strength, costs, batches)
+            _joint(context, own, number, strength, costs, batches, answers)
         network = f"point-{number}"
         trained[network] = own
         points.append(_measured(context, own, spec, how.look, network, strength))
@@ -185,21 +189,21 @@ def _kept(context: RecipeContext, how: Reading, split: str) -> SegmentSet:
 
 def _joint(
     context: RecipeContext, model: AdaMML, number: int, strength: float,
-    costs: Mapping[str, float], batches: SegmentBatches,
+    costs: Mapping[str, float], batches: SegmentBatches, answers: list[torch.Tensor] | None,
 ) -> None:  # fmt: skip
-    """Networks and policy in turn, then the networks alone."""
+    """Networks and policy in turn, or the policy alone; then the networks alone."""
     config: AdaMMLConfig = context.config
     weights = strength * torch.tensor([costs[name] for name in model.modalities])
 
     def temperature(epoch: int) -> float:
         return float(config.temperature * config.cooling**epoch)
 
-    both = [
-        networks_pass(model, config, falling(config), temperature),
-        policy_pass(model, config, weights, falling(config), temperature),
-    ]
-    name = f"joint-{number}"
-    run_stage(context, name, model, both, config.joint_epochs, batches, model.inputs)
+    passes = [policy_pass(model, config, weights, falling(config), temperature, answers)]
+    inputs = model.seen
+    if answers is None:
+        passes.insert(0, networks_pass(model, config, falling(config), temperature))
+        inputs = model.inputs
+    run_stage(context, f"joint-{number}", model, passes, config.joint_epochs, batches, inputs)
     last = temperature(config.joint_epochs)
     alone = [networks_pass(model, config, lambda epoch: 1.0, lambda epoch: last)]
     run_stage(context, f"tune-{number}", model, alone, config.tune_epochs, batches, model.inputs)

@@ -19,10 +19,8 @@ from foveate.train.kit.losses import class_loss
 from foveate.train.kit.schedule import Schedule, make_schedule
 from foveate.train.kit.state import TrainError, with_prefix
 from foveate.train.recipe import RecipeContext, StageInterrupted
-from foveate.train.recipes.adamml.clips import SegmentBatches
+from foveate.train.recipes.adamml.clips import SegmentBatch, SegmentBatches
 from foveate.train.recipes.adamml.config import AdaMMLConfig
-
-Inputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,14 +33,14 @@ class Pass:
             frozen networks do not move.
         optimizer: Of its parameters.
         schedule: Epoch → factor on the learning rate.
-        loss: Mean loss of a batch, from inputs, what is valid, labels, and the epoch.
+        loss: Mean loss of a batch, from the batch and the epoch.
     """
 
     name: str
     trained: Sequence[nn.Module]
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    loss: Callable[[Inputs, Inputs, Tensor, int], Tensor]
+    loss: Callable[[SegmentBatch, int], Tensor]
 
 
 def run_stage(
@@ -100,9 +98,9 @@ def run_stage(
                     group["lr"] = rate * one.schedule(epoch)
                 losses = []
                 steps = batches.epoch(f"{name} {one.name}", epoch, inputs)
-                for step, (x, valid, y) in enumerate(steps):
+                for step, batch in enumerate(steps):
                     randomness.seed_all(batches.seed, name, one.name, epoch, step)
-                    losses.append(_step(one, x, valid, y, epoch, f"{name}, epoch {epoch + 1}"))
+                    losses.append(_step(one, batch, epoch, f"{name}, epoch {epoch + 1}"))
                     if interruption.requested:
                         log.close()
                         raise StageInterrupted
@@ -128,14 +126,14 @@ def _begin_pass(model: nn.Module, one: Pass, parameters: Sequence[nn.Parameter])
         part.train()
 
 
-def _step(one: Pass, x: Inputs, valid: Inputs, y: Tensor, epoch: int, where: str) -> float:
+def _step(one: Pass, batch: SegmentBatch, epoch: int, where: str) -> float:
     """One update; the loss.
 
     Raises:
         TrainError: The loss is not finite; the weights are unchanged.
     """
     one.optimizer.zero_grad(set_to_none=True)
-    loss = one.loss(x, valid, y, epoch)
+    loss = one.loss(batch, epoch)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise TrainError(f"{where}: the loss is {value}", "try a lower learning rate")
@@ -166,12 +164,12 @@ def unimodal(model: AdaMML, name: str, config: AdaMMLConfig) -> Pass:
     """One modality by itself: the mean of its logits over the segments where there is such data."""
     net = model.nets[name]
 
-    def loss(x: Inputs, valid: Inputs, y: Tensor, epoch: int) -> Tensor:
-        there = valid[name].unsqueeze(-1)
-        logits = net(x[name].flatten(0, 1)).unflatten(0, there.shape[:2])
+    def loss(batch: SegmentBatch, epoch: int) -> Tensor:
+        there = batch.valid[name].unsqueeze(-1)
+        logits = net(batch.x[name].flatten(0, 1)).unflatten(0, there.shape[:2])
         mean = (logits * there).sum(1) / there.sum(1).clamp_min(1)
         some = there.amax((1, 2))  # a clip without this modality teaches nothing
-        return (class_loss(mean, y) * some).sum() / some.sum().clamp_min(1)
+        return (class_loss(mean, batch.y) * some).sum() / some.sum().clamp_min(1)
 
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     schedule = make_schedule("cosine", config.epochs, min(1, config.epochs - 1))
@@ -183,16 +181,16 @@ def networks_pass(
 ) -> Pass:
     """All networks and the weights of their fusion, with decisions that the policy draws."""
 
-    def loss(x: Inputs, valid: Inputs, y: Tensor, epoch: int) -> Tensor:
-        mask = mask_of(model, valid)
+    def loss(batch: SegmentBatch, epoch: int) -> Tensor:
+        mask = mask_of(model, batch)
         with torch.no_grad():
             if config.lambdas:
-                logits = model.policy(model.views(x), mask)
+                logits = model.policy(model.views(batch.x), mask)
                 use = model.decide(logits, temperature(epoch), mask)
             else:
                 use = mask
-        fused = model.fuse(model.recognise(x), use).mean(1)
-        return class_loss(fused, y).mean()
+        fused = model.fuse(model.recognise(batch.x), use).mean(1)
+        return class_loss(fused, batch.y).mean()
 
     parameters = [*model.nets.parameters(), model.free_weights]
     optimizer = torch.optim.SGD(
@@ -203,7 +201,7 @@ def networks_pass(
 
 def policy_pass(
     model: AdaMML, config: AdaMMLConfig, weights: Tensor, schedule: Schedule,
-    temperature: Callable[[int], float],
+    temperature: Callable[[int], float], answers: Sequence[Tensor] | None = None,
 ) -> Pass:  # fmt: skip
     """The policy alone: cross-entropy, and the cost of what it uses where the answer is right.
 
@@ -213,16 +211,21 @@ def policy_pass(
         weights: (M,) cost weights, the strength included.
         schedule: Of the learning rate.
         temperature: Epoch → temperature of the decisions.
+        answers: Logits (S, M, classes) of the networks for each clip, if they do not change.
     """
 
-    def loss(x: Inputs, valid: Inputs, y: Tensor, epoch: int) -> Tensor:
-        mask = mask_of(model, valid)
-        with torch.no_grad():
-            found = model.recognise(x)
-        use = model.decide(model.policy(model.views(x), mask), temperature(epoch), mask)
+    def loss(batch: SegmentBatch, epoch: int) -> Tensor:
+        mask = mask_of(model, batch)
+        if answers is None:
+            with torch.no_grad():
+                found = model.recognise(batch.x)
+        else:
+            pairs = zip(batch.rows.tolist(), batch.places, strict=True)
+            found = torch.stack([answers[row][places] for row, places in pairs])
+        use = model.decide(model.policy(model.views(batch.x), mask), temperature(epoch), mask)
         fused = model.fuse(found, use).mean(1)
-        right = fused.detach().argmax(1) == y
-        return class_loss(fused, y).mean() + selection_loss(use, right, weights)
+        right = fused.detach().argmax(1) == batch.y
+        return class_loss(fused, batch.y).mean() + selection_loss(use, right, weights)
 
     optimizer = torch.optim.Adam(
         model.policy.parameters(), lr=config.policy_lr, weight_decay=config.weight_decay
@@ -230,9 +233,21 @@ def policy_pass(
     return Pass("policy", [model.policy], optimizer, schedule, loss)
 
 
-def mask_of(model: AdaMML, valid: Inputs) -> Tensor:
+def mask_of(model: AdaMML, batch: SegmentBatch) -> Tensor:
     """(B, S, M) where there is what the policy sees of each modality."""
-    return torch.stack([valid[name] for name in model.seen], 2)
+    return torch.stack([batch.valid[name] for name in model.seen], 2)
+
+
+@torch.no_grad()
+def answers_of(model: AdaMML, batches: SegmentBatches) -> list[Tensor]:
+    """Logits (S, M, classes) of the networks for every stored clip, as in prediction."""
+    model.eval()
+    return [
+        model.recognise({
+            name: x.unsqueeze(0) for name, x in batches.whole(row, model.modalities).x.items()
+        })[0]
+        for row in range(len(batches.kept))
+    ]  # fmt: skip
 
 
 def falling(config: AdaMMLConfig) -> Schedule:
