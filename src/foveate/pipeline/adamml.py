@@ -229,18 +229,20 @@ def prepared(name: str, view: View, spec: InputSpec, columns: int, device: torch
         return x[:, None, None]
     x = x.movedim(-1, 2)
     if name == "mv":
-        flat = square(x.flatten(0, 1), side_of(name, spec)) / _VECTOR_SCALE
-        return flat.clamp(-2, 2).unflatten(0, x.shape[:2])
+        flat, side = x.flatten(0, 1), side_of(name, spec)
+        if spec.resize == "squash":
+            flat = functional.interpolate(flat, (side, side), mode="bilinear", align_corners=False)
+        else:
+            flat = square(flat, side)
+        return (flat / _VECTOR_SCALE).clamp(-2, 2).unflatten(0, x.shape[:2])
     if x.shape[-2:] != (spec.size, spec.size):
         raise ModelError(f"{name}: pictures of {tuple(x.shape[-2:])} pixels, not {spec.size}")
     kind = kinds.find(VIEWS.get(name, name))
     mean, std = kind.mean or spec.mean, kind.std or spec.std
-    if len(mean) > 1:
-        shape = (1, 1, len(mean), 1, 1)
-        return (
-            x.float() / 255 - x.new_tensor(mean, dtype=torch.float32).view(shape)
-        ) / x.new_tensor(std, dtype=torch.float32).view(shape)
-    return (x.float() / 255 - mean[0]) / std[0]
+    # One value is that of all channels.
+    centre, spread = (torch.tensor(one, device=device).view(-1, 1, 1) for one in (mean, std))
+    found: Tensor = (x.float() / 255 - centre) / spread
+    return found
 
 
 def _valid(view: View, rows: int) -> Tensor:

@@ -238,10 +238,8 @@ class Modalities:
         The memory holds the segments that are left, those at hand, what is used for them, and
         which modality comes next.
         """
-        if memory is None:
-            left, at_hand, use, place = self.segments(window), (), None, 0
-        else:
-            left, at_hand, use, place = memory
+        begin: Any = (self.segments(window), (), None, 0)
+        left, at_hand, use, place = begin if memory is None else memory
         if not at_hand:
             if not left:
                 return None, memory
@@ -277,7 +275,8 @@ class Modalities:
             # Of frames that a network may be shown, all are kept; the policy sees every second.
             whole = name in self.modalities
             views[VIEWS.get(name, name)] = self.request(name, segments, 1 if whole else 2, whole)
-        return _selection(views, POLICY, segments)
+        # The names tell a trace what could be chosen.
+        return _selection(views, POLICY, segments, dict.fromkeys(self.modalities, np.empty(0)))
 
     def _part(self, place: int, segments: tuple[Span, ...]) -> Selection:
         name = self.modalities[place]
@@ -304,7 +303,12 @@ class Modalities:
         return ViewRequest(tuple(times), tuple(rows), again=again and name == "rgb")
 
 
-def _selection(views: dict[str, ViewRequest], part: str, segments: tuple[Span, ...]) -> Selection:
+def _selection(
+    views: dict[str, ViewRequest],
+    part: str,
+    segments: tuple[Span, ...],
+    more: Mapping[str, Any] | None = None,
+) -> Selection:
     """A step whose segments are in the trace, as `start, end, start, end, ...`."""
-    spans = np.array(segments).ravel()
-    return Selection(views, part, dense=False, closes=False, proposals={"segments": spans})
+    proposals = {"segments": np.array(segments).ravel(), **(more or {})}
+    return Selection(views, part, dense=False, closes=False, proposals=proposals)

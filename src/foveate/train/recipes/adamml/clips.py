@@ -280,13 +280,11 @@ def stored(
 def _moved(name: str, array: Any, size: int, side: int, at: tuple[float, float], flip: bool) -> Any:
     """A crop of pictures (S, F, side, side, C), or of fields that are as high as the frame."""
     down, across = at
-    if name == "mv":
+    if name == "mv":  # fields are as high as the frame; cells are squares of some pixels
         height, width = array.shape[2:4]
-        whole = min(height, width)
-        cut = max(1, round(whole * size / side))
-        top = (height - whole) // 2 + int(down * (whole - cut))
-        left = (width - whole) // 2 + int(across * (whole - cut))
-        array = array[:, :, top : top + cut, left : left + cut]
+        high, wide = max(1, round(height * size / side)), max(1, round(width * size / side))
+        top, left = int(down * (height - high)), int(across * (width - wide))
+        array = array[:, :, top : top + high, left : left + wide]
         return np.ascontiguousarray(array[:, :, :, ::-1] * np.float32([-1, 1]) if flip else array)
     top, left = round(down * (side - size)), round(across * (side - size))
     array = array[:, :, top : top + size, left : left + size]

@@ -47,6 +47,9 @@ class AdaMMLConfig(RecipeConfig):
         "rgbdiff", description="what the policy sees in place of flow"
     )
     size: int = Field(112, ge=32, le=1024, description="side of frames in pixels")
+    resize: Literal["shorter side", "squash"] = Field(
+        "shorter side", description="shorter side: centre square; squash: the whole frame"
+    )
     policy_size: int = Field(64, ge=32, le=1024, description="side of the policy's frames")
     columns: int = Field(64, ge=32, le=256, description="times of a spectrogram; the paper's: 256")
     frames: int = Field(4, ge=1, le=64, description="of a segment")
@@ -59,6 +62,9 @@ class AdaMMLConfig(RecipeConfig):
     state: int = Field(128, ge=1, description="width of the policy's recurrent state")
     dropout: float = Field(0.5, ge=0, lt=1, description="before the outputs of the networks")
     epochs: int = Field(30, ge=1, description="of each modality by itself")
+    visual_epochs: int | None = Field(
+        None, ge=1, description="of each modality of frames by itself; None: as epochs"
+    )
     warmup_epochs: int = Field(5, ge=0, description="of the networks, with an untrained policy")
     joint_epochs: int = Field(20, ge=1, description="of networks and policy in turn")
     joint: Literal["alternate", "policy"] = Field(
@@ -68,7 +74,11 @@ class AdaMMLConfig(RecipeConfig):
     )
     tune_epochs: int = Field(10, ge=0, description="of the networks, with the trained policy")
     batch: int = Field(16, ge=2)
-    lr: float = Field(1e-3, gt=0, description="of each modality by itself (AdamW, cosine)")
+    lr: float = Field(
+        1e-3,
+        gt=0,
+        description="of each modality by itself (AdamW, cosine); a tenth for pretrained backbones",
+    )
     joint_lr: float = Field(1e-3, gt=0, description="of the networks afterwards (SGD)")
     policy_lr: float = Field(1e-3, gt=0, description="of the policy (Adam); the paper's is 1e-2")
     milestones: tuple[float, ...] = Field(
@@ -104,6 +114,14 @@ class AdaMMLConfig(RecipeConfig):
         if any(value < 0 for value in values) or list(values) != sorted(set(values)):
             raise ValueError("must be ascending and not negative")
         return values
+
+    def backbone(self, modality: str) -> str:
+        """The backbone of a modality's network."""
+        return self.audio if modality == "sound" else self.visual or default_visual()
+
+    def alone_epochs(self, modality: str) -> int:
+        """Epochs of a modality by itself."""
+        return self.epochs if modality == "sound" else self.visual_epochs or self.epochs
 
 
 def default_visual() -> str:

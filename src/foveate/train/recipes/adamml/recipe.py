@@ -60,12 +60,13 @@ def _train(context: RecipeContext) -> RunSummary:
     )  # fmt: skip
     for name in model.modalities:
         stage = unimodal(model, name, config)
-        run_stage(context, f"only-{name}", model, [stage], config.epochs, batches, [name])
+        epochs = config.alone_epochs(name)
+        run_stage(context, f"only-{name}", model, [stage], epochs, batches, [name])
     start = config.temperature
     networks = networks_pass(model, config, lambda epoch: 1.0, lambda epoch: start)
     epochs = config.warmup_epochs
     if not config.lambdas:
-        epochs += config.joint_epochs + config.tune_epochs
+        epochs += config.tune_epochs + config.joint_epochs * (config.joint == "alternate")
     run_stage(context, "warm-up", model, [networks], epochs, batches, model.inputs)
     costs = _costs(context, model, spec, how.look)
     points, trained = [], {}
@@ -132,7 +133,7 @@ def build_model(config: AdaMMLConfig, classes: int) -> AdaMML:
     model = create("adamml", num_classes=classes, **settings_of(config))
     assert isinstance(model, AdaMML)
     for name, net in model.nets.items():
-        backbone = str(config.audio if name == "sound" else config.visual)
+        backbone = config.backbone(name)
         if "." in backbone:
             pretrained = SegmentNet(
                 backbone, CHANNELS[name], model.frames_of(name), classes, config.dropout, True
@@ -144,7 +145,7 @@ def build_model(config: AdaMMLConfig, classes: int) -> AdaMML:
 def settings_of(config: AdaMMLConfig) -> dict[str, Any]:
     """Arguments of the network's builder, as they are stored."""
     return {
-        "modalities": list(config.modalities), "visual": config.visual or default_visual(),
+        "modalities": list(config.modalities), "visual": config.backbone("rgb"),
         "audio": config.audio, "policy_backbone": config.policy, "frames": config.frames,
         "dropout": config.dropout, "hidden": config.hidden, "state": config.state,
         "proxy": config.proxy, "policy_side": config.policy_size,
@@ -154,11 +155,10 @@ def settings_of(config: AdaMMLConfig) -> dict[str, Any]:
 
 def spec_of(config: AdaMMLConfig) -> InputSpec:
     """The input of prediction: a window of whole segments."""
-    visual = config.visual or default_visual()
-    mean, std, _ = backbones.normalisation(visual)
+    mean, std, _ = backbones.normalisation(config.backbone("rgb"))
     return InputSpec(
         config.size, config.frames / config.seconds, config.frames * config.window,
-        mean=mean, std=std, resize_to=_stored_side(config),
+        mean=mean, std=std, resize=config.resize, resize_to=_stored_side(config),
     )  # fmt: skip
 
 
@@ -225,7 +225,7 @@ def _costs(
         stored: dict[str, float] = json.loads(path.read_text("utf-8"))
         return stored
     records = _some(context.dataset.subset(config.val_split), config.timed)
-    spent = {}
+    spent: dict[str, float] = {}
     for name in model.modalities:
         context.report("timing the modalities", len(spent), len(model.modalities))
         alone = recogniser_of(model, spec, context.dataset.classes, replace(look, fixed=(name,)))
@@ -290,7 +290,8 @@ def _some(dataset: Dataset, count: int) -> list[Record]:
 
 def _epochs(config: AdaMMLConfig) -> int:
     joint = len(config.lambdas) * (config.joint_epochs + config.tune_epochs)
-    return len(config.modalities) * config.epochs + config.warmup_epochs + joint
+    alone = sum(config.alone_epochs(name) for name in config.modalities)
+    return alone + config.warmup_epochs + joint
 
 
 def _card(

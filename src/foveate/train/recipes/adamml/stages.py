@@ -16,6 +16,7 @@ from foveate.train.kit.checkpoint import Checkpoints, Tensors, pack_optimizer, u
 from foveate.train.kit.interrupt import Interruption
 from foveate.train.kit.log import Log
 from foveate.train.kit.losses import class_loss
+from foveate.train.kit.optim import decay_groups, make_optimizer
 from foveate.train.kit.schedule import Schedule, make_schedule
 from foveate.train.kit.state import TrainError, with_prefix
 from foveate.train.recipe import RecipeContext, StageInterrupted
@@ -162,7 +163,7 @@ def _save(
 
 def unimodal(model: AdaMML, name: str, config: AdaMMLConfig) -> Pass:
     """One modality by itself: the mean of its logits over the segments where there is such data."""
-    net = model.nets[name]
+    net: Any = model.nets[name]
 
     def loss(batch: SegmentBatch, epoch: int) -> Tensor:
         there = batch.valid[name].unsqueeze(-1)
@@ -171,8 +172,12 @@ def unimodal(model: AdaMML, name: str, config: AdaMMLConfig) -> Pass:
         some = there.amax((1, 2))  # a clip without this modality teaches nothing
         return (class_loss(mean, batch.y) * some).sum() / some.sum().clamp_min(1)
 
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    schedule = make_schedule("cosine", config.epochs, min(1, config.epochs - 1))
+    slow = [f"net.{key}" for key, _ in net.net.named_parameters()]
+    factor = 0.1 if "." in config.backbone(name) else 1.0
+    groups = decay_groups(net, config.lr, config.weight_decay, slow, factor)
+    epochs = config.alone_epochs(name)
+    optimizer = make_optimizer("adamw", groups)
+    schedule = make_schedule("cosine", epochs, min(1, epochs - 1))
     return Pass(name, [net], optimizer, schedule, loss)
 
 
