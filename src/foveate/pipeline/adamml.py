@@ -234,7 +234,8 @@ def prepared(name: str, view: View, spec: InputSpec, columns: int, device: torch
             flat = functional.interpolate(flat, (side, side), mode="bilinear", align_corners=False)
         else:
             flat = square(flat, side)
-        return (flat / _VECTOR_SCALE).clamp(-2, 2).unflatten(0, x.shape[:2])
+        fields: Tensor = (flat / _VECTOR_SCALE).clamp(-2, 2).unflatten(0, x.shape[:2])
+        return fields
     if x.shape[-2:] != (spec.size, spec.size):
         raise ModelError(f"{name}: pictures of {tuple(x.shape[-2:])} pixels, not {spec.size}")
     kind = kinds.find(VIEWS.get(name, name))

@@ -253,10 +253,8 @@ class SegmentBatches:
         return SegmentBatch(x, valid, torch.tensor(other), torch.tensor(row), places)
 
 
-def stored(
-    file: Path, names: Sequence[str], places: Sequence[int] | None = None
-) -> dict[str, View]:
-    """Modalities of some segments of a stored clip; None for all of them.
+def stored(file: Path, names: Sequence[str], places: Sequence[int]) -> dict[str, View]:
+    """Modalities of some segments of a stored clip.
 
     Raises:
         MediaError: The file is missing or damaged.
@@ -285,7 +283,9 @@ def _moved(name: str, array: Any, size: int, side: int, at: tuple[float, float],
         high, wide = max(1, round(height * size / side)), max(1, round(width * size / side))
         top, left = int(down * (height - high)), int(across * (width - wide))
         array = array[:, :, top : top + high, left : left + wide]
-        return np.ascontiguousarray(array[:, :, :, ::-1] * np.float32([-1, 1]) if flip else array)
+        return np.ascontiguousarray(
+            array[:, :, :, ::-1] * np.array([-1, 1], np.float32) if flip else array
+        )
     top, left = round(down * (side - size)), round(across * (side - size))
     array = array[:, :, top : top + size, left : left + size]
     if flip:
