@@ -313,7 +313,7 @@ class Fetch:
         count = 1 if request.rows is None else len(set(request.rows))
         order = sorted(range(len(request.times)), key=request.times.__getitem__)
         try:
-            motion = self.sample.motion([request.times[at] for at in order], "vectors", around=0)
+            motion = self.sample.motion([request.times[at] for at in order], "vectors", around=1)
         except MediaError as error:
             if error.cause not in self.sample.warnings:
                 self.sample.warnings.append(error.cause)
@@ -321,9 +321,12 @@ class Fetch:
             return View(np.zeros(shape, np.float32), request.times, np.zeros(count, bool))
         assert motion.field is not None
         assert motion.valid is not None
+        # Key pictures have no vectors: those of the picture after, or before, are taken.
+        near = motion.valid.any((2, 3))[:, (1, 2, 0)]
+        chosen = np.array((1, 2, 0))[near.argmax(1)]
         back = np.argsort(order)
-        array = motion.field[back, 0].reshape(count, -1, *motion.field.shape[2:])
-        known = motion.valid[back, 0].reshape(count, -1).any(1)
+        array = motion.field[back, chosen[back]].reshape(count, -1, *motion.field.shape[2:])
+        known = near.any(1)[back].reshape(count, -1).any(1)
         return View(array, request.times, known)
 
     def _sound(self, request: ViewRequest) -> View:

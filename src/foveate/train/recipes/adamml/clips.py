@@ -1,7 +1,7 @@
 """Segments of clips: every modality is extracted once, by the requests and the fetch of prediction.
 
-In training some segments of a clip are drawn, with one crop and one flip for all modalities; in
-evaluation all of them are shown as in prediction.
+In training some segments of a clip are drawn, with one crop and one flip for all modalities, and
+sound is shifted in time and loudness; in evaluation all of them are shown as in prediction.
 """
 
 from __future__ import annotations
@@ -236,7 +236,13 @@ class SegmentBatches:
         places = (share * count / self.segments).long().clamp(max=count - 1)
         down, across, turn = torch.rand(3, generator=random).tolist()
         flip = turn < 0.5 and self._mirror[int(self.kept.labels[row])] is not None
-        return self._shown(row, places, names, (down, across), flip)
+        batch = self._shown(row, places, names, (down, across), flip)
+        if "sound" in batch.x:
+            # Another start and loudness, so that a network does not memorise its few clips.
+            x = batch.x["sound"]
+            turn = int(torch.randint(x.shape[-1], (), generator=random))
+            batch.x["sound"] = x.roll(turn, -1) + 2 * torch.randn((), generator=random)
+        return batch
 
     def _shown(
         self, row: int, places: Tensor, names: Sequence[str], at: tuple[float, float], flip: bool

@@ -61,7 +61,7 @@ def _train(context: RecipeContext) -> RunSummary:
     for name in model.modalities:
         stage = unimodal(model, name, config)
         epochs = config.alone_epochs(name)
-        run_stage(context, f"only-{name}", model, [stage], epochs, batches, [name])
+        run_stage(context, f"only-{name}", model.nets[name], [stage], epochs, batches, [name])
     start = config.temperature
     networks = networks_pass(model, config, lambda epoch: 1.0, lambda epoch: start)
     epochs = config.warmup_epochs
