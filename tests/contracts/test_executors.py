@@ -17,6 +17,7 @@ import foveate.pipeline
 from foveate.core import InputSpec, View
 from foveate.models import registry
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork
+from foveate.pipeline.adamml import AdaMMLExecutor
 from foveate.pipeline.cascade import CascadeExecutor
 from foveate.pipeline.ensemble import EnsembleExecutor
 from foveate.pipeline.executors import ClipExecutor, StreamExecutor
@@ -40,11 +41,17 @@ def _ensemble() -> EnsembleExecutor:
     return EnsembleExecutor(members, SPEC)
 
 
+def _adamml() -> AdaMMLExecutor:
+    tiny = {**registry.entry("adamml").tiny, "modalities": ("rgb",), "frames": 4}
+    return AdaMMLExecutor(randomise(registry.create("adamml", **tiny)), SPEC, ("rgb",))
+
+
 EXAMPLES: dict[str, Callable[[], Any]] = {
     "StreamExecutor": lambda: _over(StreamExecutor, "movinet-a0-stream"),
     "ClipExecutor": lambda: _over(ClipExecutor, "movinet-a0"),
     "CascadeExecutor": _cascade,
     "EnsembleExecutor": _ensemble,
+    "AdaMMLExecutor": _adamml,
 }
 METHODS = ("input", "stage", "run", "cost", "batch_key")
 

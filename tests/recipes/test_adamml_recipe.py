@@ -98,6 +98,11 @@ def test_the_command_takes_the_run_wherever_it_takes_a_model(run, videos, tmp_pa
     steps = json.loads((tmp_path / "r.jsonl").read_text())["trace"]["steps"]
     assert steps[0]["part"] == "policy"
     assert set(steps[0]["proposals"]) == {"segments", "rgb", "sound"}
+    told = call("explain", clip, "--model", run, "--report", tmp_path / "explained.html")
+    assert told.exit_code == 0, told.stderr
+    assert "used: policy 3" in told.stdout
+    assert "Modalities over time" in (tmp_path / "explained.html").read_text("utf-8")
+    assert call("explain", clip, "--model", run, "--video", tmp_path / "v.mp4").exit_code == 2
     told = call("predict", clip, "--model", run, "--budget", "0.001ms")
     assert told.exit_code == 2
     assert "cheapest operating point" in told.stderr

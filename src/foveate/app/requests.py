@@ -244,7 +244,10 @@ class ExplainRequest:
     model: Annotated[
         str,
         typer.Option(
-            "--model", "-m", metavar="MODEL", help="Gives input size and rate; it is not run."
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Gives input size and rate; run only if it chooses modalities.",
         ),
     ] = DEFAULT_MODEL
     video: Annotated[

@@ -54,7 +54,7 @@ class AdaMMLExecutor:
         self.device, self.spec = device or torch.device("cpu"), spec
         self.network = network.eval().to(self.device)
         self.fixed = None if fixed is None else tuple(fixed)
-        self.parts = (POLICY, *network.modalities)
+        self.parts = network.modalities if self.fixed else (POLICY, *network.modalities)
         self._macs = cache(self._count)
 
     def input(self, part: str) -> InputSpec:

@@ -528,9 +528,7 @@ def assemble(
     if preset.memory is not None:
         executor.persistent = True
     if not calibration and (context.budget.macs_per_answer or context.budget.ms_per_answer):
-        raise ConfigError(
-            f"{preset.model}: only a cascade has a budget per answer", "say 100MMAC/s or 2ms/frame"
-        )
+        raise ConfigError(f"{preset.model}: has no budget per answer", "say 100MMAC/s or 2ms/frame")
     return Recogniser(
         executor,
         loaded.labels,

@@ -163,7 +163,7 @@ def per_answer(budget: Budget, window: float) -> Budget:
             if one.name != "costs" and getattr(budget, one.name) is not None
         ]  # fmt: skip
         raise ConfigError(
-            f"a cascade cannot keep a budget of {', '.join(given)}", "say 5GMAC or 20ms"
+            f"this model cannot keep a budget of {', '.join(given)}", "say 5GMAC or 20ms"
         )
     limits = [budget.macs_per_answer]
     if budget.macs_per_second is not None:

@@ -144,7 +144,7 @@ class ModalitiesSpec(LookSpec):
         Raises:
             ConfigError: There is no such point or modality, or the budget cannot be kept.
         """
-        card = CurveCard.model_validate(context.calibration)
+        card = CurveCard.model_validate(self.calibrated(context.calibration, context.model))
         at = self.point
         if at is None:
             at = card.within(per_answer(context.budget, context.window))
