@@ -322,11 +322,11 @@ class Fetch:
         assert motion.field is not None
         assert motion.valid is not None
         # Key pictures have no vectors: those of the picture after, or before, are taken.
-        near = motion.valid.any((2, 3))[:, (1, 2, 0)]
+        near = np.asarray(motion.valid.any((2, 3)), bool)[:, (1, 2, 0)]
         chosen = np.array((1, 2, 0))[near.argmax(1)]
         back = np.argsort(order)
         array = motion.field[back, chosen[back]].reshape(count, -1, *motion.field.shape[2:])
-        known = near.any(1)[back].reshape(count, -1).any(1)
+        known = np.asarray(near[back].reshape(count, -1).any(1), bool)
         return View(array, request.times, known)
 
     def _sound(self, request: ViewRequest) -> View:
