@@ -1,14 +1,15 @@
 """Does a policy over modalities find the useful one, and what does it save?
 
 `make` renders audio-visual clips of mocap15, of some actions, in which every segment of 1.28 s is
-seen, heard, both or neither. `measure` takes runs of `foveate train --recipe adamml`, one per seed,
-and compares on test clips: every operating point, all modalities together, each of them alone (the
+seen, heard, both or neither; `train` trains a run on them. `measure` takes runs, one per seed, and
+compares on test clips: every operating point, all modalities together, each of them alone (the
 same networks), and on the same answers of the networks a random policy of equal cost and of equal
-rates, and an oracle that knows what is seen and heard.
+rates, and an oracle that knows what is seen and heard. `fights` trains and tests the folds of
+FS-4 on the clips with audible sound.
 
-Run: `OMP_NUM_THREADS=1 python -m benchmarks.adamml make VIDEOS [--clips N]`, then `foveate train
-VIDEOS --recipe adamml ...` for each seed, then `python -m benchmarks.adamml measure NAME VIDEOS
-RUN...`; it writes `results/adamml_NAME.json`.
+Run, with OMP_NUM_THREADS=1: `python -m benchmarks.adamml make VIDEOS`, `train VIDEOS RUN --seed N`
+for each seed, `measure mocap15 VIDEOS RUN...`, `fights FS4 RUNS`; it writes
+`results/adamml_mocap15.json` and `results/adamml_fights.json`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from foveate.core import Result
 from foveate.core.config import build
-from foveate.data import DataRequest, Dataset, Record, open_labelled
+from foveate.data import DataRequest, Dataset, Record, folds, open_labelled, read, split
 from foveate.data.mocap15.dataset import _write_clip, _write_table
 from foveate.data.mocap15.spec import clip_specs
 from foveate.evaluate.bootstrap import compare, interval
@@ -39,13 +40,22 @@ from foveate.models.weights.run import load_run, read_run
 from foveate.pipeline.adamml import AdaMMLExecutor
 from foveate.pipeline.recogniser import load
 from foveate.policy.looks.modalities import CurveCard
+from foveate.train.recipe import run_recipe
 from foveate.train.recipes.adamml.clips import SegmentBatches, keep_all
 from foveate.train.recipes.adamml.config import AdaMMLConfig
-from foveate.train.recipes.adamml.recipe import reading_of, spec_of
+from foveate.train.recipes.adamml.recipe import RECIPE, reading_of, spec_of
 
 ACTIONS = ("cartwheel", "crawl", "roll", "walk")  # lying, upside down, as a ball, upright
 SIZE = (240, 180)
 DRAWS = 20  # of the random policies
+ALL, ORACLE = "all modalities", "oracle: the cheapest useful one"
+SETTINGS: dict[str, Any] = {
+    "modalities": ("rgb", "sound"), "size": 96, "resize": "squash", "frames": 2, "segments": 4,
+    "epochs": 16, "visual_epochs": 8, "warmup_epochs": 1, "joint": "policy",
+    "policy": "test_efficientnet", "joint_epochs": 30, "tune_epochs": 0,
+    "lambdas": (0.0, 0.1, 0.5), "columns": 32, "temperature": 2.0, "lr": 2e-3, "policy_lr": 2e-3,
+}  # fmt: skip
+FIGHTS: dict[str, Any] = {"segments": 2, "epochs": 12, "visual_epochs": 6, "lambdas": (0.0, 0.1)}
 Right = npt.NDArray[np.float64]
 Use = npt.NDArray[np.float64]
 
@@ -233,78 +243,131 @@ def saved(point: Sequence[Result], whole: Sequence[Result], used: Sequence[Use],
     }  # fmt: skip
 
 
-def measure(
-    name: str, videos: Path, runs: Sequence[Path], split: str, seeds: Sequence[int]
-) -> None:
-    """Measure all ways of all runs and write the result."""
-    torch.set_num_threads(1)
-    clips = open_labelled(DataRequest(videos)).subset(split)
+def ways_of(run: Path, videos: Path, clips: Dataset) -> tuple[dict[str, Way], dict[str, Any]]:
+    """All ways of a run on some clips, and what is not accuracy or cost."""
     labels = torch.tensor([clips.indices(one)[0] for one in clips.records])
     truths = [Truth.of(videos, one) for one in clips.records]
-    ways: dict[str, list[Way]] = {}
-    detail: list[dict[str, Any]] = []
-    for run in runs:
-        card = CurveCard.read(read_run(run).calibration, run.name)
-        modalities = card.modalities
-        own: dict[str, Any] = {"costs": card.costs, "points": {}}
-        loaded = load_run(run)
-        first: Any = loaded.networks[card.points[0].network]
-        each_of = AdaMMLExecutor(first, loaded.input).segment_macs()
-        each = np.array([float(each_of[m]) for m in modalities])
-        own["segment_macs"] = each_of
-        whole = results_of(run, {"use": "all", "point": 0}, clips)
-        ways.setdefault("all modalities", []).append(way_of(whole, clips, modalities))
-        for modality in modalities:
-            alone = results_of(run, {"use": [modality], "point": 0}, clips)
-            ways.setdefault(f"{modality} alone", []).append(way_of(alone, clips, modalities))
-        for at, point in enumerate(card.points):
-            results = results_of(run, {"point": at}, clips)
-            way = way_of(results, clips, modalities)
-            label = f"policy, lambda {point.strength:g}"
-            ways.setdefault(label, []).append(way)
-            rates = np.concatenate(way.used).mean(0)
-            figures: dict[str, Any] = {
-                "rates": dict(zip(modalities, rates.tolist(), strict=True)),
-                "saved": saved(results, whole, way.used, modalities),
-            }
-            known = [one for one in truths if one is not None]
-            if len(known) == len(truths):
-                figures["agreement"] = agreement(way.used, known, modalities)
-            network, answers = answers_of(run, point.network, clips, run / "cache")
-            cost = float(way.macs.sum() / sum(len(one) for one in way.used))
-            for title, chosen in (
-                ("random, equal MACs", rates_for(cost, rates, each)),
-                ("random, equal rates", rates),
-            ):
-                drawn = random_way(network, answers, labels, chosen, each)
-                ways.setdefault(f"{title}, lambda {point.strength:g}", []).append(drawn)
-            if at == 0 and len(known) == len(truths):
-                best = [one.cheapest(modalities) for one in known]
-                right = fused(network, answers, best, labels)
-                oracle = Way(right, macs_by(best, list(each)), None, best)
-                ways.setdefault("oracle: the cheapest useful one", []).append(oracle)
-            own["points"][f"{point.strength:g}"] = figures
-        detail.append(own)
+    known = [one for one in truths if one is not None]
+    is_known = len(known) == len(truths)
+    card = CurveCard.read(read_run(run).calibration, run.name)
+    modalities = card.modalities
+    loaded = load_run(run)
+    first: Any = loaded.networks[card.points[0].network]
+    segment = AdaMMLExecutor(first, loaded.input).segment_macs()
+    each = np.array([float(segment[m]) for m in modalities])
+    detail: dict[str, Any] = {"costs": card.costs, "segment_macs": segment, "points": {}}
+    whole = results_of(run, {"use": "all", "point": 0}, clips)
+    ways = {ALL: way_of(whole, clips, modalities)}
+    for modality in modalities:
+        alone = results_of(run, {"use": [modality], "point": 0}, clips)
+        ways[f"{modality} alone"] = way_of(alone, clips, modalities)
+    for at, point in enumerate(card.points):
+        results = results_of(run, {"point": at}, clips)
+        way = way_of(results, clips, modalities)
+        ways[f"policy, lambda {point.strength:g}"] = way
+        rates = np.concatenate(way.used).mean(0)
+        figures: dict[str, Any] = {
+            "rates": dict(zip(modalities, rates.tolist(), strict=True)),
+            "saved": saved(results, whole, way.used, modalities),
+        }
+        if is_known:
+            figures["agreement"] = agreement(way.used, known, modalities)
+        network, answers = answers_of(run, point.network, clips, run / "cache")
+        cost = float(way.macs.sum() / sum(len(one) for one in way.used))
+        for title, chosen in (
+            ("random, equal MACs", rates_for(cost, rates, each)),
+            ("random, equal rates", rates),
+        ):
+            drawn = random_way(network, answers, labels, chosen, each)
+            ways[f"{title}, lambda {point.strength:g}"] = drawn
+        if at == 0 and is_known:
+            best = [one.cheapest(modalities) for one in known]
+            right = fused(network, answers, best, labels)
+            ways[ORACLE] = Way(right, macs_by(best, list(each)), None, best)
+        detail["points"][f"{point.strength:g}"] = figures
+    return ways, detail
+
+
+def train(dataset: Dataset, run: Path, settings: Mapping[str, Any]) -> None:
+    """Train a run, unless it is there."""
+    torch.set_num_threads(1)
+    config = build(AdaMMLConfig, {**SETTINGS, **settings}, "settings")
+    if not (run / "run.json").is_file():
+        begun = (run / "training.json").is_file()
+        run_recipe(RECIPE, config, dataset, run, begun, lambda event: None)
+
+
+def measure(name: str, videos: Path, runs: Sequence[Path], seeds: Sequence[int]) -> None:
+    """Measure runs of several seeds on the test clips; writes the result."""
+    torch.set_num_threads(1)
+    clips = open_labelled(DataRequest(videos)).subset("test")
+    found = [ways_of(run, videos, clips) for run in runs]
+    ways = {title: [one[title] for one, _ in found] for title in found[0][0]}
     groups = [str(one.group or number) for number, one in enumerate(clips.records)]
-    rows = table(ways, groups)
-    n = len(clips)
-    protocol = (
-        f"{videos.name}, split {split}; {len(runs)} run(s) of the recipe adamml; clip top-1, "
-        "mean over runs, 95 % percentile bootstrap over groups, differences paired with all "
-        "modalities; MACs and milliseconds per clip, opening left out; random policies: mean of "
-        f"{DRAWS} draws on the networks' answers"
-    )
-    config = read_run(runs[0]).configuration
-    record.write(
-        f"adamml_{name}", protocol, n, {"rows": rows, "runs": detail, "configuration": config},
-        tuple(seeds),
+    write(
+        name, f"audio-visual mocap15, rendered, actions {', '.join(ACTIONS)}, split test; "
+        f"{len(runs)} runs of the recipe adamml", ways, [one for _, one in found], groups,
+        read_run(runs[0]).configuration, seeds,
     )  # fmt: skip
+
+
+def fights(data: Path, out: Path, seed: int) -> None:
+    """FS-4 on the clips with audible sound: train and test every fold; writes the result."""
+    torch.set_num_threads(1)
+    whole = read(data, format="csv")
+    audible = tuple(one for one in whole.records if one.tag("audio") == "audible")
+    parts: list[dict[str, Way]] = []
+    details, groups = [], []
+    for fold in folds(replace(whole, records=audible)):
+        dealt = split(fold.dataset.subset("train"), {"train": 0.8, "val": 0.2}, seed)
+        test = fold.dataset.subset("test")
+        dataset = replace(dealt, records=(*dealt.records, *test.records))
+        run = out / f"fold{fold.name}"
+        train(dataset, run, {**FIGHTS, "seed": seed, "cache": str(out / "cache")})
+        ways, detail = ways_of(run, data, test)
+        parts.append(ways)
+        details.append(detail)
+        groups += [str(one.group) for one in test.records]
+        print(f"fold {fold.name}: {len(test)} clips", flush=True)
+    ways = {title: [joined([one[title] for one in parts])] for title in parts[0]}
+    write(
+        "fights", "FS-4-audio: the clips of FS-4 with audible sound, 4 folds by source, a fifth of "
+        "the training clips for the operating points; one run of the recipe adamml a fold", ways,
+        details, groups, read_run(out / "fold0").configuration, [seed],
+    )  # fmt: skip
+
+
+def joined(parts: Sequence[Way]) -> Way:
+    """The clips of several folds."""
+    timed = [one.ms for one in parts if one.ms is not None]
+    return Way(
+        np.concatenate([one.right for one in parts]),
+        np.concatenate([one.macs for one in parts]),
+        np.concatenate(timed) if timed else None,
+        [use for one in parts for use in one.used],
+    )
+
+
+def write(
+    name: str, what: str, ways: Mapping[str, Sequence[Way]], detail: Sequence[Any],
+    groups: Sequence[str], configuration: Mapping[str, Any], seeds: Sequence[int],
+) -> None:  # fmt: skip
+    """Write the result file and print its table."""
+    rows = table(ways, groups)
+    protocol = (
+        f"{what}; clip top-1, mean over runs, 95 % percentile bootstrap over groups, differences "
+        "paired with all modalities; MACs and milliseconds per clip, opening left out; random "
+        f"policies: mean of {DRAWS} draws on the networks' answers"
+    )
+    known = {key: value for key, value in configuration.items() if key != "cache"}
+    figures = {"rows": rows, "runs": list(detail), "configuration": known}
+    record.write(f"adamml_{name}", protocol, len(groups), figures, tuple(seeds))
     print(markdown(rows))
 
 
 def table(ways: Mapping[str, Sequence[Way]], groups: Sequence[str]) -> dict[str, Any]:
     """Name of a way → accuracy with interval, cost, and the difference to all modalities."""
-    reference = np.mean([one.right for one in ways["all modalities"]], 0)
+    reference = np.mean([one.right for one in ways[ALL]], 0)
     rows: dict[str, Any] = {}
     for name, found in ways.items():
         right = np.mean([one.right for one in found], 0)
@@ -323,7 +386,7 @@ def table(ways: Mapping[str, Sequence[Way]], groups: Sequence[str]) -> dict[str,
 
 def markdown(rows: Mapping[str, Any]) -> str:
     """The table as Markdown."""
-    whole = rows["all modalities"]["macs"]
+    whole = rows[ALL]["macs"]
     lines = ["| way | top-1 | 95 % interval | less all modalities | MMACs | of all | ms |",
              "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for name, row in rows.items():
@@ -344,17 +407,28 @@ def main() -> None:
     making = verbs.add_parser("make")
     making.add_argument("out", type=Path)
     making.add_argument("--clips", type=int, default=15 * 45)
+    training = verbs.add_parser("train")
+    training.add_argument("videos", type=Path)
+    training.add_argument("run", type=Path)
+    training.add_argument("--seed", type=int, default=0)
     measuring = verbs.add_parser("measure")
     measuring.add_argument("name")
     measuring.add_argument("videos", type=Path)
     measuring.add_argument("runs", type=Path, nargs="+")
-    measuring.add_argument("--split", default="test")
     measuring.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    folding = verbs.add_parser("fights")
+    folding.add_argument("data", type=Path)
+    folding.add_argument("out", type=Path)
+    folding.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if given.verb == "make":
         make(given.out, given.clips)
+    elif given.verb == "train":
+        train(open_labelled(DataRequest(given.videos)), given.run, {"seed": given.seed})
+    elif given.verb == "measure":
+        measure(given.name, given.videos, given.runs, given.seeds)
     else:
-        measure(given.name, given.videos, given.runs, given.split, given.seeds)
+        fights(given.data, given.out, given.seed)
 
 
 if __name__ == "__main__":
