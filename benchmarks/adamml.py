@@ -46,7 +46,7 @@ from foveate.train.recipes.adamml.config import AdaMMLConfig
 from foveate.train.recipes.adamml.recipe import RECIPE, reading_of, spec_of
 
 ACTIONS = ("cartwheel", "crawl", "roll", "walk")  # lying, upside down, as a ball, upright
-SIZE = (240, 180)
+SIZE = (128, 96)
 DRAWS = 20  # of the random policies
 ALL, ORACLE = "all modalities", "oracle: the cheapest useful one"
 SETTINGS: dict[str, Any] = {
@@ -61,10 +61,28 @@ Use = npt.NDArray[np.float64]
 
 
 def make(out: Path, clips: int) -> None:
-    """Render the clips of the actions among the first so many of the audio-visual set."""
-    specs = [s for s in clip_specs(clips, 0, "audiovisual", size=SIZE) if s.label in ACTIONS]
+    """Render the clips of the actions among the first so many of the audio-visual set, made easy.
+
+    On mocap15 as it is, a network learns the surroundings of so few clips instead of the action.
+    Here all splits have one kind of background, a still camera, large actors seen from the side,
+    and no distractors. The sound of every second clip of a class is left out, so that sound alone
+    is not enough.
+    """
     out.mkdir(parents=True)
-    _write_table(out / "clips.csv", [_write_clip(spec, out, "x264") for spec in specs])
+    rows = []
+    for spec in clip_specs(clips, 0, "audiovisual", size=SIZE):
+        silent = spec.index // 15 % 2 == 1
+        shown = any(part.label for part in spec.parts)
+        if spec.label not in ACTIONS or (silent and not shown):
+            continue
+        random = np.random.default_rng(spec.index)
+        easy = replace(
+            spec, camera="static", distractors=0, stature=0.45, noise=1.0, exposure=0.03,
+            background="clouds", elevation=10.0, azimuth=float(random.uniform(60, 120)),
+            audible=() if silent else spec.audible,
+        )  # fmt: skip
+        rows.append(_write_clip(easy, out, "x264"))
+    _write_table(out / "clips.csv", rows)
 
 
 @dataclass(frozen=True)
@@ -305,7 +323,8 @@ def measure(name: str, videos: Path, runs: Sequence[Path], seeds: Sequence[int])
     ways = {title: [one[title] for one, _ in found] for title in found[0][0]}
     groups = [str(one.group or number) for number, one in enumerate(clips.records)]
     write(
-        name, f"audio-visual mocap15, rendered, actions {', '.join(ACTIONS)}, split test; "
+        name, "audio-visual mocap15 in an easy form, rendered, actions "
+        f"{', '.join(ACTIONS)}, test; "
         f"{len(runs)} runs of the recipe adamml", ways, [one for _, one in found], groups,
         read_run(runs[0]).configuration, seeds,
     )  # fmt: skip
@@ -406,7 +425,7 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     making = verbs.add_parser("make")
     making.add_argument("out", type=Path)
-    making.add_argument("--clips", type=int, default=15 * 45)
+    making.add_argument("--clips", type=int, default=15 * 60)
     training = verbs.add_parser("train")
     training.add_argument("videos", type=Path)
     training.add_argument("run", type=Path)

@@ -8,7 +8,7 @@ import numpy as np
 
 from foveate.media.encode import encode, with_vectors
 
-CLASSES = {"high": (3000.0, (220, 60, 60)), "low": (500.0, (60, 60, 220))}
+CLASSES = {"high": 3000.0, "low": 500.0}  # Hz; seen as columns and as rows
 SEGMENT = 0.64  # seconds
 RATE, SIDE = 25, 48  # frames per second, pixels
 SOUND_RATE = 16_000
@@ -17,7 +17,10 @@ SOUND_RATE = 16_000
 def film(path: Path, name: str, states: list[int], seed: int, sound: bool = True) -> Path:
     """A clip of one segment per state: 0 nothing, 1 seen, 2 heard, 3 both."""
     random = np.random.default_rng(seed)
-    frequency, colour = CLASSES[name]
+    frequency = CLASSES[name]
+    bright = np.zeros((SIDE, SIDE, 1), bool)
+    bright[:, np.arange(SIDE) % 16 < 8] = True
+    picture = np.where(bright if name == "high" else bright.swapaxes(0, 1), 230, 30)
     each = round(SEGMENT * RATE)
     frames = np.full((len(states) * each, SIDE, SIDE, 3), 120, np.uint8)
     frames += random.integers(0, 20, frames.shape, np.uint8)
@@ -25,7 +28,7 @@ def film(path: Path, name: str, states: list[int], seed: int, sound: bool = True
     wave = random.normal(0, 0.02, len(states) * count).astype(np.float32)
     for at, state in enumerate(states):
         if state & 1:
-            frames[at * each : (at + 1) * each] = colour
+            frames[at * each : (at + 1) * each] = picture
         if state & 2:
             times = np.arange(count) / SOUND_RATE
             wave[at * count : (at + 1) * count] += 0.4 * np.sin(2 * np.pi * frequency * times)

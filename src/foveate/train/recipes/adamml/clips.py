@@ -1,7 +1,8 @@
 """Segments of clips: every modality is extracted once, by the requests and the fetch of prediction.
 
-In training some segments of a clip are drawn, with one crop and one flip for all modalities, and
-sound is shifted in time and loudness; in evaluation all of them are shown as in prediction.
+In training some segments of a clip are drawn, with one crop and one flip for all modalities, other
+colours, and another start and loudness of the sound; in evaluation all segments are shown as in
+prediction.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,16 @@ class SegmentSet:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def subset(self, rows: Sequence[int]) -> SegmentSet:
+        """Some of the clips, in that order."""
+        return replace(
+            self,
+            files=tuple(self.files[at] for at in rows),
+            names=tuple(self.names[at] for at in rows),
+            counts=tuple(self.counts[at] for at in rows),
+            labels=self.labels[list(rows)],
+        )
 
 
 def keep_all(
@@ -237,6 +248,10 @@ class SegmentBatches:
         down, across, turn = torch.rand(3, generator=random).tolist()
         flip = turn < 0.5 and self._mirror[int(self.kept.labels[row])] is not None
         batch = self._shown(row, places, names, (down, across), flip)
+        if "rgb" in batch.x:
+            # Other colours, so that a network does not recognise clips by them.
+            gain, offset = torch.rand(2, 3, 1, 1, generator=random)
+            batch.x["rgb"] = batch.x["rgb"] * (0.6 + 0.8 * gain) + offset - 0.5
         if "sound" in batch.x:
             # Another start and loudness, so that a network does not memorise its few clips.
             x = batch.x["sound"]

@@ -72,6 +72,13 @@ class AdaMMLConfig(RecipeConfig):
         description="what is trained in joint epochs: networks and policy in turn, or the policy "
         "alone, for which the networks' answers are computed once",
     )
+    held_out: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the training clips that the networks are not trained on, and the "
+        "policy is: on clips that it knows, a network seems useful where it is not",
+    )
     tune_epochs: int = Field(10, ge=0, description="of the networks, with the trained policy")
     batch: int = Field(16, ge=2)
     lr: float = Field(

@@ -54,29 +54,33 @@ def _train(context: RecipeContext) -> RunSummary:
     context.begin()
     how = reading_of(config, model)
     kept = {split: _kept(context, how, split) for split in (config.train_split, config.val_split)}
-    batches = SegmentBatches(
-        kept[config.train_split], how, spec, context.dataset.classes, config.batch,
-        config.segments, config.flip, config.seed, config.columns,
+    shown = _divided(config, kept[config.train_split])
+    known, unknown = (
+        SegmentBatches(
+            part, how, spec, context.dataset.classes, config.batch, config.segments, config.flip,
+            config.seed, config.columns,
+        )
+        for part in shown
     )  # fmt: skip
     for name in model.modalities:
-        stage = unimodal(model, name, config)
+        stage = unimodal(model, name, config, known)
         epochs = config.alone_epochs(name)
-        run_stage(context, f"only-{name}", model.nets[name], [stage], epochs, batches, [name])
+        run_stage(context, f"only-{name}", model.nets[name], [stage], epochs)
     start = config.temperature
-    networks = networks_pass(model, config, lambda epoch: 1.0, lambda epoch: start)
+    networks = networks_pass(model, config, known, lambda epoch: 1.0, lambda epoch: start)
     epochs = config.warmup_epochs
     if not config.lambdas:
         epochs += config.tune_epochs + config.joint_epochs * (config.joint == "alternate")
-    run_stage(context, "warm-up", model, [networks], epochs, batches, model.inputs)
+    run_stage(context, "warm-up", model, [networks], epochs)
     costs = _costs(context, model, spec, how.look)
     points, trained = [], {}
     answers = None
     if config.joint == "policy" and config.lambdas:
-        answers = answers_of(model, batches)
+        answers = answers_of(model, unknown)
     for number, strength in enumerate(config.lambdas or (0.0,)):
         own = copy.deepcopy(model)
         if config.lambdas:
-            _joint(context, own, number, strength, costs, batches, answers)
+            _joint(context, own, number, strength, costs, (known, unknown), answers)
         network = f"point-{number}"
         trained[network] = own
         points.append(_measured(context, own, spec, how.look, network, strength))
@@ -187,26 +191,39 @@ def _kept(context: RecipeContext, how: Reading, split: str) -> SegmentSet:
     return keep_all(context.dataset.subset(split), folder, how, progress)
 
 
+def _divided(config: AdaMMLConfig, kept: SegmentSet) -> tuple[SegmentSet, SegmentSet]:
+    """Clips for the networks and for the policy: the same, unless some are held out.
+
+    Which ones does not depend on the seed.
+    """
+    count = round(config.held_out * len(kept))
+    if not count:
+        return kept, kept
+    order = torch.randperm(len(kept), generator=randomness.generator("held out"))
+    return kept.subset(order[count:].tolist()), kept.subset(order[:count].tolist())
+
+
 def _joint(
     context: RecipeContext, model: AdaMML, number: int, strength: float,
-    costs: Mapping[str, float], batches: SegmentBatches, answers: list[torch.Tensor] | None,
+    costs: Mapping[str, float], batches: tuple[SegmentBatches, SegmentBatches],
+    answers: list[torch.Tensor] | None,
 ) -> None:  # fmt: skip
     """Networks and policy in turn, or the policy alone; then the networks alone."""
     config: AdaMMLConfig = context.config
     weights = strength * torch.tensor([costs[name] for name in model.modalities])
+    known, unknown = batches
 
     def temperature(epoch: int) -> float:
         return float(config.temperature * config.cooling**epoch)
 
-    passes = [policy_pass(model, config, weights, falling(config), temperature, answers)]
-    inputs = model.seen
+    rates = falling(config)
+    passes = [policy_pass(model, config, unknown, weights, rates, temperature, answers)]
     if answers is None:
-        passes.insert(0, networks_pass(model, config, falling(config), temperature))
-        inputs = model.inputs
-    run_stage(context, f"joint-{number}", model, passes, config.joint_epochs, batches, inputs)
+        passes.insert(0, networks_pass(model, config, known, rates, temperature))
+    run_stage(context, f"joint-{number}", model, passes, config.joint_epochs)
     last = temperature(config.joint_epochs)
-    alone = [networks_pass(model, config, lambda epoch: 1.0, lambda epoch: last)]
-    run_stage(context, f"tune-{number}", model, alone, config.tune_epochs, batches, model.inputs)
+    alone = networks_pass(model, config, known, lambda epoch: 1.0, lambda epoch: last)
+    run_stage(context, f"tune-{number}", model, [alone], config.tune_epochs)
 
 
 def _costs(

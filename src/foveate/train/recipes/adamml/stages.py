@@ -35,6 +35,8 @@ class Pass:
         optimizer: Of its parameters.
         schedule: Epoch → factor on the learning rate.
         loss: Mean loss of a batch, from the batch and the epoch.
+        batches: Training clips.
+        inputs: Modalities that are shown.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Pass:
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     loss: Callable[[SegmentBatch, int], Tensor]
+    batches: SegmentBatches
+    inputs: Sequence[str]
 
 
 def run_stage(
@@ -50,8 +54,6 @@ def run_stage(
     model: nn.Module,
     passes: Sequence[Pass],
     epochs: int,
-    batches: SegmentBatches,
-    inputs: Sequence[str],
 ) -> None:
     """Train a stage to its end, from where it was interrupted if it was.
 
@@ -64,8 +66,6 @@ def run_stage(
         model: Trained in place.
         passes: Of every epoch.
         epochs: How many.
-        batches: Training clips.
-        inputs: Modalities that are shown.
 
     Raises:
         TrainError: The loss is not finite; the last checkpoint is kept.
@@ -98,15 +98,15 @@ def run_stage(
                 for group, rate in zip(one.optimizer.param_groups, rates[number], strict=True):
                     group["lr"] = rate * one.schedule(epoch)
                 losses = []
-                steps = batches.epoch(f"{name} {one.name}", epoch, inputs)
+                steps = one.batches.epoch(f"{name} {one.name}", epoch, one.inputs)
                 for step, batch in enumerate(steps):
-                    randomness.seed_all(batches.seed, name, one.name, epoch, step)
+                    randomness.seed_all(one.batches.seed, name, one.name, epoch, step)
                     losses.append(_step(one, batch, epoch, f"{name}, epoch {epoch + 1}"))
                     if interruption.requested:
                         log.close()
                         raise StageInterrupted
                 log.write(
-                    event=one.name, epoch=epoch, step=epoch * len(batches) + len(losses),
+                    event=one.name, epoch=epoch, step=epoch * len(one.batches) + len(losses),
                     lr=one.optimizer.param_groups[0]["lr"], loss=math.fsum(losses) / len(losses),
                 )  # fmt: skip
             _save(checkpoints, epoch + 1, model, passes, rates, log)
@@ -161,7 +161,7 @@ def _save(
 # --- what the stages train ------------------------------------------------------------------------
 
 
-def unimodal(model: AdaMML, name: str, config: AdaMMLConfig) -> Pass:
+def unimodal(model: AdaMML, name: str, config: AdaMMLConfig, batches: SegmentBatches) -> Pass:
     """One modality by itself: the mean of its logits over the segments where there is such data."""
     net: Any = model.nets[name]
 
@@ -178,12 +178,13 @@ def unimodal(model: AdaMML, name: str, config: AdaMMLConfig) -> Pass:
     epochs = config.alone_epochs(name)
     optimizer = make_optimizer("adamw", groups)
     schedule = make_schedule("cosine", epochs, min(1, epochs - 1))
-    return Pass(name, [net], optimizer, schedule, loss)
+    return Pass(name, [net], optimizer, schedule, loss, batches, [name])
 
 
 def networks_pass(
-    model: AdaMML, config: AdaMMLConfig, schedule: Schedule, temperature: Callable[[int], float]
-) -> Pass:
+    model: AdaMML, config: AdaMMLConfig, batches: SegmentBatches, schedule: Schedule,
+    temperature: Callable[[int], float],
+) -> Pass:  # fmt: skip
     """All networks and the weights of their fusion, with decisions that the policy draws."""
 
     def loss(batch: SegmentBatch, epoch: int) -> Tensor:
@@ -201,18 +202,20 @@ def networks_pass(
     optimizer = torch.optim.SGD(
         parameters, lr=config.joint_lr, momentum=0.9, weight_decay=config.weight_decay
     )
-    return Pass("networks", [model.nets], optimizer, schedule, loss)
+    return Pass("networks", [model.nets], optimizer, schedule, loss, batches, model.inputs)
 
 
 def policy_pass(
-    model: AdaMML, config: AdaMMLConfig, weights: Tensor, schedule: Schedule,
-    temperature: Callable[[int], float], answers: Sequence[Tensor] | None = None,
+    model: AdaMML, config: AdaMMLConfig, batches: SegmentBatches, weights: Tensor,
+    schedule: Schedule, temperature: Callable[[int], float],
+    answers: Sequence[Tensor] | None = None,
 ) -> Pass:  # fmt: skip
     """The policy alone: cross-entropy, and the cost of what it uses where the answer is right.
 
     Args:
         model: Its networks are frozen.
         config: Of the recipe.
+        batches: Training clips.
         weights: (M,) cost weights, the strength included.
         schedule: Of the learning rate.
         temperature: Epoch → temperature of the decisions.
@@ -235,7 +238,8 @@ def policy_pass(
     optimizer = torch.optim.Adam(
         model.policy.parameters(), lr=config.policy_lr, weight_decay=config.weight_decay
     )
-    return Pass("policy", [model.policy], optimizer, schedule, loss)
+    inputs = model.inputs if answers is None else model.seen
+    return Pass("policy", [model.policy], optimizer, schedule, loss, batches, inputs)
 
 
 def mask_of(model: AdaMML, batch: SegmentBatch) -> Tensor:
