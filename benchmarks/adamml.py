@@ -1,8 +1,8 @@
 """Does a policy over modalities find the useful one, and what does it save?
 
 `make` renders audio-visual clips of mocap15, of some actions, in which every segment of 1.28 s is
-seen, heard, both or neither; `train` trains a run on them. `measure` takes runs, one per seed, and
-compares on test clips: every operating point, all modalities together, each of them alone (the
+seen, heard, both or neither; `train` trains a run on them, all but the first with the single
+modalities of the first one. `measure` takes runs, one per seed, and compares on test clips: every operating point, all modalities together, each of them alone (the
 same networks), and on the same answers of the networks a random policy of equal cost and of equal
 rates, and an oracle that knows what is seen and heard. `fights` trains and tests the folds of
 FS-4 on the clips with audible sound.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,10 +51,10 @@ SIZE = (128, 96)
 DRAWS = 20  # of the random policies
 ALL, ORACLE = "all modalities", "oracle: the cheapest useful one"
 SETTINGS: dict[str, Any] = {
-    "modalities": ("rgb", "sound"), "size": 96, "resize": "squash", "frames": 2, "segments": 4,
-    "epochs": 16, "visual_epochs": 8, "warmup_epochs": 1, "joint": "policy",
-    "policy": "test_efficientnet", "joint_epochs": 30, "tune_epochs": 0,
-    "lambdas": (0.0, 0.1, 0.5), "columns": 32, "temperature": 2.0, "lr": 2e-3, "policy_lr": 2e-3,
+    "modalities": ("rgb", "sound"), "size": 80, "resize": "squash", "frames": 2, "segments": 4,
+    "epochs": 20, "visual_epochs": 12, "warmup_epochs": 1, "joint": "policy", "held_out": 0.4,
+    "policy": "test_efficientnet", "joint_epochs": 40, "tune_epochs": 0, "milestones": (0.6, 0.85),
+    "lambdas": (0.0, 0.1, 0.3), "columns": 32, "temperature": 1.0, "lr": 2e-3, "policy_lr": 5e-3,
 }  # fmt: skip
 FIGHTS: dict[str, Any] = {"segments": 2, "epochs": 12, "visual_epochs": 6, "lambdas": (0.0, 0.1)}
 Right = npt.NDArray[np.float64]
@@ -306,9 +307,13 @@ def ways_of(run: Path, videos: Path, clips: Dataset) -> tuple[dict[str, Way], di
     return ways, detail
 
 
-def train(dataset: Dataset, run: Path, settings: Mapping[str, Any]) -> None:
-    """Train a run, unless it is there."""
+def train(
+    dataset: Dataset, run: Path, settings: Mapping[str, Any], alone: Path | None = None
+) -> None:
+    """Train a run, unless it is there; the single modalities may be those of another run."""
     torch.set_num_threads(1)
+    for stage in () if alone is None else (alone / "stages").glob("only-*"):
+        shutil.copytree(stage, run / "stages" / stage.name, dirs_exist_ok=True)
     config = build(AdaMMLConfig, {**SETTINGS, **settings}, "settings")
     if not (run / "run.json").is_file():
         begun = (run / "training.json").is_file()
@@ -325,7 +330,7 @@ def measure(name: str, videos: Path, runs: Sequence[Path], seeds: Sequence[int])
     write(
         name, "audio-visual mocap15 in an easy form, rendered, actions "
         f"{', '.join(ACTIONS)}, test; "
-        f"{len(runs)} runs of the recipe adamml", ways, [one for _, one in found], groups,
+        f"{len(runs)} runs of the recipe adamml, which share the training of single modalities", ways, [one for _, one in found], groups,
         read_run(runs[0]).configuration, seeds,
     )  # fmt: skip
 
@@ -430,6 +435,7 @@ def main() -> None:
     training.add_argument("videos", type=Path)
     training.add_argument("run", type=Path)
     training.add_argument("--seed", type=int, default=0)
+    training.add_argument("--alone", type=Path, help="a run whose single modalities are taken")
     measuring = verbs.add_parser("measure")
     measuring.add_argument("name")
     measuring.add_argument("videos", type=Path)
@@ -443,7 +449,9 @@ def main() -> None:
     if given.verb == "make":
         make(given.out, given.clips)
     elif given.verb == "train":
-        train(open_labelled(DataRequest(given.videos)), given.run, {"seed": given.seed})
+        cache = given.videos.with_name(f"{given.videos.name}-cache")
+        settings = {"seed": given.seed, "cache": str(cache)}
+        train(open_labelled(DataRequest(given.videos)), given.run, settings, given.alone)
     elif given.verb == "measure":
         measure(given.name, given.videos, given.runs, given.seeds)
     else:

@@ -28,7 +28,7 @@ from foveate.train.recipes.adamml.config import AdaMMLConfig
 SETTINGS: dict[str, Any] = {
     "visual": "test_resnet", "audio": "test_efficientnet", "policy": "test_efficientnet",
     "size": 32, "policy_size": 32, "columns": 32, "frames": 2, "seconds": sounding.SEGMENT,
-    "segments": 3, "epochs": 8, "visual_epochs": 4, "warmup_epochs": 1, "hidden": 32, "state": 16,
+    "segments": 3, "epochs": 8, "visual_epochs": 6, "warmup_epochs": 1, "hidden": 32, "state": 16,
     "joint": "policy", "joint_epochs": 20, "tune_epochs": 0, "temperature": 1.0, "batch": 8,
     "lr": 5e-3, "policy_lr": 1e-2, "lambdas": (0.05,), "costs": "published", "flip": False,
 }  # fmt: skip
