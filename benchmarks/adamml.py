@@ -327,12 +327,13 @@ def measure(name: str, videos: Path, runs: Sequence[Path], seeds: Sequence[int])
     found = [ways_of(run, videos, clips) for run in runs]
     ways = {title: [one[title] for one, _ in found] for title in found[0][0]}
     groups = [str(one.group or number) for number, one in enumerate(clips.records)]
-    write(
-        name, "audio-visual mocap15 in an easy form, rendered, actions "
-        f"{', '.join(ACTIONS)}, test; "
-        f"{len(runs)} runs of the recipe adamml, which share the training of single modalities", ways, [one for _, one in found], groups,
-        read_run(runs[0]).configuration, seeds,
-    )  # fmt: skip
+    what = (
+        f"audio-visual mocap15 in an easy form, rendered, actions {', '.join(ACTIONS)}, split "
+        f"test; {len(runs)} runs of the recipe adamml, which share the training of single "
+        "modalities"
+    )
+    configuration = read_run(runs[0]).configuration
+    write(name, what, ways, [one for _, one in found], groups, configuration, seeds)
 
 
 def fights(data: Path, out: Path, seed: int) -> None:
