@@ -2,10 +2,10 @@
 
 `make` renders audio-visual clips of mocap15, of some actions, in which every segment of 1.28 s is
 seen, heard, both or neither; `train` trains a run on them, all but the first with the single
-modalities of the first one. `measure` takes runs, one per seed, and compares on test clips: every operating point, all modalities together, each of them alone (the
-same networks), and on the same answers of the networks a random policy of equal cost and of equal
-rates, and an oracle that knows what is seen and heard. `fights` trains and tests the folds of
-FS-4 on the clips with audible sound.
+modalities of the first one. `measure` takes runs, one per seed, and compares on test clips: every
+operating point, all modalities together, each of them alone (the same networks), and on the same
+answers of the networks a random policy of equal cost and of equal rates, and an oracle that knows
+what is seen and heard. `fights` trains and tests the folds of FS-4 on the clips with audible sound.
 
 Run, with OMP_NUM_THREADS=1: `python -m benchmarks.adamml make VIDEOS`, `train VIDEOS RUN --seed N`
 for each seed, `measure mocap15 VIDEOS RUN...`, `fights FS4 RUNS`; it writes
