@@ -93,7 +93,7 @@ def _train(context: RecipeContext) -> RunSummary:
     card = _card(context, trained, spec, curve)
     write_run(context.folder, trained, card)
     failures = [line for one in kept.values() for line in one.failures]
-    return replace(context.summarize(card.figures, failures), epochs=_epochs(config))
+    return context.summarize(card.figures, failures)
 
 
 def prepare(config: AdaMMLConfig, dataset: Dataset) -> AdaMMLConfig:
@@ -303,12 +303,6 @@ def _results(recogniser: Recogniser, records: list[Record]) -> list[Result]:
 def _some(dataset: Dataset, count: int) -> list[Record]:
     records = list(dataset.records)
     return records[:: max(1, len(records) // count)][:count]
-
-
-def _epochs(config: AdaMMLConfig) -> int:
-    joint = len(config.lambdas) * (config.joint_epochs + config.tune_epochs)
-    alone = sum(config.alone_epochs(name) for name in config.modalities)
-    return alone + config.warmup_epochs + joint
 
 
 def _card(

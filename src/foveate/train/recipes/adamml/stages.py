@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from foveate.train.kit.state import TrainError, with_prefix
 from foveate.train.recipe import RecipeContext, StageInterrupted
 from foveate.train.recipes.adamml.clips import SegmentBatch, SegmentBatches
 from foveate.train.recipes.adamml.config import AdaMMLConfig
+from foveate.train.run_state import RunSummary
 
 
 @dataclass(frozen=True)
@@ -81,39 +83,67 @@ def run_stage(
         for number, one in enumerate(passes):
             state = with_prefix(saved.tensors, f"pass{number}/")
             unpack_optimizer(one.optimizer, state, saved.values["optimizers"][number])
-    if done >= epochs:
-        model.eval()
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    log = Log(folder, None if saved is None else saved.values["log"])
-    rates = [[group["lr"] for group in one.optimizer.param_groups] for one in passes]
-    if saved is not None:
-        rates = saved.values["rates"]
-    parameters = list(model.parameters())
-    with Interruption() as interruption:
+    steps = sum(len(one.batches) for one in passes)
+    clips, seconds, waiting = 0, 0.0, 0.0
+    figures: dict[str, float] = {} if saved is None else saved.values["figures"]
+    if done < epochs:
+        folder.mkdir(parents=True, exist_ok=True)
+        log = Log(folder, None if saved is None else saved.values["log"])
+        rates = [[group["lr"] for group in one.optimizer.param_groups] for one in passes]
+        if saved is not None:
+            rates = saved.values["rates"]
+        parameters = list(model.parameters())
         for epoch in range(done, epochs):
             context.report(f"{name}, epoch", epoch, epochs)
             for number, one in enumerate(passes):
                 _begin_pass(model, one, parameters)
                 for group, rate in zip(one.optimizer.param_groups, rates[number], strict=True):
                     group["lr"] = rate * one.schedule(epoch)
-                losses = []
-                steps = one.batches.epoch(f"{name} {one.name}", epoch, one.inputs)
-                for step, batch in enumerate(steps):
-                    randomness.seed_all(one.batches.seed, name, one.name, epoch, step)
-                    losses.append(_step(one, batch, epoch, f"{name}, epoch {epoch + 1}"))
-                    if interruption.requested:
-                        log.close()
-                        raise StageInterrupted
+                began = time.perf_counter()
+                losses, waited = _run_pass(name, one, epoch)
+                seconds, waiting = seconds + time.perf_counter() - began, waiting + waited
+                clips += len(one.batches.kept)
+                figures[f"loss of {one.name}"] = mean = math.fsum(losses) / len(losses)
                 log.write(
                     event=one.name, epoch=epoch, step=epoch * len(one.batches) + len(losses),
-                    lr=one.optimizer.param_groups[0]["lr"], loss=math.fsum(losses) / len(losses),
+                    lr=one.optimizer.param_groups[0]["lr"], loss=mean,
                 )  # fmt: skip
-            _save(checkpoints, epoch + 1, model, passes, rates, log)
-    log.close()
-    for parameter in parameters:
-        parameter.requires_grad_(True)
+            values = {"rates": rates, "log": log.lengths(), "figures": figures}
+            _save(checkpoints, epoch + 1, model, passes, values)
+        log.close()
+        for parameter in parameters:
+            parameter.requires_grad_(True)
     model.eval()
+    if not epochs:
+        return
+    context.summaries.append(
+        RunSummary(
+            folder, "finished", epochs, steps * epochs, figures,
+            clips_per_second=clips / seconds if seconds else 0.0,
+            loader_share=waiting / seconds if seconds else 0.0,
+            warnings=checkpoints.warnings,
+        )
+    )  # fmt: skip
+
+
+def _run_pass(name: str, one: Pass, epoch: int) -> tuple[list[float], float]:
+    """A pass over the training clips; the loss of each step, and seconds spent reading clips.
+
+    Raises:
+        StageInterrupted: On Ctrl-C, after the step.
+    """
+    losses, waited = [], 0.0
+    requested = time.perf_counter()
+    with Interruption() as interruption:
+        batches = one.batches.epoch(f"{name} {one.name}", epoch, one.inputs)
+        for step, batch in enumerate(batches):
+            waited += time.perf_counter() - requested
+            randomness.seed_all(one.batches.seed, name, one.name, epoch, step)
+            losses.append(_step(one, batch, epoch, f"{name}, epoch {epoch + 1}"))
+            if interruption.requested:
+                raise StageInterrupted
+            requested = time.perf_counter()
+    return losses, waited
 
 
 def _begin_pass(model: nn.Module, one: Pass, parameters: Sequence[nn.Parameter]) -> None:
@@ -145,16 +175,17 @@ def _step(one: Pass, batch: SegmentBatch, epoch: int, where: str) -> float:
 
 
 def _save(
-    checkpoints: Checkpoints, step: int, model: nn.Module, passes: Sequence[Pass],
-    rates: list[list[float]], log: Log,
-) -> None:  # fmt: skip
+    checkpoints: Checkpoints,
+    step: int,
+    model: nn.Module,
+    passes: Sequence[Pass],
+    values: dict[str, Any],
+) -> None:
     tensors: Tensors = {f"model/{key}": value for key, value in model.state_dict().items()}
     packed = [pack_optimizer(one.optimizer) for one in passes]
     for number, (state, _) in enumerate(packed):
         tensors |= {f"pass{number}/{key}": value for key, value in state.items()}
-    values: dict[str, Any] = {
-        "optimizers": [one for _, one in packed], "rates": rates, "log": log.lengths()
-    }  # fmt: skip
+    values = {**values, "optimizers": [one for _, one in packed]}
     checkpoints.save(step, tensors, values, None)
 
 
