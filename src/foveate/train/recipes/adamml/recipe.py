@@ -276,7 +276,7 @@ def _measured(
     right, answers = 0, 0
     for record, result in zip(dataset.records, results, strict=True):
         right += bool(result.ok and result.labels[0].index == dataset.indices(record)[0])
-        answers += max(1, len(result.segments)) if result.ok else 0
+        answers += sum(result.exits.values())  # windows
     good = [result for result in results if result.ok]
     counts = dict.fromkeys(("policy", *network.modalities), 0)
     for result in good:
