@@ -18,6 +18,7 @@ from foveate.core import InputSpec, View
 from foveate.models import registry
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork
 from foveate.pipeline.adafocus import AdaFocusExecutor
+from foveate.pipeline.adamml import AdaMMLExecutor
 from foveate.pipeline.cascade import CascadeExecutor
 from foveate.pipeline.ensemble import EnsembleExecutor
 from foveate.pipeline.executors import ClipExecutor, StreamExecutor
@@ -47,12 +48,18 @@ def _adafocus() -> AdaFocusExecutor:
     return AdaFocusExecutor(network, SPEC, candidates=8)
 
 
+def _adamml() -> AdaMMLExecutor:
+    tiny = {**registry.entry("adamml").tiny, "modalities": ("rgb",), "frames": 4}
+    return AdaMMLExecutor(randomise(registry.create("adamml", **tiny)), SPEC, ("rgb",))
+
+
 EXAMPLES: dict[str, Callable[[], Any]] = {
     "StreamExecutor": lambda: _over(StreamExecutor, "movinet-a0-stream"),
     "ClipExecutor": lambda: _over(ClipExecutor, "movinet-a0"),
     "CascadeExecutor": _cascade,
     "EnsembleExecutor": _ensemble,
     "AdaFocusExecutor": _adafocus,
+    "AdaMMLExecutor": _adamml,
 }
 METHODS = ("input", "stage", "run", "cost", "batch_key")
 
