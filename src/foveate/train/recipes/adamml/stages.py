@@ -203,9 +203,9 @@ def unimodal(model: AdaMML, name: str, config: AdaMMLConfig, batches: SegmentBat
         some = there.amax((1, 2))  # a clip without this modality teaches nothing
         return (class_loss(mean, batch.y) * some).sum() / some.sum().clamp_min(1)
 
-    slow = [f"net.{key}" for key, _ in net.net.named_parameters()]
     factor = 0.1 if "." in config.backbone(name) else 1.0
-    groups = decay_groups(net, config.lr, config.weight_decay, slow, factor)
+    factors = {f"net.{key}": factor for key, _ in net.net.named_parameters()}
+    groups = decay_groups(net, config.lr, config.weight_decay, factors)
     epochs = config.alone_epochs(name)
     optimizer = make_optimizer("adamw", groups)
     schedule = make_schedule("cosine", epochs, min(1, epochs - 1))
