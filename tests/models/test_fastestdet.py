@@ -11,8 +11,10 @@ import torch
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models import load, registry
 from foveate.models.fastestdet import FastestDet
+from foveate.models.weights.importers import from_arrays
 from foveate.models.weights.importers.fastestdet import _original as original_name
-from foveate.models.weights.importers.fastestdet import fastestdet, import_fastestdet
+from foveate.models.weights.importers.fastestdet import import_fastestdet
+from foveate.models.weights.importers.files import read_arrays
 from models.nontrivial import randomise
 
 
@@ -79,6 +81,6 @@ def test_it_equals_the_published_graph(shared: Path, monkeypatch, tmp_path) -> N
     with torch.no_grad():
         got = network.head(network.high(network.low(image.flip(1)))).numpy()  # type: ignore[operator]
     assert np.abs(got - want).max() < 1e-4
-    arrays = torch.load(weights / "fastestdet_coco.pth", weights_only=True)
-    again = fastestdet(arrays)(image=image)["output"].numpy()
+    arrays = read_arrays(weights / "fastestdet_coco.pth")
+    again = from_arrays("fastestdet", arrays)(image=image)["output"].numpy()
     assert np.abs(again - want).max() < 1e-4

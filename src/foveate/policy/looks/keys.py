@@ -48,9 +48,9 @@ class KeyFramesSpec(LookSpec):
     )
     hold: bool = Field(False, description="run nothing where the codec says that nothing moved")
     change: float = Field(
-        0.05, gt=0, le=1, description="auto: motion since the key frame, of the shorter side"
+        0.1, gt=0, le=1, description="auto: motion since the key frame, of the shorter side"
     )
-    longest: int = Field(50, ge=1, le=1000, description="auto: frames between two key frames")
+    longest: int = Field(25, ge=1, le=1000, description="auto: frames between two key frames")
 
     def build(self, context: Context) -> KeyFrames:
         """The policy with these settings.
@@ -113,8 +113,8 @@ class KeyFrames(TimedLook):
     rate: float | None = None
     look_ahead: bool = False
     hold: bool = False
-    change: float = 0.05
-    longest: int = 50
+    change: float = 0.1
+    longest: int = 25
 
     @property
     def parts(self) -> tuple[str, ...]:  # type: ignore[override]
