@@ -77,9 +77,21 @@ def _detector(loaded: LoadedModel, look: Look, context: Context, device: torch.d
     return DetectExecutor(loaded.network, device, loaded.input, context.min_score)
 
 
+def _adafocus(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
+    """A glance that chooses patches, a focus network and a classifier: one network."""
+    from foveate.models.adafocus import AdaFocus
+    from foveate.pipeline.adafocus import AdaFocusExecutor
+
+    network = loaded.network
+    if not isinstance(network, AdaFocus):
+        raise ModelError(f"{loaded.name}: {type(network).__name__} is no network of AdaFocus")
+    return AdaFocusExecutor(network, loaded.input, device, getattr(look, "frames", None))
+
+
 METHODS: dict[str, Method] = {
     "network": Method(_network),
     "ensemble": Method(_ensemble),
+    "adafocus": Method(_adafocus, {"look": {"name": "adafocus"}, "decide": {"name": "calibrated"}}),
     "cascade": Method(_cascade, {"look": {"name": "groups"}, "decide": {"name": "calibrated"}}),
     "detector": Method(_detector, {"look": {"name": "key-frames"}}),
 }
