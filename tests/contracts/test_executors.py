@@ -19,6 +19,7 @@ from foveate.core import InputSpec, View
 from foveate.models import registry
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork
 from foveate.pipeline.adafocus import AdaFocusExecutor
+from foveate.pipeline.adamml import AdaMMLExecutor
 from foveate.pipeline.cascade import CascadeExecutor
 from foveate.pipeline.detection import DetectExecutor
 from foveate.pipeline.ensemble import EnsembleExecutor
@@ -58,6 +59,11 @@ def _adafocus() -> AdaFocusExecutor:
     return AdaFocusExecutor(network, SPEC, candidates=8)
 
 
+def _adamml() -> AdaMMLExecutor:
+    tiny = {**registry.entry("adamml").tiny, "modalities": ("rgb",), "frames": 4}
+    return AdaMMLExecutor(randomise(registry.create("adamml", **tiny)), SPEC, ("rgb",))
+
+
 EXAMPLES: dict[str, Callable[[], Any]] = {
     "StreamExecutor": lambda: _over(StreamExecutor, "movinet-a0-stream"),
     "ClipExecutor": lambda: _over(ClipExecutor, "movinet-a0"),
@@ -65,6 +71,7 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "EnsembleExecutor": _ensemble,
     "DetectExecutor": _detector,
     "AdaFocusExecutor": _adafocus,
+    "AdaMMLExecutor": _adamml,
 }
 METHODS = ("input", "stage", "run", "cost", "batch_key")
 

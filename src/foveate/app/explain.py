@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from foveate.app import options
+from foveate.app import options, predict
 from foveate.app.annotated import drawn_size, every_frame
 from foveate.app.glances import Explanation, watched
 from foveate.app.guard import print_error
 from foveate.app.inputs import Item, check_rate, expand
 from foveate.app.output import check_writable
 from foveate.app.requests import ExplainRequest as Request
+from foveate.app.requests import PredictRequest
 from foveate.core import Budget, ConfigError, FoveateError, MediaError, Sample, Window
 from foveate.core.config import build
 from foveate.media import Limits, VideoWriter, open_source
@@ -39,9 +40,12 @@ def run(request: Request) -> int:
     Raises:
         FoveateError: An option is invalid.
     """
+    whole = resolve(request.model)[1]
+    if whole.look.name == "modalities":
+        return _modalities(request)
     changed, limit_values = options.changes(None, request.sets, request.look, None, None)
     limits = build(Limits, limit_values, "limits")
-    preset = resolve(request.model)[1]
+    preset = whole
     if request.look is None and not isinstance(preset.look, PatchSpec | AdaFocusSpec):
         preset = edit(preset, {"look": {"name": "motion-patch"}})
     preset = edit(preset, changed, "settings")
@@ -78,6 +82,25 @@ def run(request: Request) -> int:
         write_reasons(request.report, explained)
         print(f"report: {request.report}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _modalities(request: Request) -> int:
+    """Explain a model that chooses modalities; its policy is a network, so the model is run.
+
+    Raises:
+        FoveateError: What `predict` raises, and for a video.
+    """
+    if request.video is not None:
+        raise ConfigError(
+            f"--video: {request.model} chooses modalities, which are drawn over time",
+            "write a page: --report why.html",
+        )
+    return predict.run(
+        PredictRequest(
+            inputs=request.inputs, model=request.model, report=request.report, fps=request.fps,
+            sets=request.sets,
+        )
+    )  # fmt: skip
 
 
 def patch_of(preset: Preset) -> tuple[Any, float]:

@@ -339,7 +339,7 @@ class ExplainRequest:
             "--model",
             "-m",
             metavar="MODEL",
-            help="Gives input size and rate; it is run only if it chooses windows itself.",
+            help="Gives input size and rate; run only if it chooses windows or modalities itself.",
         ),
     ] = DEFAULT_MODEL
     video: Annotated[

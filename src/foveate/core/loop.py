@@ -43,6 +43,7 @@ class SampleInfo:
         codec: Name of the picture codec, such as `h264`; `raw` for arrays.
         rotation: Clockwise degrees that were applied to make the frames upright.
         has_audio: Whether there is a sound track.
+        sound: Seconds at which the sound track starts and ends, None if they are not stated.
         has_vectors: Whether the decoder can export motion vectors for this codec.
     """
 
@@ -55,6 +56,7 @@ class SampleInfo:
     codec: str = "raw"
     rotation: int = 0
     has_audio: bool = False
+    sound: tuple[float, float] | None = None
     has_vectors: bool = False
 
 

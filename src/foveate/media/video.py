@@ -33,6 +33,7 @@ from foveate.media.container import (
     frame_rate,
     geometry,
     open_video,
+    sound_span,
 )
 from foveate.media.convert import Converter, orientation
 from foveate.media.decode import Cursor
@@ -142,6 +143,7 @@ class Video:
             codec=codec,
             rotation=self.geometry.rotation,
             has_audio=bool(stream.container.streams.audio),
+            sound=sound_span(stream.container, self._origin_seconds),
             has_vectors=codec in VECTOR_CODECS,
         )
 
@@ -365,8 +367,7 @@ class Video:
         Raises:
             MediaError: There is no sound track, or none that can be decoded.
         """
-        cursor = self._cursor
-        origin = 0.0 if cursor.numbers else float(cursor.origin * cursor.time_base)
+        cursor, origin = self._cursor, self._origin_seconds
         joins = start > 0 and cursor.stream.container.format.name in RESTARTING
         seeks = not (joins and self.packet_index().restarts)  # else times may be there twice
         span = SoundSpan(origin, start, end, seeks)
@@ -471,6 +472,12 @@ class Video:
             return self._seconds(self._end)
         seconds = claimed_seconds(cursor.stream, cursor.numbers)
         return None if seconds is None or seconds > MOST_SECONDS else seconds
+
+    @property
+    def _origin_seconds(self) -> float:
+        """Container time of the first frame."""
+        cursor = self._cursor
+        return 0.0 if cursor.numbers else float(cursor.origin * cursor.time_base)
 
     def _tick(self, seconds: float) -> int:
         # A fraction of a tick allows for rounding of times that were ticks before.

@@ -88,12 +88,27 @@ def _adafocus(loaded: LoadedModel, look: Look, context: Context, device: torch.d
     return AdaFocusExecutor(network, loaded.input, device, getattr(look, "frames", None))
 
 
+def _adamml(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
+    """A policy over modalities, one part for each of them, and their fusion."""
+    from foveate.pipeline.adamml import AdaMMLExecutor
+    from foveate.policy.looks.modalities import Modalities
+
+    if not isinstance(look, Modalities):
+        raise ConfigError(
+            f"{loaded.name}: a policy chooses its modalities, not {type(look).__name__}",
+            "leave look at its default",
+        )
+    network: Any = loaded.networks[look.network]
+    return AdaMMLExecutor(network, loaded.input, look.fixed, device)
+
+
 METHODS: dict[str, Method] = {
     "network": Method(_network),
     "ensemble": Method(_ensemble),
     "adafocus": Method(_adafocus, {"look": {"name": "adafocus"}, "decide": {"name": "calibrated"}}),
     "cascade": Method(_cascade, {"look": {"name": "groups"}, "decide": {"name": "calibrated"}}),
     "detector": Method(_detector, {"look": {"name": "key-frames"}}),
+    "adamml": Method(_adamml, {"look": {"name": "modalities"}}),
 }
 
 

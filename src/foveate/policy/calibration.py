@@ -257,7 +257,9 @@ def per_answer(budget: Budget, window: float) -> Budget:
             one.name for one in fields(budget)
             if one.name != "costs" and getattr(budget, one.name) is not None
         ]  # fmt: skip
-        raise ConfigError(f"exits cannot keep a budget of {', '.join(given)}", "say 5GMAC or 20ms")
+        raise ConfigError(
+            f"this model cannot keep a budget of {', '.join(given)}", "say 5GMAC or 20ms"
+        )
     limits = [budget.macs_per_answer]
     if budget.macs_per_second is not None:
         limits.append(budget.macs_per_second * window)
