@@ -70,6 +70,13 @@ def _cascade(loaded: LoadedModel, look: Look, context: Context, device: torch.de
     return CascadeExecutor(networks, order, wise, spec=loaded.input, device=device)
 
 
+def _detector(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
+    """A detector, run whole on key frames."""
+    from foveate.pipeline.detection import DetectExecutor
+
+    return DetectExecutor(loaded.network, device, loaded.input, context.min_score)
+
+
 def _adafocus(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
     """A glance that chooses patches, a focus network and a classifier: one network."""
     from foveate.models.adafocus import AdaFocus
@@ -100,6 +107,7 @@ METHODS: dict[str, Method] = {
     "ensemble": Method(_ensemble),
     "adafocus": Method(_adafocus, {"look": {"name": "adafocus"}, "decide": {"name": "calibrated"}}),
     "cascade": Method(_cascade, {"look": {"name": "groups"}, "decide": {"name": "calibrated"}}),
+    "detector": Method(_detector, {"look": {"name": "key-frames"}}),
     "adamml": Method(_adamml, {"look": {"name": "modalities"}}),
 }
 
