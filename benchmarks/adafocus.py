@@ -450,7 +450,8 @@ def learned(study: Study, variant: str, seed: int, fold: int | None, epochs: int
     config = AdaFocusConfig(
         variant=variant, **{part: str(path or SMALL) for part, path in nets.items()},
         freeze="backbone", frames=FRAMES, size=SIZE, glance_size=GLANCE, patch=PATCH,
-        actions=ACTIONS, epochs=epochs, stages=(0, epochs, 3 * epochs, epochs), augment="none",
+        actions=ACTIONS, epochs=epochs, augment="none",
+        stages=(0, epochs // 2, 2 * epochs, epochs // 2),
         flip=False, calibration=0.0, workers=0, accumulate=1, seed=seed, rate=study.rate / 3,
     )  # fmt: skip
     known: Any = Known(study.dataset.classes, f"{study.work.name} {fold}")
