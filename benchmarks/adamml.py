@@ -43,7 +43,7 @@ from foveate.pipeline.recogniser import load
 from foveate.policy.looks.modalities import CurveCard
 from foveate.train.recipe import run_recipe
 from foveate.train.recipes.adamml.clips import SegmentBatches, keep_all
-from foveate.train.recipes.adamml.config import AdaMMLConfig
+from foveate.train.recipes.adamml.config import PRETRAINED, AdaMMLConfig
 from foveate.train.recipes.adamml.recipe import RECIPE, reading_of, spec_of
 
 ACTIONS = ("cartwheel", "crawl", "roll", "walk")  # lying, upside down, as a ball, upright
@@ -52,11 +52,15 @@ DRAWS = 20  # of the random policies
 ALL, ORACLE = "all modalities", "oracle: the cheapest useful one"
 SETTINGS: dict[str, Any] = {
     "modalities": ("rgb", "sound"), "size": 80, "resize": "squash", "frames": 2, "segments": 4,
-    "epochs": 20, "visual_epochs": 12, "warmup_epochs": 1, "joint": "policy", "held_out": 0.4,
-    "policy": "test_efficientnet", "joint_epochs": 40, "tune_epochs": 0, "milestones": (0.6, 0.85),
-    "lambdas": (0.0, 0.1, 0.3), "columns": 32, "temperature": 1.0, "lr": 2e-3, "policy_lr": 5e-3,
+    "epochs": 20, "visual_epochs": 12, "policy_epochs": 8, "warmup_epochs": 1, "joint": "policy",
+    "held_out": 0.4, "policy": PRETRAINED, "policy_audio": "test_efficientnet",
+    "policy_size": 64, "joint_epochs": 150, "tune_epochs": 0,
+    "milestones": (0.6, 0.85), "lambdas": (0.0, 0.1, 0.3), "columns": 32, "temperature": 1.0,
+    "cooling": 1.0, "lr": 2e-3, "policy_lr": 2e-3,
 }  # fmt: skip
-FIGHTS: dict[str, Any] = {"segments": 2, "epochs": 12, "visual_epochs": 6, "lambdas": (0.0, 0.1)}
+FIGHTS: dict[str, Any] = {
+    "segments": 2, "epochs": 12, "visual_epochs": 5, "policy_epochs": 8, "lambdas": (0.0, 0.1)
+}  # fmt: skip
 Right = npt.NDArray[np.float64]
 Use = npt.NDArray[np.float64]
 

@@ -27,10 +27,11 @@ from foveate.train.recipes.adamml.config import AdaMMLConfig
 
 SETTINGS: dict[str, Any] = {
     "visual": "test_resnet", "audio": "test_efficientnet", "policy": "test_efficientnet",
-    "size": 32, "policy_size": 32, "columns": 32, "frames": 2, "seconds": sounding.SEGMENT,
-    "segments": 3, "epochs": 8, "visual_epochs": 6, "warmup_epochs": 1, "hidden": 32, "state": 16,
-    "joint": "policy", "joint_epochs": 20, "tune_epochs": 0, "temperature": 1.0, "batch": 8,
-    "lr": 5e-3, "policy_lr": 1e-2, "lambdas": (0.05,), "costs": "published", "flip": False,
+    "policy_audio": "test_efficientnet", "size": 32, "policy_size": 32, "columns": 32,
+    "frames": 2, "seconds": sounding.SEGMENT, "segments": 3, "epochs": 8, "visual_epochs": 6,
+    "policy_epochs": 6, "warmup_epochs": 1, "hidden": 32, "state": 16, "joint": "policy",
+    "joint_epochs": 100, "tune_epochs": 0, "temperature": 1.0, "batch": 8, "lr": 5e-3,
+    "policy_lr": 5e-3, "lambdas": (0.05,), "costs": "published", "flip": False,
 }  # fmt: skip
 
 
@@ -129,8 +130,8 @@ def test_operating_points_and_costs_are_in_the_run_folder(run) -> None:
 
 ALTERNATING = {
     **SETTINGS, "modalities": ("rgb", "mv"), "costs": "measured", "timed": 1, "epochs": 1,
-    "visual_epochs": 1, "warmup_epochs": 0, "joint": "alternate", "joint_epochs": 2,
-    "tune_epochs": 0, "lambdas": (0.5,), "milestones": (0.5,),
+    "visual_epochs": 1, "policy_epochs": 0, "warmup_epochs": 0, "joint": "alternate",
+    "joint_epochs": 2, "lambdas": (0.5,), "milestones": (0.5,),
 }  # fmt: skip
 
 
@@ -185,7 +186,7 @@ def test_a_run_that_was_interrupted_ends_the_same(videos, cache, tmp_path, monke
         json.loads(line) for line in (whole / "stages/joint-0/log.jsonl").read_text().splitlines()
     ]
     assert [row["event"] for row in log] == ["networks", "policy"] * 2
-    assert [row["lr"] for row in log] == pytest.approx([1e-3, 1e-2, 1e-4, 1e-3])
+    assert [row["lr"] for row in log] == pytest.approx([1e-3, 5e-3, 1e-4, 5e-4])
 
 
 def buffers(module: torch.nn.Module) -> list[float]:
