@@ -71,10 +71,11 @@ class AdaMMLConfig(RecipeConfig):
     )
     warmup_epochs: int = Field(5, ge=0, description="of the networks, with an untrained policy")
     joint_epochs: int = Field(20, ge=1, description="of networks and policy in turn")
-    joint: Literal["alternate", "policy"] = Field(
+    joint: Literal["alternate", "policy", "policy-layers"] = Field(
         "alternate",
-        description="what is trained in joint epochs: networks and policy in turn, or only the "
-        "layers of the policy behind its backbones, on answers and features computed once",
+        description="what is trained in joint epochs: networks and policy in turn; the policy "
+        "alone, on answers of the networks computed once; or only its layers behind its "
+        "backbones, whose features are computed once too",
     )
     held_out: float = Field(
         0.0,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from foveate.core import ConfigError, InputSpec, Result
 from foveate.core.files import replace_file
@@ -83,7 +84,7 @@ def _train(context: RecipeContext) -> RunSummary:
     costs = _costs(context, model, spec, how.look)
     points, trained = [], {}
     computed = None
-    if config.joint == "policy" and config.lambdas:
+    if config.joint != "alternate" and config.lambdas:
         computed = Known.of(model, unknown)
     for number, strength in enumerate(config.lambdas or (0.0,)):
         own = copy.deepcopy(model)
@@ -234,7 +235,8 @@ def _joint(
     passes = [policy_pass(model, config, unknown, weights, rates, temperature, computed)]
     if computed is None:
         passes.insert(0, networks_pass(model, config, known, rates, temperature))
-    part = model if computed is None else model.policy
+    # What is trained is saved after every epoch, and nothing else.
+    part = model if computed is None else nn.ModuleList(passes[0].trained)
     run_stage(context, f"joint-{number}", part, passes, config.joint_epochs)
     last = temperature(config.joint_epochs)
     alone = networks_pass(model, config, known, lambda epoch: 1.0, lambda epoch: last)

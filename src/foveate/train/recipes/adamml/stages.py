@@ -80,7 +80,7 @@ def run_stage(
     if saved is not None:
         done = saved.step
         model.load_state_dict(with_prefix(saved.tensors, "model/"))
-        for number, one in enumerate(passes):
+        for number, one in enumerate(passes if done < epochs else ()):
             state = with_prefix(saved.tensors, f"pass{number}/")
             unpack_optimizer(one.optimizer, state, saved.values["optimizers"][number])
     steps = sum(len(one.batches) for one in passes)
@@ -289,9 +289,9 @@ def policy_pass(
         weights: (M,) cost weights, the strength included.
         schedule: Of the learning rate.
         temperature: Epoch → temperature of the decisions.
-        known: What was computed once; then the backbones of the policy are frozen, too.
+        known: What was computed once, if the networks do not change.
     """
-    policy = model.policy
+    policy, layers = model.policy, config.joint == "policy-layers"
 
     def loss(batch: SegmentBatch, epoch: int) -> Tensor:
         if known is None:
@@ -301,18 +301,21 @@ def policy_pass(
             logits = policy(model.views(batch.x), mask)
         else:
             mask, found = known.rows(known.valid, batch), known.rows(known.answers, batch)
-            logits = policy.unroll(policy.joint(known.rows(known.features, batch)))
+            if layers:
+                logits = policy.unroll(policy.joint(known.rows(known.features, batch)))
+            else:
+                logits = policy(model.views(batch.x), mask)
         use = model.decide(logits, temperature(epoch), mask)
         fused = model.fuse(found, use).mean(1)
         right = fused.detach().argmax(1) == batch.y
         return class_loss(fused, batch.y).mean() + selection_loss(use, right, weights)
 
-    trained = [policy] if known is None else [policy.joint, policy.lstm, policy.heads]
+    trained = [policy.joint, policy.lstm, policy.heads] if layers else [policy]
     optimizer = torch.optim.Adam(
         [parameter for part in trained for parameter in part.parameters()],
         lr=config.policy_lr, weight_decay=config.weight_decay,
     )  # fmt: skip
-    inputs = model.inputs if known is None else ()
+    inputs = model.inputs if known is None else () if layers else model.seen
     return Pass("policy", trained, optimizer, schedule, loss, batches, inputs)
 
 
@@ -323,7 +326,7 @@ def mask_of(model: AdaMML, batch: SegmentBatch) -> Tensor:
 
 @dataclass(frozen=True)
 class Known:
-    """What does not change while only the last layers of the policy are trained, for every clip.
+    """What does not change while only the policy, or its last layers, are trained, for every clip.
 
     Attributes:
         answers: (S, M, classes) of the networks.
