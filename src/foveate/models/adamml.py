@@ -160,7 +160,8 @@ class ModalityPolicy(nn.Module):
         if valid is not None:
             there = valid.flatten(0, 1)
             rows = [row * there[:, at, None] for at, row in enumerate(rows)]
-        return torch.cat(rows, 1).unflatten(0, views[0].shape[:2])
+        joined: Tensor = torch.cat(rows, 1).unflatten(0, views[0].shape[:2])
+        return joined
 
     def features(self, views: Sequence[Tensor], valid: Tensor | None = None) -> Tensor:
         """(B, S, hidden) of the views of each modality; see `pooled`."""
