@@ -84,6 +84,19 @@ def labelstudio(root: Path) -> Path:
     return _file(root, "tasks.json", json.dumps(tasks))
 
 
+def coco_videos(root: Path) -> Path:
+    labelled.touch(root, "a.mp4", "b.mp4")
+    found = {
+        "videos": [{"id": i, "file_name": f"{name}.mp4"} for i, name in enumerate("ab", 1)],
+        "images": [{"id": i, "video_id": i, "frame_id": 0} for i in (1, 2)],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": i, "bbox": [1, 2, 3, 4]} for i in (1, 2)
+        ],
+        "categories": [{"id": i, "name": name} for i, name in enumerate("xy", 1)],
+    }
+    return _file(root, "boxes.json", json.dumps(found))
+
+
 def lists(root: Path) -> Path:
     labelled.touch(root, "a.mp4", "b.mp4")
     return _file(root, "train.txt", "a.mp4 0\nb.mp4 1\n")
@@ -102,7 +115,7 @@ def unlabelled(root: Path) -> Path:
 EXAMPLES: dict[str, Callable[[Path], Path]] = {
     made.__name__: made
     for made in (
-        clips, kinetics, ucf101, hmdb51, something, activitynet, labelstudio, lists, folders,
+        coco_videos, clips, kinetics, ucf101, hmdb51, something, activitynet, labelstudio, lists, folders,
         unlabelled,
     )
 }  # fmt: skip

@@ -23,6 +23,7 @@ from foveate.media import display_name
 _JOINTS = re.compile(r"(?<![0-9])[\s_-]+|[\s_-]+(?![0-9])")
 # Asked in this order: the most specific formats first.
 FORMATS = {
+    "coco_videos": "COCO-style video annotations (boxes)",
     "clips": "one table with the columns path and label",
     "kinetics": "Kinetics CSV",
     "ucf101": "UCF-101 split files",
