@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -54,11 +54,11 @@ class TrueVideo:
     Attributes:
         frames: By number of the frame.
         speeds: Motion IoU of each of its boxes: the mean IoU with the same object in the frames
-            nearby (FGFA); NaN without a track.
+            nearby (FGFA); NaN without a track. A frame may be left out.
     """
 
     frames: dict[int, FrameObjects]
-    speeds: dict[int, Floats]
+    speeds: dict[int, Floats] = field(default_factory=dict)
 
     @classmethod
     def of(cls, boxes: Sequence[FrameBoxes], classes: Sequence[str]) -> TrueVideo:
@@ -130,6 +130,7 @@ class DetectionMeasure:
         for video, (truth, said) in enumerate(zip(self.truth, self.found, strict=True)):
             for frame, objects in truth.frames.items():
                 guess = said.get(frame, FrameObjects.of([]))
+                speeds = truth.speeds.get(frame, np.full(len(objects.labels), np.nan))
                 for label in {*objects.labels.tolist(), *guess.labels.tolist()}:
                     true, mine = objects.labels == label, guess.labels == label
                     order = np.argsort(-guess.scores[mine], kind="stable")[:MOST]
@@ -137,7 +138,7 @@ class DetectionMeasure:
                         _Pair(
                             video, guess.scores[mine][order],
                             overlaps(guess.boxes[mine][order], objects.boxes[true]),
-                            truth.speeds[frame][true],
+                            speeds[true],
                         )
                     )  # fmt: skip
         return found

@@ -34,6 +34,7 @@ class InitialModel:
         name: Where its weights came from, None for random ones.
         licence: Of those weights.
         notice: Attribution that must accompany them.
+        method: How a run folder with this network is used.
     """
 
     model: nn.Module
@@ -43,6 +44,7 @@ class InitialModel:
     name: str | None = None
     licence: str | None = None
     notice: str = ""
+    method: str = NETWORK
 
 
 def build_initial_model(

@@ -90,6 +90,7 @@ class Job:
         validate: Scores of a model.
         failures: Clips of which no features could be computed.
         warnings: Clips that were damaged when features were computed.
+        groups: Parameter groups of the optimiser; None: by weight decay and `backbone_lr`.
     """
 
     model: nn.Module
@@ -99,6 +100,7 @@ class Job:
     validate: Validate
     failures: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    groups: list[dict[str, Any]] | None = None
 
     def problems(self) -> tuple[list[str], list[str]]:
         """All clips that could not be read, and all that were damaged."""
@@ -302,6 +304,7 @@ def train_network(
     protocol: Callable[[Any, str | None, InputSpec], str],
     start_from: Path | None = None,
     unknown: bool = True,
+    build: Callable[[RecipeContext], InitialModel] | None = None,
 ) -> RunSummary:
     """Train one network; the `train` of a recipe without stages.
 
@@ -314,11 +317,12 @@ def train_network(
         start_from: A run folder to start from instead of the settings' model. It is validated
             first, and remains the result unless an epoch is better.
         unknown: Whether to fit when footage is `unknown`; not for a part of a larger model.
+        build: Makes the network, if it is not one that classifies clips.
     """
     config, group = context.config, context.group
     with ExitStack() as stack:
         stack.enter_context(_deterministic(config.deterministic))
-        start = initial_model(context, start_from)
+        start = initial_model(context, start_from) if build is None else build(context)
         backbone = set_trainable(start.model, config.freeze)
         start.model.to(group.device)
         if context.source is None and config.frames is None:
@@ -419,7 +423,7 @@ def _prepare_run(
         job.model,
         make_optimizer(
             config.optimizer,
-            decay_groups(job.model, config.lr, config.weight_decay, slow, factor),
+            job.groups or decay_groups(job.model, config.lr, config.weight_decay, slow, factor),
             momentum=config.momentum,
         ),
         make_schedule(
@@ -459,6 +463,7 @@ def _export(
     look = getattr(config, "look", None)
     split = None if job.held_out is None else config.val_split
     card = RunCard(
+        method=start.method,
         networks={NETWORK: NetworkCard(arch=start.arch, settings=start.settings)},
         classes=list(dataset.classes),
         input=InputCard.of(start.input),
