@@ -172,5 +172,7 @@ def thumbnails(
         image = frame.copy()
         for box in index.boxes(time):
             draw_box(image, box, trace.size, 2)
+        for one in index.found(time):
+            draw_box(image, (one.box[0], one.box[1], one.box[2], one.box[3]), trace.size, 1)
         found.append((time, to_jpeg(image)))
     return found

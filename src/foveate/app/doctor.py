@@ -34,6 +34,7 @@ EXTRAS = {
     "wandb": ("training logs for Weights & Biases", ("wandb",)),
     "fast": ("compiled loops for motion vectors", ("numba",)),
     "pandas": ("results as tables", ("pandas",)),
+    "supervision": ("detections for supervision", ("supervision",)),
     "dev": (
         "tests and checks",
         ("pytest", "xdist", "hypothesis", "jsonschema", "sklearn", "ruff", "mypy"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,11 @@ def changes(
     top_k: int | None,
     order: str | None = None,
     no_unknown: bool = False,
+    own: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The user's changes to the preset, as (preset fields, limits).
 
-    The file is applied first, then the options, then `--set`.
+    The file is applied first, then the options (`own` are those of one command), then `--set`.
 
     Raises:
         ConfigError: An option or setting that cannot be read.
@@ -64,6 +65,9 @@ def changes(
         values["top_k"] = top_k
     if no_unknown:
         values["unknown"] = False
+    for key, value in (own or {}).items():
+        known = values.get(key)
+        values[key] = {**known, **value} if isinstance(known, dict) else value
     values = apply_sets(values, sets)
     limits = values.pop("limits", {})
     if not isinstance(limits, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,22 @@ from foveate.app.guard import print_error
 from foveate.app.inputs import Item, check_rate, expand
 from foveate.app.output import JsonLines, check_writable, make_folder
 from foveate.app.progress import Bar, bar, download
-from foveate.app.requests import PredictRequest as Request
+from foveate.app.requests import DetectRequest, PredictRequest
 from foveate.core import ConfigError, MediaError, Result
 from foveate.core.config import build, to_yaml
 from foveate.media.limits import Limits
 from foveate.pipeline.presets import Preset, edit, resolve
 
+Request = PredictRequest | DetectRequest
 MOST_THUMBNAILS = 200  # inputs of a report that get pictures; each costs decoding
 
 
-def run(request: Request) -> int:
+def run(request: Request, write: Callable[[list[Result], Any], None] | None = None) -> int:
     """Run the request; returns the exit code.
+
+    Args:
+        request: What is recognised, and what is written.
+        write: Writes further outputs of all results; it gets the recogniser, too.
 
     Raises:
         FoveateError: The request itself is wrong: a setting, the model, a path to write to.
@@ -35,7 +40,8 @@ def run(request: Request) -> int:
         print(to_yaml(preset, limits=limits), end="")
         return 0
     if not request.inputs:
-        raise ConfigError("nothing to recognise", "type: foveate predict FILE_OR_FOLDER...")
+        verb = "detect" if isinstance(request, DetectRequest) else "predict"
+        raise ConfigError("nothing to recognise", f"type: foveate {verb} FILE_OR_FOLDER...")
     lines_path = None if request.json_path in (None, "-") else Path(str(request.json_path))
     video = None if request.video is None else Path(request.video)
     into_folder = video is not None and str(request.video).endswith(("/", os.sep))
@@ -60,6 +66,8 @@ def run(request: Request) -> int:
                     file=sys.stderr,
                 )
             raise
+    if write is not None:
+        write(results, recogniser)
     if video is not None:
         _draw(video, results, items, limits, request.fps)
     if request.report is not None:

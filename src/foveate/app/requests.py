@@ -48,6 +48,7 @@ PrintConfig = Annotated[
     bool, typer.Option("--print-config", help="Print the settings in effect and exit.")
 ]
 DEFAULT_MODEL = "movinet-a0-stream-lite.k600"
+DEFAULT_DETECTOR = "fastestdet.coco"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,11 +207,10 @@ class MeasureOptions(PresetOptions, SplitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictRequest(PresetOptions):
-    """Recognise what happens in media files, or in every video of a folder."""
+class MediaOptions:
+    """Inputs, and what is written about them."""
 
     inputs: Inputs = field(default_factory=list)
-    model: Model = DEFAULT_MODEL
     json_path: Annotated[
         str | None,
         typer.Option("--json", metavar="FILE|-", help="Write JSON Lines, one Result per input."),
@@ -226,10 +226,98 @@ class PredictRequest(PresetOptions):
         int, typer.Option("--batch", metavar="N", min=1, help="Inputs per forward pass.")
     ] = 1
     fps: Rate = None
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no tables.")] = False
     trace: Annotated[
         bool, typer.Option("--trace/--no-trace", help="Record which frames were looked at.")
     ] = True
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no tables.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest(MediaOptions, PresetOptions):
+    """Recognise what happens in media files, or in every video of a folder."""
+
+    model: Model = DEFAULT_MODEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectRequest(MediaOptions, RunOptions):
+    """Detect objects in media files: boxes, labels, scores and, with --track, their tracks.
+
+    The whole network runs on key frames; between them boxes follow the motion vectors of the file,
+    or a model that was trained for it runs its low part.
+    """
+
+    model: Model = DEFAULT_DETECTOR
+    every: Annotated[
+        str | None,
+        typer.Option(
+            "--every", metavar="N|auto", help="Frames between key frames; auto: by motion."
+        ),
+    ] = None
+    between: Annotated[
+        str | None,
+        typer.Option(
+            "--between",
+            metavar="HOW",
+            help="On other frames: nonkey, move, copy or warp; default: the first one possible.",
+        ),
+    ] = None
+    look_ahead: Annotated[
+        bool,
+        typer.Option("--look-ahead", help="Key frames in the middle of their intervals."),
+    ] = False
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Run nothing where the file says that nothing moved.")
+    ] = False
+    min_score: Annotated[
+        float | None,
+        typer.Option("--min-score", metavar="P", min=0, max=1, help="Leave out lower scores."),
+    ] = None
+    track: Annotated[bool, typer.Option("--track", help="Give each object a number over time.")] = (
+        False
+    )
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", metavar="BUDGET", help="Such as 100MMAC/s or 8ms/frame; with --every auto."
+        ),
+    ] = None
+    csv_path: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a row per box.")
+    ] = None
+    coco: Annotated[
+        Path | None,
+        typer.Option("--coco", metavar="FILE", help="Write the boxes as COCO video annotations."),
+    ] = None
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="A preset as YAML (see --print-config)."),
+    ] = None
+    print_config: PrintConfig = False
+
+    def changes(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The changes to the preset, as (preset fields, limits).
+
+        Raises:
+            ConfigError: `--every` is neither a number nor auto.
+        """
+        from foveate.app import options
+        from foveate.core import ConfigError
+
+        every: int | str | None = self.every
+        if every is not None and every != "auto":
+            if not self.every or not self.every.isdecimal():
+                raise ConfigError(f"--every {self.every}: not a number of frames", "or say auto")
+            every = int(self.every)
+        asked = {"every": every, "between": self.between}
+        asked |= {"look_ahead": self.look_ahead or None, "hold": self.hold or None}
+        look = {key: value for key, value in asked.items() if value is not None}
+        own: dict[str, Any] = {"look": {"name": "key-frames", **look}} if look else {}
+        if self.min_score is not None:
+            own["min_score"] = self.min_score
+        if self.track:
+            own["track"] = True
+        return options.changes(self.config, self.sets, None, self.budget, None, own=own)
 
 
 @dataclass(frozen=True, kw_only=True)

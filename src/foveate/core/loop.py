@@ -206,8 +206,8 @@ class Budget:
         frames_per_second: Frames looked at per second of video.
         macs_per_answer: Multiply-adds of one decision (a window), on average.
         ms_per_answer: Milliseconds of one decision, decoding included, on average.
-        costs: Part of the model → what a call of it cost so far in this source; filled in by the
-            loop, for policies that compare the costs of parts.
+        costs: Part of the model → what a call of it cost so far in this source, and `decode` → what
+            decoding a frame cost; filled in by the loop, for policies that compare costs.
     """
 
     macs_per_second: float | None = None

@@ -21,6 +21,7 @@ from foveate.core.lazy import import_extra
 
 if TYPE_CHECKING:
     import pandas
+    import supervision
 
 SCHEMA: Literal[2] = 2
 READABLE = (1, 2)  # schema 2 only added fields that have defaults
@@ -248,6 +249,28 @@ class Result(_Plain):
         )
         return frame
 
+    @property
+    def times(self) -> list[float]:
+        """Seconds of all frames with an answer, ascending: looked at, held, or with detections."""
+        steps = self.trace.steps if self.trace else []
+        looked = {time for step in steps for time in step.frames}
+        return sorted(looked | {detection.time for detection in self.detections})
+
+    def to_supervision(self) -> dict[float, supervision.Detections]:
+        """The detections as `supervision.Detections` by the time of the frame, in seconds.
+
+        Frames without any are there if the trace knows them. `class_id` is the index of the class,
+        `data["class_name"]` its label; `tracker_id` is set where objects were tracked.
+
+        Raises:
+            MissingExtra: supervision is not installed.
+        """
+        library = import_extra("supervision", "supervision")
+        frames: dict[float, list[Detection]] = {time: [] for time in self.times}
+        for one in self.detections:
+            frames[one.time].append(one)
+        return {time: _supervision(library, found) for time, found in frames.items()}
+
     def to_json(self, indent: int | None = None) -> str:
         """One JSON object (one line unless `indent` is given)."""
         return self.model_dump_json(by_alias=True, indent=indent)
@@ -288,6 +311,21 @@ class Result(_Plain):
     def failed(cls, source: str, model: str, kind: str, message: str) -> Self:
         """A Result for an input that failed."""
         return cls(source=source, model=model, ok=False, error=Failure(kind=kind, message=message))
+
+
+def _supervision(library: Any, found: list[Detection]) -> supervision.Detections:
+    """One frame; an empty one has arrays of the right shapes."""
+    import numpy as np
+
+    tracks = [one.track for one in found]
+    made: supervision.Detections = library.Detections(
+        xyxy=np.array([one.box for one in found], np.float32).reshape(-1, 4),
+        confidence=np.array([one.score for one in found], np.float32),
+        class_id=np.array([one.index for one in found], int),
+        tracker_id=np.array(tracks, int) if found and None not in tracks else None,
+        data={"class_name": np.array([one.label for one in found], str)},
+    )
+    return made
 
 
 def read_results(path: str | os.PathLike[str]) -> list[Result]:

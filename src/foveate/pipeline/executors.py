@@ -67,7 +67,7 @@ class NetworkExecutor:
         self._macs = cache(self._counted)
 
     def _counted(self, shape: tuple[int, ...], method: str) -> int:
-        with _calling(self.reference, shape):
+        with calling(self.reference, shape):
             return macs_of(self.reference, shape, method)
 
     def input(self, part: str) -> InputSpec:
@@ -155,14 +155,14 @@ class StreamExecutor(NetworkExecutor):
             state = self.module.initial_state(x_bcthw.shape[0], *x_bcthw.shape[-2:])
         else:
             state = _stacked(states)
-        with _calling(self.module, x_bcthw.shape):
+        with calling(self.module, x_bcthw.shape):
             _, state = self.module.step_features(x_bcthw, state)
         return _taken_apart(state, [len(view["rgb"].array) for view in views])
 
     def _answer(self, states: Sequence[Any]) -> list[Evidence]:
         """Logits for all that was seen; the features are their pooled mean."""
         mean = self.module.pooled(_stacked(states))
-        with _calling(self.module, mean.shape):
+        with calling(self.module, mean.shape):
             logits = self.module.classify(mean)
         return _evidence(logits, mean, [_rows(state) for state in states])
 
@@ -208,7 +208,7 @@ class ClipExecutor(NetworkExecutor):
 
     def _answer(self, states: Sequence[Any]) -> list[Evidence]:
         x_bcthw = torch.stack([self._clip(state) for state in states])
-        with _calling(self.module, x_bcthw.shape):
+        with calling(self.module, x_bcthw.shape):
             if not self._by_features:
                 return _evidence(self.module(x_bcthw), None, [1] * len(states))
             features = self.module.features(x_bcthw)
@@ -236,7 +236,7 @@ class ClipExecutor(NetworkExecutor):
 
 
 @contextmanager
-def _calling(module: Any, shape: Sequence[int]) -> Iterator[None]:
+def calling(module: Any, shape: Sequence[int]) -> Iterator[None]:
     """What goes wrong in a network is one line that says what it was called with.
 
     Raises:

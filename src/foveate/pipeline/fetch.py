@@ -65,6 +65,7 @@ class Fetch:
     cut_threshold: float
     _frame: tuple[int, int] = field(init=False)
     _before: Any = None  # signature of the last frame, to tell a scene cut
+    _shot: float = 0.0  # seconds where the shot began, as far as it is known
     _kept: dict[int, Any] = field(default_factory=dict)  # decoded, not yet shown: behind a cut
     _whole: dict[int, tuple[Any, Box]] = field(default_factory=dict)  # views of this window
     _whole_bytes: int = 0
@@ -73,9 +74,16 @@ class Fetch:
         info = self.sample.info
         self._frame = info.width, info.height
 
-    def begin(self) -> None:
-        """Start a new window."""
-        self._before = None
+    def begin(self, start: float = 0.0, continues: bool = False) -> None:
+        """Start a new window.
+
+        Args:
+            start: Seconds.
+            continues: Whether it goes on with the shot of the window before, so that a cut between
+                the two counts.
+        """
+        if not continues:
+            self._before, self._shot = None, start
         self._whole.clear()
         self._whole_bytes = 0
 
@@ -99,9 +107,11 @@ class Fetch:
                 views[name] = self._sound(request)
             elif kind.source == "groups":
                 views[name] = self._pictures(kind, request, window)
+            elif kind.source == "motion":
+                views[name] = self._motion(request)
             elif _plain(kind, request):
                 in_order = in_order or bool(request.times)
-                clip, cut = self._clip(selection, request, spec, window)
+                clip, cut = self._clip(selection, request, spec)
                 short = short or (cut is None and len(clip) < len(request.times))
                 views[name] = self._cut_out(clip, request, spec)
             else:
@@ -112,7 +122,7 @@ class Fetch:
     # --- frames in order ------------------------------------------------------------------
 
     def _clip(
-        self, selection: Selection, request: ViewRequest, spec: InputSpec, window: Window
+        self, selection: Selection, request: ViewRequest, spec: InputSpec
     ) -> tuple[Clip, float | None]:
         """Decoded frames up to the first scene cut, and where that is."""
         if request.boxes is not None or request.size is not None:
@@ -125,7 +135,7 @@ class Fetch:
             clip = self._view(request.times, spec)
         if selection.restart and len(clip):  # else what was seen before still counts
             self._before = None
-        return self._until_cut(selection, request, clip, window)
+        return self._until_cut(selection, request, clip)
 
     def _view(self, times: Sequence[float], spec: InputSpec) -> Clip:
         """The model's own view; what an earlier window left over is used first."""
@@ -145,12 +155,12 @@ class Fetch:
         return Clip(pixels, (*(time for time, _ in kept), *clip.times))
 
     def _until_cut(
-        self, selection: Selection, request: ViewRequest, clip: Clip, window: Window
+        self, selection: Selection, request: ViewRequest, clip: Clip
     ) -> tuple[Clip, float | None]:
         """Split a clip at its first scene cut; the rest is kept for the next window.
 
-        A cut sooner than `MINIMUM_SHOT` after the window began is passed over: flashing pictures
-        must not split a video into single frames.
+        A cut sooner than `MINIMUM_SHOT` after the shot or its window began is passed over: flashing
+        pictures must not split a video into single frames.
         """
         if not selection.dense or not len(clip) or self.cut_threshold >= 1:
             self._before = None
@@ -167,7 +177,7 @@ class Fetch:
             (
                 i
                 for i, d in enumerate(moved)
-                if d > self.cut_threshold and asked[i] >= window.start + MINIMUM_SHOT
+                if d > self.cut_threshold and asked[i] >= self._shot + MINIMUM_SHOT
             ),
             None,
         )
@@ -293,6 +303,17 @@ class Fetch:
             return View(np.empty((0,), np.uint8), (), np.ones(0, bool))
         array: Array = np.stack([picture.array for picture in found])[None]
         return View(array, tuple(picture.time for picture in found), np.ones(1, bool))
+
+    def _motion(self, request: ViewRequest) -> View:
+        """Displacement since the frame before each time, (1, T, h, w, 3)."""
+        motion = self.sample.motion(request.times, "vectors", around=0)
+        assert motion.field is not None
+        assert motion.valid is not None
+        field, valid = motion.field[:, 0], motion.valid[:, 0]
+        array = np.concatenate([field, valid[..., None]], -1, dtype=np.float32)
+        rows, columns = valid.shape[1:]
+        region = (0.0, 0.0, columns * motion.cell[0], rows * motion.cell[1])
+        return View(array[None], request.times, np.ones(1, bool), (region,) * len(array))
 
     def _sound(self, request: ViewRequest) -> View:
         """A log spectrogram around the middle of each span; invalid without a sound track."""

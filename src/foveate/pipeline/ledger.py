@@ -105,6 +105,7 @@ class ChargedSample:
         self._sample = sample
         self._ledger = ledger
         self._groups: Sequence[Group] | None = None
+        self._motion: tuple[Any, Motion] | None = None
         self.meter = sample.meter
         self.warnings = sample.warnings
 
@@ -128,13 +129,22 @@ class ChargedSample:
             return self._sample.frames(times, size)
 
     def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
-        """Motion at those times: decoding is charged to `decode`, the rest to `motion`."""
+        """Motion at those times: decoding is charged to `decode`, the rest to `motion`.
+
+        The last answer without neighbours is remembered: policies of key frames look at what a part
+        then takes.
+        """
+        asked = tuple(times), source, around
+        if self._motion is not None and self._motion[0] == asked:
+            return self._motion[1]
         before = self.meter.motion_seconds
         with self._ledger.stage("decode", self.meter):
             motion = self._sample.motion(times, source, around)
         spent = self.meter.motion_seconds - before
         self._ledger.add("decode", calls=0, seconds=-spent)
         self._ledger.add("motion", seconds=spent)
+        if around == 0:
+            self._motion = asked, motion
         return motion
 
     def next_time(self, after: float) -> float | None:

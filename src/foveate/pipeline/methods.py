@@ -70,10 +70,18 @@ def _cascade(loaded: LoadedModel, look: Look, context: Context, device: torch.de
     return CascadeExecutor(networks, order, wise, spec=loaded.input, device=device)
 
 
+def _detector(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
+    """A detector, run whole on key frames."""
+    from foveate.pipeline.detection import DetectExecutor
+
+    return DetectExecutor(loaded.network, device, loaded.input, context.min_score)
+
+
 METHODS: dict[str, Method] = {
     "network": Method(_network),
     "ensemble": Method(_ensemble),
     "cascade": Method(_cascade, {"look": {"name": "groups"}, "decide": {"name": "calibrated"}}),
+    "detector": Method(_detector, {"look": {"name": "key-frames"}}),
 }
 
 

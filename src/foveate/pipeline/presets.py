@@ -56,6 +56,8 @@ class Preset(Config):
     )
     top_k: int = Field(5, ge=1)
     none_below: float = Field(0.2, ge=0, le=1, description="segments scoring lower are `none`")
+    min_score: float = Field(0.5, ge=0, le=1, description="detections scoring lower are left out")
+    track: bool = Field(False, description="give each detected object a number over time")
     unknown: bool = Field(
         True, description="footage unlike the training clips is `unknown` (trained models)"
     )
@@ -99,7 +101,8 @@ def resolve(model: str) -> tuple[str | None, Preset]:
     if os.path.lexists(model):
         raise ModelError(f"{model}: no trained model", f"a run folder has {CARD} and {WEIGHTS}")
     try:
-        return None, Preset(model=find(model).name)
+        entry = find(model)
+        return None, edit(Preset(model=entry.name), dict(method_of(entry.method, model).defaults))
     except WeightsError:
         if is_architecture(model):
             raise ModelError(

@@ -112,7 +112,7 @@ class Recogniser:
             raise ConfigError(f"window must be positive and finite, not {window}")
         reducers: dict[Task, Callable[[], Reducer]] = {
             "classify": partial(ClassReducer, output, len(self.labels)),
-            "detect": partial(DetectionReducer, len(self.labels)),
+            "detect": partial(DetectionReducer, len(self.labels), self.preset.track),
         }
         if task not in reducers:
             raise ConfigError(f"task {task!r}: unknown", f"one of: {', '.join(reducers)}")
@@ -509,6 +509,8 @@ def assemble(
         input=loaded.input,
         mixes_frames=mixes_frames(whole),
         streaming=is_streaming(whole),
+        temporal=hasattr(whole, "nonkey"),
+        min_score=preset.min_score,
         output=loaded.output,
         model=preset.model,
         budget=preset.budget.value(),
@@ -539,6 +541,7 @@ def assemble(
         budget=context.budget if not calibration else None,
         window=context.window,
         output=loaded.output,
+        task="detect" if loaded.method == "detector" else "classify",
         preset=preset,
         preset_name=named,
         familiar=familiar if preset.unknown else None,
@@ -578,13 +581,14 @@ def check_labels(labels: Sequence[str]) -> None:
 
 def _costs(executor: Executor, look: Look) -> tuple[int, int]:
     """Multiply-adds of one frame that the look selects, and of an answer."""
-    spec = executor.input("network")
+    part = executor.parts[0]
+    spec = executor.input(part)
     side = getattr(look, "size", spec.size)
     # A view has a shape without having memory.
     frame = np.broadcast_to(np.uint8(0), (1, 1, side, side, 3))
     views = {"rgb": View(frame, (0.0,), np.ones(1, bool))}
     head = 0 if executor.head is None else executor.cost(executor.head, {}, None)
-    return executor.cost("network", views, None), head
+    return executor.cost(part, views, None), head
 
 
 def _single_pictures(session: Session) -> list[str]:

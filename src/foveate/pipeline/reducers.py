@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from foveate.core import Detections, Evidence, ModelError, Score, Segment
 from foveate.core.result import Detection
+from foveate.pipeline.tracking import Tracker
 from foveate.policy.stopping import probabilities
 from foveate.policy.unknown import Familiar
 
@@ -60,6 +61,9 @@ class Reducer(Protocol):
             end: Seconds.
             joins: It is too short to be answered alone and follows the window before it.
         """
+
+    def cut(self) -> None:
+        """A scene cut: what follows shows something else."""
 
     def fields(self, naming: Naming, end: float | None) -> dict[str, Any]:
         """Fields of the `Result` of the whole source, whose end is known or not."""
@@ -141,6 +145,9 @@ class ClassReducer:
             self.windows.pop()
         self.windows.append(window)
 
+    def cut(self) -> None:
+        """Windows are answered one by one."""
+
     def _answer(self, start: float, end: float, joins: bool) -> WindowScores:
         """The last answer for a window, or for it and the one before it."""
         assert self.current is not None
@@ -185,15 +192,19 @@ class DetectionReducer:
 
     Args:
         classes: Number of classes that labels are indices of; None accepts any.
+        track: Whether objects are numbered over time.
 
     Attributes:
         frames: What was found, frame after frame.
     """
 
-    def __init__(self, classes: int | None = None) -> None:
+    def __init__(self, classes: int | None = None, track: bool = False) -> None:
         self.classes = classes
         self.frames: list[Detections] = []
+        self._tracker = Tracker() if track else None
         self._last: Detections | None = None
+        self._end = 0.0  # of the last window
+        self._cuts: list[float] = []
 
     def take(self, evidence: Evidence) -> None:
         """The detections of further frames.
@@ -213,16 +224,35 @@ class DetectionReducer:
 
     def close(self, start: float, end: float, joins: bool = False) -> None:
         """Detections belong to frames, not to windows."""
+        self._end = end
+
+    def cut(self) -> None:
+        """Tracks end where the last window did."""
+        self._cuts.append(self._end)
 
     def fields(self, naming: Naming, end: float | None) -> dict[str, Any]:
         """All detections, and the best score of each class as labels."""
-        found = [one for frame in self.frames for one in detections(frame, naming.labels)]
+        found = [one for frame in self._in_order(end) for one in detections(frame, naming.labels)]
         best: dict[int, float] = {}
         for one in found:
             best[one.index] = max(one.score, best.get(one.index, 0.0))
         order = sorted(best, key=lambda index: -best[index])[: naming.top_k]
         labels = [Score(label=naming.labels[i], index=i, score=best[i]) for i in order]
         return {"task": "detect", "labels": labels, "detections": found}
+
+    def _in_order(self, end: float | None) -> list[Detections]:
+        """Frames in order of time, the later answer of two for one time, with tracks."""
+        latest = {frame.time: frame for frame in self.frames if end is None or frame.time <= end}
+        frames = [latest[time] for time in sorted(latest)]
+        if self._tracker is None:
+            return frames
+        tracked = []
+        for frame in frames:
+            while self._cuts and self._cuts[0] <= frame.time:
+                self._cuts.pop(0)
+                self._tracker.restart()
+            tracked.append(self._tracker(frame))
+        return tracked
 
     def step(
         self, naming: Naming, span: tuple[float, float], joins: bool = False

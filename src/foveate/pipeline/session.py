@@ -209,10 +209,13 @@ class Session:
         now, budget = _InWindow(window, window), self._resolved(window)
         if self._cut or not self.plan.executor.persistent:
             self._restart()
+        if self._cut:
+            self.reducer.cut()
         if self._cut or self._follows != window.start:
             self._follows = None
         self._cut = False
-        self._fetch.begin()
+        continues = self.plan.executor.persistent and self._follows == window.start
+        self._fetch.begin(window.start, continues)
         following: float | None = window.end
         while True:
             selection = yield from self._selected(now, window, budget)
@@ -489,6 +492,9 @@ class Session:
             name: PartCost(part.macs / part.calls, 1000 * part.seconds / part.calls)
             for name, part in self.parts.items()
         }
+        frames = window.start * self._source_rate
+        if budget and frames:
+            costs["decode"] = PartCost(0.0, 1000 * self.ledger.seconds("decode") / frames)
         return replace(budget, costs=costs)
 
 

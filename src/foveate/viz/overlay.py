@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from foveate.core import Result, Score, Segment
+from foveate.core import Detection, Result, Score, Segment
 from foveate.core.units import clock, percent, share
 from foveate.viz import lettering
 from foveate.viz.images import Pixels, check_frame
-from foveate.viz.palette import OTHER, colour_of, colours_of, rgb
+from foveate.viz.palette import COLOURS, OTHER, colour_of, colours_of, rgb
 from foveate.viz.time_index import Box, TimeIndex
 
 BACKGROUND = (14, 17, 21)
@@ -126,15 +126,36 @@ def _annotate(
     size = text_size(height, width)
     for box in index.boxes(seconds):
         draw_box(image, box, result.trace.size if result.trace else [], max(1, round(size / 9)))
+    for one in index.found(seconds):
+        _draw_detection(image, one, result.trace.size if result.trace else [], size)
     segment = index.segment(seconds)
     if segment is not None:
         _draw_score(image, segment, "window", rgb(colour_of(segment, colours)), size)
-    elif not result.segments and result.top is not None:
+    elif not result.segments and result.top is not None and result.task == "classify":
         _draw_score(image, result.top, "clip", rgb(OTHER), size)
     # The time at the top needs this much space besides the score at the bottom.
     if height >= 8 * size and width >= 8 * size and math.isfinite(seconds):
         _draw_time(image, seconds, size)
     return image
+
+
+def _draw_detection(image: Pixels, one: Detection, source: Sequence[int], size: int) -> None:
+    """A box in the colour of its track, or else of its class, with a line of text at its top."""
+    colour = rgb(COLOURS[(one.index if one.track is None else one.track) % len(COLOURS)])
+    draw_box(image, (one.box[0], one.box[1], one.box[2], one.box[3]), source, 1, colour)
+    small, (height, width) = max(_SMALLEST, round(0.55 * size)), image.shape[:2]
+    if len(source) != 2 or min(source) <= 0:
+        source = width, height
+    number = "" if one.track is None else f" #{one.track}"
+    text = lettering.fit(f"{lettering.spell(one.label[:200])}{number} {one.score:.0%}", small,
+                         width // 2)  # fmt: skip
+    wide, tall = lettering.width(text, small) + small // 2, round(1.3 * small)
+    left = min(max(0, round(one.box[0] * width / source[0])), width - wide)
+    # Above the box: it may be smaller than the text.
+    top = min(max(0, round(one.box[1] * height / source[1]) - tall), height - tall)
+    if left >= 0 and top >= 0:
+        with _card(image, (left, top), (wide, tall), small) as canvas:
+            lettering.draw(canvas, text, (small // 4, small), small)
 
 
 def _draw_score(

@@ -10,7 +10,8 @@ from typing import Any
 from foveate.core import Result, Trace
 from foveate.core.result_text import tally
 from foveate.core.text import plural, shorten
-from foveate.core.units import clock, count, percent
+from foveate.core.units import clock, count, macs, percent
+from foveate.core.units import seconds as units
 from foveate.viz.pages import Thumbnails, render, write_page
 from foveate.viz.time_index import looks_of
 from foveate.viz.timeline import timeline_svg
@@ -90,6 +91,15 @@ def _trace(result: Result, trace: Trace) -> list[tuple[str, str]]:
     if times:
         first, last = clock(times[0], 1), clock(times[-1], 1)
         entries.append(("Frames", first if len(times) == 1 else f"{first} to {last}"))
+    if result.task == "detect":
+        entries += _counts("Frames by part", (
+            step.part or "held" for step in steps for _ in step.frames
+        ))  # fmt: skip
+        if times:
+            spent = result.cost.macs / len(times)
+            entries.append(
+                ("Per frame", f"{macs(spent)}, {units(result.cost.seconds / len(times))}")
+            )
     entries += _counts("Modalities", (name for step in steps for name in step.modalities))
     entries += _counts("Exits", (step.exit for step in steps if step.exit is not None))
     area = _seen_area(trace)

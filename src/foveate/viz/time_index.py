@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from foveate.core import Result, Segment, TraceStep
+from foveate.core import Detection, Result, Segment, TraceStep
 
 # Boxes belong to one frame. Shown for longer, they would be wrong.
 _HOLD = 1.0
@@ -26,6 +26,7 @@ class TimeIndex:
         times: Times of the frames looked at, ascending.
         frame_boxes: Boxes of each of these frames, in pixels of the upright source frame; empty
             for the whole frame.
+        detections: What was found in each of these frames.
     """
 
     segments: Sequence[Segment]
@@ -33,6 +34,7 @@ class TimeIndex:
     latest_ends: Sequence[float]
     times: Sequence[float]
     frame_boxes: Sequence[tuple[Box, ...]]
+    detections: Sequence[Sequence[Detection]] = ()
 
     @classmethod
     def of(cls, result: Result) -> TimeIndex:
@@ -40,12 +42,18 @@ class TimeIndex:
         segments = segments_of(result)
         steps = result.trace.steps if result.trace else []
         frames = sorted((pair for step in steps for pair in _boxes(step)), key=lambda pair: pair[0])
+        found: dict[float, list[Detection]] = {}
+        for one in result.detections:
+            found.setdefault(one.time, []).append(one)
+        if not frames:  # no trace was kept
+            frames = [(time, ()) for time in sorted(found)]
         return cls(
             segments=segments,
             starts=[segment.start for segment in segments],
             latest_ends=list(accumulate((segment.end for segment in segments), max)),
             times=[time for time, _ in frames],
             frame_boxes=[boxes for _, boxes in frames],
+            detections=[found.get(time, ()) for time, _ in frames] if found else (),
         )
 
     def segment(self, seconds: float) -> Segment | None:
@@ -66,10 +74,18 @@ class TimeIndex:
 
     def boxes(self, seconds: float) -> tuple[Box, ...]:
         """The boxes of the last frame looked at by then, if that is at most a second ago."""
-        place = bisect_right(self.times, seconds) - 1
-        if place < 0 or seconds - self.times[place] > _HOLD:
-            return ()
-        return self.frame_boxes[place]
+        place = self._last(seconds)
+        return () if place is None else self.frame_boxes[place]
+
+    def found(self, seconds: float) -> Sequence[Detection]:
+        """What was detected in that frame, likewise."""
+        place = self._last(seconds)
+        return () if place is None or not self.detections else self.detections[place]
+
+    def _last(self, seconds: float) -> int | None:
+        # Times of frames in a file are rounded to its own clock.
+        place = bisect_right(self.times, seconds + 1e-4) - 1
+        return None if place < 0 or seconds - self.times[place] > _HOLD else place
 
 
 def segments_of(result: Result) -> list[Segment]:

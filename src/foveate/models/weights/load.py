@@ -69,6 +69,7 @@ def load(
         labels=labels,
         input=entry.input,
         output=entry.output,
+        method=entry.method,
         entry=entry,
     )
 

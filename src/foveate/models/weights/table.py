@@ -69,6 +69,7 @@ class WeightEntry:
         accuracy: Published accuracy and its source.
         note: Information for users.
         output: `softmax` for exclusive classes, `sigmoid` for independent ones.
+        method: How the network is run; see `LoadedModel.method`.
     """
 
     name: str
@@ -83,6 +84,7 @@ class WeightEntry:
     accuracy: str
     note: str
     output: Literal["softmax", "sigmoid"] = "softmax"
+    method: str = "network"
 
     @property
     def files(self) -> tuple[WeightFile, ...]:

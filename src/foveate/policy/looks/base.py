@@ -18,6 +18,8 @@ class Context:
         input: What the model expects of its frames.
         mixes_frames: Whether features of one place meet those of other frames.
         streaming: Whether the model takes frames one after another at an even rate.
+        temporal: Whether a detector has a cheaper part for the frames between key frames.
+        min_score: Detections that score lower are left out.
         output: Whether its classes exclude each other (`softmax`) or not (`sigmoid`).
         model: Its name, for messages.
         budget: What may be spent.
@@ -28,6 +30,8 @@ class Context:
     input: InputSpec
     mixes_frames: bool = True
     streaming: bool = False
+    temporal: bool = False
+    min_score: float = 0.0
     output: Literal["softmax", "sigmoid"] = "softmax"
     model: str = "the model"
     budget: Budget = field(default_factory=Budget)
