@@ -35,6 +35,7 @@ class InitialModel:
         licence: Of those weights.
         notice: Attribution that must accompany them.
         method: How a run folder with this network is used.
+        preset: The preset of that run folder, None for the method's own.
     """
 
     model: nn.Module
@@ -45,6 +46,7 @@ class InitialModel:
     licence: str | None = None
     notice: str = ""
     method: str = NETWORK
+    preset: dict[str, Any] | None = None
 
 
 def build_initial_model(

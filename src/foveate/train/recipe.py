@@ -461,6 +461,7 @@ def _export(
     """Write the weights as validated, and their card, to the run folder."""
     config, dataset = context.config, context.dataset
     look = getattr(config, "look", None)
+    preset = start.preset if look is None else {"look": look.model_dump(mode="json")}
     split = None if job.held_out is None else config.val_split
     card = RunCard(
         method=start.method,
@@ -468,7 +469,7 @@ def _export(
         classes=list(dataset.classes),
         input=InputCard.of(start.input),
         output="sigmoid" if dataset.multilabel else "softmax",
-        preset=None if look is None else {"look": look.model_dump(mode="json")},
+        preset=preset,
         recipe=context.recipe.name,
         configuration=config.model_dump(mode="json"),
         protocol=protocol(config, split, start.input),

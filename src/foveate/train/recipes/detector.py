@@ -34,6 +34,7 @@ from foveate.train.run_state import RunSummary
 from foveate.train.videos import Source, prepare_of
 
 METHOD = "detector"
+EVERY_FRAME = {"look": {"name": "key-frames", "every": 1}}
 
 
 class DetectorConfig(TrainingConfig):
@@ -204,11 +205,6 @@ def input_of(config: DetectorConfig) -> InputSpec:
     return replace(spec, size=config.size or spec.size, frames_per_second=rate, clip_frames=1)
 
 
-def settings_of(config: DetectorConfig, spec: InputSpec) -> dict[str, Any]:
-    """Arguments of the detector's builder."""
-    return dict(config.detector_settings)
-
-
 def detector_at(config: DetectorConfig, model: str, classes: tuple[str, ...]) -> InitialModel:
     """A trained detector.
 
@@ -236,6 +232,7 @@ def detector_at(config: DetectorConfig, model: str, classes: tuple[str, ...]) ->
     return InitialModel(
         loaded.network, card.network.arch, dict(card.network.settings), spec,
         card.started_from or "an earlier run", card.licence, card.notice, METHOD,
+        EVERY_FRAME,
     )  # fmt: skip
 
 
@@ -254,8 +251,9 @@ def _built(context: RecipeContext) -> InitialModel:
     if not isinstance(network, Detector):
         raise ConfigError(f"detector={config.detector}: is no detector", "such as rfcn:resnet18")
     return InitialModel(
-        network, config.detector, config.detector_settings, input_of(config), method=METHOD
-    )
+        network, config.detector, config.detector_settings, input_of(config), method=METHOD,
+        preset=EVERY_FRAME,
+    )  # fmt: skip
 
 
 def frame_loss(network: Detector, x: Tensor, y: Tensor) -> dict[str, Tensor]:

@@ -101,7 +101,10 @@ def _built(context: RecipeContext, folder: str) -> InitialModel:
     network = create("lsts", num_classes=len(classes), **settings)
     assert isinstance(network, VideoDetector)
     network.detector.load_state_dict(start.model.state_dict())
-    return replace(start, model=network, arch="lsts", settings=settings)
+    look = {"name": "key-frames", "every": config.interval}
+    if config.schedule_of_keys == "offline":
+        look["look_ahead"] = True
+    return replace(start, model=network, arch="lsts", settings=settings, preset={"look": look})
 
 
 def _job(context: RecipeContext, start: InitialModel, source: Source) -> Job:
