@@ -179,7 +179,10 @@ class _Ranked:
     def average_precision(self, weights: Floats, at: int) -> Floats:
         """(R,) of the `at`-th IoU; NaN where there are no boxes."""
         boxes = weights @ self.boxes
-        counts = self.fates[at] >= 0
+        counts = np.flatnonzero(self.fates[at] >= 0)
+        # Behind the last right one, recall does not rise any more.
+        right = self.fates[at][counts] > 0
+        counts = counts[: len(right) - right[::-1].argmax() if right.any() else 0]
         ours, right = weights[:, self.owners[counts]], self.fates[at][counts] > 0
         hits, seen = (ours * right).cumsum(1), ours.cumsum(1)
         precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
@@ -203,9 +206,11 @@ def _matched(overlap: Floats, ignored: NDArray[np.bool_], iou: float) -> NDArray
     """
     fates = np.zeros(len(overlap), np.int8)
     free = np.ones(len(ignored), bool)
-    for row, values in enumerate(overlap):
+    least = min(iou, 1 - 1e-10)
+    for row in np.flatnonzero((overlap >= least).any(1)):
+        values = overlap[row]
         for group, fate in ((~ignored, 1), (ignored, -1)):  # ignored boxes only if no other fits
-            open_boxes = np.flatnonzero(free & group & (values >= min(iou, 1 - 1e-10)))
+            open_boxes = np.flatnonzero(free & group & (values >= least))
             if len(open_boxes):
                 # Of equal overlaps COCO's code takes the last box.
                 best = open_boxes[::-1][values[open_boxes[::-1]].argmax()]

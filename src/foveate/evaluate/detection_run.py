@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from foveate.evaluate.results import commit, hardware, now
 from foveate.evaluate.run import (
     ClassFigure,
     Evaluation,
+    Prediction,
     Progress,
     figure_of,
     prediction_of,
@@ -32,6 +34,70 @@ from foveate.pipeline.recogniser import Recogniser
 RESAMPLES = 500  # each needs the precision of every class at every overlap again
 
 
+@dataclass
+class Detected:
+    """What a detector found in the videos of a split, beside their boxes.
+
+    Attributes:
+        predictions: Of all videos, those that failed included.
+        groups: Of each video that did not fail, in order, as all that follow.
+        truth: Their boxes.
+        found: Their detections, by number of the frame.
+        frames: How many frames they have.
+        results: Cost and warnings.
+    """
+
+    predictions: list[Prediction] = field(default_factory=list)
+    groups: list[str | None] = field(default_factory=list)
+    truth: list[TrueVideo] = field(default_factory=list)
+    found: list[dict[int, FrameObjects]] = field(default_factory=list)
+    frames: list[int] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+
+
+def detected(
+    recogniser: Recogniser,
+    dataset: Labelled,
+    split: str | None,
+    *,
+    batch: int = 1,
+    progress: Progress | None = None,
+) -> Detected:
+    """Run a detector over the videos of a split; arguments as for `run.evaluate`.
+
+    Detections of every score count. Classes of the model that are none of the data are left out.
+
+    Raises:
+        ConfigError: The model is no detector, lacks a class, or no video could be read.
+    """
+    items, classes = items_of(dataset, split), tuple(dataset.classes)
+    records = (dataset if split is None else dataset.subset(split)).records
+    columns = columns_of(classes, recogniser.labels, recogniser.name)
+    index = {column: at for at, column in enumerate(columns)}
+    names = dict(zip(classes, (recogniser.labels[c] for c in columns), strict=True))
+    out = Detected()
+    with _every_score(recogniser):
+        results = results_of(recogniser, items, batch, None, progress)
+        for item, record, (result, _) in zip(items, records, results, strict=True):
+            if result.ok and result.task != "detect":
+                raise ConfigError(
+                    f"{recogniser.name}: classifies whole clips, and the data has boxes",
+                    "name a detector, as foveate train --recipe lsts makes one",
+                )
+            out.predictions.append(prediction_of(item, result, names, 0))
+            if result.ok:
+                times = _times(item.source)
+                out.groups.append(item.group)
+                out.truth.append(TrueVideo.of(record.boxes, classes))
+                out.found.append(_by_frame(result, times, index))
+                out.frames.append(len(times))
+                out.results.append(result.model_copy(update={"detections": []}))
+    if not out.results:
+        first = f"{out.predictions[0].name}: {out.predictions[0].error}"
+        raise ConfigError(f"none of the {len(items)} videos could be read (the first: {first})")
+    return out
+
+
 def evaluate_detections(
     recogniser: Recogniser,
     dataset: Labelled,
@@ -43,63 +109,37 @@ def evaluate_detections(
     repeats: int = RESAMPLES,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Run a detector over the videos of a split; arguments and errors as for `run.evaluate`.
+    """Measure a detector on the videos of a split; arguments and errors as for `run.evaluate`.
 
-    Detections of every score count. Frames that are not annotated are not measured; classes of the
-    model that are none of the data are left out.
+    Frames that are not annotated are not measured.
     """
-    items, classes = items_of(dataset, split), tuple(dataset.classes)
-    records = (dataset if split is None else dataset.subset(split)).records
-    columns = columns_of(classes, recogniser.labels, recogniser.name)
-    index = {column: at for at, column in enumerate(columns)}
-    names = dict(zip(classes, (recogniser.labels[c] for c in columns), strict=True))
-    truth, found, predictions, results = [], [], [], []
-    with _every_score(recogniser):
-        pairs = zip(
-            items, records, results_of(recogniser, items, batch, None, progress), strict=True
-        )
-        for item, record, (result, _) in pairs:
-            if result.ok and result.task != "detect":
-                raise ConfigError(
-                    f"{recogniser.name}: classifies whole clips, and the data has boxes",
-                    "name a detector, as foveate train --recipe lsts makes one",
-                )
-            predictions.append(prediction_of(item, result, names, 0))
-            if result.ok:
-                times = _times(item.source)
-                truth.append(TrueVideo.of(record.boxes, classes))
-                found.append(_by_frame(result, times, index))
-                results.append((item, result, len(times)))
-    if not results:
-        first = f"{predictions[0].name}: {predictions[0].error}"
-        raise ConfigError(f"none of the {len(items)} videos could be read (the first: {first})")
-    measure = DetectionMeasure(truth, found, len(classes))
-    units = units_of([item.group for item, _, _ in results]) if groups else None
-    statistics = {**_precision(measure), **_costs([(r, frames) for _, r, frames in results])}
-    values = {
-        at: metrics.value_of(measure.statistic(only=at), len(truth)) for at in range(len(classes))
-    }
+    out = detected(recogniser, dataset, split, batch=batch, progress=progress)
+    classes, videos = tuple(dataset.classes), len(out.truth)
+    measure = DetectionMeasure(out.truth, out.found, len(classes))
+    units = units_of(out.groups) if groups else None
+    statistics = {**_precision(measure), **_costs(out)}
+    values = [metrics.value_of(measure.statistic(only=at), videos) for at in range(len(classes))]
     return Evaluation(
         model=recogniser.name,
         preset=recogniser.preset_name,
         split=split,
         protocol=_protocol(recogniser, split, units is not None, repeats),
-        n=len(results),
-        failed=len(items) - len(results),
+        n=videos,
+        failed=len(out.predictions) - videos,
         digest=dataset.digest(split) if split is not None else "",
         seeds=[seed],
         commit=commit(),
         date=now(),
         hardware=hardware(),
         figures=[
-            figure_of(name, statistic, len(results), units, repeats=repeats, seed=seed)
+            figure_of(name, statistic, videos, units, repeats=repeats, seed=seed)
             for name, statistic in statistics.items()
         ],
         classes=[
             ClassFigure(label=label, n=measure.boxes(at), value=metrics.known(values[at]))
             for at, label in enumerate(classes)
         ],
-        predictions=predictions,
+        predictions=out.predictions,
     )
 
 
@@ -149,25 +189,23 @@ def _precision(measure: DetectionMeasure) -> dict[str, Statistic]:
     return found
 
 
-def _costs(results: Iterable[tuple[Result, int]]) -> dict[str, Statistic]:
+def _costs(out: Detected) -> dict[str, Statistic]:
     """Executed work per frame of the video, and per call of each part of the model."""
-    rows = [(result.cost, frames) for result, frames in results]
-    frames = np.array([count for _, count in rows], float)
+    costs = [result.cost for result in out.results]
     found = {
-        "macs-per-frame@video": _ratio([cost.macs for cost, _ in rows], frames),
-        "seconds-per-frame@video": _ratio([cost.seconds for cost, _ in rows], frames),
+        "macs-per-frame@video": _ratio([cost.macs for cost in costs], out.frames),
+        "seconds-per-frame@video": _ratio([cost.seconds for cost in costs], out.frames),
     }
-    parts = dict.fromkeys(stage.name for cost, _ in rows for stage in cost.stages if stage.macs)
-    for name in parts:
-        stages = [cost.stage(name) for cost, _ in rows]
-        calls = np.array([stage.calls for stage in stages], float)
-        found[f"calls-per-frame@video,part={name}"] = _ratio(calls, frames)
+    for name in dict.fromkeys(s.name for cost in costs for s in cost.stages if s.macs):
+        stages = [cost.stage(name) for cost in costs]
+        calls = [stage.calls for stage in stages]
+        found[f"calls-per-frame@video,part={name}"] = _ratio(calls, out.frames)
         found[f"macs-per-call@video,part={name}"] = _ratio([s.macs for s in stages], calls)
         found[f"seconds-per-call@video,part={name}"] = _ratio([s.seconds for s in stages], calls)
     return found
 
 
-def _ratio(values: Any, counts: Any) -> Statistic:
+def _ratio(values: Sequence[float], counts: Sequence[float]) -> Statistic:
     above, below = np.array(values, float), np.array(counts, float)
     return lambda weights: metrics.ratio(weights @ above, weights @ below)
 
