@@ -10,7 +10,7 @@ import torch
 
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models import load, registry
-from foveate.models.fastestdet import FastestDet
+from foveate.models.fastestdet import FastestDet, suppressed
 from foveate.models.weights.importers import from_arrays
 from foveate.models.weights.importers.fastestdet import _original as original_name
 from foveate.models.weights.importers.fastestdet import import_fastestdet
@@ -42,6 +42,20 @@ def test_boxes_are_where_the_maps_say(tiny: FastestDet) -> None:
     assert torch.allclose(found["boxes"][0], box, atol=1e-4)
     assert float(found["scores"][0]) == pytest.approx(float(scores.max()), abs=1e-6)
     assert int(found["labels"][0]) == int(labels[row, column])
+
+
+def test_suppression_is_that_of_torchvision() -> None:
+    from torchvision.ops import batched_nms
+
+    generator = torch.Generator().manual_seed(0)
+    corner, size = (torch.rand(200, 2, generator=generator) for _ in range(2))
+    boxes = 100 * torch.cat([corner, corner + size], 1)
+    scores = torch.rand(200, generator=generator)
+    labels = torch.randint(0, 3, (200,), generator=generator)
+    kept = suppressed(boxes, scores, labels, 0.45)
+    assert 10 < len(kept) < 200
+    assert torch.equal(kept, batched_nms(boxes, scores, labels, 0.45))
+    assert len(suppressed(boxes[:0], scores[:0], labels[:0], 0.45)) == 0
 
 
 def test_what_it_cannot_do_is_one_line(tiny: FastestDet) -> None:

@@ -37,7 +37,8 @@ class Modality:
         channels: Channels that it gives.
         source: `frames` are built of decoded pictures; `sound` of the sound track; `groups` are
             read from the compressed file (`core.Sample.pictures`); `motion` is the displacement
-            since the frame before by the codec's vectors (`core.Sample.motion`).
+            since the frame before by the codec's vectors (`core.Sample.motion`); of several times
+            they are the steps to the last one.
         following: Frames that it needs after each time.
         build: Of `frames`: makes (H, W, channels) of one time's stack (1 + following, H, W, 3)
             uint8.

@@ -169,10 +169,11 @@ class DetectExecutor:
         return features, split_state(video, len(x))
 
     def _moved(self, motion: View, state: Any) -> tuple[DetectState, Evidence]:
-        """Let the boxes of one source follow the motion since the frame before."""
-        for time, field, region in zip(motion.times, motion.array[0], motion.regions, strict=True):
-            boxes = moved(state.last.boxes, field, region)
-            state = replace(state, last=replace(state.last, boxes=boxes, time=time))
+        """Let the boxes of one source follow the motion since the last frame."""
+        boxes = state.last.boxes
+        for field in motion.array[0]:
+            boxes = moved(boxes, field, motion.regions[0])
+        state = replace(state, last=replace(state.last, boxes=boxes, time=motion.times[-1]))
         return state, Evidence(detections=(state.last,))
 
     def _in_source(

@@ -305,7 +305,7 @@ class Fetch:
         return View(array, tuple(picture.time for picture in found), np.ones(1, bool))
 
     def _motion(self, request: ViewRequest) -> View:
-        """Displacement since the frame before each time, (1, T, h, w, 3)."""
+        """Displacement into each frame of the request, (1, T, h, w, 3), for the last of them."""
         motion = self.sample.motion(request.times, "vectors", around=0)
         assert motion.field is not None
         assert motion.valid is not None
@@ -313,7 +313,7 @@ class Fetch:
         array = np.concatenate([field, valid[..., None]], -1, dtype=np.float32)
         rows, columns = valid.shape[1:]
         region = (0.0, 0.0, columns * motion.cell[0], rows * motion.cell[1])
-        return View(array[None], request.times, np.ones(1, bool), (region,) * len(array))
+        return View(array[None], request.times[-1:], np.ones(1, bool), (region,))
 
     def _sound(self, request: ViewRequest) -> View:
         """A log spectrogram around the middle of each span; invalid without a sound track."""

@@ -13,6 +13,7 @@ from foveate.policy.looks.baselines import (
 )
 from foveate.policy.looks.frames import KeyframesFirst, Uniform
 from foveate.policy.looks.groups import Groups
+from foveate.policy.looks.keys import KeyFrames
 from foveate.policy.looks.patches import MotionPatch, PatchLook, PatchPlan
 from foveate.policy.stopping import AtEnd, Confident
 from foveate.policy.window import top_tokens
@@ -24,6 +25,7 @@ __all__ = [
     "Confident",
     "Context",
     "Groups",
+    "KeyFrames",
     "KeyframesFirst",
     "MoCropPatch",
     "MotionPatch",

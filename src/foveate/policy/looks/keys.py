@@ -157,6 +157,9 @@ class KeyFrames(TimedLook):
         if now.key is None or (not self.look_ahead and now.done - now.key == self.every):
             return Selection.of_frames([time], part="key"), key
         vectors = sample.info.has_vectors
+        source = sample.info.rate or DEFAULT_RATE
+        skipped = max(0, round(source / rate) - 1)  # frames since the last one that was selected
+        times = tuple(time - n / source for n in range(skipped, -1, -1))
         between = self.between
         if between == "auto":
             between = "move" if vectors else "copy"
@@ -165,19 +168,20 @@ class KeyFrames(TimedLook):
         measured: tuple[str, ...] = ()
         if vectors and (self.hold or self.every is None):
             measured = ("motion:vectors",)
-            moved, most = _motion(sample, time)
+            moved, most = _motion(sample, times)
             if self.hold and most is not None and most < STILL:
                 return _held(time), after
             after = replace(after, moved=now.moved + moved)
         elif evidence is not None and "change" in evidence.proposals:
             after = replace(after, moved=float(evidence.proposals["change"].max()))
         if self.every is None and after.moved >= self.change:
-            least = least_interval(budget, between, sample.info.rate or DEFAULT_RATE, self.longest)
+            least = least_interval(budget, between, source, self.longest)
             if now.done - now.key >= least:
                 return Selection.of_frames([time], part="key", measured=measured), key
         if between == "copy":
-            return replace(_held(time), fallback=self.between == "move"), after
-        views = {"motion" if between == "move" else "rgb": ViewRequest((time,))}
+            return _held(time), after
+        moves = between == "move"
+        views = {"motion" if moves else "rgb": ViewRequest(times if moves else (time,))}
         return Selection(views, between, measured=measured), after
 
     def _middle(self, sample: Sample, window: Window, count: int, rate: float) -> int:
@@ -220,18 +224,18 @@ def least_interval(budget: Budget, between: str, rate: float, most: int) -> int:
     return math.ceil(min(max(intervals), most))
 
 
-def _motion(sample: Sample, time: float) -> tuple[float, float | None]:
-    """Motion into a frame, as a share of the shorter side and in pixels.
+def _motion(sample: Sample, times: tuple[float, ...]) -> tuple[float, float | None]:
+    """The sum of the motion into frames, as a share of the shorter side and in pixels.
 
     The pixels are None where too little of the picture has vectors: then nothing is known.
     """
-    found = sample.motion([time], "vectors", around=0)
+    found = sample.motion(times, "vectors", around=0)
     assert found.field is not None
     assert found.valid is not None
-    valid = found.valid[0, 0]
+    valid, field = found.valid[:, 0].any(0), found.field[:, 0].sum(0)
     if not valid.any():
         return 0.0, None
-    lengths = np.hypot(found.field[0, 0, ..., 0], found.field[0, 0, ..., 1])[valid]
+    lengths = np.hypot(field[..., 0], field[..., 1])[valid]
     most = float(np.percentile(lengths, MOST))
     share = most / min(sample.info.width, sample.info.height)
     return share, most if valid.mean() >= KNOWN else None
