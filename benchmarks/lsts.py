@@ -159,7 +159,7 @@ def cost() -> Path:
         ),
     }  # fmt: skip
     protocol = (
-        "random weights, one thread; median CPU time of five calls (of the sampling: the less of two); "
+        "random weights, one thread; median CPU time of five calls (the sampling: less of two); "
         "multiply-adds executed, the head included"
     )
     return write("lsts_cost", protocol, ROUNDS, figures)

@@ -162,7 +162,9 @@ def _write_boxes(folder: Path, rows: list[Row]) -> None:
     (folder / "annotations").mkdir()
     kinds = ("person", *KINDS)
     for split in SPLITS:
-        videos, images, boxes = [], [], []
+        videos: list[Row] = []
+        images: list[Row] = []
+        boxes: list[Row] = []
         for row in rows:
             if row["split"] != split:
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -160,7 +161,7 @@ def clip_specs(
 def _degraded(spec: ClipSpec, names: Collection[str]) -> ClipSpec:
     """Draws how much a clip is degraded; each degradation is independent of the others."""
     random = spec.chance("degrade")
-    drawn = {
+    drawn: dict[str, dict[str, Any]] = {
         "blur": {"shutter": float(random.uniform(0.5, 1.0))},
         "occlusion": {"posts": int(random.integers(1, 4))},
         "defocus": {"defocus": float(random.uniform(1.5, 4.0))},

@@ -78,7 +78,7 @@ def read(request: Request) -> Listing:
 
     for line, row in table.rows:
         where = text.at(file, line)
-        noting(request, where, lambda row=row, where=where: take(row, where))
+        noting(request, where, take, row, where)
     records = [video.record() for video in videos.values() if video is not None]
     request.count_unnamed([r for r in records if is_video(r.path.name)])
     return Listing(records, multilabel=True)

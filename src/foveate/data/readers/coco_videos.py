@@ -110,7 +110,7 @@ class _File:
         for key, take in (("videos", self._video), ("images", self._image), (_KEYS[2], self._box)):
             for line, row in rows[key]:
                 where = text.at(file, line)
-                noting(request, where, lambda take=take, row=row, where=where: take(row, where))
+                noting(request, where, take, row, where)
 
     def _categories(self, rows: list[tuple[int, Any]]) -> dict[int, str]:
         names: dict[int, str] = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from configparser import ConfigParser
 from configparser import Error as ConfigParserError
-from functools import partial
 from pathlib import Path
 
 from foveate.data.errors import DataError
@@ -56,8 +55,7 @@ def read(request: Request) -> Listing:
         for line, row in text.lines(file, request.faults):
             where = f"{folder.name}/{text.at(file, line)}"
 
-            read_line = partial(_take, request, video, size, row, where)
-            noting(request, where, read_line)
+            noting(request, where, _take, request, video, size, row, where)
         records.append(video.record())
     if not records and not request.faults:
         raise DataError(f"{display_name(request.path)}: no sequence with gt/gt.txt")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from foveate.core.loop import Box
 from foveate.data.readers.request import Request, composed
@@ -110,9 +111,9 @@ class Pictures:
         return self._known[folder]
 
 
-def noting(request: Request, where: str, read: Callable[[], None]) -> None:
-    """Run the reading of one line; a `ValueError` of it is a fault of that line."""
+def noting(request: Request, where: str, read: Callable[..., None], *given: Any) -> None:
+    """Call what reads one line; a `ValueError` of it is a fault of that line."""
     try:
-        read()
+        read(*given)
     except ValueError as error:
         request.fault(where, str(error))

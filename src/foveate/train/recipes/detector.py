@@ -296,4 +296,4 @@ def _train(context: RecipeContext) -> RunSummary:
     return train_network(context, source, _job, protocol_of, unknown=False, build=_built)
 
 
-RECIPE = Recipe("detector", DetectorConfig, _train, prepare=prepare)  # type: ignore[arg-type]
+RECIPE = Recipe("detector", DetectorConfig, _train, prepare=prepare)

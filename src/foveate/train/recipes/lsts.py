@@ -166,4 +166,4 @@ def _train(context: RecipeContext) -> RunSummary:
     return replace(summary, stages=context.summarize({}, []).stages)
 
 
-RECIPE = Recipe("lsts", LSTSConfig, _train, prepare=prepare)  # type: ignore[arg-type]
+RECIPE = Recipe("lsts", LSTSConfig, _train, prepare=prepare)
