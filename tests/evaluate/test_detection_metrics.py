@@ -9,9 +9,11 @@ import torch
 from foveate.data.record import FrameBoxes, ObjectBox
 from foveate.evaluate.detection import (
     IOUS,
+    SPEEDS,
     DetectionMeasure,
     FrameObjects,
     TrueVideo,
+    overlaps,
 )
 from foveate.evaluate.metrics import value_of
 
@@ -88,3 +90,38 @@ def test_a_resample_is_the_metric_of_its_videos() -> None:
     drawn = [0, 0, 2, 3]
     again = DetectionMeasure([truth[i] for i in drawn], [found[i] for i in drawn], len(CLASSES))
     assert measure.statistic()(weights)[0] == pytest.approx(value_of(again.statistic(), 4))
+
+
+def moving(step: float) -> list[FrameBoxes]:
+    """One object of 20 pixels that moves by some pixels per frame."""
+    places = [(10 + step * at, 10, 30 + step * at, 30) for at in range(12)]
+    return [FrameBoxes(at, (ObjectBox("a", box, 1),)) for at, box in enumerate(places)]
+
+
+def test_speed_is_the_overlap_with_the_frames_nearby() -> None:
+    speeds = {step: TrueVideo.of(moving(step), CLASSES).speeds for step in (0.0, 0.2, 1.5)}
+    assert all(value == 1 for values in speeds[0.0].values() for value in values)
+    first = np.array([[10.0, 10, 30, 30]])
+    near = [overlaps(first, first + 0.2 * k * np.array([1, 0, 1, 0])) for k in range(1, 11)]
+    assert speeds[0.2][0][0] == pytest.approx(np.mean(near))
+    assert 0.7 < speeds[0.2][6][0] < 0.99
+    assert speeds[1.5][6][0] < 0.7
+
+
+def test_boxes_of_another_speed_are_ignored_found_or_not() -> None:
+    truth = [TrueVideo.of(moving(step), CLASSES) for step in (0.0, 1.5)]
+    perfect = [dict(video.frames) for video in truth]
+    blind = [perfect[0], {}]  # nothing of the fast object
+    measure = DetectionMeasure(truth, blind, len(CLASSES))
+    value = {speed: value_of(measure.statistic(IOUS[:1], speed), 2) for speed in SPEEDS}
+    assert value["slow"] == 1
+    assert value["fast"] == 0
+    assert np.isnan(value["medium"])
+    # A detection of an ignored box is no mistake either.
+    both = DetectionMeasure(truth, perfect, len(CLASSES))
+    assert value_of(both.statistic(IOUS[:1], "slow"), 2) == 1
+    assert value_of(measure.statistic(), 2) == pytest.approx(0.5, abs=0.01)
+    # A detection of nothing is one.
+    wrong = FrameObjects(np.array([[60.0, 60, 90, 90]]), np.array([0]), np.array([1.0]))
+    noisy = DetectionMeasure(truth, [{**perfect[0], 0: wrong}, {}], len(CLASSES))
+    assert value_of(noisy.statistic(IOUS[:1], "slow"), 2) < 1
