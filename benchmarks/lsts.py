@@ -212,16 +212,18 @@ def compared(found: Mapping[str, Mapping[str, Any]], dataset: Dataset) -> dict[s
                                len(dataset.classes))
         for name, one in found.items()
     }  # fmt: skip
+    kinds = {"map50": IOUS[:1], "map": IOUS}
     figures: dict[str, Any] = {}
+    plain = {kind: measures["every frame"].statistic(ious) for kind, ious in kinds.items()}
     for name, measure in measures.items():
         row: dict[str, Any] = dict(found[name]["work"])
-        for metric, ious in (("map50", IOUS[:1]), ("map", IOUS)):
-            own, plain = (m.statistic(ious) for m in (measure, measures["every frame"]))
+        for kind, ious in kinds.items():
+            own = plain[kind] if name == "every frame" else measure.statistic(ious)
             got = interval(own, len(truth), repeats=RESAMPLES)
-            row[metric] = {"value": got.value, "low": got.low, "high": got.high}
+            row[kind] = {"value": got.value, "low": got.low, "high": got.high}
             if name != "every frame":
-                gap = compare(own, plain, len(truth), repeats=RESAMPLES)
-                row[metric] |= {"minus every frame": [gap.difference, gap.low, gap.high]}
+                gap = compare(own, plain[kind], len(truth), repeats=RESAMPLES)
+                row[kind] |= {"minus every frame": [gap.difference, gap.low, gap.high]}
         speeds = {speed: measure.statistic(IOUS[:1], speed) for speed in SPEEDS}
         row["map50 by speed"] = {
             speed: known(value_of(statistic, len(truth))) for speed, statistic in speeds.items()
