@@ -84,6 +84,42 @@ def labelstudio(root: Path) -> Path:
     return _file(root, "tasks.json", json.dumps(tasks))
 
 
+def coco_videos(root: Path) -> Path:
+    labelled.touch(root, "a.mp4", "b.mp4")
+    found = {
+        "videos": [{"id": i, "file_name": f"{name}.mp4"} for i, name in enumerate("ab", 1)],
+        "images": [{"id": i, "video_id": i, "frame_id": 0} for i in (1, 2)],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": i, "bbox": [1, 2, 3, 4]} for i in (1, 2)
+        ],
+        "categories": [{"id": i, "name": name} for i, name in enumerate("xy", 1)],
+    }
+    return _file(root, "boxes.json", json.dumps(found))
+
+
+def boxes(root: Path) -> Path:
+    labelled.touch(root, "a.mp4", "b.mp4")
+    rows = "path,frame,x1,y1,x2,y2,label\na.mp4,0,1,2,3,4,x\nb.mp4,0,1,2,3,4,y\n"
+    return _file(root, "boxes.csv", rows)
+
+
+def mot(root: Path) -> Path:
+    for number in (1, 2):
+        folder = root / f"MOT17-0{number}"
+        labelled.touch(folder, "img1/000001.jpg", "gt/gt.txt")
+        _file(folder / "gt", "gt.txt", f"1,1,1,1,5,5,1,{number},1\n")
+    return root
+
+
+def imagenet_vid(root: Path) -> Path:
+    for name in ("s1", "s2"):
+        labelled.touch(root / "Data" / "VID" / "val" / name, "000000.JPEG")
+        file = Path("Annotations", "VID", "val", name, "000000.xml")
+        labelled.touch(root, str(file))
+        _file(root, str(file), "<annotation></annotation>")
+    return root
+
+
 def lists(root: Path) -> Path:
     labelled.touch(root, "a.mp4", "b.mp4")
     return _file(root, "train.txt", "a.mp4 0\nb.mp4 1\n")
@@ -102,8 +138,8 @@ def unlabelled(root: Path) -> Path:
 EXAMPLES: dict[str, Callable[[Path], Path]] = {
     made.__name__: made
     for made in (
-        clips, kinetics, ucf101, hmdb51, something, activitynet, labelstudio, lists, folders,
-        unlabelled,
+        boxes, coco_videos, imagenet_vid, mot, clips, kinetics, ucf101, hmdb51, something,
+        activitynet, labelstudio, lists, folders, unlabelled,
     )
 }  # fmt: skip
 
@@ -129,7 +165,7 @@ def test_it_is_recognised_and_gives_labelled_clips(name: str, tmp_path: Path) ->
         assert recognise(path) == name
     dataset = data.read(path, name)
     assert len(dataset) == 2
-    assert len(dataset.classes) == (1 if name == "unlabelled" else 2)
+    assert len(dataset.classes) == {"unlabelled": 1, "imagenet_vid": 30}.get(name, 2)
     for record in dataset.records:
         assert set(record.labels) <= set(dataset.classes)
         assert Path(record.path).exists()

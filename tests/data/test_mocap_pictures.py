@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from foveate.core import ConfigError
 from foveate.data.mocap15 import ClipSpec, clip_specs, render_clip
 from foveate.data.mocap15.camera import REGIMES
 
@@ -146,3 +147,59 @@ def test_noise_and_exposure_change_every_pixel_now_and_then() -> None:
     bright = replace(spec, noise=0.0, exposure=0.2)
     means = [f.mean() for f in render_clip(bright).frames(actor=False)]
     assert 0.02 < (max(means) - min(means)) / np.mean(means) < 0.5
+
+
+def sharpness(frame: np.ndarray) -> float:
+    return float(cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
+
+
+def test_degradations_are_of_the_named_splits_and_change_no_answer() -> None:
+    plain = clip_specs(60, 5, "detection", degrade=(), size=SIZE)
+    specs = clip_specs(60, 5, "detection", size=SIZE)
+    assert all(2 <= spec.distractors <= 3 for spec in specs)
+    for before, spec in zip(plain, specs, strict=True):
+        if spec.split != "test":
+            assert spec == before
+            continue
+        assert spec.shutter >= 0.5
+        assert spec.posts >= 1
+        assert spec.defocus >= 1.5
+        assert replace(spec, shutter=0.0, posts=0, defocus=0.0) == before
+    only = clip_specs(60, 5, "detection", degrade=["blur"], degraded=["val"], size=SIZE)
+    assert {bool(spec.shutter) for spec in only if spec.split == "val"} == {True}
+    assert not any(spec.posts or spec.defocus for spec in only)
+    assert clip_specs(9, 5, degrade=None) == clip_specs(9, 5, degrade=())
+    chosen = next(spec for spec in specs if spec.split == "test")
+    before = plain[chosen.index]
+    assert render_clip(chosen).tracks == render_clip(before).tracks
+    assert digest(replace(chosen, frames=3)) == digest(replace(chosen, frames=3))
+
+
+@pytest.mark.parametrize("name", ["shutter", "defocus"])
+def test_blur_and_defocus_take_detail_away(name: str) -> None:
+    spec = quiet(next(s for s in clip_specs(60, 5, size=SIZE) if s.camera == "pan"))
+    sharp = [sharpness(frame) for frame in render_clip(spec).frames()]
+    value = {"shutter": 1.0, "defocus": 4.0}[name]
+    soft = [sharpness(frame) for frame in render_clip(replace(spec, **{name: value})).frames()]
+    assert min(np.divide(soft, sharp)) < 0.8
+    assert sum(soft) < 0.95 * sum(sharp)
+
+
+def test_posts_are_in_front_of_everything() -> None:
+    spec = quiet(next(s for s in clip_specs(60, 5, size=SIZE) if s.camera == "static"))
+    with_posts = render_clip(replace(spec, posts=3))
+    free, covered = next(render_clip(spec).frames()), next(with_posts.frames())
+    bare = next(with_posts.frames(actor=False, objects=False))
+    changed = (free != covered).any(-1)
+    assert 0.02 < changed.mean() < 0.6
+    assert changed.any(0).mean() < 0.6, "posts are upright"
+    assert (covered[changed] == bare[changed]).mean() > 0.99, "nothing is before a post"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"degrade": ["fog"]}, "degradation 'fog'"), ({"degraded": ["all"]}, "split 'all'")],
+)
+def test_unknown_degradations_are_one_line(changes: dict[str, list[str]], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        clip_specs(3, 1, **changes)

@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+from foveate.app.evaluate import names_in
 from foveate.app.guard import print_error, print_faults
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
@@ -62,10 +63,13 @@ def make(request: MakeRequest) -> int:
             mode=request.mode,
             encoding=request.encoding,
             size=(width, height),
+            degrade=None if request.degrade is None else names_in(request.degrade),
+            degraded=names_in(request.degraded),
             workers=min(request.workers, os.cpu_count() or 1),
             progress=lambda done, total: shown.update(float(done), f"{done} of {total} clips"),
         )
-    print(f"{out}: {clips} rendered clips; answers in clips.csv and truth/", file=sys.stderr)
+    answers = "annotations/" if request.mode == "detection" else "clips.csv"
+    print(f"{out}: {clips} rendered clips; answers in {answers} and truth/", file=sys.stderr)
     return 0
 
 

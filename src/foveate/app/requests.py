@@ -539,8 +539,20 @@ class MakeRequest:
         int, typer.Option("--seed", metavar="N", min=0, help="Equal seeds give equal clips.")
     ] = 1
     mode: Annotated[
-        str, typer.Option("--mode", metavar="MODE", help="actions, timeline or audiovisual.")
+        str,
+        typer.Option("--mode", metavar="MODE", help="actions, timeline, audiovisual or detection."),
     ] = "actions"
+    degrade: Annotated[
+        str | None,
+        typer.Option(
+            "--degrade",
+            metavar="NAMES",
+            help="blur, occlusion, defocus; default: all of them in mode detection, else none.",
+        ),
+    ] = None
+    degraded: Annotated[
+        str, typer.Option("--degraded", metavar="SPLITS", help="Splits that are degraded.")
+    ] = "test"
     encoding: Annotated[
         str, typer.Option("--encoding", metavar="NAME", help="x264, x264-p1 or mpeg4-gop12.")
     ] = "x264"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -161,9 +161,27 @@ def _counts(dataset: Dataset | None) -> list[str]:
     out = [f"{classes}; clips per class ({', '.join(n or 'all' for n in names)}):"]
     for label in islice(dataset.classes, CAP):
         out.append(f"  {display_name(label)}: {', '.join(str(count[label]) for count in counts)}")
+    if dataset.has_boxes:
+        out += _box_counts(dataset)
     if len(dataset.classes) > CAP:
         out.append(f"  and {len(dataset.classes) - CAP} more classes")
     return out
+
+
+def _box_counts(dataset: Dataset) -> list[str]:
+    """Boxes of each class, and the frames that have them."""
+    boxes: Counter[str] = Counter()
+    frames: Counter[str] = Counter()
+    for record in dataset.records:
+        for one in record.boxes or ():
+            boxes.update(found.label for found in one.objects)
+            frames.update({found.label for found in one.objects})
+    total = sum(len(record.boxes or ()) for record in dataset.records)
+    out = [f"{total} annotated frames"]
+    return out + [
+        f"  {display_name(label)}: {boxes[label]} boxes in {frames[label]} frames"
+        for label in islice(dataset.classes, CAP)
+    ]
 
 
 def _seconds(record: Record, known: Probe | None) -> float | None:
@@ -176,6 +194,10 @@ def _bad(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[tuple[str, str,
     for record in dataset.records:
         found = known[record.path]
         why = found.error
+        if why is None and record.boxes and found.frames is not None:
+            last = record.boxes[-1].frame
+            if last >= found.frames:
+                why = f"frame {last} is annotated, the video has {found.frames} frames"
         if why is None and found.duration is not None:
             if (record.start or 0.0) >= found.duration:
                 why = f"starts at {record.start:g} s, the video lasts {found.duration:g} s"

@@ -136,7 +136,7 @@ def choose_split(dataset: Dataset, asked: str | None) -> str:
 
 
 def only_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
-    """The clips of some classes; other labels of these clips are left out.
+    """The clips of some classes; other labels and boxes of these clips are left out.
 
     Raises:
         ConfigError: No names, or a name that is not a class of the data.
@@ -149,9 +149,16 @@ def only_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     if not names:
         raise ConfigError("no classes are named", f"there are: {', '.join(dataset.classes)}")
     records = [
-        replace(record, labels=tuple(label for label in record.labels if label in names))
+        replace(
+            record,
+            labels=tuple(label for label in record.labels if label in names),
+            boxes=None if record.boxes is None else tuple(
+                replace(one, objects=tuple(o for o in one.objects if o.label in names))
+                for one in record.boxes
+            ),
+        )
         for record in dataset.records
-    ]
+    ]  # fmt: skip
     kept = tuple(record for record in records if record.labels)
     return replace(dataset, records=kept, classes=tuple(dict.fromkeys(names)))
 

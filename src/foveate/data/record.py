@@ -10,6 +10,31 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from foveate.core.loop import Box
+
+
+@dataclass(frozen=True)
+class ObjectBox:
+    """One object in one frame.
+
+    Attributes:
+        label: Name of its class.
+        box: `(x1, y1, x2, y2)` in pixels of the upright source.
+        track: The same number for one object in several frames, None if it is not known.
+    """
+
+    label: str
+    box: Box
+    track: int | None = None
+
+
+@dataclass(frozen=True)
+class FrameBoxes:
+    """An annotated frame: its number, counted from 0, and all objects in it, or none."""
+
+    frame: int
+    objects: tuple[ObjectBox, ...]
+
 
 @dataclass(frozen=True)
 class Record:
@@ -24,6 +49,8 @@ class Record:
         group: Clips of one group (a source, a person) must not lie on both sides of a split.
         where: File and line that it came from, such as `clips.csv:12`.
         tags: Further columns of the annotation as (name, value).
+        boxes: The annotated frames in ascending order, None where whole clips are labelled. Then
+            `labels` are the classes of all boxes.
     """
 
     path: Path
@@ -34,6 +61,7 @@ class Record:
     group: str | None = None
     where: str = ""
     tags: tuple[tuple[str, str], ...] = ()
+    boxes: tuple[FrameBoxes, ...] | None = None
 
     def tag(self, name: str) -> str | None:
         """The value of a further column, None where there is no such column."""
@@ -70,6 +98,11 @@ class Dataset:
         found = {record.split for record in self.records if record.split is not None}
         first = [name for name in ("train", "val", "test") if name in found]
         return (*first, *sorted(found.difference(first)))
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether these are the labels of video object detection."""
+        return any(record.boxes is not None for record in self.records)
 
     def subset(self, split: str) -> Dataset:
         """The clips of one split, with all classes."""
@@ -108,12 +141,30 @@ class Dataset:
         """A fingerprint for checkpoints, to detect evaluation on clips of the training.
 
         Returns:
-            The sha256, in hexadecimal, of the classes and the sorted relative paths, labels and
-            times; the order of the records and the place of the root do not matter.
+            The sha256, in hexadecimal, of the classes and the sorted relative paths, labels, times
+            and boxes; the order of the records and the place of the root do not matter.
         """
         chosen = self.records if split is None else self.subset(split).records
         rows = sorted(
-            json.dumps([self.name(r), list(r.labels), r.start, r.end], ensure_ascii=False)
+            json.dumps(
+                [
+                    self.name(r),
+                    list(r.labels),
+                    r.start,
+                    r.end,
+                    *(
+                        ()
+                        if r.boxes is None
+                        else [
+                            [
+                                [b.frame, [[o.label, *o.box, o.track] for o in b.objects]]
+                                for b in r.boxes
+                            ]
+                        ]
+                    ),
+                ],
+                ensure_ascii=False,
+            )
             for r in chosen
         )
         text = "\n".join([json.dumps(list(self.classes), ensure_ascii=False), *rows])

@@ -1,4 +1,4 @@
-"""Length and motion energy of clips."""
+"""Length, frame times and motion energy of clips."""
 
 from __future__ import annotations
 
@@ -25,6 +25,21 @@ def duration_of(sample: Sample) -> float:
     if duration is None or not duration > 0:
         raise MediaError(f"{sample.info.name}: its length is unknown")
     return duration
+
+
+def frame_times(sample: Sample) -> tuple[float, ...]:
+    """Seconds of all frames of a clip, by their numbers from 0; nothing is decoded.
+
+    Raises:
+        MediaError: The source cannot be read.
+    """
+    if isinstance(sample, Video):
+        return sample.times()
+    times, at = list[float](), sample.next_time(-1.0)
+    while at is not None:
+        times.append(at)
+        at = sample.next_time(at)
+    return tuple(times)
 
 
 def motion_energy(frames: NDArray[np.uint8], rate: float) -> float:

@@ -52,7 +52,7 @@ def short_name(name: str) -> str:
     'top-1'
     """
     metric = name.partition("@")[0]
-    return {"top1": "top-1", "top5": "top-5", "map": "mAP"}.get(metric, metric)
+    return {"top1": "top-1", "top5": "top-5", "map": "mAP", "map50": "mAP50"}.get(metric, metric)
 
 
 def value_of(statistic: Statistic, samples: int) -> float:

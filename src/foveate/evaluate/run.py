@@ -246,7 +246,7 @@ def evaluate(
 
     Videos that fail are counted and listed, and left out of the figures. Where records carry
     times, the timeline is measured too (F1 of segments). Of videos without labels only the cost
-    is measured.
+    is measured. Videos with boxes are measured by `detection_run.evaluate_detections`.
 
     Args:
         recogniser: From `foveate.load`.
@@ -264,15 +264,21 @@ def evaluate(
         ConfigError: An empty split, a class the recogniser does not know, or no video could be
             read.
     """
+    if getattr(dataset, "has_boxes", False):
+        from foveate.evaluate.detection_run import evaluate_detections
+
+        return evaluate_detections(
+            recogniser, dataset, split, groups=groups, batch=batch, seed=seed, progress=progress
+        )
     items, classes = items_of(dataset, split), tuple(dataset.classes)
     if classes == (UNLABELLED,):
         items, classes = [replace(item, labels=[]) for item in items], ()
     columns = columns_of(classes, recogniser.labels, recogniser.name)
     names = dict(zip(classes, (recogniser.labels[c] for c in columns), strict=True))
-    answers = list(_results(recogniser, items, batch, threshold, progress))
+    answers = list(results_of(recogniser, items, batch, threshold, progress))
     results = [result for result, _ in answers]
     predictions = [
-        _prediction(item, result, names, recogniser.preset.top_k).model_copy(
+        prediction_of(item, result, names, recogniser.preset.top_k).model_copy(
             update={"fallback": fell}
         )
         for item, (result, fell) in zip(items, answers, strict=True)
@@ -339,7 +345,7 @@ def _right(prediction: Prediction) -> float:
     return float(bool(prediction.top) and prediction.top[0][0] in prediction.truth)
 
 
-def _results(
+def results_of(
     recogniser: Recogniser,
     items: Sequence[Item],
     batch: int,
@@ -370,7 +376,7 @@ def _scores(results: Sequence[Result], classes: int) -> np.ndarray[Any, Any]:
     return scores
 
 
-def _prediction(item: Item, result: Result, names: dict[str, str], kept: int) -> Prediction:
+def prediction_of(item: Item, result: Result, names: dict[str, str], kept: int) -> Prediction:
     """One row of the evaluation, with the class names of the data set."""
     back = {label: name for name, label in names.items()}
     wanted = {names[label] for label in item.labels}

@@ -444,8 +444,14 @@ class _PositionSensitive(nn.Module):
         from torchvision.ops import ps_roi_pool
 
         half = maps["0"][:, -self.channels :]
+        # Pooling rounds the corners of a proposal to cells, and torchvision's leaves out the last
+        # row and column. A proposal that begins there or beyond would pool nothing, and nothing
+        # has the same score for every class: one more row and column, and no corner beyond them.
+        last = half.new_tensor([half.shape[3] - 1, half.shape[2] - 1] * 2) * 16
+        last[2:] = torch.inf
+        inside = [torch.minimum(boxes, last) for boxes in proposals]
         pooled = [
-            ps_roi_pool(layer(half), proposals, self.SIDE, 1 / 16).mean((2, 3))
+            ps_roi_pool(F.pad(layer(half), (0, 1, 0, 1)), inside, self.SIDE, 1 / 16).mean((2, 3))
             for layer in (self.scores, self.boxes)
         ]
         return torch.cat(pooled, 1)

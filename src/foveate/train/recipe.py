@@ -305,7 +305,7 @@ def train_network(
     protocol: Callable[[Any, str | None, InputSpec], str],
     start_from: Path | None = None,
     unknown: bool = True,
-    start: InitialModel | None = None,
+    build: Callable[[RecipeContext], InitialModel] | None = None,
 ) -> RunSummary:
     """Train one network; the `train` of a recipe without stages.
 
@@ -318,12 +318,12 @@ def train_network(
         start_from: A run folder to start from instead of the settings' model. It is validated
             first, and remains the result unless an epoch is better.
         unknown: Whether to fit when footage is `unknown`; not for a part of a larger model.
-        start: The network at the start, where the settings' model is not what is trained.
+        build: Makes the network, if it is not one that classifies clips.
     """
     config, group = context.config, context.group
     with ExitStack() as stack:
         stack.enter_context(_deterministic(config.deterministic))
-        start = start or initial_model(context, start_from)
+        start = initial_model(context, start_from) if build is None else build(context)
         backbone = set_trainable(start.model, config.freeze)
         start.model.to(group.device)
         if context.source is None and config.frames is None:
@@ -464,6 +464,7 @@ def _export(
     """Write the weights as validated, and their card, to the run folder."""
     config, dataset = context.config, context.dataset
     look = getattr(config, "look", None)
+    preset = start.preset if look is None else {"look": look.model_dump(mode="json")}
     split = None if job.held_out is None else config.val_split
     card = RunCard(
         method=start.method,
@@ -471,7 +472,7 @@ def _export(
         classes=list(dataset.classes),
         input=InputCard.of(start.input),
         output="sigmoid" if dataset.multilabel else "softmax",
-        preset=None if look is None else {"look": look.model_dump(mode="json")},
+        preset=preset,
         recipe=context.recipe.name,
         configuration=config.model_dump(mode="json"),
         protocol=protocol(config, split, start.input),

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,9 @@ from pathlib import Path
 import cv2
 
 from foveate.core import ConfigError, FoveateError
+from foveate.data.mocap15.objects import KINDS
 from foveate.data.mocap15.render import render_clip
-from foveate.data.mocap15.spec import FPS, ClipSpec, clip_specs
+from foveate.data.mocap15.spec import FPS, SPLITS, ClipSpec, clip_specs
 from foveate.media.encode import ENCODINGS, encode
 
 Progress = Callable[[int, int], None]
@@ -33,27 +34,33 @@ def make(
     size: tuple[int, int] = (320, 240),
     workers: int = 1,
     progress: Progress | None = None,
+    degrade: Collection[str] | None = None,
+    degraded: Collection[str] = ("test",),
 ) -> Path:
     """Render a set of clips into a folder, which appears only when it is whole.
 
     Written are `SPLIT/LABEL/NNNNN.mp4`, `truth/NNNNN.json` with the answers, and `clips.csv` with a
-    row per clip. The same arguments give the same files, however many workers there are.
+    row per clip; in the mode `detection`, `annotations/SPLIT.json` with the boxes of all frames as
+    COCO-style video annotations instead. The same arguments give the same files, however many
+    workers there are.
 
     Args:
         out: The folder; it must not exist or be empty.
         clips: How many.
         seed: Not negative.
-        mode: `actions`, `timeline` or `audiovisual`, see `clip_specs`.
+        mode: `actions`, `timeline`, `audiovisual` or `detection`, see `clip_specs`.
         encoding: A key of `media.encode.ENCODINGS`.
         size: `(width, height)` in pixels, even.
         workers: Processes that render.
         progress: Called with (clips done, clips in all) after each.
+        degrade: See `clip_specs`.
+        degraded: See `clip_specs`.
 
     Raises:
         ConfigError: An argument is out of range.
         FoveateError: The folder is in use or cannot be written, or a clip cannot be encoded.
     """
-    specs = clip_specs(clips, seed, mode, size=size)
+    specs = clip_specs(clips, seed, mode, size=size, degrade=degrade, degraded=degraded)
     _check(encoding, workers)
     target = Path(out)
     building = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -92,7 +99,10 @@ def _build(
         rows.append(row)
         if progress is not None:
             progress(len(rows), len(specs))
-    _write_table(folder / "clips.csv", rows)
+    if specs[0].mode == "detection":
+        _write_boxes(folder, rows)
+    else:
+        _write_table(folder / "clips.csv", rows)
 
 
 def _rendered(specs: list[ClipSpec], folder: Path, encoding: str, workers: int) -> Iterator[Row]:
@@ -145,3 +155,43 @@ def _write_table(path: Path, rows: list[Row]) -> None:
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
+
+
+def _write_boxes(folder: Path, rows: list[Row]) -> None:
+    """Write the boxes of each split as COCO-style video annotations, an entry per line."""
+    (folder / "annotations").mkdir()
+    kinds = ("person", *KINDS)
+    for split in SPLITS:
+        videos: list[Row] = []
+        images: list[Row] = []
+        boxes: list[Row] = []
+        for row in rows:
+            if row["split"] != split:
+                continue
+            size = {"width": row["width"], "height": row["height"]}
+            video = {"id": len(videos) + 1, "file_name": row["path"], "fps": FPS, **size}
+            videos.append(video)
+            truth = json.loads((folder / "truth" / f"{row['index']:05d}.json").read_text("utf-8"))
+            for frame in range(truth["frames"]):
+                image = {"id": len(images) + 1, "video_id": video["id"], "frame_id": frame}
+                images.append({**image, "file_name": f"{row['path']}/{frame:06d}", **size})
+                for track in truth["tracks"]:
+                    if (box := track["boxes"][frame]) is None:
+                        continue
+                    x, y, width, height = box[0], box[1], box[2] - box[0], box[3] - box[1]
+                    boxes.append(
+                        {
+                            "id": len(boxes) + 1, "image_id": image["id"],
+                            "category_id": kinds.index(track["class"]) + 1,
+                            "instance_id": track["instance"],
+                            "bbox": [x, y, width, height], "area": width * height, "iscrowd": 0,
+                        }
+                    )  # fmt: skip
+        categories = [{"id": at, "name": kind} for at, kind in enumerate(kinds, 1)]
+        lists = {"videos": videos, "images": images, "annotations": boxes, "categories": categories}
+        text = ",\n".join(
+            f'"{key}": [\n' + ",\n".join(json.dumps(one) for one in entries) + "\n]"
+            for key, entries in lists.items()
+        )
+        if videos:
+            (folder / "annotations" / f"{split}.json").write_text(f"{{\n{text}\n}}\n", "utf-8")

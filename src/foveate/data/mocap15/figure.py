@@ -143,17 +143,18 @@ class Figure:
         self._colours = np.array([who.colours[material] for material, _ in _PARTS])
         self._light = light[:2] / max(float(np.linalg.norm(light)), 1e-6)
 
-    def draw(self, image: Pixels, frame: int, matrix: Floats) -> None:
+    def draw(self, image: Pixels, frame: float, matrix: Floats) -> None:
         """Draw one frame.
 
         Args:
             image: (H, W, 3) uint8, drawn into.
-            frame: Which.
+            frame: Which; a fraction shows a moment between two.
             matrix: (2, 3) map from the actor's pixels to those of the image.
         """
         layers = self._hulls(frame, matrix)
-        for part in np.argsort(-self._depth[frame], kind="stable"):
-            colour = self._colours[part] * self._shade[frame, part]
+        nearest = int(frame)
+        for part in np.argsort(-self._depth[nearest], kind="stable"):
+            colour = self._colours[part] * self._shade[nearest, part]
             glow = np.minimum(colour * 1.22 + 14, 255)
             for points, tone in zip(layers, (colour * 0.42, colour, glow), strict=True):
                 fill(image, points[self._slices[part]].reshape(-1, 2), tone)
@@ -162,17 +163,25 @@ class Figure:
         """Smallest box (x1, y1, x2, y2) around what `draw` draws, not clipped to the frame."""
         return bounds(self._hulls(frame, matrix)[0].reshape(-1, 2))
 
-    def _hulls(self, frame: int, matrix: Floats) -> list[Floats]:
+    def _hulls(self, frame: float, matrix: Floats) -> list[Floats]:
         """(discs, corners, 2) points of rim, body and highlight in pixels of the image."""
         zoom = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-        centres = self._points[frame] @ matrix[:, :2].T + matrix[:, 2]
-        size = self._radii[frame] * zoom
-        rim = size + np.maximum(self._scale[frame] * zoom * _EDGE, 0.35)
+        centres = between(self._points, frame) @ matrix[:, :2].T + matrix[:, 2]
+        size = between(self._radii, frame) * zoom
+        rim = size + np.maximum(between(self._scale, frame) * zoom * _EDGE, 0.35)
         lit = centres + 0.34 * size[:, None] * self._light
         return [
             middle[:, None] + _CIRCLE * reach[:, None, None]
             for middle, reach in ((centres, rim), (centres, size), (lit, size * 0.5))
         ]
+
+
+def between(values: Floats, frame: float) -> Floats:
+    """Rows (T, ...) at a frame, or interpolated at a moment between two."""
+    at = int(frame)
+    if at == frame:
+        return np.asarray(values[at])
+    return np.asarray(values[at] + (frame - at) * (values[at + 1] - values[at]))
 
 
 def _hair(sight: Sight) -> Sight:

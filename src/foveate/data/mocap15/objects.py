@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from foveate.data.mocap15.figure import bounds, fill
+from foveate.data.mocap15.figure import between, bounds, fill
 from foveate.data.mocap15.motion import Floats
 
 Pixels = npt.NDArray[np.uint8]
@@ -28,8 +28,8 @@ class Thing:
     """One object in all frames of a clip.
 
     Attributes:
-        kind: One of `KINDS`.
-        places: (T, 2) middle in world pixels; of a cone the middle of its foot.
+        kind: One of `KINDS`, or `post`.
+        places: (T, 2) middle in world pixels; of a cone and a post the middle of its foot.
         turns: (T,) radians: a ball's roll, a box's turn, a cone's lean.
         size: Half its height in world pixels.
         colours: (2, 3) RGB.
@@ -41,8 +41,11 @@ class Thing:
     size: float
     colours: Floats
 
-    def draw(self, image: Pixels, frame: int, matrix: Floats) -> None:
-        """Draw one frame into (H, W, 3) uint8; `matrix` (2, 3) maps world pixels to the image's."""
+    def draw(self, image: Pixels, frame: float, matrix: Floats) -> None:
+        """Draw one frame into (H, W, 3) uint8; `matrix` (2, 3) maps world pixels to the image's.
+
+        A fraction of a frame shows a moment between two.
+        """
         for points, colour in self._shapes(frame):
             fill(image, points @ matrix[:, :2].T + matrix[:, 2], colour)
 
@@ -51,10 +54,11 @@ class Thing:
         points = np.concatenate([points for points, _ in self._shapes(frame)])
         return bounds(points @ matrix[:, :2].T + matrix[:, 2])
 
-    def _shapes(self, frame: int) -> Shapes:
-        make = {"ball": _ball, "box": _box, "cone": _cone}[self.kind]
-        shapes = make(float(self.turns[frame]), self.colours)
-        return [(points * self.size + self.places[frame], colour) for points, colour in shapes]
+    def _shapes(self, frame: float) -> Shapes:
+        make = {"ball": _ball, "box": _box, "cone": _cone, "post": _post}[self.kind]
+        shapes = make(float(between(self.turns, frame)), self.colours)
+        place = between(self.places, frame)
+        return [(points * self.size + place, colour) for points, colour in shapes]
 
 
 def things(
@@ -79,6 +83,20 @@ def things(
     return [
         _thing(KINDS[(first + number) % len(KINDS)], low, high, seconds, unit, random)
         for number in range(count)
+    ]
+
+
+def posts(
+    count: int, low: Floats, high: Floats, frames: int, unit: float, random: np.random.Generator
+) -> list[Thing]:
+    """Draw upright posts that reach from the top to the bottom; arguments as for `things`."""
+    foot = [(float(x), float(high[1])) for x in random.uniform(low[0], high[0], count)]
+    sizes = random.uniform(4, 10, count) * unit
+    return [
+        Thing("post", np.tile(at, (frames, 1)), np.zeros(frames), float(size), colours)
+        for at, size, colours in zip(
+            foot, sizes, random.uniform(30, 200, (count, 2, 3)), strict=True
+        )
     ]
 
 
@@ -143,6 +161,12 @@ def _box(turn: float, colours: Floats) -> Shapes:
             shade = 0.55 + 0.45 * max(0.0, float(-0.8 * look[1] - 0.5 * look[0]))
             shapes.append((turned[places, :2], colours[axis // 2] * shade))
     return shapes
+
+
+def _post(turn: float, colours: Floats) -> Shapes:
+    """A post of width two with a bright edge; longer than any picture is high."""
+    body = np.array([[-1.0, 0.0], [1.0, 0.0], [1.0, -1000.0], [-1.0, -1000.0]])
+    return [(body, colours[0] * 0.5), (body * (0.8, 1), colours[0]), (body * (0.3, 1), colours[1])]
 
 
 def _cone(lean: float, colours: Floats) -> Shapes:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from foveate.data.mocap15.background import background
-from foveate.data.mocap15.figure import Body, Figure, body
+from foveate.data.mocap15.figure import Body, Figure, between, body
 from foveate.data.mocap15.motion import Floats
-from foveate.data.mocap15.objects import Thing, things
+from foveate.data.mocap15.objects import Thing, posts, things
 from foveate.data.mocap15.sensor import Sensor
 from foveate.data.mocap15.sound import RATE, Waveform, beat, sound, tones
 from foveate.data.mocap15.spec import FPS, SEGMENT, ClipSpec
@@ -21,6 +21,8 @@ from foveate.data.mocap15.stage import Stage, stage
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
+
+_MOMENTS = 5  # drawn while the shutter is open
 
 VERSION = 1  # of the pictures: raised with every change that gives other pixels for a seed
 
@@ -58,6 +60,7 @@ class RenderedClip:
     _who: Body
     _figure: Figure
     _things: tuple[Thing, ...]
+    _posts: tuple[Thing, ...] = ()
 
     @property
     def label(self) -> str:
@@ -93,19 +96,34 @@ class RenderedClip:
         scene, first = self._scene()
         still = self.spec.camera == "static"
         picture: Pixels | None = None
-        for number, matrix in enumerate(self.matrices):
-            if picture is None or not still:
-                seen = _from(matrix, first)
-                picture = np.asarray(
-                    cv2.warpAffine(scene, seen, self.spec.size, borderMode=cv2.BORDER_REFLECT),
-                    np.uint8,
-                )
-            frame = picture.copy()
-            for thing in self._things if objects else ():
-                thing.draw(frame, number, matrix)
-            if actor:
-                self._figure.draw(frame, number, _from(matrix, self._stage.anchor))
-            yield sensor.read(frame, number)
+        for number in range(len(self.matrices)):
+            moments = []
+            for moment in self._moments(number):
+                matrix = between(self.matrices, moment)
+                if picture is None or not still:
+                    seen = _from(matrix, first)
+                    picture = np.asarray(
+                        cv2.warpAffine(scene, seen, self.spec.size, borderMode=cv2.BORDER_REFLECT),
+                        np.uint8,
+                    )
+                frame = picture.copy()
+                for thing in self._things if objects else ():
+                    thing.draw(frame, moment, matrix)
+                if actor:
+                    self._figure.draw(frame, moment, _from(matrix, self._stage.anchor))
+                for post in self._posts:
+                    post.draw(frame, moment, matrix)
+                moments.append(frame)
+            light = moments[0] if len(moments) == 1 else np.mean(moments, 0).astype(np.uint8)
+            yield sensor.read(light, number)
+
+    def _moments(self, number: int) -> list[float]:
+        """Frame numbers, with fractions, at which light is collected for a frame."""
+        if not self.spec.shutter:
+            return [number]
+        spread = (np.arange(_MOMENTS) + 0.5) / _MOMENTS - 0.5
+        moments = number + self.spec.shutter * spread
+        return [float(one) for one in np.clip(moments, 0, len(self.matrices) - 1)]
 
     def sound(self) -> Waveform | None:
         """(N,) float32 at 16 kHz, or None where the clip has no sound track."""
@@ -141,6 +159,11 @@ class RenderedClip:
                 "matrices": np.round(self.matrices.reshape(-1, 6), 5).tolist(),
             },
             "background": spec.background,
+            "degraded": {
+                "shutter": round(spec.shutter, 4),
+                "posts": spec.posts,
+                "defocus": round(spec.defocus, 4),
+            },
             "tracks": [
                 {"instance": track.instance, "class": track.kind, "boxes": track.boxes}
                 for track in self.tracks
@@ -186,7 +209,10 @@ def render_clip(spec: ClipSpec) -> RenderedClip:
         _track(number, thing.kind, thing.box, matrices, spec.size)
         for number, thing in enumerate(found, start=1)
     ]
-    return RenderedClip(spec, tuple(tracks), matrices, staged, who, figure, tuple(found))
+    front = posts(spec.posts, low, high, spec.frames, unit, spec.chance("posts"))
+    return RenderedClip(
+        spec, tuple(tracks), matrices, staged, who, figure, tuple(found), tuple(front)
+    )
 
 
 def _from(matrix: Floats, origin: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""The sensor of a rendered clip's camera: exposure and noise."""
+"""The camera of a rendered clip: focus, exposure and noise of the sensor."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Sensor:
     def __init__(self, spec: ClipSpec) -> None:
         self._size = spec.size
         self._gain = _gain(spec)
+        self._unsharp = _unsharp(spec)
         self._random = spec.chance("noise")
         self._noise: npt.NDArray[np.int16] | None = None
         if spec.noise > 0:
@@ -30,6 +31,9 @@ class Sensor:
 
     def read(self, light: Pixels, frame: int) -> Pixels:
         """(H, W, 3) uint8 as drawn -> as the sensor gives it; frames in order."""
+        spread = float(self._unsharp[frame])
+        if spread > 0.3:  # pixels; less is not visible
+            light = np.asarray(cv2.GaussianBlur(light, (0, 0), spread), np.uint8)
         seen = cv2.convertScaleAbs(light, alpha=float(self._gain[frame]))
         if self._noise is None:
             return np.asarray(seen, np.uint8)
@@ -49,3 +53,14 @@ def _gain(spec: ClipSpec) -> Floats:
         at, pace = random.uniform(0.2, 0.8) * seconds[-1], random.uniform(2, 8)
         wave = np.tanh(pace * (seconds - at)) * random.choice((-1, 1))
     return np.asarray(1 + spec.exposure * wave)
+
+
+def _unsharp(spec: ClipSpec) -> Floats:
+    """(T,) standard deviation in pixels of the blur: the focus is lost and found again."""
+    if not spec.defocus:
+        return np.zeros(spec.frames)
+    random = spec.chance("focus")
+    seconds = np.arange(spec.frames) / FPS
+    at, width = random.uniform(0.2, 0.8) * seconds[-1], random.uniform(0.3, 0.7)
+    peak = spec.defocus * spec.size[1] / 240
+    return np.asarray(peak * np.exp(-0.5 * ((seconds - at) / width) ** 2))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,8 @@ from foveate.data.mocap15.acting import Part
 from foveate.data.mocap15.camera import REGIMES
 from foveate.data.mocap15.motion import ACTIONS, library
 
-MODES = ("actions", "timeline", "audiovisual")
+MODES = ("actions", "timeline", "audiovisual", "detection")
+DEGRADATIONS = ("blur", "occlusion", "defocus")
 SPLITS = ("train", "val", "test")
 FPS = 25
 SEGMENT = 1.28  # s in which a class is seen, heard, both or neither
@@ -34,7 +37,10 @@ BACKGROUNDS = {
 }
 BODIES = {"train": range(24), "val": range(24, 32), "test": range(32, 48)}
 # Random streams; each purpose has its own, so that a change in one does not affect the others.
-_PURPOSES = ("spec", "motion", "camera", "background", "objects", "noise", "exposure", "sound")
+_PURPOSES = (
+    "spec", "motion", "camera", "background", "objects", "noise", "exposure", "sound", "degrade",
+    "posts", "focus",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,11 @@ class ClipSpec:
         distractors: How many objects there are.
         noise: Standard deviation of the sensor's noise in grey levels.
         exposure: Greatest relative change of brightness in the clip.
+        shutter: Share of the time between two frames in which light is collected; what moves in it
+            is blurred.
+        posts: How many posts stand in front of everything.
+        defocus: Standard deviation, in pixels of a frame 240 pixels high, of the blur where the
+            clip is most out of focus.
     """
 
     seed: int
@@ -85,6 +96,9 @@ class ClipSpec:
     distractors: int
     noise: float
     exposure: float
+    shutter: float = 0.0
+    posts: int = 0
+    defocus: float = 0.0
 
     @property
     def sector(self) -> int:
@@ -102,7 +116,13 @@ def _chance(seed: int, index: int, purpose: str) -> np.random.Generator:
 
 
 def clip_specs(
-    n: int, seed: int, mode: str = "actions", *, size: tuple[int, int] = (320, 240)
+    n: int,
+    seed: int,
+    mode: str = "actions",
+    *,
+    size: tuple[int, int] = (320, 240),
+    degrade: Collection[str] | None = None,
+    degraded: Collection[str] = ("test",),
 ) -> list[ClipSpec]:
     """Specify n clips.
 
@@ -114,18 +134,39 @@ def clip_specs(
         seed: Not negative.
         mode: `actions`: one action per clip, 2 to 4 s. `timeline`: several, with idle gaps.
             `audiovisual`: segments of 1.28 s in which the class is seen, heard, both or neither.
+            `detection`: as `actions`, with two to four objects in every clip.
         size: `(width, height)` in pixels, even.
+        degrade: Any of `DEGRADATIONS`; None: all of them in the mode `detection`, none otherwise.
+        degraded: The splits in which clips are degraded.
 
     Raises:
         ConfigError: An argument is out of range.
     """
+    if degrade is None:
+        degrade = DEGRADATIONS if mode == "detection" else ()
+    for given, known, what in ((degrade, DEGRADATIONS, "degradation"), (degraded, SPLITS, "split")):
+        for name in given:
+            if name not in known:
+                raise ConfigError(f"{what} {name!r} is unknown", f"one of: {', '.join(known)}")
     if mode not in MODES:
         raise ConfigError(f"mode {mode!r} is unknown", f"one of: {', '.join(MODES)}")
     if n < 1 or seed < 0:
         raise ConfigError("the number of clips must be positive and the seed not negative")
     if min(size) < 32 or size[0] % 2 or size[1] % 2:
         raise ConfigError(f"size {size[0]}x{size[1]} must be even and at least 32x32")
-    return [_spec(index, seed, mode, size) for index in range(n)]
+    specs = [_spec(index, seed, mode, size) for index in range(n)]
+    return [_degraded(spec, degrade) if spec.split in degraded else spec for spec in specs]
+
+
+def _degraded(spec: ClipSpec, names: Collection[str]) -> ClipSpec:
+    """Draws how much a clip is degraded; each degradation is independent of the others."""
+    random = spec.chance("degrade")
+    drawn: dict[str, dict[str, Any]] = {
+        "blur": {"shutter": float(random.uniform(0.5, 1.0))},
+        "occlusion": {"posts": int(random.integers(1, 4))},
+        "defocus": {"defocus": float(random.uniform(1.5, 4.0))},
+    }
+    return replace(spec, **{k: v for name in names for k, v in drawn[name].items()})
 
 
 def _spec(index: int, seed: int, mode: str, size: tuple[int, int]) -> ClipSpec:
@@ -135,6 +176,7 @@ def _spec(index: int, seed: int, mode: str, size: tuple[int, int]) -> ClipSpec:
     sector = random.choice(SECTORS[split])
     azimuth = (sector + random.random()) * SECTOR_DEGREES * random.choice((-1, 1))
     parts, audible = _play(mode, action, random)
+    least = 2 if mode == "detection" else 0
     return ClipSpec(
         seed=seed,
         index=index,
@@ -153,7 +195,7 @@ def _spec(index: int, seed: int, mode: str, size: tuple[int, int]) -> ClipSpec:
         mirror=bool(random.random() < 0.5),
         body=int(random.choice(BODIES[split])),
         background=str(random.choice(BACKGROUNDS[split])),
-        distractors=int(random.integers(1, 4)) if random.random() < 0.5 else 0,
+        distractors=least + (int(random.integers(1, 4 - least)) if random.random() < 0.5 else 0),
         noise=float(random.uniform(1, 4.5)),
         exposure=float(random.uniform(0.03, 0.2)),
     )

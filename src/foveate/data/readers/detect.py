@@ -23,6 +23,10 @@ from foveate.media import display_name
 _JOINTS = re.compile(r"(?<![0-9])[\s_-]+|[\s_-]+(?![0-9])")
 # Asked in this order: the most specific formats first.
 FORMATS = {
+    "boxes": "boxes.csv, or folders of pictures with boxes_xywh.csv",
+    "coco_videos": "COCO-style video annotations (boxes)",
+    "imagenet_vid": "ImageNet VID (boxes)",
+    "mot": "MOTChallenge (boxes)",
     "clips": "one table with the columns path and label",
     "kinetics": "Kinetics CSV",
     "ucf101": "UCF-101 split files",

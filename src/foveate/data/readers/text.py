@@ -23,6 +23,7 @@ _MAX_BYTES = 512_000_000
 _DELIMITERS = (",", ";", "\t")
 # Python takes other scripts' digits, and 1_000, for numbers; tables do not mean them.
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf(inity)?)")
+_SPACE = re.compile(r"[ \t\r\n]*")
 _WHOLE = re.compile("[0-9]{1,18}")
 
 
@@ -261,6 +262,63 @@ class JsonFile:
             twice = next(name for name in made if names.count(name) > 1)
             self._faults.add(display_name(self.path.name), f"the key {twice!r} is given twice")
         return made
+
+
+def json_lists(path: Path, faults: Faults) -> dict[str, list[tuple[int, Any]]]:
+    """The lists of a JSON object by their key, each entry with the line that it begins in.
+
+    Values that are no lists are left out.
+
+    Args:
+        path: The file.
+        faults: Takes the keys that are given twice.
+
+    Raises:
+        DataError: It cannot be read, or is no JSON object.
+    """
+    data = _bytes(path)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        bad = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{at(path, bad)}: not UTF-8") from None
+    found: dict[str, list[tuple[int, Any]]] = {}
+    read, line, counted = json.JSONDecoder(), 1, 0
+
+    def next_sign(start: int, signs: str) -> int:
+        at_sign = _SPACE.match(text, start).end()  # type: ignore[union-attr]
+        if text[at_sign : at_sign + 1] not in tuple(signs):
+            raise json.JSONDecodeError(f"expected {' or '.join(signs)}", text, at_sign)
+        return at_sign
+
+    try:
+        place, more = next_sign(0, "{") + 1, True
+        while more:
+            key, place = read.raw_decode(text, next_sign(place, '"'))
+            place = _SPACE.match(text, next_sign(place, ":") + 1).end()  # type: ignore[union-attr]
+            if text[place : place + 1] != "[":
+                place = read.raw_decode(text, place)[1]
+            else:
+                if key in found:
+                    faults.add(display_name(path.name), f"the key {key!r} is given twice")
+                rows = found[key] = []
+                place = _SPACE.match(text, place + 1).end()  # type: ignore[union-attr]
+                while text[place : place + 1] != "]":
+                    line, counted = line + text.count("\n", counted, place), place
+                    value, place = read.raw_decode(text, place)
+                    rows.append((line, value))
+                    place = next_sign(place, ",]")
+                    if text[place] == ",":
+                        place = _SPACE.match(text, place + 1).end()  # type: ignore[union-attr]
+                place += 1
+            place = next_sign(place, ",}")
+            more = text[place] == ","
+            place += 1
+    except json.JSONDecodeError as error:
+        raise DataError(f"{at(path, error.lineno)}: not JSON ({error.msg.lower()})") from None
+    except RecursionError:
+        raise DataError(f"{display_name(path)}: nested too deep") from None
+    return found
 
 
 def only(files: Sequence[Path], path: Path, what: str) -> Path:
