@@ -139,7 +139,7 @@ class ClipRecorder:
             if event.end is not None:
                 return
             ring = self._rings.get(event.camera)
-            template = ring.template if ring is not None else None
+            template = None if ring is None else ring.template(event.epoch)
             if ring is None or template is None or not template.copies:
                 return
             first = ring.first_for(event.epoch, event.start - self.settings.before)
