@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import socket
 import sys
 import threading
@@ -95,6 +96,19 @@ def test_a_line_that_was_cut_off_does_not_spoil_the_next(tmp_path: Path) -> None
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(FoveateError, match="cannot be written"):
         JsonLinesFile(str(tmp_path / "missing" / "events.jsonl"), SinkSettings())
+
+
+def test_a_pipe_is_written_and_not_rotated(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink = JsonLinesFile(str(path), SinkSettings(rotate_mb=1e-6))
+    sink.deliver(event(0))
+    sink.deliver(event(1))
+    sink.close()
+    lines = os.read(reader, 10_000).splitlines()
+    os.close(reader)
+    assert [Event.from_json(line) for line in lines] == [event(0), event(1)]
 
 
 def test_standard_output_has_a_line_per_event(capfdbinary) -> None:
@@ -391,6 +405,7 @@ def events_of(received: list[tuple[str, bytes, int]]) -> list[tuple[str, int]]:
 def test_mqtt_outage_loses_no_event_and_the_status_is_published(tmp_path: Path) -> None:
     port, store = free_port(), tmp_path / "events.db"
     out = outputs(mqtt=f"mqtt://127.0.0.1:{port}/home/cams", store=store)
+    wait_for(lambda: "refused" in (out.stats["mqtt"].error or "").lower())
     given = happen(out, 5)
     wait_for(lambda: out.stats["mqtt"].failures >= 1)
     with broker(port) as first:
@@ -405,6 +420,16 @@ def test_mqtt_outage_loses_no_event_and_the_status_is_published(tmp_path: Path) 
     assert {(topic, qos) for topic, _, qos in first if "status" not in topic} == {
         ("home/cams/gate/walk", 1)
     }
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mqtt_says_that_it_is_there_before_anything_happens(tmp_path: Path) -> None:
+    port = free_port()
+    with broker(port) as received:
+        out = outputs(mqtt=f"mqtt://127.0.0.1:{port}/home", store=tmp_path / "events.db")
+        wait_for(lambda: [one[:2] for one in received] == [("home/status", b"online")])
+        out.close()
+        wait_for(lambda: received[-1][:2] == ("home/status", b"offline"))
 
 
 def test_mqtt_topics_are_safe() -> None:

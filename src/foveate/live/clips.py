@@ -208,7 +208,7 @@ class ClipRecorder:
                 return closing  # the event is closed a little later than the connection
             self._finish(clip)
             return True
-        except (FoveateError, OSError) as error:
+        except Exception as error:  # FFmpeg has many; other clips must go on
             self._report(f"{clip.event.camera}: no clip of {clip.event.label}: {error}")
             if clip.writer is not None:
                 clip.writer.abandon()

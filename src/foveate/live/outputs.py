@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,8 +59,8 @@ class EventTargets:
     """
 
     events: str | None = None
-    store: Path | None = None
-    clips: Path | None = None
+    store: str | os.PathLike[str] | None = None
+    clips: str | os.PathLike[str] | None = None
     webhook: str | None = None
     mqtt: str | None = None
     on_event: str | None = None
@@ -107,13 +108,15 @@ class EventOutputs:
         if targets.on_event is not None:
             local.append(Command(targets.on_event, settings))
         self.stats = {sink.name: SinkStats() for sink in remote}
-        store = targets.store or (Path(DEFAULT_STORE) if remote else None)
+        store = None if targets.store is None else Path(targets.store)
+        if store is None and remote:
+            store = Path(DEFAULT_STORE)
         if store is not None:
             local.insert(0, Store(store, dict(self.stats), settings.spool))
         if targets.events is not None:
             local.append(JsonLinesFile(targets.events, settings))
         if targets.clips is not None:
-            self._recorder = ClipRecorder(targets.clips, config.clips, self._put, log.warning)
+            self._recorder = ClipRecorder(Path(targets.clips), config.clips, self._put, log.warning)
         for sink in local:
             stats = self.stats[sink.name] = SinkStats()
             waiting = MemoryQueue(settings.queue, stats)
@@ -132,7 +135,8 @@ class EventOutputs:
         stats: SinkStats,
         settings: SinkSettings,
     ) -> None:
-        self._deliveries.append(Deliveries(sink, waiting, stats, settings))
+        idle = sink.idle if isinstance(sink, Mqtt) else None
+        self._deliveries.append(Deliveries(sink, waiting, stats, settings, idle))
 
     def set_areas(self, camera: str, areas: Areas) -> PacketRing | None:
         """Add a camera, or change its zones and masks.

@@ -187,6 +187,19 @@ class Mqtt:
         """The topic of an event."""
         return f"{self.prefix}/{safe_name(event.camera)}/{safe_name(event.label)}"
 
+    def idle(self) -> None:
+        """Stay connected, so that the status is right while nothing happens.
+
+        Raises:
+            FoveateError: The broker cannot be reached.
+        """
+        try:
+            self._connect()
+        except (OSError, ValueError) as error:
+            self._drop()
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise FoveateError(f"{self.shown}: {reason}") from None
+
     def _connect(self) -> Any:
         """A client that is connected."""
         if self._client is not None and self._client.is_connected():
@@ -227,8 +240,9 @@ class Mqtt:
         Raises:
             FoveateError: It was not acknowledged.
         """
+        self.idle()
+        client = self._client
         try:
-            client = self._connect()
             sent = client.publish(self.topic(event), event.to_json(), qos=1)
             until = time.monotonic() + self._timeout
             while not sent.is_published():

@@ -28,6 +28,7 @@ from foveate.core.config import Config
 from foveate.live.events import Event
 
 log = logging.getLogger(__name__)
+_IDLE = 5.0  # seconds between two calls while nothing waits
 
 
 class SinkSettings(Config):
@@ -151,6 +152,7 @@ class Deliveries:
         waiting: Makes the queue; called in the thread.
         stats: Is updated.
         settings: Time between retries.
+        idle: Called every few seconds while nothing waits, such as to stay connected.
     """
 
     def __init__(
@@ -159,8 +161,10 @@ class Deliveries:
         waiting: Callable[[], Waiting],
         stats: SinkStats,
         settings: SinkSettings,
+        idle: Callable[[], object] | None = None,
     ) -> None:
         self.sink, self.stats, self._settings = sink, stats, settings
+        self._idle, self._idle_at = idle, 0.0
         self._waiting = waiting
         self._closing = threading.Event()
         self._deadline = float("inf")
@@ -187,6 +191,7 @@ class Deliveries:
                 if item is None:
                     if closing:
                         break
+                    self._rest()
                     continue
                 key, event = item
                 try:
@@ -220,6 +225,19 @@ class Deliveries:
                 except (FoveateError, OSError) as error:
                     log.warning("%s: %s", self.sink.name, _line(error))
 
+    def _rest(self) -> None:
+        """Nothing waits."""
+        if self._idle is None or time.monotonic() < self._idle_at:
+            return
+        self._idle_at = time.monotonic() + _IDLE
+        try:
+            self._idle()
+            self.stats.error = None
+        except (FoveateError, OSError) as error:
+            if self.stats.error != _line(error):
+                log.warning("%s: %s", self.sink.name, _line(error))
+            self.stats.error = _line(error)
+
 
 def _line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
@@ -247,6 +265,7 @@ class JsonLinesFile:
         self._path = None if target == "-" else Path(target)
         self._settings = settings
         self._file: Any = None
+        self._rotates = False
         try:
             self._open()
         except OSError as error:
@@ -257,7 +276,8 @@ class JsonLinesFile:
             self._file = sys.stdout.buffer
             return
         self._file = self._path.open("ab")
-        if self._path.is_file() and self._file.tell():
+        self._rotates = self._path.is_file()  # a pipe or a device is not
+        if self._rotates and self._file.tell():
             with self._path.open("rb") as file:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
@@ -275,10 +295,12 @@ class JsonLinesFile:
                 self._file, file = None, self._file
                 file.close()
             raise
-        if self._path is not None and self._file.tell() > self._settings.rotate_mb * 1e6:
-            self._rotate(self._path)
+        if self._rotates and self._file.tell() > self._settings.rotate_mb * 1e6:
+            self._rotate()
 
-    def _rotate(self, path: Path) -> None:
+    def _rotate(self) -> None:
+        assert self._path is not None
+        path = self._path
         self._file.close()
         self._file = None
         for number in range(self._settings.rotate_keep - 1, -1, -1):
@@ -290,7 +312,7 @@ class JsonLinesFile:
     def close(self) -> None:
         """Sync the file to disk."""
         if self._path is not None and self._file is not None:
-            if self._path.is_file():
+            if self._rotates:
                 os.fsync(self._file.fileno())
             self._file.close()
             self._file = None

@@ -6,6 +6,7 @@ killed program loses neither; a run that begins later delivers what is left.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -61,9 +62,12 @@ class Store:
     name = "store"
 
     def __init__(
-        self, path: Path, spooled: dict[str, SinkStats] | None = None, most: int = 100_000
+        self,
+        path: str | os.PathLike[str],
+        spooled: dict[str, SinkStats] | None = None,
+        most: int = 100_000,
     ) -> None:
-        self.path = path
+        self.path = path = Path(path)
         self._spooled, self._most = spooled or {}, most
         self._connection: sqlite3.Connection | None = None
         with closing(connect(path)) as connection, connection:
@@ -245,7 +249,7 @@ class EventQuery:
     limit: int | None = None
 
 
-def read_events(path: Path, query: EventQuery | None = None) -> list[Event]:
+def read_events(path: str | os.PathLike[str], query: EventQuery | None = None) -> list[Event]:
     """Read events from a store, also while it is written.
 
     Returns:
@@ -254,7 +258,7 @@ def read_events(path: Path, query: EventQuery | None = None) -> list[Event]:
     Raises:
         FoveateError: The file is no store, or is damaged.
     """
-    query = query or EventQuery()
+    path, query = Path(path), query or EventQuery()
     conditions: list[str] = ["1"]
     values: list[str | float] = []
     for column, names in (
