@@ -145,12 +145,15 @@ def test_the_oldest_clips_are_removed_and_nothing_else(tmp_path: Path) -> None:
         (folder / "gate" / name).write_bytes(bytes(1000))
         os.utime(folder / "gate" / name, (WALL - age, WALL - age))
     (folder / "gate" / "holiday.mp4").write_bytes(bytes(9000))
-    left = folder / "gate" / f".{names[0]}.1.2f.partial"
-    left.write_bytes(bytes(1000))
+    killed = folder / "gate" / f".{names[0]}.{2**22 + 1}.2f.partial"
+    other = folder / "gate" / f".{names[1]}.{os.getpid()}.2f.partial"
+    killed.write_bytes(bytes(1000))
+    other.write_bytes(b"")
     recorder = ClipRecorder(folder, ClipSettings(quota_mb=0.0025), lambda saved: None)
     recorder._keep_quota()
     recorder.close()
-    assert sorted(p.name for p in (folder / "gate").iterdir()) == [*names[3:], "holiday.mp4"]
+    left = sorted(p.name for p in (folder / "gate").iterdir())
+    assert left == [other.name, *names[3:], "holiday.mp4"]
 
 
 def test_a_full_disk_is_one_line_and_no_half_clip(data: bytes, tmp_path: Path, caplog) -> None:

@@ -7,6 +7,7 @@ without the rest, and its `complete` is false.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -35,7 +36,7 @@ _POLL = 0.2  # seconds between two looks at the rings
 _TOLERANCE = 0.05  # seconds by which times of packets and frames may differ
 _STALLED = 10.0  # seconds without packets after which a clip is finished
 _NAME = re.compile(r"^\d{8}T\d{6}Z-.+-[0-9a-f]{8}(\.annotated)?\.(mp4|mkv)$")
-_PARTIAL = re.compile(r"^\.\d{8}T\d{6}Z-.+\.partial$")
+_PARTIAL = re.compile(r"^\.\d{8}T\d{6}Z-.+\.(\d+)\.[0-9a-f]+\.partial$")  # process, object
 
 
 class ClipSettings(Config):
@@ -99,8 +100,9 @@ class ClipRecorder:
         self._closing = threading.Event()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for left in self._files(_PARTIAL):  # of a run that was killed
-                left.unlink(missing_ok=True)
+            for left in self._files(_PARTIAL):
+                if not _runs(left):  # it was killed
+                    left.unlink(missing_ok=True)
         except OSError as error:
             raise FoveateError(
                 f"{folder}: cannot be used for clips ({(error.strerror or str(error)).lower()})"
@@ -296,6 +298,18 @@ class ClipRecorder:
                     break
                 used -= path.stat().st_size
                 path.unlink()
+
+
+def _runs(partial: Path) -> bool:
+    """Whether the process that writes an unfinished clip is still there."""
+    found = _PARTIAL.match(partial.name)
+    try:
+        os.kill(int(found[1]) if found else 0, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def safe_name(name: str) -> str:
