@@ -103,7 +103,7 @@ def settings() -> str:
     lines += [
         "## Events",
         "",
-        "Of `foveate watch`: sections of `--config`, or `--set events.on=0.7`. A camera in "
+        "Of `foveate watch`: sections of `--config`, or `--set events.start_threshold=0.7`. A camera in "
         "`cams.yaml` has `zones` and `masks` of its own.",
         "",
     ]

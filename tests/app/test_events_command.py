@@ -104,14 +104,21 @@ def test_times() -> None:
 
 
 def test_settings_of_events_are_not_those_of_the_preset() -> None:
-    sets = ["events.on=0.7", "events.classes.fall.on=0.9", "clips.before=3", "top_k=3"]
+    sets = [
+        "events.start_threshold=0.7",
+        "events.classes.fall.start_threshold=0.9",
+        "clips.before=3",
+        "top_k=3",
+    ]
     values, _ = changes(None, sets, None, None, None)
     config = event_config(values)
     assert values == {"top_k": 3}
     assert config.events.of("fall") == (0.9, 0.4)
     assert config.clips.before == 3
-    with pytest.raises(ConfigError, match=r"unknown key events.onn \(did you mean on"):
-        event_config({"events": {"onn": 0.7}})
+    with pytest.raises(
+        ConfigError, match=r"unknown key events.start_treshold \(did you mean start_threshold"
+    ):
+        event_config({"events": {"start_treshold": 0.7}})
 
 
 def test_options_become_targets(tmp_path: Path) -> None:
