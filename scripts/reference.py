@@ -103,8 +103,8 @@ def settings() -> str:
     lines += [
         "## Events",
         "",
-        "Of `foveate watch`: sections of `--config`, or `--set events.start_threshold=0.7`. A camera in "
-        "`cams.yaml` has `zones` and `masks` of its own.",
+        "Of `foveate watch`: sections of `--config`, or `--set events.start_threshold=0.7`. A "
+        "camera in `cams.yaml` has `zones` and `masks` of its own.",
         "",
     ]
     for name, config in EVENTS.items():
