@@ -76,19 +76,20 @@ class CameraServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                behaviours = paths.get(self.path)
-                outer.connections[self.path] += 1
+                path = self.path.partition("?")[0]
+                behaviours = paths.get(path)
+                outer.connections[path] += 1
                 if behaviours is None:
                     return self.send_error(404)
                 given = self.headers.get("Authorization", "").partition(" ")[2]
-                if "locked" in self.path and base64.b64decode(given).decode() != password:
+                if "locked" in path and base64.b64decode(given).decode() != password:
                     self.send_response(401)
                     self.send_header("WWW-Authenticate", 'Basic realm="camera"')
                     return self.end_headers()
                 self.send_response(200)
                 self.send_header("Content-Type", "video/mp2t")
                 self.end_headers()
-                number = min(outer.connections[self.path], len(behaviours)) - 1
+                number = min(outer.connections[path], len(behaviours)) - 1
                 try:
                     for piece in behaviours[number]():
                         if outer.stopped.is_set():

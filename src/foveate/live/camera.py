@@ -16,7 +16,8 @@ from pydantic import Field, field_validator
 
 from foveate.core import ConfigError
 from foveate.core.budget import parse_budget
-from foveate.core.config import Config, build, read_yaml
+from foveate.core.config import build, read_yaml
+from foveate.live.areas import Areas
 from foveate.media import display_name, name_of
 from foveate.media.live import SCHEMES, LiveInput, open_address, open_iterable, open_paced
 
@@ -25,8 +26,8 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _NAME = re.compile(r"[\w][\w.-]*")
 
 
-class CameraSettings(Config):
-    """Settings of one camera."""
+class CameraSettings(Areas):
+    """Settings of one camera, with its zones and masks."""
 
     url: str = Field(min_length=1, description="address, device or file; ${NAME} is a variable")
     user: str | None = Field(None, description="user name, if it is not in the address")
@@ -118,6 +119,10 @@ def camera(name: str, settings: CameraSettings, pace: Pace = "fast") -> CameraSo
     address = expanded(settings.url, name)
     if not is_address(address):
         path = Path(address)
+        if not path.is_file():
+            raise ConfigError(
+                f"{shown}: no such file", f"addresses begin with {', '.join(SCHEMES[:3])}, ..."
+            )
 
         def read() -> LiveInput:
             return open_paced(path, name, real=pace == "real")

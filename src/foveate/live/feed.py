@@ -140,6 +140,8 @@ class Feed:
         with self._lock:
             if self.shown is not None and seconds <= self._last[0] + 1e-6:
                 return self.shown
+            if self.closed:
+                return None
             before, at = self._last
             self._plain = wanted = seconds + self._skipped
             if self.stretch > 1 and self.shown is not None:
@@ -189,7 +191,7 @@ class Feed:
             for frame in self._frames:
                 if frame.time > wanted + 1e-9:
                     return frame.time - self._skipped
-            if self.ended:
+            if self.ended or self.closed:
                 return None
             raise NotYet(wanted, self._changed())
 
@@ -203,7 +205,7 @@ class Feed:
             for frame in self._frames:
                 if frame.number == number:
                     return frame
-            if number >= self._count and not self.ended:
+            if number >= self._count and not (self.ended or self.closed):
                 raise NotYet(None, self._changed())
             return None
 
@@ -234,7 +236,7 @@ class Feed:
     def _changed(self) -> Callable[[], bool]:
         """Whether anything has come since now: asking again before is pointless."""
         count, stretch = self._count, self.stretch
-        return lambda: self._count != count or self.ended or self.stretch != stretch
+        return lambda: self._count != count or self.ended or self.closed or self.stretch != stretch
 
     def _discard(self) -> None:
         """Drop frames that were not chosen because a later one is shown at the asked time."""
@@ -253,12 +255,11 @@ class LiveSample(ArrayVideo):
 
     Args:
         feed: Its frames.
-        mask: Blackens regions of (H, W, 3) pixels before anything sees them, None for none.
     """
 
-    def __init__(self, feed: Feed, mask: Callable[[Pixels], Pixels] | None = None) -> None:
+    def __init__(self, feed: Feed) -> None:
         self._setup(feed.camera, [], feed.info.rate, [])
-        self.feed, self._mask = feed, mask
+        self.feed = feed
 
     @property
     def info(self) -> SampleInfo:
@@ -272,13 +273,9 @@ class LiveSample(ArrayVideo):
         found = [frame for frame in map(self.feed.select, times) if frame is not None]
         self.meter.frames = self.feed.received
         width, height = size or (self.info.width, self.info.height)
-        pixels = [self._rgb(frame, (width, height)) for frame in found]
+        pixels = [self.feed.convert(frame.picture, (width, height)) for frame in found]
         stacked = np.stack(pixels) if pixels else np.empty((0, height, width, 3), np.uint8)
         return Clip(stacked, tuple(self.feed.loop_time(frame) for frame in found))
-
-    def _rgb(self, frame: LiveFrame, size: tuple[int, int]) -> Pixels:
-        pixels = self.feed.convert(frame.picture, size)
-        return pixels if self._mask is None else self._mask(pixels)
 
     def _shown_at(self, seconds: float) -> int | None:
         frame = self.feed.select(seconds)
@@ -286,7 +283,7 @@ class LiveSample(ArrayVideo):
 
     def _small(self, at: int, size: tuple[int, int]) -> Pixels | None:
         frame = self.feed.numbered(at)
-        return None if frame is None else self._rgb(frame, size)
+        return None if frame is None else self.feed.convert(frame.picture, size)
 
     def next_time(self, after: float) -> float | None:
         """The loop's time of the first frame later than `after`; None at the end."""

@@ -17,17 +17,16 @@ import numpy as np
 from foveate.core import FoveateError
 from foveate.live.camera import CameraSource
 from foveate.live.feed import Feed, FrameLedger
-from foveate.media.live import AccessDenied, LiveFrame, LiveInput, describe
+from foveate.media.live import AccessDenied, LiveFrame, LiveInput, Received, describe
+from foveate.media.ring import PacketRing
 
 State = Literal["connecting", "live", "waiting", "refused", "finished", "stopped"]
-OnPacket = Callable[[str, int, Any, Any], None]
-"""Takes every packet: camera, epoch, `av.Packet`, its stream."""
-
 _JITTER = 0.2  # share by which delays are longer or shorter, so that cameras do not return at once
 _STEADY = 10.0  # seconds of frames after which delays begin anew
 _REFUSED = 600.0  # seconds; cameras lock an account after a few wrong passwords
 _GAP = 2.0  # seconds without a frame after which states begin anew
 _QUIET = 12  # grey levels by which the noise of a sensor changes a pixel
+_MOST_EARLY = 300  # packets that are kept before the first frame
 _HALF_LIFE = 1.0  # seconds in which activity fades
 
 log = logging.getLogger("foveate.live")
@@ -102,7 +101,7 @@ class Camera:
     Args:
         source: The camera.
         on_change: Called from the thread when there is something for the loop.
-        on_packet: Takes every packet, in the thread.
+        ring: Keeps the last packets for clips, None if there are none to be written.
         wait: Waits for some seconds or until it is stopped; True if it was stopped. For tests.
         jitter: Gives -1 to 1.
 
@@ -116,7 +115,7 @@ class Camera:
         self,
         source: CameraSource,
         on_change: Callable[[], None] = lambda: None,
-        on_packet: OnPacket | None = None,
+        ring: PacketRing | None = None,
         *,
         wait: Callable[[float], bool] | None = None,
         jitter: Callable[[], float] = lambda: random.uniform(-1, 1),
@@ -128,13 +127,16 @@ class Camera:
         self.lock = threading.Condition()
         self.state: State = "connecting"
         self.reason = ""
-        self._on_change, self._on_packet = on_change, on_packet
+        self._on_change, self._ring = on_change, ring
         self._stop, self._broken = threading.Event(), threading.Event()
         self._wait, self._jitter = wait or self._stop.wait, jitter
         self._feeds: deque[Feed] = deque()  # that the loop has not taken
         self._open: list[Feed] = []  # that may hold frames
         self._feed: Feed | None = None  # that the thread adds to
-        self._zero = 0.0  # time of the connection at which its epoch began
+        self._size: tuple[int, int] | None = None
+        self._zero = 0.0  # time of the source's clock at which its epoch began
+        self._latest = 0.0  # seconds of the epoch of the frame that came last
+        self._early: list[Received] = []  # packets before the first frame of a connection
         self._epochs = self._connects = 0
         self._last_tick: float | None = None
         self._logged: tuple[State, str] | None = None
@@ -172,7 +174,7 @@ class Camera:
     def status(self) -> CameraStatus:
         """The camera now."""
         with self.lock:
-            counts, feed = self.ledger.copy(), self._feed
+            counts = self.ledger.copy()
             queued = sum(one.queued() for one in self._open)
         tick = self._last_tick
         return CameraStatus(
@@ -188,7 +190,7 @@ class Camera:
             dropped={str(cause): count for cause, count in counts.dropped.items()},
             queued=queued,
             activity=round(self.activity.level, 3),
-            size=None if feed is None else (feed.info.width, feed.info.height),
+            size=self._size,
             since_frame=None if tick is None else time.monotonic() - tick,
         )
 
@@ -230,17 +232,30 @@ class Camera:
         self._set("stopped", "")
 
     def _read(self, connection: LiveInput) -> None:
-        for packet, stream, frames in connection.frames:
+        self._early.clear()
+        for piece in connection.received:
             if self._stop.is_set() or self._broken.is_set():
                 return
-            for frame in frames or ():
-                self._take(frame, stream, connection.live)
-            if frames is None:
+            for frame in piece.frames or ():
+                self._take(frame, piece.stream, connection.live)
+            if piece.frames is None:
                 with self.lock:
                     self.ledger.received += 1
                     self.ledger.dropped["damaged"] += 1
-            if packet is not None and self._on_packet is not None:
-                self._on_packet(self.name, max(1, self._epochs), packet, stream)
+            if self._ring is not None and piece.packet is not None:
+                self._keep(self._ring, piece)
+
+    def _keep(self, ring: PacketRing, piece: Received) -> None:
+        """Add a packet to the ring; those before the first frame wait until the epoch begins."""
+        self._early.append(piece)
+        if self._feed is None:
+            del self._early[:-_MOST_EARLY]
+            return
+        for one in self._early:
+            if one.time is not None:
+                self._latest = one.time - self._zero
+            ring.add(one.packet, self._latest)
+        self._early.clear()
 
     def _take(self, frame: LiveFrame, stream: Any, live: bool) -> None:
         """One frame: it begins a new epoch if it does not continue the one before."""
@@ -257,6 +272,7 @@ class Camera:
         if feed is None or frame.begins or gap:
             feed = self._begin(frame, stream, live, "a gap in the frames" if gap else "")
         frame.time -= self._zero
+        self._latest = frame.time
         self.activity.update(frame)
         feed.put(frame, self._stop.is_set)
         self._on_change()
@@ -266,12 +282,15 @@ class Camera:
         self._end_feed()
         info, convert = describe(frame, self.name, stream)
         self._epochs += 1
+        self._size = info.width, info.height
         self.activity, self._zero = Activity(), frame.time
         feed = Feed(self.name, self._epochs, info, convert, self.ledger, self.lock, live=live)
         self._feed = feed
         with self.lock:
             self._open = [one for one in self._open if not one.closed] + [feed]
             self._feeds.append(feed)
+        if self._ring is not None and stream is not None:
+            self._ring.begin(stream, self._epochs)
         self._set("live", why if frame.begins in (None, "connected") else frame.begins)
         return feed
 
@@ -279,6 +298,8 @@ class Camera:
         if self._feed is not None:
             self._feed.end()
             self._feed = None
+            if self._ring is not None:
+                self._ring.end()
             self._on_change()
 
     def _set(self, state: State, reason: str) -> None:

@@ -62,7 +62,7 @@ class LiveFrame:
 
     Attributes:
         picture: An `av.VideoFrame`, or (H, W, 3) uint8 RGB.
-        time: Seconds from the first frame of the epoch.
+        time: Seconds of the source's clock; the reader makes it begin at zero with each epoch.
         wall: When it was received, in seconds of the Unix clock.
         tick: The same on the monotonic clock, for ages.
         number: Frames of the epoch before it.
@@ -87,20 +87,36 @@ class LiveFrame:
         return rows[: self.picture.height : _LUMA_STEP, : self.picture.width : _LUMA_STEP]
 
 
+@dataclass(frozen=True)
+class Received:
+    """What came in one piece.
+
+    Attributes:
+        frames: Decoded from it, None if it cannot be decoded.
+        packet: The `av.Packet`; None for an iterable of frames.
+        stream: Its stream, likewise.
+        time: Display time of the packet in seconds of the source's clock, None if it has none.
+    """
+
+    frames: list[LiveFrame] | None
+    packet: Any = None
+    stream: Any = None
+    time: float | None = None
+
+
 @dataclass
 class LiveInput:
     """One connection: a file, a device, an address or an iterable of frames.
 
     Attributes:
         name: What it is called in messages.
-        frames: Gives, for each packet, it with its stream and the decoded frames; an iterable of
-            frames has no packets. A packet that cannot be decoded gives None for the frames.
+        received: Gives what comes, until the connection ends.
         close: Releases it.
         live: Whether frames come by themselves, so that those that nobody takes are lost.
     """
 
     name: str
-    frames: Iterator[tuple[Any, Any, list[LiveFrame] | None]]
+    received: Iterator[Received]
     close: Callable[[], None] = field(default=lambda: None)
     live: bool = True
 
@@ -151,11 +167,11 @@ def open_address(
     try:
         stream = _moving(container, name)
         untimed = container.format.name in _UNTIMED
-        frames = _decoded(container, stream, name, timeouts[1], untimed, limits)
+        received = _decoded(container, stream, name, timeouts[1], untimed, limits)
     except BaseException:
         container.close()
         raise
-    return LiveInput(name, frames, container.close)
+    return LiveInput(name, received, container.close)
 
 
 def open_paced(path: Any, name: str, *, real: bool, limits: Limits = DEFAULT_LIMITS) -> LiveInput:
@@ -171,8 +187,8 @@ def open_paced(path: Any, name: str, *, real: bool, limits: Limits = DEFAULT_LIM
         MediaError: It is no video that can be opened.
     """
     opened = open_video(opener(path, limits), limits)
-    frames = _decoded(opened.container, opened.stream, name, None, False, limits)
-    return LiveInput(name, _paced(frames) if real else frames, opened.close, live=real)
+    received = _decoded(opened.container, opened.stream, name, None, False, limits)
+    return LiveInput(name, _paced(received) if real else received, opened.close, live=real)
 
 
 def open_iterable(frames: Iterator[tuple[Any, float]], name: str, live: bool) -> LiveInput:
@@ -184,7 +200,7 @@ def open_iterable(frames: Iterator[tuple[Any, float]], name: str, live: bool) ->
         live: Whether frames that nobody takes are lost.
     """
 
-    def given() -> Iterator[tuple[None, None, list[LiveFrame]]]:
+    def given() -> Iterator[Received]:
         before: LiveFrame | None = None
         for item, seconds in frames:
             picture = np.array(item)  # a copy: the program may use its memory again
@@ -199,7 +215,7 @@ def open_iterable(frames: Iterator[tuple[Any, float]], name: str, live: bool) ->
             elif seconds <= before.time:
                 frame.begins = "the clock of the source went back"
             before = LiveFrame(picture, seconds, frame.wall, frame.tick)
-            yield None, None, [frame]
+            yield Received([frame])
 
     return LiveInput(name, given(), live=live)
 
@@ -219,7 +235,7 @@ def _decoded(
     read_seconds: float | None,
     untimed: bool,
     limits: Limits,
-) -> Iterator[tuple[Any, Any, list[LiveFrame] | None]]:
+) -> Iterator[Received]:
     """Packets with their frames, until the connection ends.
 
     Raises:
@@ -236,20 +252,23 @@ def _decoded(
             return
         except av.error.FFmpegError as error:
             raise _failed(name, error, read_seconds or 0.0) from None
+        at = None
+        if packet.pts is not None and not untimed:
+            at = float(packet.pts * packet.time_base)
         try:
             pictures = codec.decode(packet if packet.size else None)
         except (av.error.FFmpegError, ValueError):
-            yield packet, stream, None if packet.size else []
+            yield Received(None if packet.size else [], packet, stream, at)
             continue
-        yield packet, stream, [clock(picture) for picture in pictures]
+        yield Received([clock(picture) for picture in pictures], packet, stream, at)
 
 
 class _Clock:
-    """Gives frames their times: seconds from the first frame of an epoch."""
+    """Stamps frames, and tells where their times or their size do not continue."""
 
     def __init__(self, untimed: bool) -> None:
         self._untimed = untimed
-        self._zero = self._last = 0.0
+        self._last = 0.0
         self._size: tuple[int, int] | None = None
 
     def __call__(self, picture: Any) -> LiveFrame:
@@ -265,27 +284,21 @@ class _Clock:
             begins = f"the clock of the source jumped by {seconds - self._last:.1f} s"
         else:
             seconds = max(seconds, self._last + 1e-6)
-        if begins is not None:
-            self._zero = seconds
         self._size, self._last = size, seconds
-        return LiveFrame(picture, seconds - self._zero, wall, tick, begins=begins)
+        return LiveFrame(picture, seconds, wall, tick, begins=begins)
 
 
-def _paced(
-    frames: Iterator[tuple[Any, Any, list[LiveFrame] | None]],
-) -> Iterator[tuple[Any, Any, list[LiveFrame] | None]]:
+def _paced(pieces: Iterator[Received]) -> Iterator[Received]:
     """The same at the pace of their times, stamped when they are given."""
-    begun: float | None = None
-    for packet, stream, found in frames:
-        for number, frame in enumerate(found or ()):
+    begun = 0.0
+    for piece in pieces:
+        for frame in piece.frames or ():
             now = time.monotonic()
-            if begun is None or frame.begins:
+            if frame.begins:
                 begun = now - frame.time
             time.sleep(max(0.0, begun + frame.time - now))
             frame.wall, frame.tick = time.time(), time.monotonic()
-            yield packet if number == 0 else None, stream, [frame]
-        if not found:
-            yield packet, stream, found
+        yield piece
 
 
 def describe(

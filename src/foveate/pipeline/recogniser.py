@@ -29,7 +29,6 @@ from foveate.core import (
 from foveate.core.budget import parse_budget
 from foveate.core.text import plural
 from foveate.live.camera import Pace
-from foveate.live.reader import OnPacket
 from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
 from foveate.pipeline.fetch import DEFAULT_RATE
 from foveate.pipeline.ledger import Ledger
@@ -37,7 +36,7 @@ from foveate.pipeline.presets import Preset, edit, resolve
 from foveate.pipeline.reducers import ClassReducer, DetectionReducer, Naming, Reducer
 from foveate.pipeline.scheduler import Opener, in_order, schedule
 from foveate.pipeline.session import OnStep, Plan, Session
-from foveate.pipeline.watch import Watch
+from foveate.pipeline.watch import Outputs, Watch
 from foveate.policy import AtEnd, Context, Groups, PatchLook
 from foveate.policy.unknown import Familiar
 
@@ -244,7 +243,7 @@ class Recogniser:
         fps: float | None = None,
         budget: str | None = None,
         max_wait: float = 0.0,
-        on_packet: OnPacket | None = None,
+        outputs: Outputs | None = None,
     ) -> Watch:
         """Watch cameras: iterate over the returned `Watch` for the steps of all, as they come.
 
@@ -260,14 +259,14 @@ class Recogniser:
             budget: Of all cameras together, such as `50%cpu`, which quiet cameras get less of; or
                 of each, such as `2fps`. None: the model's own rate.
             max_wait: Seconds for which a frame waits for those of other cameras.
-            on_packet: Takes (camera, epoch, packet, stream), in the threads that read the cameras.
+            outputs: Takes the steps and gives the events, which come between the steps.
 
         Raises:
             ConfigError: A source cannot be watched, or the look cannot be used for streams.
         """
         return Watch(
             self, sources, pace=pace, fps=fps, budget=budget, max_wait=max_wait,
-            on_packet=on_packet,
+            outputs=outputs,
         )  # fmt: skip
 
     def costs(self) -> tuple[int, int]:

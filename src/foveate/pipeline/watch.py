@@ -8,15 +8,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from foveate.core import ConfigError
+from foveate.core import ConfigError, Sample
 from foveate.core.budget import parse_budget
+from foveate.live.areas import Areas
 from foveate.live.camera import CameraSource, Pace, cameras
+from foveate.live.events import Event
 from foveate.live.feed import Feed, LiveSample
-from foveate.live.reader import Camera, CameraStatus, OnPacket, log
+from foveate.live.reader import Camera, CameraStatus, log
 from foveate.live.share import CpuBudget, cpu_share, distribute
 from foveate.live.step import DropCause, StepResult
+from foveate.media.mask import MaskedSample
+from foveate.media.ring import PacketRing
 from foveate.pipeline.ledger import Ledger
 from foveate.pipeline.reducers import ClassReducer
 from foveate.pipeline.scheduler import Opener, schedule
@@ -29,6 +33,22 @@ if TYPE_CHECKING:
 _EVERY = 0.25  # seconds between two divisions of the budget
 _FILE_EVERY = 1.0  # seconds between two looks at a file of cameras
 _LONGEST_WAIT = 0.05  # seconds for which the loop sleeps when no camera has a frame
+
+
+class Outputs(Protocol):
+    """What becomes of the steps, see `live.outputs.EventOutputs`."""
+
+    def set_areas(self, camera: str, areas: Areas) -> PacketRing | None:
+        """Add a camera; the ring for its packets, if clips are recorded."""
+
+    def add(self, step: StepResult) -> list[Event]:
+        """Take a step; the events that are announced or closed with it."""
+
+    def end(self, camera: str) -> list[Event]:
+        """The connection of a camera has ended; the events that are closed."""
+
+    def remove(self, camera: str) -> list[Event]:
+        """A camera is not watched any more; the events that are closed."""
 
 
 class Watch:
@@ -44,7 +64,7 @@ class Watch:
         fps: Frames per second of iterables of frames without times.
         budget: Of all cameras together, such as `50%cpu`, or of each, such as `2fps`.
         max_wait: Seconds for which a frame waits for those of other cameras.
-        on_packet: Takes every packet of every camera, in the threads that read them.
+        outputs: Takes the steps and gives the events; None for steps alone. It is not closed.
     """
 
     def __init__(
@@ -56,12 +76,12 @@ class Watch:
         fps: float | None = None,
         budget: str | None = None,
         max_wait: float = 0.0,
-        on_packet: OnPacket | None = None,
+        outputs: Outputs | None = None,
     ) -> None:
         self._labels = recogniser.labels
         self._naming = replace(recogniser.naming, top_k=1)
         self._executor, self._max_wait, self._pace = recogniser.executor, max_wait, pace
-        self._on_packet = on_packet
+        self._outputs = outputs
         plan = replace(recogniser.plan, look=recogniser.plan.look.online(), every_step=True)
         share = None if budget is None else cpu_share(budget)
         if budget is not None and share is None:
@@ -77,6 +97,7 @@ class Watch:
         self._positions: dict[int, tuple[Camera, Feed]] = {}
         self._numbers: dict[str, tuple[int, float | None]] = {}
         self._reported: dict[str, Counter[DropCause]] = {}
+        self._ended: list[tuple[str, bool]] = []  # cameras whose connection or watching is over
         self._stopping = False
         self._files: dict[Path, float] = {}
         self._from_file: dict[Path, dict[str, CameraSource]] = {}
@@ -100,11 +121,15 @@ class Watch:
         """
         for one in cameras(source if name is None else {name: source}, pace=self._pace):
             self._plan_of(one)
-            camera = Camera(one, self._changed.set, self._on_packet)
             with self._lock:
                 if one.name in self._cameras:
                     raise ConfigError(f"{one.name}: there is a camera of this name", "give name=")
-                self._cameras[one.name] = camera
+                ring = (
+                    None
+                    if self._outputs is None
+                    else self._outputs.set_areas(one.name, one.settings)
+                )
+                camera = self._cameras[one.name] = Camera(one, self._changed.set, ring)
                 self._reported[one.name] = Counter()
             camera.start()
 
@@ -118,6 +143,7 @@ class Watch:
         with self._lock:
             self._gone.append(self._cameras.pop(name))
         camera.stop()
+        self._ended.append((name, True))
         self._changed.set()
 
     def pause(self, name: str) -> None:
@@ -164,7 +190,7 @@ class Watch:
 
     # --- the loop ---------------------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[StepResult]:
+    def __iter__(self) -> Iterator[StepResult | Event]:
         outcomes = schedule(
             self._executor, self._openers(), None, max_wait=self._max_wait, sleep=self._sleep
         )
@@ -175,16 +201,31 @@ class Watch:
                     del self._positions[outcome.position]
                     self._running.pop(camera.name, None)
                     feed.close()
+                    self._ended.append((camera.name, False))
                     if outcome.error is not None and not feed.ended:
                         log.error("%s: %s", camera.name, outcome.error)
                         camera.reconnect(outcome.error.cause)
                 elif outcome.session is not None:
-                    yield self._step(camera, feed, outcome.session)
+                    step = self._step(camera, feed, outcome.session)
+                    yield step
+                    if self._outputs is not None:
+                        yield from self._outputs.add(step)
+                yield from self._endings()
                 if self._stopping:
-                    return
+                    break
+            yield from self._endings()
+            for name in list(self._cameras) if self._outputs is not None else ():
+                yield from self._outputs.end(name)
         finally:
             outcomes.close()  # type: ignore[attr-defined]
             self.close()
+
+    def _endings(self) -> Iterator[Event]:
+        """Events that are over because their camera is."""
+        while self._ended:
+            name, removed = self._ended.pop(0)
+            if self._outputs is not None:
+                yield from self._outputs.remove(name) if removed else self._outputs.end(name)
 
     def _openers(self) -> Iterator[Opener | None]:
         """A session for every epoch that begins; None while there is nothing new."""
@@ -212,10 +253,17 @@ class Watch:
             if done and not self._files:
                 return
             yield None
+        for feed in self._running.values():
+            feed.close()  # ends its session
 
     def _opener(self, camera: Camera, feed: Feed) -> Opener:
-        plan = self._plan_of(camera.source)
-        return lambda: Session(LiveSample(feed), Ledger(), plan)
+        plan, masks = self._plan_of(camera.source), camera.source.settings.masks
+
+        def open_() -> Session:
+            sample: Sample = LiveSample(feed)
+            return Session(MaskedSample(sample, masks) if masks else sample, Ledger(), plan)
+
+        return open_
 
     def _sleep(self, seconds: float) -> None:
         self._changed.wait(_LONGEST_WAIT)
