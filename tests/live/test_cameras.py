@@ -73,6 +73,10 @@ def recogniser(seconds: float = 0.0, rate: float = 5.0) -> Recogniser:
     )
 
 
+def only_steps(items: Any) -> Iterator[StepResult]:
+    return (item for item in items if isinstance(item, StepResult))
+
+
 def adds_up(one: CameraStatus) -> bool:
     return one.received == one.looked + sum(one.dropped.values()) + one.queued
 
@@ -143,7 +147,7 @@ def watched() -> Iterator[tuple[list[StepResult], dict[str, CameraStatus], list[
             ]
             watch = recogniser().watch(found)
             threading.Timer(3.0, watch.stop).start()
-            steps = [one for one in watch if isinstance(one, StepResult)]
+            steps = list(only_steps(watch))
             yield steps, {one.name: one for one in watch.status()}, lines
     finally:
         log.removeHandler(handler)
@@ -233,7 +237,7 @@ def test_credentials_appear_nowhere(watched) -> None:
 def test_a_slow_model_sees_the_newest_frames_and_every_drop_is_counted() -> None:
     watch = recogniser(seconds=0.3).watch({"cam": filmed(1.5)})
     steps, deepest = [], 0
-    for step in watch:
+    for step in only_steps(watch):
         steps.append(step)
         deepest = max(deepest, watch.status()[0].queued)
     (status,) = watch.status()
@@ -251,8 +255,9 @@ def test_a_file_gives_the_frames_that_a_stream_of_it_gives(tmp_path) -> None:
     path.write_bytes(encode(frames=60, rate=24, bframes=2, gop=12))
     model = recogniser()
     expected = [r.detections[0].track for r in model.stream(path)]
-    steps = [step for step in model.watch(str(path)) if isinstance(step, StepResult)]
+    steps = list(only_steps(model.watch(str(path))))
     assert [step.detections[0].track for step in steps] == expected
+    assert {step.epoch for step in steps} == {1}
     assert steps[0].camera == "clip"
 
 
@@ -260,7 +265,7 @@ def test_a_file_at_real_pace_takes_its_time(tmp_path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(encode(frames=20, rate=25))
     begun = time.monotonic()
-    steps = list(recogniser().watch(path, pace="real"))
+    steps = list(only_steps(recogniser().watch(path, pace="real")))
     assert 0.7 < time.monotonic() - begun < 3
     assert [step.time for step in steps] == pytest.approx([0, 0.2, 0.4, 0.6])
     assert max(step.age for step in steps) < 0.5
@@ -307,7 +312,7 @@ def test_frames_of_twenty_thousand_cost_no_memory() -> None:
 
 def test_cameras_are_added_paused_and_removed() -> None:
     watch = recogniser().watch({"a": filmed(30.0)})
-    steps = iter(watch)
+    steps = only_steps(watch)
 
     def following(count: int) -> list[tuple[str, int]]:
         found = [(step.camera, step.epoch) for step in itertools.islice(steps, count)]
@@ -344,7 +349,7 @@ def test_a_file_of_cameras_is_followed(tmp_path, monkeypatch) -> None:
         file.write_text(text)
         os.utime(file, (1, len(names)))
 
-    for step in watch:
+    for step in only_steps(watch):
         names.append(step.camera)
         if len(names) == 1:
             write("cameras: {one: nowhere://x}\n")  # a mistake changes nothing
@@ -398,7 +403,7 @@ def test_a_quiet_camera_gives_its_looks_to_a_busy_one(monkeypatch) -> None:
         {"busy": filmed(1.6), "quiet": filmed(1.6, moves=False)}, budget="50%cpu"
     )
     monkeypatch.setattr(watch._cpu, "looks", lambda: 9.0)
-    steps = [step for step in watch if step.time > 0.5]
+    steps = [step for step in only_steps(watch) if step.time > 0.5]
     counts = {name: sum(s.camera == name for s in steps) for name in ("busy", "quiet")}
     assert counts["busy"] >= 6
     assert counts["quiet"] <= 4

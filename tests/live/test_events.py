@@ -94,7 +94,9 @@ def test_unknown_footage_and_none_are_silent() -> None:
     unknown = [one.add(step(i / 5, HIGH, unknown=True)) for i in range(20)]
     assert not any(unknown)
     assert one.close() == []
-    none = EventDetector(LABELS, EventSettings(on=0.1, off=0.05), none_below=0.2)
+    none = EventDetector(
+        LABELS, EventSettings(start_threshold=0.1, end_threshold=0.05), none_below=0.2
+    )
     low = {"walk": 0.15, "fall": 0.15, "idle": 0.15}
     assert not any(none.add(step(i / 5, scores=low)) for i in range(20))
     assert none.close() == []
@@ -109,9 +111,9 @@ def test_unknown_footage_ends_an_event() -> None:
 
 
 def test_a_class_has_its_own_thresholds() -> None:
-    strict = detector(classes={"walk": {"on": 0.95}})
+    strict = detector(classes={"walk": {"start_threshold": 0.95}})
     assert run(strict, [HIGH] * 10) == []
-    assert run(detector(classes={"fall": {"on": 0.95}}), [HIGH] * 10)
+    assert run(detector(classes={"fall": {"start_threshold": 0.95}}), [HIGH] * 10)
 
 
 def test_smoothing_ignores_a_spike() -> None:
@@ -124,9 +126,12 @@ def test_smoothing_ignores_a_spike() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"on": 0.3, "off": 0.5}, "off (0.5) must not be greater than on (0.3)"),
-        ({"classes": {"walk": {"on": 0.3, "off": 0.5}}}, "classes.walk"),
-        ({"onn": 0.3}, "did you mean on"),
+        (
+            {"start_threshold": 0.3, "end_threshold": 0.5},
+            "end_threshold (0.5) must not be greater than start_threshold (0.3)",
+        ),
+        ({"classes": {"walk": {"start_threshold": 0.3, "end_threshold": 0.5}}}, "classes.walk"),
+        ({"start_treshold": 0.3}, "did you mean start_threshold"),
         ({"min_seconds": 9, "max_seconds": 5}, "max_seconds"),
     ],
 )

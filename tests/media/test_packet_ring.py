@@ -92,13 +92,14 @@ def test_a_copy_has_the_pictures_from_the_key_frame_on(
     assert found is not None
     assert found[0].seconds <= 2.05
     file = tmp_path / "cut.mp4"
-    assert ring.template is not None
-    with PacketWriter(file, ring.template) as writer:
+    template = ring.template(1)
+    assert template is not None
+    with PacketWriter(file, template) as writer:
         for packet in found:
             writer.write(packet)
     expected = list(range(round(found[0].seconds * RATE), FRAMES))
     assert numbers(file) == expected
-    decoded = list(group_frames(ring.template, found))
+    decoded = list(group_frames(template, found))
     assert [clips.number_of(pixels) for _, pixels in decoded] == expected
     times = [seconds for seconds, _ in decoded]
     assert times == pytest.approx([n / RATE for n in expected])
@@ -113,10 +114,13 @@ def test_a_connection_that_follows_does_not_mix_with_the_one_before(data: bytes)
     assert ring.is_open(2)
     assert ring.since(old[-1].number, 1) == old[-1:]
     assert len(new) == 20
-    assert ring.first_for(1, 0.0) is None
+    assert ring.first_for(1, 9.0) is not None
+    assert ring.template(1) is not None
     assert ring.since(0, 3) is None
     fill(ring, data, epoch=3)
     assert ring.since(old[-1].number, 1) is None
+    assert ring.first_for(1, 0.0) is None
+    assert ring.template(1) is None
 
 
 def test_nothing_is_kept_before_the_first_key_frame(data: bytes) -> None:
@@ -137,6 +141,7 @@ def test_nothing_is_kept_before_the_first_key_frame(data: bytes) -> None:
 def test_a_folder_that_is_missing_is_one_line(data: bytes, tmp_path: Path) -> None:
     ring = PacketRing()
     fill(ring, data)
-    assert ring.template is not None
+    template = ring.template(1)
+    assert template is not None
     with pytest.raises(MediaError, match="cannot be written"):
-        PacketWriter(tmp_path / "missing" / "clip.mp4", ring.template)
+        PacketWriter(tmp_path / "missing" / "clip.mp4", template)

@@ -34,6 +34,7 @@ EXTRAS = {
     "wandb": ("training logs for Weights & Biases", ("wandb",)),
     "fast": ("compiled loops for motion vectors", ("numba",)),
     "pandas": ("results as tables", ("pandas",)),
+    "mqtt": ("events to an MQTT broker", ("paho",)),
     "dev": (
         "tests and checks",
         ("pytest", "xdist", "hypothesis", "jsonschema", "sklearn", "ruff", "mypy"),

@@ -19,6 +19,7 @@ from foveate.app.guard import guard
 
 if TYPE_CHECKING:
     from foveate.data import DataRequest
+    from foveate.live.outputs import EventTargets
 
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="A folder with one folder per class, or annotations.")
@@ -206,6 +207,57 @@ class MeasureOptions(PresetOptions, SplitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EventOptions:
+    """Where the events of cameras go."""
+
+    events: Annotated[
+        str | None,
+        typer.Option("--events", metavar="FILE|-", help="Append events as JSON Lines; rotated."),
+    ] = None
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store",
+            metavar="FILE",
+            help="Write events to this SQLite file; default with --webhook or --mqtt: events.db.",
+        ),
+    ] = None
+    clips: Annotated[
+        Path | None,
+        typer.Option("--clips", metavar="DIR", help="Record a clip of each event."),
+    ] = None
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            "--webhook",
+            metavar="URL",
+            help="POST events; signed if FOVEATE_WEBHOOK_SECRET is set.",
+        ),
+    ] = None
+    mqtt: Annotated[
+        str | None,
+        typer.Option(
+            "--mqtt", metavar="URL", help="Publish events: mqtt://USER:PASSWORD@HOST:PORT/TOPIC."
+        ),
+    ] = None
+    on_event: Annotated[
+        str | None,
+        typer.Option(
+            "--on-event",
+            metavar="COMMAND",
+            help="Run for each event, such as 'notify-send {label} {camera}'; no shell.",
+        ),
+    ] = None
+
+    @property
+    def targets(self) -> EventTargets:
+        """Where events go."""
+        from foveate.live.outputs import EventTargets
+
+        return EventTargets(**{f.name: getattr(self, f.name) for f in fields(EventOptions)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictRequest(PresetOptions):
     """Recognise what happens in media files, or in every video of a folder."""
 
@@ -233,7 +285,7 @@ class PredictRequest(PresetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchRequest(PresetOptions):
+class WatchRequest(PresetOptions, EventOptions):
     """Watch cameras (RTSP, HTTP, devices), or files as if they were live, until Ctrl-C."""
 
     inputs: Annotated[
@@ -321,6 +373,50 @@ class ExplainRequest:
     report: Page = None
     fps: Rate = None
     sets: Sets = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventsRequest:
+    """List the events in a store that `foveate watch --store` wrote, or export them."""
+
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The SQLite file.")]
+    cameras: Annotated[
+        list[str], typer.Option("--camera", metavar="NAME", help="Of this camera; repeatable.")
+    ] = field(default_factory=list)
+    labels: Annotated[
+        list[str], typer.Option("--label", metavar="NAME", help="Of this class; repeatable.")
+    ] = field(default_factory=list)
+    zones: Annotated[
+        list[str], typer.Option("--zone", metavar="NAME", help="In this zone; repeatable.")
+    ] = field(default_factory=list)
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="STATE", help="provisional or closed.")
+    ] = None
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="Began at or after: 2026-05-01, 2026-05-01T12:30, 2h, 7d.",
+        ),
+    ] = None
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Began before; as for --since.")
+    ] = None
+    min_score: Annotated[
+        float | None,
+        typer.Option("--min-score", metavar="P", min=0, max=1, help="Least highest score."),
+    ] = None
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="Only the latest N.")
+    ] = None
+    json_path: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Write JSON Lines, one event per line."),
+    ] = None
+    csv_path: Annotated[
+        str | None, typer.Option("--csv", metavar="FILE|-", help="Write a table.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

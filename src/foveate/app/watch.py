@@ -12,16 +12,18 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, get_args
 
+from foveate.app.options import event_config
 from foveate.app.output import check_writable
 from foveate.app.predict import load_model
 from foveate.app.requests import WatchRequest as Request
 from foveate.core import ConfigError, FoveateError
 from foveate.core.config import build, to_yaml
 from foveate.core.units import count, seconds
-from foveate.live.camera import cameras
+from foveate.live.camera import Pace, cameras
 from foveate.live.metrics import Metrics, MetricsServer
+from foveate.live.outputs import EventOutputs
 from foveate.live.reader import CameraStatus
 from foveate.live.step import StepResult
 from foveate.media.limits import Limits
@@ -40,28 +42,34 @@ def run(request: Request) -> int:
     """
     changed, limit_values = request.changes()
     limits = build(Limits, limit_values, "limits")
+    events = event_config(changed)
     named, preset = resolve(request.model)
     preset = edit(preset, changed, "settings")
     if request.print_config:
-        print(to_yaml(preset, limits=limits), end="")
+        print(to_yaml(preset, limits=limits, **dict(events)), end="")
         return 0
     if not request.inputs:
         raise ConfigError("nothing to watch", "type: foveate watch rtsp://CAMERA/STREAM")
-    if request.pace not in ("real", "fast"):
-        raise ConfigError(f"--pace {request.pace}: unknown", "one of: real, fast")
-    cameras(request.inputs, pace=request.pace)  # before the model is loaded
+    if request.pace not in get_args(Pace):
+        raise ConfigError(f"--pace {request.pace}: unknown", f"one of: {', '.join(get_args(Pace))}")
+    pace: Pace = request.pace  # type: ignore[assignment]
+    cameras(request.inputs, pace=pace)  # before the model is loaded
     if request.json_path not in (None, "-"):
         check_writable(Path(str(request.json_path)), streams=True)
     recogniser = load_model(request, named, preset, limits)
     with ExitStack() as stack:
         lines = stack.enter_context(_json_lines(request.json_path))
         stack.enter_context(_logging(request.log_json))
+        outputs = stack.enter_context(
+            EventOutputs(recogniser.labels, events, request.targets, none_below=preset.none_below)
+        )
         watch = stack.enter_context(
             recogniser.watch(
                 request.inputs,
-                pace=request.pace,
+                pace=pace,
                 budget=request.shared_budget,
                 max_wait=request.max_wait,
+                outputs=outputs,
             )
         )
         stack.enter_context(_stopped_by_signals(watch, request.duration))
@@ -76,8 +84,9 @@ def run(request: Request) -> int:
                 metrics.step(item)
                 table.step(item)
             else:
-                metrics.event(item.camera, item.label)
-                table.event(item.camera, str(item))
+                table.event(str(item))
+                if item.revision == 0:
+                    metrics.event(item.camera, item.label)
             if lines is not None:
                 lines.write(item.to_json() + "\n")
         found = watch.status()
@@ -208,7 +217,7 @@ class _Table:
             self._next = now + _LINES_EVERY
             self._print()
 
-    def event(self, camera: str, text: str) -> None:
+    def event(self, text: str) -> None:
         """Print an event above the table."""
         if not self._quiet:
             print(text, file=sys.stderr)

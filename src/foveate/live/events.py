@@ -1,7 +1,7 @@
 """Events: from the scores of single steps to what began and ended, by camera, class and zone.
 
-An event begins where a score reaches the threshold `on` and lasts until the score has been below
-the lower threshold `off` for `min_gap` seconds (hysteresis). It is announced once, as
+An event begins where a score reaches `start_threshold` and lasts until the score has been below the
+lower `end_threshold` for `min_gap` seconds (hysteresis). It is announced once, as
 `provisional`, when it has lasted `min_seconds`, and given again as `closed` when it is over; an
 event that never lasts so long is never given.
 """
@@ -29,27 +29,32 @@ Reason = Literal["score", "gap", "length", "stream", "interrupted"]
 class Thresholds(Config):
     """Thresholds of one class; what is None is as for all classes."""
 
-    on: float | None = Field(None, gt=0, le=1, description="score at which an event begins")
-    off: float | None = Field(None, ge=0, le=1, description="score below which it ends")
+    start_threshold: float | None = Field(
+        None, gt=0, le=1, description="score at which an event begins"
+    )
+    end_threshold: float | None = Field(None, ge=0, le=1, description="score below which it ends")
 
 
 class EventSettings(Config):
     """When an event begins and when it is over."""
 
-    on: float = Field(0.6, gt=0, le=1, description="score at which an event begins")
-    off: float = Field(0.4, ge=0, le=1, description="score below which it ends")
+    start_threshold: float = Field(0.6, gt=0, le=1, description="score at which an event begins")
+    end_threshold: float = Field(0.4, ge=0, le=1, description="score below which it ends")
     smooth: float = Field(
         0.0, ge=0, description="time constant in seconds of an exponential mean of the scores"
     )
     min_seconds: float = Field(0.5, ge=0, description="shorter events are never given")
     min_gap: float = Field(
-        1.0, ge=0, description="seconds below `off` that end an event; shorter gaps are part of it"
+        1.0,
+        ge=0,
+        description="seconds below `end_threshold` that end an event; shorter gaps are part of it",
     )
     max_gap: float = Field(5.0, gt=0, description="seconds without a step that end an event")
     max_seconds: float = Field(600.0, gt=0, description="longer events are divided")
     silent: tuple[str, ...] = Field((), description="classes that give no events")
     classes: dict[str, Thresholds] = Field(
-        default_factory=dict, description="thresholds by class, such as {fall: {on: 0.8}}"
+        default_factory=dict,
+        description="thresholds by class, such as {fall: {start_threshold: 0.8}}",
     )
 
     @model_validator(mode="after")
@@ -58,17 +63,23 @@ class EventSettings(Config):
             on, off = self.of(name)
             if off > on:
                 where = f"classes.{name}: " if name else ""
-                raise ValueError(f"{where}off ({off:g}) must not be greater than on ({on:g})")
+                raise ValueError(
+                    f"{where}end_threshold ({off:g}) must not be greater than "
+                    f"start_threshold ({on:g})"
+                )
         if self.min_seconds > self.max_seconds:
             raise ValueError("min_seconds must not be greater than max_seconds")
         return self
 
     def of(self, label: str | None) -> tuple[float, float]:
-        """The thresholds `(on, off)` of a class."""
+        """The thresholds `(start, end)` of a class."""
         own = self.classes.get(label or "", Thresholds())
-        on = self.on if own.on is None else own.on
-        off = self.off if own.on is None else min(self.off, on)
-        return on, off if own.off is None else own.off
+        if own.start_threshold is None:
+            on, off = self.start_threshold, self.end_threshold
+        else:
+            on = own.start_threshold
+            off = min(self.end_threshold, on)
+        return on, off if own.end_threshold is None else own.end_threshold
 
     def check(self, labels: Sequence[str]) -> None:
         """Refuse names that are no class of the model.
@@ -199,7 +210,7 @@ class _Open:
     """An event that lasts, announced or not yet."""
 
     event: Event
-    last: float  # seconds of the last step above `off`
+    last: float  # seconds of the last step above the end threshold
     last_wall: float
     announced: bool = False
 

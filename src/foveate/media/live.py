@@ -241,7 +241,8 @@ def _decoded(
     Raises:
         MediaError: Nothing came for `read_seconds`, or the connection broke.
     """
-    codec, clock = stream.codec_context, _Clock(untimed)
+    codec = stream.codec_context
+    clock = _Clock(None if untimed else float(stream.time_base))
     codec.thread_type, codec.thread_count = "SLICE", 1
     codec.options = {**codec.options, "max_pixels": str(limits.pixels)}
     packets = container.demux(stream)
@@ -266,14 +267,14 @@ def _decoded(
 class _Clock:
     """Stamps frames, and tells where their times or their size do not continue."""
 
-    def __init__(self, untimed: bool) -> None:
-        self._untimed = untimed
+    def __init__(self, base: float | None) -> None:
+        self._base = base  # seconds per tick; not that of frames, which lack it after a flush
         self._last = 0.0
         self._size: tuple[int, int] | None = None
 
     def __call__(self, picture: Any) -> LiveFrame:
         wall, tick = time.time(), time.monotonic()
-        seconds = tick if self._untimed or picture.time is None else float(picture.time)
+        seconds = tick if self._base is None or picture.pts is None else picture.pts * self._base
         size = picture.width, picture.height
         begins = None
         if self._size is None:

@@ -101,9 +101,10 @@ class PacketRing:
         self.seconds, self.most_bytes = seconds, most_bytes
         self.bytes = 0
         self.epoch = 0
-        self.template: Template | None = None
+        self._template: Template | None = None
         self._packets: deque[StoredPacket] = deque()
-        self._before: tuple[int, deque[StoredPacket]] = (0, deque())
+        # Epoch, packets and parameters of the connection before.
+        self._before: tuple[int, deque[StoredPacket], Template | None] = (0, deque(), None)
         self._keys: deque[StoredPacket] = deque()
         self._next = 0
         self._open = False
@@ -118,10 +119,10 @@ class PacketRing:
         """
         template = Template(stream)
         with self._lock:
-            self._before = self.epoch, self._packets
+            self._before = self.epoch, self._packets, self._template
             self._packets = deque()
             self._clear()
-            self.epoch, self.template, self._open = epoch, template, True
+            self.epoch, self._template, self._open = epoch, template, True
 
     def end(self) -> None:
         """The connection has ended; its packets are kept until the next one."""
@@ -163,6 +164,14 @@ class PacketRing:
             if self.bytes > 2 * self.most_bytes:
                 self._clear()
 
+    def template(self, epoch: int) -> Template | None:
+        """Parameters of the stream of a connection, None if it is forgotten."""
+        with self._lock:
+            before, _, template = self._before
+            if epoch == self.epoch:
+                return self._template
+            return template if epoch == before else None
+
     def first_for(self, epoch: int, seconds: float) -> int | None:
         """Number of the last key packet at or before a time; else of the first one that is left.
 
@@ -170,21 +179,24 @@ class PacketRing:
             None if there are no packets of that connection.
         """
         with self._lock:
-            if epoch != self.epoch or not self._keys:
-                return None
-            place = bisect_right([key.seconds for key in self._keys], seconds) - 1
-            return self._keys[max(place, 0)].number
+            keys = [packet for packet in self._of(epoch) if packet.key]
+            place = bisect_right([key.seconds for key in keys], seconds) - 1
+            return keys[max(place, 0)].number if keys else None
 
     def since(self, number: int, epoch: int) -> list[StoredPacket] | None:
         """The packets of a connection from a number on; None if that one was removed."""
         with self._lock:
-            before, packets = self._before
-            if epoch == self.epoch:
-                packets = self._packets
-            elif epoch != before:
-                return None
-            first = packets[0].number if packets else self._next
+            packets = self._of(epoch)
+            if not packets:
+                return [] if epoch == self.epoch and number >= self._next else None
+            first = packets[0].number
             return None if number < first else list(islice(packets, number - first, None))
+
+    def _of(self, epoch: int) -> deque[StoredPacket]:
+        """The packets of a connection; of one that is forgotten there are none."""
+        if epoch == self.epoch:
+            return self._packets
+        return self._before[1] if epoch == self._before[0] else deque()
 
     def _clear(self) -> None:
         self._packets.clear()

@@ -29,6 +29,7 @@ from foveate.core import (
 from foveate.core.budget import parse_budget
 from foveate.core.text import plural
 from foveate.live.camera import Pace
+from foveate.live.outputs import EventOutputs
 from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
 from foveate.pipeline.fetch import DEFAULT_RATE
 from foveate.pipeline.ledger import Ledger
@@ -245,7 +246,7 @@ class Recogniser:
         max_wait: float = 0.0,
         outputs: Outputs | None = None,
     ) -> Watch:
-        """Watch cameras: iterate over the returned `Watch` for the steps of all, as they come.
+        """Watch cameras: iterate over the returned `Watch` for steps and events, as they come.
 
         Each camera is read by a thread of its own, which reconnects when it fails. The model sees
         the newest frame; what became of every other one is counted. No camera waits for another.
@@ -259,11 +260,14 @@ class Recogniser:
             budget: Of all cameras together, such as `50%cpu`, which quiet cameras get less of; or
                 of each, such as `2fps`. None: the model's own rate.
             max_wait: Seconds for which a frame waits for those of other cameras.
-            outputs: Takes the steps and gives the events, which come between the steps.
+            outputs: Takes the steps and gives the events, which come between the steps; by
+                default events with the default settings, which go nowhere else.
 
         Raises:
             ConfigError: A source cannot be watched, or the look cannot be used for streams.
         """
+        if outputs is None:
+            outputs = EventOutputs(self.labels, none_below=self.naming.none_below)
         return Watch(
             self, sources, pace=pace, fps=fps, budget=budget, max_wait=max_wait,
             outputs=outputs,

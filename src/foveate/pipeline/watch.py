@@ -213,9 +213,8 @@ class Watch:
                 yield from self._endings()
                 if self._stopping:
                     break
+            self._ended += [(name, False) for name in self._cameras]
             yield from self._endings()
-            for name in list(self._cameras) if self._outputs is not None else ():
-                yield from self._outputs.end(name)
         finally:
             outcomes.close()  # type: ignore[attr-defined]
             self.close()
