@@ -2,8 +2,8 @@
 
     python -m benchmarks.watch [--seconds 15] [--frames 1000000]
 
-Cameras are `ffmpeg` processes that send H.264 in MPEG-TS over HTTP at 25 frames/s; MoViNet-A0-stream
-looks at 5 frames/s of each. Cameras per core are from the processor time of this process, because
+Cameras are `ffmpeg` processes that send H.264 in MPEG-TS over HTTP at 25 frames/s; MoViNet
+A0-stream looks at 5 frames/s of each. Cameras per core are from the processor time of this process, because
 other programs may use the machine. The soak has a toy executor and frames
 in memory, and is read as fast as it is looked at.
 """
@@ -42,10 +42,10 @@ BUDGET = "20%cpu"
 def encode(folder: Path, width: int, height: int, quiet: bool) -> Path:
     """Ten seconds of a moving test picture, or of a grey one with the noise of a sensor."""
     path = folder / f"{width}x{height}-{quiet}.ts"
-    picture = "color=gray" if quiet else "testsrc2"
+    picture = "color=c=gray:" if quiet else "testsrc2="
     subprocess.run(
         ["ffmpeg", "-v", "error", "-f", "lavfi", "-i",
-         f"{picture}=size={width}x{height}:rate=25:duration=10", "-vf", "noise=alls=4:allf=t",
+         f"{picture}size={width}x{height}:rate=25:duration=10", "-vf", "noise=alls=4:allf=t",
          "-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-g", "25",
          "-b:v", "500k" if height < 300 else "2M", "-pix_fmt", "yuv420p", str(path)],
         check=True,
