@@ -3,9 +3,9 @@
     python -m benchmarks.watch [--seconds 15] [--frames 1000000]
 
 Cameras are `ffmpeg` processes that send H.264 in MPEG-TS over HTTP at 25 frames/s; MoViNet
-A0-stream looks at 5 frames/s of each. Cameras per core are from the processor time of this process, because
-other programs may use the machine. The soak has a toy executor and frames
-in memory, and is read as fast as it is looked at.
+A0-stream looks at 5 frames/s of each. Cameras per core are from the processor time of this
+process, because other programs may use the machine. The soak has a toy executor and frames in
+memory, and is read as fast as it is looked at.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from foveate.live.feed import QUEUE, Feed, FrameLedger, LiveSample
 from foveate.live.metrics import Metrics, MetricsServer
 from foveate.live.reader import CameraStatus, delays
 from foveate.live.step import StepResult
-from foveate.media.live import describe, open_paced
+from foveate.media.live import LiveFrame, describe, open_paced
 from foveate.pipeline.presets import Preset
 from foveate.policy import Uniform
 
@@ -491,3 +491,30 @@ def test_metrics_and_health(watched) -> None:
             urllib.request.urlopen(place + "/healthz")
     with pytest.raises(ConfigError, match="no address"):
         MetricsServer(metrics, "9464")
+
+
+def test_segments_of_hls_are_given_at_their_pace() -> None:
+    head = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.6,\nseg.ts\n#EXT-X-ENDLIST\n"
+    paths = {"/live.m3u8": [lambda: iter([head.encode()])], "/seg.ts": [lambda: iter([stream(40)])]}
+    with CameraServer(paths) as server:
+        watch = recogniser().watch(f"{server.address}/live.m3u8")
+        threading.Timer(4.0, watch.stop).start()
+        steps = list(itertools.takewhile(lambda step: step.time < 1.1, only_steps(watch)))
+    times = [step.time for step in steps]
+    assert times == pytest.approx([i / 5 for i in range(6)], abs=1e-3)
+    assert 0.8 < steps[-1].wall - steps[0].wall < 1.6
+    assert not watch.status()[0].dropped.get("overload")
+
+
+def test_a_burst_is_no_overload() -> None:
+    burst = [(np.zeros((16, 16, 3), np.uint8), number / 25) for number in range(12)]
+    lock, ledger = threading.Condition(), FrameLedger()
+    frames = [LiveFrame(*pair, 0.0, time.monotonic()) for pair in burst]
+    feed = Feed("cam", 1, *describe(frames[0], "cam", None), ledger, lock)
+    for frame in frames:
+        feed.put(frame, lambda: False)
+    assert [feed.select(seconds).number for seconds in (0.0, 0.2, 0.4)] == [0, 5, 10]
+    late = Feed("cam", 2, *describe(frames[0], "cam", None), FrameLedger(), lock)
+    for pair in burst:
+        late.put(LiveFrame(*pair, 0.0, time.monotonic() - 1), lambda: False)
+    assert late.select(0.0).number == 11

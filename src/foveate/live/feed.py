@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from foveate.core.loop import Pixels
 
 QUEUE = 16  # frames between reader and loop
-MAX_LAG = 0.25  # seconds behind the newest frame beyond which the loop skips to it
+MAX_LAG = 0.25  # seconds that a frame may wait for the loop, which then skips to the newest one
 _TOLERANCE = 2e-3  # seconds; times of containers are rounded
 _SHOWN = 0.9  # of a frame's duration, for which no later frame is waited for
 
@@ -60,7 +61,7 @@ class Feed:
         lock: Guards everything here; it is notified when something changes.
         live: Whether frames that nobody takes are lost; otherwise the reader waits.
         capacity: Frames that are kept.
-        max_lag: Seconds behind the newest frame, beyond which the loop skips to it.
+        max_lag: Seconds that a frame may wait for the loop, which then skips to the newest one.
 
     Attributes:
         ended: Whether the connection is over.
@@ -162,9 +163,14 @@ class Feed:
             return chosen
 
     def _newest(self, wanted: float) -> LiveFrame | None:
-        """The newest frame if the loop is too far behind it."""
-        late = self._live and self._frames and self._frames[-1].time - wanted > self._max_lag
-        return self._frames[-1] if late else None
+        """The newest frame if the loop is too late for the one that is due.
+
+        Lateness is counted from the receipt: frames that arrive in bursts are not late.
+        """
+        first = next((frame for frame in self._frames if not frame.looked), None)
+        if not self._live or first is None or self._frames[-1].time <= wanted:
+            return None
+        return self._frames[-1] if time.monotonic() - first.tick > self._max_lag else None
 
     def _due(self, wanted: float) -> LiveFrame | None:
         if not self._frames:

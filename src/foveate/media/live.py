@@ -168,6 +168,8 @@ def open_address(
         stream = _moving(container, name)
         untimed = container.format.name in _UNTIMED
         received = _decoded(container, stream, name, timeouts[1], untimed, limits)
+        if container.format.name == "hls":  # whole segments arrive at once
+            received = _paced(received)
     except BaseException:
         container.close()
         raise
