@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from foveate import Limits, specs
 from foveate.app.main import app
-from foveate.live.areas import Areas
+from foveate.live.camera import CameraSettings
 from foveate.live.outputs import EventConfig
 from foveate.policy.build import DECISIONS, LOOKS
 from foveate.search.architecture import ArchitectureConfig
@@ -26,7 +26,7 @@ from foveate.search.scaling import ScalingConfig
 from foveate.train.api import RECIPES, find_recipe
 
 EVENTS = {name: field.annotation for name, field in EventConfig.model_fields.items()} | {
-    "cams.yaml": Areas
+    "cams.yaml": CameraSettings
 }
 SEARCHES = {"architecture": ArchitectureConfig, "scaling": ScalingConfig}
 

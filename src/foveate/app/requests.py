@@ -285,6 +285,73 @@ class PredictRequest(PresetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WatchRequest(PresetOptions, EventOptions):
+    """Watch cameras (RTSP, HTTP, devices), or files as if they were live, until Ctrl-C."""
+
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Addresses, devices (0, /dev/video0), files, cams.yaml."
+        ),
+    ] = field(default_factory=list)
+    model: Model = DEFAULT_MODEL
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="BUDGET",
+            help="Of all cameras together: 50%cpu; of each: 100MMAC/s, 2ms/frame or 3fps.",
+        ),
+    ] = None
+    pace: Annotated[
+        str,
+        typer.Option(
+            "--pace", metavar="PACE", help="Of files: real, or fast (no frame is missed)."
+        ),
+    ] = "fast"
+    json_path: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Append every step as a line of JSON."),
+    ] = None
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics", metavar="HOST:PORT", help="Serve /metrics (Prometheus) and /healthz."
+        ),
+    ] = None
+    max_wait: Annotated[
+        float,
+        typer.Option(
+            "--max-wait", metavar="SECONDS", min=0, help="Wait for frames that can share a call."
+        ),
+    ] = 0.0
+    duration: Annotated[
+        float | None,
+        typer.Option("--duration", metavar="SECONDS", min=0.01, help="Stop after so long."),
+    ] = None
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Log lines of JSON to standard error.")
+    ] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no table of cameras.")] = False
+
+    @property
+    def shared_budget(self) -> str | None:
+        """The budget of all cameras together, None without one."""
+        from foveate.live.share import cpu_share
+
+        return self.budget if self.budget and cpu_share(self.budget) is not None else None
+
+    def changes(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The changes to the preset; a budget of all cameras together is none of a preset."""
+        from foveate.app import options
+
+        own = None if self.shared_budget else self.budget
+        return options.changes(
+            self.config, self.sets, self.look, own, self.top_k, self.order, self.no_unknown
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExplainRequest:
     """Show where a look looks and why: frame, motion map, window, track, gate, fallback."""
 

@@ -1,9 +1,9 @@
 """Events: from the scores of single steps to what began and ended, by camera, class and zone.
 
-An event begins where a score reaches `start_threshold` and lasts until the score has been below the
-lower `end_threshold` for `min_gap` seconds (hysteresis). Its start is where the score rose above the
-lower threshold. It is announced once, as `provisional`, when it has lasted `min_seconds`, and given
-again as `closed` when it is over; an event that never lasts so long is never given.
+An event begins where a score reaches `start_threshold` and lasts until the score has been below
+the lower `end_threshold` for `min_gap` seconds (hysteresis). Its start is where the score rose
+above the lower threshold. It is announced once, as `provisional`, when it has lasted `min_seconds`,
+and given again as `closed` when it is over; an event that never lasts so long is never given.
 """
 
 from __future__ import annotations

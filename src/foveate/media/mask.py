@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from foveate.core import Clip, Group, GroupPicture, MediaError, Meter, Motion, Sample, SampleInfo
+from foveate.core import Clip, Group, GroupPicture, MediaError, Motion, Sample, SampleInfo
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -65,16 +65,7 @@ class MaskedSample:
     def __init__(self, sample: Sample, polygons: Polygons) -> None:
         self._sample = sample
         self._polygons = polygons
-
-    @property
-    def meter(self) -> Meter:
-        """The work of the source."""
-        return self._sample.meter
-
-    @property
-    def warnings(self) -> list[str]:
-        """The warnings of the source."""
-        return self._sample.warnings
+        self.meter, self.warnings = sample.meter, sample.warnings
 
     @property
     def info(self) -> SampleInfo:
