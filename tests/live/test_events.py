@@ -41,6 +41,15 @@ def test_between_the_thresholds_an_event_lasts_and_none_begins() -> None:
     assert run(detector(), [MIDDLE] * 30) == []
 
 
+def test_an_event_began_where_its_score_rose_but_not_long_ago() -> None:
+    rising = [LOW] * 3 + [MIDDLE] * 5 + [HIGH] * 5
+    assert run(detector(), rising)[0].start == 0.6
+    assert run(detector(lookback=0.0), rising)[0].start == 1.6
+    event = run(detector(lookback=0.5), rising)[0]
+    assert event.start == pytest.approx(1.1)
+    assert event.started_at.timestamp() == pytest.approx(WALL + 1.1)
+
+
 def test_a_short_gap_is_part_of_the_event_and_a_long_one_ends_it() -> None:
     short = run(detector(), [HIGH] * 5 + [LOW] * 4 + [HIGH] * 5)
     assert [(e.start, e.end) for e in short if e.end] == [(0.0, 2.6)]

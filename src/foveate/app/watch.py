@@ -54,6 +54,8 @@ def run(request: Request) -> int:
         raise ConfigError(f"--pace {request.pace}: unknown", f"one of: {', '.join(get_args(Pace))}")
     pace: Pace = request.pace  # type: ignore[assignment]
     cameras(request.inputs, pace=pace)  # before the model is loaded
+    if request.json_path == request.events == "-":
+        raise ConfigError("--json - --events -: both to standard output", "name a file for one")
     if request.json_path not in (None, "-"):
         check_writable(Path(str(request.json_path)), streams=True)
     recogniser = load_model(request, named, preset, limits)

@@ -1,9 +1,9 @@
 """Events: from the scores of single steps to what began and ended, by camera, class and zone.
 
-An event begins where a score reaches `start_threshold` and lasts until the score has been below the
-lower `end_threshold` for `min_gap` seconds (hysteresis). It is announced once, as
-`provisional`, when it has lasted `min_seconds`, and given again as `closed` when it is over; an
-event that never lasts so long is never given.
+An event begins where a score reaches `start_threshold` and lasts until the score has been below
+the lower `end_threshold` for `min_gap` seconds (hysteresis). Its start is where the score rose
+above the lower threshold. It is announced once, as `provisional`, when it has lasted `min_seconds`,
+and given again as `closed` when it is over; an event that never lasts so long is never given.
 """
 
 from __future__ import annotations
@@ -42,6 +42,12 @@ class EventSettings(Config):
     end_threshold: float = Field(0.4, ge=0, le=1, description="score below which it ends")
     smooth: float = Field(
         0.0, ge=0, description="time constant in seconds of an exponential mean of the scores"
+    )
+    lookback: float = Field(
+        2.0,
+        ge=0,
+        description="seconds by which an event may have begun before its score reached "
+        "`start_threshold`: as long as the score was not below `end_threshold`",
     )
     min_seconds: float = Field(0.5, ge=0, description="shorter events are never given")
     min_gap: float = Field(
@@ -136,7 +142,7 @@ class Event(_Plain):
         label: Its class.
         index: Index of the class.
         zone: Name of the zone, None without zones.
-        start: Seconds in the epoch of the first step above the threshold.
+        start: Seconds in the epoch since which the score was not below the end threshold.
         end: Seconds in the epoch of the last step that belongs to it, None while it lasts.
         started_at: The start by the clock, in UTC.
         ended_at: The end by the clock, None while it lasts.
@@ -210,6 +216,7 @@ class _Open:
     """An event that lasts, announced or not yet."""
 
     event: Event
+    reached: float  # seconds of the step at which the score reached the start threshold
     last: float  # seconds of the last step above the end threshold
     last_wall: float
     announced: bool = False
@@ -222,6 +229,8 @@ class _Camera:
     epoch: int
     last: StepResult
     means: dict[Key, float] = field(default_factory=dict)
+    # Seconds, and by the clock, since which the scores are not below the end threshold.
+    risen: dict[Key, tuple[float, float]] = field(default_factory=dict)
     opened: dict[Key, _Open] = field(default_factory=dict)
 
 
@@ -286,6 +295,7 @@ class EventDetector:
         elif step.time - camera.last.time > self.settings.max_gap:
             found += self._close_all(camera, "gap")
             camera.means.clear()
+            camera.risen.clear()
         scores = self._scores(step)
         for key in [*scores, *(key for key in camera.means if key not in scores)]:
             score, box = scores.get(key, (0.0, None))
@@ -344,23 +354,30 @@ class EventDetector:
                 state = None
             elif step.time - state.event.start > settings.max_seconds:
                 yield from self._close(camera, key, "length")
+                camera.risen[key] = step.time, step.wall
                 state = None
+        if score < off:
+            camera.risen.pop(key, None)
+        else:
+            camera.risen.setdefault(key, (step.time, step.wall))
         if state is None:
             if score < on:
                 return
+            start, wall = camera.risen[key]
+            late = max(0.0, step.time - settings.lookback - start)
             event = Event(
                 id=uuid.uuid4().hex, camera=step.camera, source=step.source, epoch=step.epoch,
-                label=key[0], index=self._indices[key[0]], zone=key[1], start=step.time,
-                started_at=datetime.fromtimestamp(step.wall, UTC), peak=score,
+                label=key[0], index=self._indices[key[0]], zone=key[1], start=start + late,
+                started_at=datetime.fromtimestamp(wall + late, UTC), peak=score,
                 peak_time=step.time, box=box,
             )  # fmt: skip
-            state = camera.opened[key] = _Open(event, step.time, step.wall)
+            state = camera.opened[key] = _Open(event, step.time, step.time, step.wall)
         elif score > state.event.peak:
             better = {"peak": score, "peak_time": step.time, "box": box}
             state.event = state.event.model_copy(update=better)
         if score >= off:
             state.last, state.last_wall = step.time, step.wall
-            if not state.announced and step.time - state.event.start >= settings.min_seconds:
+            if not state.announced and step.time - state.reached >= settings.min_seconds:
                 state.announced = True
                 yield state.event
 
