@@ -307,6 +307,20 @@ def test_frames_of_twenty_thousand_cost_no_memory() -> None:
     assert max(rss[4:]) - min(rss[4:]) < 16e6
 
 
+def test_failed_connections_leave_nothing_open(monkeypatch) -> None:
+    monkeypatch.setattr(reader, "delays", lambda: itertools.repeat(0.01))
+    with CameraServer({"/garbage": [garbage(20_000)], "/short": [steady(6)]}) as server:
+        urls = [f"{server.address}/{name}" for name in ("garbage", "short", "absent")]
+        watch = recogniser().watch(urls)
+        before = len(os.listdir("/proc/self/fd"))
+        threading.Timer(1.5, watch.stop).start()
+        list(watch)
+    assert all(one.connects >= 3 for one in watch.status())
+    assert sum(one.connects for one in watch.status()) > 20
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    assert not [t for t in threading.enumerate() if t.name.startswith("camera 127")]
+
+
 # --- control ----------------------------------------------------------------------------------
 
 

@@ -141,7 +141,7 @@ class Watch:
         """
         camera = self._of(name)
         with self._lock:
-            self._gone.append(self._cameras.pop(name))
+            self._gone = [*filter(Camera.alive, self._gone), self._cameras.pop(name)]
         camera.stop()
         self._ended.append((name, True))
         self._changed.set()
@@ -200,9 +200,10 @@ class Watch:
                 if outcome.kind == "end":
                     del self._positions[outcome.position]
                     self._running.pop(camera.name, None)
+                    over = feed.ended or feed.closed
                     feed.close()
                     self._ended.append((camera.name, False))
-                    if outcome.error is not None and not feed.ended:
+                    if outcome.error is not None and not over:
                         log.error("%s: %s", camera.name, outcome.error)
                         camera.reconnect(outcome.error.cause)
                 elif outcome.session is not None:
