@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from cameras import CameraServer, garbage, joined, stalled, steady, stream
 
-from clips import encode, number_of
+from clips import encode, number_of, picture
 from foveate import ConfigError, Recogniser
 from foveate.core import Detections, Evidence, InputSpec, NotYet
 from foveate.core.config import build
@@ -532,3 +532,21 @@ def test_a_burst_is_no_overload() -> None:
     for pair in burst:
         late.put(LiveFrame(*pair, 0.0, time.monotonic() - 1), lambda: False)
     assert late.select(0.0).number == 11
+
+
+def test_motion_jpeg_has_the_times_of_its_arrival() -> None:
+    import cv2
+
+    def send() -> Iterator[bytes]:
+        for number in range(20):
+            time.sleep(0.04)
+            data = cv2.imencode(".jpg", picture(number))[1].tobytes()
+            yield b"--frame\r\nContent-Type: image/jpeg\r\n\r\n" + data + b"\r\n"
+
+    with CameraServer({"/mjpeg": [send]}) as server:
+        watch = recogniser().watch(f"{server.address}/mjpeg")
+        threading.Timer(1.2, watch.stop).start()
+        steps = [step for step in only_steps(watch) if step.epoch == 1]
+    assert len(steps) >= 3
+    walls = [step.wall - steps[0].wall for step in steps]
+    assert [step.time for step in steps] == pytest.approx(walls, abs=0.05)
