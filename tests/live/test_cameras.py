@@ -307,6 +307,19 @@ def test_frames_of_twenty_thousand_cost_no_memory() -> None:
     assert max(rss[4:]) - min(rss[4:]) < 16e6
 
 
+def test_a_gap_in_the_frames_begins_anew(monkeypatch) -> None:
+    monkeypatch.setattr(reader, "_GAP", 0.2)
+
+    def interrupted() -> Iterator[Any]:
+        yield from filmed(0.3)
+        time.sleep(0.4)
+        yield from ((frame, seconds + 0.7) for frame, seconds in filmed(0.5))
+
+    steps = list(only_steps(recogniser().watch({"cam": interrupted()})))
+    assert [step.time for step in steps if step.epoch == 1] == pytest.approx([0.0, 0.2])
+    assert [step.time for step in steps if step.epoch == 2] == pytest.approx([0.0, 0.2, 0.4])
+
+
 def test_failed_connections_leave_nothing_open(monkeypatch) -> None:
     monkeypatch.setattr(reader, "delays", lambda: itertools.repeat(0.01))
     with CameraServer({"/garbage": [garbage(20_000)], "/short": [steady(6)]}) as server:
