@@ -315,7 +315,7 @@ def test_a_gap_in_the_frames_begins_anew(monkeypatch) -> None:
         time.sleep(0.4)
         yield from ((frame, seconds + 0.7) for frame, seconds in filmed(0.5))
 
-    steps = list(only_steps(recogniser().watch({"cam": interrupted()})))
+    steps = list(only_steps(recogniser().watch(interrupted())))
     assert [step.time for step in steps if step.epoch == 1] == pytest.approx([0.0, 0.2])
     assert [step.time for step in steps if step.epoch == 2] == pytest.approx([0.0, 0.2, 0.4])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -351,9 +352,9 @@ class Watch:
     # --- files of cameras -------------------------------------------------------------------
 
     def _watch_files(self, sources: Any) -> None:
-        listed = sources.values() if isinstance(sources, Mapping) else sources
-        for one in [listed] if isinstance(listed, str | Path) else listed:
-            if isinstance(one, str | Path) and str(one).endswith((".yaml", ".yml")):
+        listed = list(sources.values()) if isinstance(sources, Mapping) else sources
+        for one in listed if isinstance(listed, list | tuple) else [listed]:
+            if isinstance(one, str | os.PathLike) and str(one).endswith((".yaml", ".yml")):
                 path = Path(one)
                 self._files[path] = path.stat().st_mtime
                 self._from_file[path] = {c.name: c for c in cameras([path], pace=self._pace)}
