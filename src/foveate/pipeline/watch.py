@@ -130,6 +130,8 @@ class Watch:
                     if self._outputs is None
                     else self._outputs.set_areas(one.name, one.settings)
                 )
+                # What is removed and added again at once keeps its ring and its areas.
+                self._ended = [(name, gone and name != one.name) for name, gone in self._ended]
                 camera = self._cameras[one.name] = Camera(one, self._changed.set, ring)
                 self._reported[one.name] = Counter()
             camera.start()
@@ -331,14 +333,19 @@ class Watch:
         """Let quiet cameras wait longer, as far as the budget of all asks for it."""
         if self._cpu is None:
             return
-        total, running = self._cpu.looks(), list(self._running.items())
+        total = self._cpu.looks()
+        with self._lock:
+            running = [
+                (self._cameras[name], feed)
+                for name, feed in self._running.items()
+                if name in self._cameras
+            ]
         if total is None or not running:
             return
-        rates = [self._rate(self._cameras[name].source) for name, _ in running]
-        needs = [self._cameras[name].activity.level for name, _ in running]
-        for (_, feed), rate, looks in zip(
-            running, rates, distribute(total, rates, needs), strict=True
-        ):
+        rates = [self._rate(camera.source) for camera, _ in running]
+        needs = [camera.activity.level for camera, _ in running]
+        given = distribute(total, rates, needs)
+        for (_, feed), rate, looks in zip(running, rates, given, strict=True):
             feed.stretch = rate / max(looks, 1e-3)
 
     def _rate(self, source: CameraSource) -> float:
