@@ -1,6 +1,6 @@
 """Cameras per core, ages and exact ledgers of `foveate watch`, one budget of all, and a soak.
 
-    python -m benchmarks.watch [--seconds 15] [--frames 1000000]
+    python -m benchmarks.watch [--seconds 15] [--frames 1000000] [--priority]
 
 Cameras are `ffmpeg` processes that send H.264 in MPEG-TS over HTTP at 25 frames/s; MoViNet
 A0-stream looks at 5 frames/s of each. Cameras per core are from the processor time of this
@@ -36,7 +36,18 @@ from foveate.policy import Uniform
 MODEL = "movinet-a0-stream-lite.actions15"
 RATE = 5.0
 CASES = ((320, 240, 6), (1280, 720, 3))  # width, height, cameras
-BUDGET = "20%cpu"
+BUDGET = "12%cpu"
+PRIORITY = -15  # nice value; ages mean nothing where other programs take the processor
+
+
+def prioritise(nice: int) -> bool:
+    """Set the nice value of this process and its session; False where that is not allowed."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        Path("/proc/self/autogroup").write_text(str(nice), "ascii")
+    except OSError:
+        return False
+    return True
 
 
 def encode(folder: Path, width: int, height: int, quiet: bool) -> Path:
@@ -205,9 +216,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Cameras per core, and a soak")
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--frames", type=int, default=1_000_000)
+    parser.add_argument("--priority", action="store_true", help="before other programs; for root")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    figures: dict[str, Any] = {"rate": RATE, "load_average": os.getloadavg()[0]}
+    figures: dict[str, Any] = {
+        "rate": RATE,
+        "load_average": round(os.getloadavg()[0], 1),
+        "nice": PRIORITY if options.priority and prioritise(PRIORITY) else 0,
+    }
     recogniser = foveate.load(MODEL)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -227,6 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
             **watched(recogniser, [busy] * 2 + [still] * 4, options.seconds, BUDGET),
         }  # fmt: skip
         print(figures["budget"], flush=True)
+    prioritise(0)  # only memory is measured from here on
     figures["soak"] = soak(options.frames)
     print(figures["soak"], flush=True)
     write(
@@ -234,7 +251,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"{MODEL} at {RATE:g} frames/s of cameras that send H.264 at 25 frames/s in MPEG-TS over "
         "HTTP on the same machine (ffmpeg, copied packets; a test picture with noise), one thread "
         "of the network; processor time of this process alone, reading and decoding included; "
-        "ages from the receipt of a frame; the machine has other users (load average given). "
+        "ages from the receipt of a frame; the machine has other users, before whom the cameras' "
+        "part runs (nice value and load average given). "
         "Soak: a toy executor, frames of 16 x 16 pixels in memory, resident set over the last "
         "80 % of the steps",
         sum(case["cameras"] for case in figures["cases"]),

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from cameras import CameraServer, garbage, joined, stalled, steady, stream
 
-from clips import encode, number_of
+from clips import encode, number_of, picture
 from foveate import ConfigError, Recogniser
 from foveate.core import Detections, Evidence, InputSpec, NotYet
 from foveate.core.config import build
@@ -307,6 +307,33 @@ def test_frames_of_twenty_thousand_cost_no_memory() -> None:
     assert max(rss[4:]) - min(rss[4:]) < 16e6
 
 
+def test_a_gap_in_the_frames_begins_anew(monkeypatch) -> None:
+    monkeypatch.setattr(reader, "_GAP", 0.2)
+
+    def interrupted() -> Iterator[Any]:
+        yield from filmed(0.3)
+        time.sleep(0.4)
+        yield from ((frame, seconds + 0.7) for frame, seconds in filmed(0.5))
+
+    steps = list(only_steps(recogniser().watch(interrupted())))
+    assert [step.time for step in steps if step.epoch == 1] == pytest.approx([0.0, 0.2])
+    assert [step.time for step in steps if step.epoch == 2] == pytest.approx([0.0, 0.2, 0.4])
+
+
+def test_failed_connections_leave_nothing_open(monkeypatch) -> None:
+    monkeypatch.setattr(reader, "delays", lambda: itertools.repeat(0.01))
+    with CameraServer({"/garbage": [garbage(20_000)], "/short": [steady(6)]}) as server:
+        urls = [f"{server.address}/{name}" for name in ("garbage", "short", "absent")]
+        watch = recogniser().watch(urls)
+        before = len(os.listdir("/proc/self/fd"))
+        threading.Timer(1.5, watch.stop).start()
+        list(watch)
+    assert all(one.connects >= 3 for one in watch.status())
+    assert sum(one.connects for one in watch.status()) > 20
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    assert not [t for t in threading.enumerate() if t.name.startswith("camera 127")]
+
+
 # --- control ----------------------------------------------------------------------------------
 
 
@@ -518,3 +545,21 @@ def test_a_burst_is_no_overload() -> None:
     for pair in burst:
         late.put(LiveFrame(*pair, 0.0, time.monotonic() - 1), lambda: False)
     assert late.select(0.0).number == 11
+
+
+def test_motion_jpeg_has_the_times_of_its_arrival() -> None:
+    import cv2
+
+    def send() -> Iterator[bytes]:
+        for number in range(20):
+            time.sleep(0.04)
+            data = cv2.imencode(".jpg", picture(number))[1].tobytes()
+            yield b"--frame\r\nContent-Type: image/jpeg\r\n\r\n" + data + b"\r\n"
+
+    with CameraServer({"/mjpeg": [send]}) as server:
+        watch = recogniser().watch(f"{server.address}/mjpeg")
+        threading.Timer(1.2, watch.stop).start()
+        steps = [step for step in only_steps(watch) if step.epoch == 1]
+    assert len(steps) >= 3
+    walls = [step.wall - steps[0].wall for step in steps]
+    assert [step.time for step in steps] == pytest.approx(walls, abs=0.05)

@@ -152,9 +152,13 @@ class Camera:
         for feed in list(self._open):
             feed.close()
 
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def join(self, seconds: float) -> None:
         """Wait for the thread, at most that long."""
-        if self._thread.is_alive():
+        if self.alive():
             self._thread.join(seconds)
 
     def reconnect(self, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -129,6 +130,8 @@ class Watch:
                     if self._outputs is None
                     else self._outputs.set_areas(one.name, one.settings)
                 )
+                # What is removed and added again at once keeps its ring and its areas.
+                self._ended = [(name, gone and name != one.name) for name, gone in self._ended]
                 camera = self._cameras[one.name] = Camera(one, self._changed.set, ring)
                 self._reported[one.name] = Counter()
             camera.start()
@@ -141,7 +144,7 @@ class Watch:
         """
         camera = self._of(name)
         with self._lock:
-            self._gone.append(self._cameras.pop(name))
+            self._gone = [*filter(Camera.alive, self._gone), self._cameras.pop(name)]
         camera.stop()
         self._ended.append((name, True))
         self._changed.set()
@@ -200,9 +203,10 @@ class Watch:
                 if outcome.kind == "end":
                     del self._positions[outcome.position]
                     self._running.pop(camera.name, None)
+                    over = feed.ended or feed.closed
                     feed.close()
                     self._ended.append((camera.name, False))
-                    if outcome.error is not None and not feed.ended:
+                    if outcome.error is not None and not over:
                         log.error("%s: %s", camera.name, outcome.error)
                         camera.reconnect(outcome.error.cause)
                 elif outcome.session is not None:
@@ -329,14 +333,19 @@ class Watch:
         """Let quiet cameras wait longer, as far as the budget of all asks for it."""
         if self._cpu is None:
             return
-        total, running = self._cpu.looks(), list(self._running.items())
+        total = self._cpu.looks()
+        with self._lock:
+            running = [
+                (self._cameras[name], feed)
+                for name, feed in self._running.items()
+                if name in self._cameras
+            ]
         if total is None or not running:
             return
-        rates = [self._rate(self._cameras[name].source) for name, _ in running]
-        needs = [self._cameras[name].activity.level for name, _ in running]
-        for (_, feed), rate, looks in zip(
-            running, rates, distribute(total, rates, needs), strict=True
-        ):
+        rates = [self._rate(camera.source) for camera, _ in running]
+        needs = [camera.activity.level for camera, _ in running]
+        given = distribute(total, rates, needs)
+        for (_, feed), rate, looks in zip(running, rates, given, strict=True):
             feed.stretch = rate / max(looks, 1e-3)
 
     def _rate(self, source: CameraSource) -> float:
@@ -350,9 +359,9 @@ class Watch:
     # --- files of cameras -------------------------------------------------------------------
 
     def _watch_files(self, sources: Any) -> None:
-        listed = sources.values() if isinstance(sources, Mapping) else sources
-        for one in [listed] if isinstance(listed, str | Path) else listed:
-            if isinstance(one, str | Path) and str(one).endswith((".yaml", ".yml")):
+        listed = list(sources.values()) if isinstance(sources, Mapping) else sources
+        for one in listed if isinstance(listed, list | tuple) else [listed]:
+            if isinstance(one, str | os.PathLike) and str(one).endswith((".yaml", ".yml")):
                 path = Path(one)
                 self._files[path] = path.stat().st_mtime
                 self._from_file[path] = {c.name: c for c in cameras([path], pace=self._pace)}
