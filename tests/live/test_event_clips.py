@@ -112,6 +112,7 @@ def test_masks_hide_every_frame_of_a_clip(data: bytes, tmp_path: Path) -> None:
 def test_an_annotated_copy_has_every_frame_and_differs_during_the_event(tmp_path: Path) -> None:
     data = clips.encode(frames=160, gop=GOP, rate=RATE, size=(160, 120))
     _, [stored] = watch(data, tmp_path, {"annotated": True}, high=(2.6, 4.6))
+    assert stored.revision == 3
     assert stored.clip is not None
     assert stored.clip.annotated is not None
     with Video(stored.clip.path) as plain, Video(stored.clip.annotated) as drawn:

@@ -256,14 +256,15 @@ class ClipRecorder:
         event = clip.event
         complete = clip.start <= event.start + _TOLERANCE
         complete &= event.end is not None and clip.end >= event.end - _TOLERANCE
-        copy = self._annotate(clip) if self.settings.annotated else None
-        saved = EventClip(
-            path=str(clip.path), start=clip.start, end=clip.end, complete=complete,
-            annotated=None if copy is None else str(copy),
-        )  # fmt: skip
+        saved = EventClip(path=str(clip.path), start=clip.start, end=clip.end, complete=complete)
         if not complete:
             self._report(f"{event.camera}: the clip of {event.label} does not contain all of it")
-        self._on_saved(event.model_copy(update={"revision": 2, "clip": saved}))
+        event = event.model_copy(update={"revision": 2, "clip": saved})
+        self._on_saved(event)
+        copy = self._annotate(clip) if self.settings.annotated else None
+        if copy is not None:
+            saved = saved.model_copy(update={"annotated": str(copy)})
+            self._on_saved(event.model_copy(update={"revision": 3, "clip": saved}))
         self._keep_quota()
 
     def _annotate(self, clip: _Clip) -> Path | None:

@@ -131,7 +131,8 @@ class Event(_Plain):
         kind: Always `event`.
         schema_: Version of the fields (`schema` in JSON).
         id: The same in all revisions.
-        revision: 0 when it is announced, 1 when it is closed, 2 when its clip is written.
+        revision: 0 when it is announced, 1 when it is closed, 2 when its clip is written, 3 when
+            the annotated copy of the clip is.
         state: `provisional` while it lasts, then `closed`.
         reason: Why it was closed: `score` (below the threshold), `gap` (no steps for too long),
             `length` (it was divided), `stream` (the connection ended), `interrupted` (the program

@@ -33,7 +33,7 @@ from foveate.media.ring import PacketRing
 
 log = logging.getLogger(__name__)
 DEFAULT_STORE = "events.db"
-_FLUSH = 4.0  # seconds for everything to be written at the end
+_FLUSH = 3.5  # seconds for everything to be written at the end
 
 
 class EventConfig(Config):

@@ -45,7 +45,9 @@ class SinkSettings(Config):
     retry_most: float = Field(60.0, gt=0, description="seconds between retries at most")
     command_timeout: float = Field(30.0, gt=0, description="seconds after which it is killed")
     command_revisions: tuple[int, ...] = Field(
-        (0,), description="when it runs: 0 at the beginning, 1 at the end, 2 with the clip"
+        (0,),
+        description="when it runs: 0 at the beginning, 1 at the end, 2 with the clip, 3 with its "
+        "annotated copy",
     )
 
 
@@ -178,7 +180,7 @@ class Deliveries:
 
     def join(self) -> bool:
         """Wait until the deadline of `stop`; whether the thread has ended."""
-        self._thread.join(max(0.0, self._deadline - time.monotonic()) + 0.5)
+        self._thread.join(max(0.0, self._deadline - time.monotonic()) + 0.2)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
