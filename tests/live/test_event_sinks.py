@@ -23,6 +23,7 @@ import pytest
 from foveate.core import ConfigError, FoveateError
 from foveate.core.config import build
 from foveate.live.events import Event
+from foveate.live.metrics import Metrics
 from foveate.live.outputs import EventConfig, EventOutputs, EventTargets
 from foveate.live.remote import Mqtt, Webhook
 from foveate.live.sinks import (
@@ -203,6 +204,16 @@ def test_a_slow_command_delays_nobody(tmp_path: Path) -> None:
     wait_for(lambda: out.stats["events"].delivered == len(given))
     out.close()
     assert len((tmp_path / "events.jsonl").read_bytes().splitlines()) == len(given) == 40
+
+
+def test_deliveries_are_counted_for_prometheus(tmp_path: Path) -> None:
+    out = outputs(events=str(tmp_path / "events.jsonl"), on_event="no-such-program")
+    given = happen(out, 3)
+    out.close()
+    text = Metrics(list, time.monotonic, out.stats).text()
+    assert f'foveate_events_delivered_total{{sink="events"}} {len(given)}' in text
+    assert 'foveate_events_lost_total{sink="command"} 3' in text
+    assert 'foveate_delivery_failures_total{sink="events"} 0' in text
 
 
 # --- webhook ------------------------------------------------------------------------------------

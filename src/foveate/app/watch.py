@@ -75,7 +75,7 @@ def run(request: Request) -> int:
             )
         )
         stack.enter_context(_stopped_by_signals(watch, request.duration))
-        metrics = Metrics(watch.status, lambda: watch.beat)
+        metrics = Metrics(watch.status, lambda: watch.beat, outputs.stats)
         if request.metrics is not None:
             server = stack.enter_context(MetricsServer(metrics, request.metrics))
             where = request.metrics.rpartition(":")[0]

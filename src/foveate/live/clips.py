@@ -11,11 +11,11 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -26,6 +26,7 @@ from foveate.live.events import Event, EventClip
 from foveate.media import Video, VideoWriter
 from foveate.media.mask import mask_pixels
 from foveate.media.ring import PacketRing, StoredPacket, Template, group_frames
+from foveate.media.video import every_frame
 from foveate.media.write import PacketWriter
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ class ClipRecorder:
                 info = video.info
                 size = (info.width, info.height)
                 with VideoWriter(path, size, info.rate or 25.0) as writer:
-                    annotate_video(_frames(video), _drawn(clip, size), writer)
+                    annotate_video(every_frame(video), _drawn(clip, size), writer)
         except FoveateError as error:
             self._report(f"{clip.event.camera}: no annotated copy: {error}")
             return None
@@ -315,16 +316,6 @@ def _runs(partial: Path) -> bool:
 def safe_name(name: str) -> str:
     """A name as part of a path or a topic: letters, digits, `.`, `-` and `_`, at most 80."""
     return re.sub(r"[^\w.-]+", "_", name).strip(".")[:80] or "_"
-
-
-def _frames(video: Any) -> Iterator[tuple[float, Pixels]]:
-    """All frames with their times, one in memory at a time."""
-    at: float | None = 0.0
-    while at is not None:
-        clip = video.frames([at])
-        if len(clip):
-            yield clip.times[0], clip.pixels[0]
-        at = video.next_time(at)
 
 
 def _drawn(clip: _Clip, size: tuple[int, int]) -> Result:

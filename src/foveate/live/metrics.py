@@ -7,12 +7,13 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 from foveate.core import ConfigError
 from foveate.live.reader import CameraStatus
+from foveate.live.sinks import SinkStats
 from foveate.live.step import StepResult
 
 _BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
@@ -27,12 +28,16 @@ class Metrics:
     Args:
         status: Gives the state of all cameras.
         beat: Gives the monotonic time at which the loop last went round.
+        sinks: What became of the events, by sink.
     """
 
     def __init__(
-        self, status: Callable[[], Iterable[CameraStatus]], beat: Callable[[], float]
+        self,
+        status: Callable[[], Iterable[CameraStatus]],
+        beat: Callable[[], float],
+        sinks: Mapping[str, SinkStats] | None = None,
     ) -> None:
-        self._status, self._beat = status, beat
+        self._status, self._beat, self._sinks = status, beat, sinks or {}
         self._lock = threading.Lock()
         self._ages: dict[str, Counter[float]] = {}
         self._age_sums: dict[str, float] = {}
@@ -103,6 +108,13 @@ class Metrics:
                 lines.append(f"foveate_age_seconds_count{own} {ages[float('inf')]}")
             add("stage_seconds_total", "counter", "Seconds by stage.", self._stages.items())
             add("events_total", "counter", "Events by label.", self._events.items())
+        for name, metric, about in (
+            ("delivered", "events_delivered_total", "Revisions of events that a sink accepted."),
+            ("failures", "delivery_failures_total", "Attempts to deliver that failed."),
+            ("lost", "events_lost_total", "Revisions that were rejected, or too many to wait."),
+        ):
+            counts = [((("sink", sink),), getattr(one, name)) for sink, one in self._sinks.items()]
+            add(metric, "counter", about, counts)
         add("process_seconds_total", "counter", "Processor time.", [((), time.process_time())])
         add("open_files", "gauge", "Open file descriptors.", [((), _open_files())])
         return "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 
-from foveate.media.video import Video
+from foveate.media.video import Video, every_frame
 
 if TYPE_CHECKING:
     from foveate.core.loop import Pixels
@@ -257,9 +257,5 @@ def group_frames(
             container.mux(remuxer.packet(stored))
     first = packets[0].seconds  # pictures that are shown before the key frame need the group before
     with Video(file.getvalue()) as video:
-        at: float | None = 0.0
-        while at is not None:
-            clip = video.frames([at])
-            if len(clip):
-                yield first + clip.times[0], clip.pixels[0]
-            at = video.next_time(at)
+        for seconds, pixels in every_frame(video):
+            yield first + seconds, pixels
