@@ -273,7 +273,11 @@ class LiveSample(ArrayVideo):
         return self.feed.info
 
     def frames(
-        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """The frames shown at those times, or the newest where the loop is behind."""
         found = [frame for frame in map(self.feed.select, times) if frame is not None]

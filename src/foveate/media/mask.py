@@ -77,15 +77,21 @@ class MaskedSample:
         return self._sample.keyframes()
 
     def frames(
-        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """The frames shown at those times, masked."""
         clip = self._sample.frames(times, size, keep=keep)
         return Clip(mask_pixels(clip.pixels, self._polygons), clip.times) if len(clip) else clip
 
-    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+    def motion(
+        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+    ) -> Motion:
         """Motion at those times: zero and not valid inside the masks."""
-        found = self._sample.motion(times, source, around)
+        found = self._sample.motion(times, source, around, every=every)
         changed: dict[str, Any] = {"thumbs": self._black(found.thumbs)}
         if found.grey is not None:
             changed["grey"] = self._black(found.grey)

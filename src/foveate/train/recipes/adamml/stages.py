@@ -220,9 +220,9 @@ def proxy_pass(
         (view,) = model.views_of((name,), batch.x)
         return _mean_loss(labelled(view.flatten(0, 1)), batch.valid[name], batch.y)
 
-    slow = [f"net.{key}" for key, _ in labelled.net.named_parameters()]
     factor = 0.1 if "." in (config.policy_audio if name == "sound" else config.policy) else 1.0
-    groups = decay_groups(labelled, config.lr, config.weight_decay, slow, factor)
+    factors = {f"net.{key}": factor for key, _ in labelled.net.named_parameters()}
+    groups = decay_groups(labelled, config.lr, config.weight_decay, factors)
     optimizer = make_optimizer("adamw", groups)
     schedule = make_schedule("cosine", config.policy_epochs, min(1, config.policy_epochs - 1))
     return Pass("policy", [labelled], optimizer, schedule, loss, batches, [name])
