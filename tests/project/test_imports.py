@@ -10,10 +10,10 @@ import foveate
 
 SOURCE = Path(foveate.__file__).parent
 LAYERS = {
-    "core": 0, "scale": 1, "media": 2, "viz": 2, "data": 3, "models": 3, "policy": 4,
-    "pipeline": 5, "evaluate": 6, "train": 7, "search": 8, "app": 9,
+    "core": 0, "scale": 1, "media": 2, "viz": 2, "data": 3, "models": 3, "engines": 4,
+    "policy": 4, "pipeline": 5, "evaluate": 6, "train": 7, "search": 8, "app": 9,
 }  # fmt: skip
-NARROW = {"models": {"core"}, "policy": {"core", "models"}}
+NARROW = {"models": {"core"}, "engines": {"core", "models"}, "policy": {"core", "models"}}
 OWNERS = {
     "av": {"media"},
     "cv2": {"media", "viz", "data"},
@@ -30,8 +30,9 @@ OWNERS = {
     "matplotlib": {"viz"},
     "fastapi": {"app"},
     "typer": {"app"},
-    "onnxruntime": {"pipeline"},
-    "openvino": {"pipeline"},
+    "onnxruntime": {"engines"},
+    "openvino": {"engines"},
+    "ai_edge_litert": {"engines"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -34,12 +34,14 @@ EXTRAS = {
     "wandb": ("training logs for Weights & Biases", ("wandb",)),
     "fast": ("compiled loops for motion vectors", ("numba",)),
     "pandas": ("results as tables", ("pandas",)),
+    "onnxruntime": ("the engine ONNX Runtime", ("onnxruntime", "onnx", "onnxscript")),
+    "openvino": ("the engine OpenVINO", ("openvino", "onnx", "onnxscript")),
+    "litert": ("the engine LiteRT", ("ai_edge_litert",)),
     "dev": (
         "tests and checks",
         ("pytest", "xdist", "hypothesis", "jsonschema", "sklearn", "ruff", "mypy"),
     ),
     "docs": ("the documentation site", ("mkdocs", "material", "mkdocstrings")),
-    "parity": ("numbers of the int8 engine", ("ai_edge_litert",)),
 }
 
 
