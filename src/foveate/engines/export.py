@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -197,6 +198,7 @@ def _recorded(function: Function, name: str) -> tuple[Any, bool]:
     Raises:
         ModelError: It cannot be recorded, or keeps state that it does not return.
     """
+    _check_no_memory(function, name)
     single = tuple(function.inputs.values())
     double = tuple(torch.cat([value, value]) for value in single)
     batch = torch.export.Dim(BATCH, min=1, max=1 << 16)
@@ -211,15 +213,37 @@ def _recorded(function: Function, name: str) -> tuple[Any, bool]:
         except Exception as error:  # of many kinds
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
             continue
-        changed = program.graph_signature.buffers_to_mutate
-        if changed:
-            raise ModelError(
-                f"{name}: keeps state in {', '.join(sorted(changed.values())[:3])}, which a graph "
-                "would freeze",
-                "give the network the functional step interface: initial_state and step_features",
-            )
         return program, shapes is not None
     raise ModelError(f"{name}: cannot be exported ({said[:200]})", "use --engine torch")
+
+
+def _check_no_memory(function: Function, name: str) -> None:
+    """Refuse a module whose outputs depend on earlier calls: a graph would freeze what it keeps.
+
+    Raises:
+        ModelError: They do.
+    """
+    module = deepcopy(function.module)
+    first, second = (_drawn(function, seed) for seed in (0, 1))
+    with torch.no_grad():
+        before, _, after = (module(*values) for values in (first, second, first))
+    for a, b in zip(before, after, strict=True):
+        if not torch.allclose(a, b, rtol=1e-4, atol=1e-4 * float(a.abs().max())):
+            raise ModelError(
+                f"{name}: keeps state between calls, which a graph would freeze",
+                "give the network the functional step interface: initial_state and step_features",
+            )
+
+
+def _drawn(function: Function, seed: int) -> list[torch.Tensor]:
+    """Random inputs of a function."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.rand(value.shape, generator=generator)
+        if value.is_floating_point()
+        else torch.randint(0, 100, value.shape, generator=generator).to(value.dtype)
+        for value in function.inputs.values()
+    ]
 
 
 class _Fixed(torch.nn.Module):
