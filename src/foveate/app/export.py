@@ -56,6 +56,11 @@ def run(request: ExportRequest) -> int:
           f"{size / 1e6:.1f} MB")  # fmt: skip
     if found.format != "torchexport":
         print(f"parity: logits differ by {found.parity:.1e} of the largest from {found.source}")
+    if found.figures:
+        print(
+            f"on the calibration clips: correlation {found.figures['correlation']:.4f}, "
+            f"same best label on {found.figures['same-top1']:.0%}"
+        )
     if dataset is not None:
         _accuracy(request, dataset, preset)
     return 0
@@ -102,7 +107,9 @@ def _accuracy(request: ExportRequest, dataset: Any, preset: Preset) -> None:
     card = read_run(request.out)
     assert card.exported is not None
     figures = {f"top1-{name}": float(value) for name, value in tops.items() if value is not None}
-    exported = card.exported.model_copy(update={"figures": {**figures, "agreement": agreement}})
+    exported = card.exported.model_copy(
+        update={"figures": {**card.exported.figures, **figures, "agreement": agreement}}
+    )
     card = card.model_copy(update={"exported": exported})
     replace_file(request.out / CARD, card_text(card, request.out.name))
 

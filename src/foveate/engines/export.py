@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -38,8 +39,8 @@ from foveate.models.weights.resolve import sha256_of
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, card_text
 
 PARITY = 1e-4  # largest difference of a logit, as a share of the largest, of an fp32 export
-_FRAMES = 6  # compared in a stream
-_COMPARED = 4  # clips
+_COMPARED = 16  # clips
+_FRAMES = 8  # of the pattern that is shown without clips
 Clips = Sequence[Array]
 
 
@@ -89,7 +90,7 @@ def export(
         for package in ("onnx", "onnxscript", extra):
             import_extra(package, extra)
     folder.mkdir(parents=True, exist_ok=True)
-    networks, parity = {}, 0.0
+    networks, compared = {}, _Compared()
     for part, one in functions_of(loaded, sides, products=format == "openvino").items():
         spec = loaded.input_of(part)
         shown = _suited(clips or [moving_frames(spec)], one, spec)
@@ -107,11 +108,13 @@ def export(
         if format == "openvino":
             card = _each(card, partial(_converted, folder))
         if format != "torchexport":
-            parity = max(parity, _difference(loaded.name, folder, card, one, shown, format))
+            engine = next(one for one in RUNS[format] if one in installed())
+            graphs_in = EngineNetwork(loaded.name, folder, card, engine, "fp32")
+            compared.add(graphs_in, one, shown[:_COMPARED])
         networks[part] = card
-    if precision == "fp32" and parity > PARITY:
+    if precision == "fp32" and compared.worst > PARITY:
         raise ModelError(
-            f"{loaded.name}: the graphs give other logits (by {parity:.1e} of the largest)",
+            f"{loaded.name}: the graphs give other logits (by {compared.worst:.1e} of the largest)",
             "this is a fault of the export: use --engine torch",
         )
     exported = ExportCard(
@@ -121,7 +124,8 @@ def export(
         weights=weights_digest(loaded),
         memory=memory,
         networks=networks,
-        parity=parity,
+        parity=compared.worst,
+        figures=compared.figures() if clips and compared.found else {},
         versions={name: version(name) for name in _packages(format)},
     )
     written = card_of(loaded, exported)
@@ -281,27 +285,37 @@ def _converted(folder: Path, graph: GraphCard) -> GraphCard:
 def moving_frames(spec: InputSpec) -> Array:
     """Frames (T, S, S, 3) of a pattern that moves, for comparing when there are no clips."""
     random = np.random.default_rng(0)
-    count = max(spec.clip_frames, _FRAMES)
-    wide = random.integers(0, 256, (spec.size // 4 + 2, spec.size // 4 + count + 2, 3), np.uint8)
+    wide = random.integers(0, 256, (spec.size // 4 + 2, spec.size // 4 + _FRAMES + 2, 3), np.uint8)
     wide = wide.repeat(4, 0).repeat(4, 1)
-    return np.stack([wide[: spec.size, 2 * i : 2 * i + spec.size] for i in range(count)])
+    return np.stack([wide[: spec.size, 2 * i : 2 * i + spec.size] for i in range(_FRAMES)])
 
 
-def _difference(
-    name: str, folder: Path, card: ExportedNetwork, one: NetworkFunctions, clips: Clips,
-    format: Format,
-) -> float:  # fmt: skip
-    """The largest difference of a logit, as a share of the largest."""
-    engine = next(one for one in RUNS[format] if one in installed())
-    network = EngineNetwork(name, folder, card, engine, "fp32")
-    worst = 0.0
-    for clip in clips[:_COMPARED]:
-        frames = clip[:_FRAMES] if one.kind == "stream" else clip
-        with torch.inference_mode():
-            wanted = one.reference(frames).numpy()
-        found = np.stack(list(logits_of(network, frames)))
-        worst = max(worst, float(np.abs(found - wanted).max() / np.abs(wanted).max()))
-    return worst
+@dataclass
+class _Compared:
+    """Logits of the network and of its graphs: all rows for the parity, the last of each clip."""
+
+    worst: float = 0.0
+    wanted: list[Array] = field(default_factory=list)
+    found: list[Array] = field(default_factory=list)
+
+    def add(self, network: EngineNetwork, one: NetworkFunctions, clips: Clips) -> None:
+        """Compare on further clips."""
+        for clip in clips:
+            with torch.inference_mode():
+                wanted = one.reference(clip).numpy()
+            found = np.stack(list(logits_of(network, clip)))
+            worst = float(np.abs(found - wanted).max() / np.abs(wanted).max())
+            self.worst = max(self.worst, worst)
+            self.wanted.append(wanted[-1])
+            self.found.append(found[-1])
+
+    def figures(self) -> dict[str, float]:
+        """Correlation of the logits, and share of clips with the same best class."""
+        wanted, found = np.stack(self.wanted), np.stack(self.found)
+        return {
+            "correlation": float(np.corrcoef(wanted.ravel(), found.ravel())[0, 1]),
+            "same-top1": float((wanted.argmax(1) == found.argmax(1)).mean()),
+        }
 
 
 def _suited(clips: Clips, one: NetworkFunctions, spec: InputSpec) -> list[Array]:

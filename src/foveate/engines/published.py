@@ -27,7 +27,6 @@ from foveate.models.weights.exported import (
 from foveate.models.weights.resolve import locate
 from foveate.models.weights.run import RunCard, card_text
 
-_FRAMES = 6
 _IMAGE, _LOGITS = "image", "logits"
 
 
@@ -100,7 +99,7 @@ def _tensors(details: Any, first: str) -> list[TensorCard]:
 
 def _difference(network: EngineNetwork, one: Any, loaded: LoadedModel) -> float:
     """The largest difference of a logit from the network in fp32, as a share of the largest."""
-    clip = moving_frames(loaded.input)[:_FRAMES]
+    clip = moving_frames(loaded.input)
     graph = f"step-{loaded.input.size}"
     state, rows = network.initial(graph, 1), []
     for frame in clip:

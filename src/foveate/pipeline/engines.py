@@ -211,7 +211,7 @@ def measure(
     Returns:
         Name → `median`, `min` and `max` per row.
     """
-    jobs = {name: _job(one, side, rows) for name, one in executors.items()}
+    jobs = {name: job_of(one, side, rows) for name, one in executors.items()}
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for at in range(rounds + 2):
         for name, job in jobs.items():
@@ -225,7 +225,7 @@ def measure(
     }
 
 
-def _job(executor: Executor, side: int | None, rows: int) -> Callable[[], None]:
+def job_of(executor: Executor, side: int | None, rows: int) -> Callable[[], None]:
     """One frame of a stream with its answer, one clip, or all exits of a cascade."""
     network = getattr(executor, "network", None) or getattr(executor, "reference", None)
     streaming = bool(getattr(network, "streaming", False))
