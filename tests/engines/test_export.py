@@ -19,13 +19,15 @@ from torch import nn
 
 import foveate
 from clips import encode
+from foveate.app import export as app
+from foveate.app.requests import BenchEnginesRequest, ExportRequest
 from foveate.core import ConfigError, InputSpec, ModelError, View, WeightsError
 from foveate.engines import cache
 from foveate.engines.export import PARITY, export, moving_frames
 from foveate.engines.network import open_exported
 from foveate.models import LoadedModel, registry
 from foveate.models.movinet_config import TINY, lite
-from foveate.models.weights.run import read_run
+from foveate.models.weights.run import InputCard, NetworkCard, RunCard, read_run, write_run
 from foveate.pipeline.engines import fastest, load_model, remembered
 from foveate.pipeline.executors import StreamExecutor
 from foveate.pipeline.exported import exported_executor
@@ -358,6 +360,72 @@ def test_without_engines_auto_is_torch_and_says_so(monkeypatch: pytest.MonkeyPat
     lines: list[str] = []
     assert fastest(Preset(), lambda name: pytest.fail("built"), notice=lines.append) == "torch"
     assert lines == ["engine auto: torch (no other engine is installed here)"]
+
+
+# --- the commands ----------------------------------------------------------------------------
+
+
+def test_bench_engines_prints_a_table_and_remembers(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    request = BenchEnginesRequest(model=str(folder), rounds=2, json_path=tmp_path / "table.json")
+    assert app.bench(request) == 0
+    out, err = capsys.readouterr()
+    assert "onnxruntime fp32" in out
+    assert "eight in one call" in out
+    assert "torch" not in out
+    assert "engine auto: " in err
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert table["one"]["onnxruntime fp32"]["median"] > 0
+    lines: list[str] = []
+    best = fastest(
+        Preset(model=str(folder)), lambda name: pytest.fail("built"), notice=lines.append
+    )
+    assert best in ("onnxruntime", "openvino")
+    assert not lines
+
+
+def test_export_as_torch_program(
+    network: nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arch = NetworkCard(arch="movinet-a0-stream-lite")
+    card = RunCard(networks={"network": arch}, classes=list(LABELS), input=InputCard.of(SPEC))
+    run = tmp_path / "run"
+    tiny: Any = registry.create_tiny("movinet-a0-stream-lite")
+    write_run(run, {"network": tiny}, card)
+    loaded = LoadedModel("run", {"network": network}, LABELS, SPEC, card=read_run(run))
+    written = export(loaded, tmp_path / "out", "torchexport", sides=(32, 48))
+    assert written.exported is not None
+    assert written.exported.weights == read_run(run).sha256
+    graphs = written.exported.networks["network"].graphs
+    assert set(graphs) == {"step-32", "step-48", "head"}
+    program = torch.export.load(tmp_path / "out" / "network.head.pt2").module()
+    mean = torch.rand(1, 24)
+    inputs = {"head/sum": mean, "head/frames": torch.tensor([1])}
+    logits, features = program(*(inputs[one.name] for one in graphs["head"].inputs))
+    assert torch.allclose(logits, network.classify(mean), rtol=1e-4, atol=1e-5)  # type: ignore[operator]
+    assert torch.allclose(features, mean)
+
+
+def test_bench_and_bench_engines_are_two_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    from foveate.app.main import app as command
+
+    for words, text in (
+        (["bench", "--help"], "Compare models, or looks"),
+        (["bench", "engines", "--help"], "Measure a model in every engine"),
+    ):
+        with pytest.raises(SystemExit):
+            command(words, prog_name="foveate")
+        assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", ["small", "172,x", "4", "0"])
+def test_a_size_that_is_none_is_one_line(size: str, tmp_path: Path) -> None:
+    request = ExportRequest(
+        model="movinet-a0-stream-lite.k600", out=tmp_path / "out", size=size, offline=True
+    )
+    with pytest.raises(ConfigError, match="not sides in pixels"):
+        app.run(request)
 
 
 # --- the published file, and all networks ----------------------------------------------------
