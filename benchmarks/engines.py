@@ -86,7 +86,7 @@ def in_engines(loaded: LoadedModel, folder: Path, clips: list[Any] | None = None
     return found
 
 
-def steps(rounds: int, clips: list[Any]) -> dict[str, Any]:
+def steps(rounds: int, lite: dict[str, Any]) -> dict[str, Any]:
     """Streams: CPU milliseconds of a frame with its answer, and ratios."""
     figures = {}
     for name, table in STREAMS.items():
@@ -103,7 +103,7 @@ def steps(rounds: int, clips: list[Any]) -> dict[str, Any]:
             loaded = LoadedModel(name, {"network": network}, labels, spec)
         spec, module = loaded.input, loaded.network
         with tempfile.TemporaryDirectory() as folder:
-            opened = in_engines(loaded, Path(folder), clips if WEIGHTS.startswith(f"{name}.") else None)
+            opened = lite if WEIGHTS.startswith(f"{name}.") else in_engines(loaded, Path(folder))
             plain = StreamExecutor(module, CPU, spec)
             plain.module = module
             executors: dict[str, Any] = {
@@ -141,19 +141,17 @@ def steps(rounds: int, clips: list[Any]) -> dict[str, Any]:
     return figures
 
 
-def agreement(folder: Path | None, calibration: list[Any]) -> dict[str, Any]:
+def agreement(folder: Path | None, lite: dict[str, Any]) -> dict[str, Any]:
     """Logits on real clips against fp32 torch: correlation, same best class."""
     if folder is None:
         return {}
     loaded = foveate.models.load(WEIGHTS, offline=True)
     paths = sorted(folder.rglob("*.mp4"))[5::12]
     shown = [frames_of(path, loaded.input) for path in paths]
-    with tempfile.TemporaryDirectory() as place:
-        opened = in_engines(loaded, Path(place), calibration)
-        rows = {
-            key: np.stack([list(logits_of(one.network, clip))[-1] for clip in shown])
-            for key, one in opened.items()
-        }
+    rows = {
+        key: np.stack([list(logits_of(one.network, clip))[-1] for clip in shown])
+        for key, one in lite.items()
+    }
     published = foveate.load(WEIGHTS, offline=True, engine="litert").executor
     rows["litert published int8"] = np.stack([published_logits(published, clip) for clip in shown])
     module: Any = loaded.network
@@ -182,7 +180,7 @@ def published_logits(executor: Any, clip: Any) -> Any:
     return executor.run("head", [{}], states)[1][0].logits["final"]
 
 
-def drift(frames: int, calibration: list[Any]) -> dict[str, Any]:
+def drift(frames: int, lite: dict[str, Any]) -> dict[str, Any]:
     """Logits of a long stream against fp32 torch, at several ages in frames."""
     loaded = foveate.models.load(WEIGHTS, offline=True)
     module: Any = loaded.network
@@ -198,42 +196,40 @@ def drift(frames: int, calibration: list[Any]) -> dict[str, Any]:
 
     ages = [age for age in (10, 100, 500, 1000, 2000, 3000, frames) if age <= frames]
     figures: dict[str, Any] = {"frames": frames, "ages": ages}
-    with tempfile.TemporaryDirectory() as place:
-        networks: dict[str, EngineNetwork] = {
-            key: one.network for key, one in in_engines(loaded, Path(place), calibration).items()
-        }
-        graph = f"step-{side}"
-        states = {key: one.initial(graph, 1) for key, one in networks.items()}
-        state = fast.initial_state(1, side, side)
-        for i in range(1, frames + 1):
-            shown = np.ascontiguousarray(frame(i))
-            x = torch.from_numpy(shown).permute(2, 0, 1)[None, :, None].float() / 255
-            _, state = fast.step_features(x, state)
-            for key, one in networks.items():
-                _, states[key] = one.step(graph, {"frames": shown[None]}, states[key])
-            if i not in ages:
-                continue
-            wanted = fast.classify(fast.pooled(state))[0].numpy()
-            for key, one in networks.items():
-                given = {t.name: states[key][t.name] for t in one.card("head").inputs}
-                found = one.call("head", given)["logits"][0]
-                figures.setdefault(key, []).append(
-                    {
-                        "frame": i,
-                        "largest_difference": float(
-                            np.abs(found - wanted).max() / np.abs(wanted).max()
-                        ),
-                        "correlation": float(np.corrcoef(found, wanted)[0, 1]),
-                        "same_top1": bool(found.argmax() == wanted.argmax()),
-                    }
-                )
+    networks: dict[str, EngineNetwork] = {key: one.network for key, one in lite.items()}
+    graph = f"step-{side}"
+    states = {key: one.initial(graph, 1) for key, one in networks.items()}
+    state = fast.initial_state(1, side, side)
+    for i in range(1, frames + 1):
+        shown = np.ascontiguousarray(frame(i))
+        x = torch.from_numpy(shown).permute(2, 0, 1)[None, :, None].float() / 255
+        _, state = fast.step_features(x, state)
+        for key, one in networks.items():
+            _, states[key] = one.step(graph, {"frames": shown[None]}, states[key])
+        if i not in ages:
+            continue
+        wanted = fast.classify(fast.pooled(state))[0].numpy()
+        for key, one in networks.items():
+            given = {t.name: states[key][t.name] for t in one.card("head").inputs}
+            found = one.call("head", given)["logits"][0]
+            figures.setdefault(key, []).append(
+                {
+                    "frame": i,
+                    "largest_difference": float(
+                        np.abs(found - wanted).max() / np.abs(wanted).max()
+                    ),
+                    "correlation": float(np.corrcoef(found, wanted)[0, 1]),
+                    "same_top1": bool(found.argmax() == wanted.argmax()),
+                }
+            )
     return figures
 
 
-def clip_networks(rounds: int) -> dict[str, Any]:
+def clip_networks(rounds: int, names: list[str]) -> dict[str, Any]:
     """Networks of clips and frames, random weights: CPU milliseconds of a clip, and ratios."""
     figures = {}
-    for name, count in CLIPS.items():
+    for name in names:
+        count = CLIPS[name]
         torch.manual_seed(0)
         side = 112 if name.startswith("r2") else 224
         spec = foveate.InputSpec(side, 5.0, count)
@@ -317,20 +313,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--frames", type=int, default=3000, help="of the stream for drift")
     parser.add_argument("--clips", type=Path, help="a folder of real clips")
+    parser.add_argument("--networks", default=",".join(CLIPS), help="of whole clips")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    spec = foveate.models.load(WEIGHTS, offline=True).input
+    loaded = foveate.models.load(WEIGHTS, offline=True)
+    spec = loaded.input
     calibration = []
     if options.clips is not None:
         chosen = sorted(options.clips.rglob("*.mp4"))[::12]
         calibration = [frames_of(path, spec) for path in chosen]
-    figures = {
-        "steps": steps(options.rounds, calibration),
-        "agreement": agreement(options.clips, calibration),
-        "drift": drift(options.frames, calibration),
-        "clips": clip_networks(options.rounds),
-        "files": files(max(3, options.rounds // 4)),
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        lite = in_engines(loaded, Path(folder), calibration)
+        figures = {
+            "steps": steps(options.rounds, lite),
+            "agreement": agreement(options.clips, lite),
+            "drift": drift(options.frames, lite),
+            "clips": clip_networks(options.rounds, options.networks.split(",")),
+            "files": files(max(3, options.rounds // 4)),
+        }
     print(write("engines", PROTOCOL, options.rounds, figures, (0,)))
 
 
