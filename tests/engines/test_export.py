@@ -26,12 +26,12 @@ from foveate.engines import cache
 from foveate.engines.export import PARITY, export, moving_frames
 from foveate.engines.network import open_exported
 from foveate.models import LoadedModel, registry
-from foveate.models.movinet_config import TINY, lite
+from foveate.models.movinet_config import TINY, lite, table_text
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, read_run, write_run
 from foveate.pipeline.engines import fastest, load_model, remembered
 from foveate.pipeline.executors import StreamExecutor
 from foveate.pipeline.exported import exported_executor
-from foveate.pipeline.presets import Preset
+from foveate.pipeline.presets import Preset, edit, resolve
 from foveate.pipeline.recogniser import Recogniser
 from foveate.policy import Context
 from tiny_weights import LABELS, SPEC
@@ -405,6 +405,38 @@ def test_export_as_torch_program(
     logits, features = program(*(inputs[one.name] for one in graphs["head"].inputs))
     assert torch.allclose(logits, network.classify(mean), rtol=1e-4, atol=1e-5)  # type: ignore[operator]
     assert torch.allclose(features, mean)
+
+
+def test_look_and_memory_travel_and_a_failed_export_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foveate.engines import export as engine_export
+    from foveate.pipeline.export import export as export_named
+
+    arch = NetworkCard(arch="movinet-table-stream", settings={"table": table_text(TINY)})
+    card = RunCard(networks={"network": arch}, classes=list(LABELS), input=InputCard.of(SPEC))
+    run = tmp_path / "run"
+    table: Any = registry.create("movinet-table-stream", table=table_text(TINY), num_classes=7)
+    write_run(run, {"network": table}, card)
+    asked: dict[str, Any] = {}
+
+    def written(loaded: LoadedModel, folder: Path, format: str, **options: Any) -> RunCard:
+        asked.update(options)
+        (folder / "network.onnx").write_bytes(b"")
+        if options["memory"] is None:
+            raise ModelError("no such operator")
+        return read_run(run)
+
+    monkeypatch.setattr(engine_export, "export", written)
+    out = tmp_path / "out"
+    with pytest.raises(ModelError, match="no such operator"):
+        export_named(str(run), out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    preset = Preset(model=str(run), memory="exponential:4", top_k=2)
+    export_named(edit(preset, {"look": {"name": "motion-patch", "size": 24}}), out)
+    assert asked["sides"] == (24,)
+    kept = resolve(str(out))[1]
+    assert (kept.memory, kept.top_k, kept.look.name) == ("exponential:4", 2, "motion-patch")
 
 
 def test_bench_and_bench_engines_are_two_commands(capsys: pytest.CaptureFixture[str]) -> None:

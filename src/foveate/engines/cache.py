@@ -10,7 +10,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,26 +121,40 @@ def _make(
     offline: bool,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Export to a folder that appears when it is complete."""
+    """Export to a folder of the cache."""
     from foveate.models import load
 
     loaded = load(model, offline=offline, progress=progress)
-    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
-    try:
+    with complete_folder(target) as partial:
         if engine == "litert":
             from foveate.engines.published import export_published
 
             export_published(loaded, partial, offline=offline)
-        else:
-            from foveate.engines.export import export
+            return
+        from foveate.engines.export import export
 
-            for network in loaded.networks.values():
-                set_memory(network, memory, model)
-            export(
-                loaded, partial, _FORMATS[engine],
-                sides=() if side is None else (side,), memory=memory,
-            )  # fmt: skip
-        if not is_run(target):  # another process may have been faster
+        for network in loaded.networks.values():
+            set_memory(network, memory, model)
+        export(
+            loaded, partial, _FORMATS[engine],
+            sides=() if side is None else (side,), memory=memory,
+        )  # fmt: skip
+
+
+@contextmanager
+def complete_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside `target` that takes its name when the block ends without an exception.
+
+    Where another process has made a run folder of that name meanwhile, that one stays.
+
+    Raises:
+        FoveateError: It cannot be written.
+    """
+    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if not is_run(target):
             os.replace(partial, target)
     except OSError as error:
         raise FoveateError(f"{target}: cannot be written ({error.strerror})") from None

@@ -36,7 +36,7 @@ State = dict[str, Array]
 
 
 class EngineNetwork:
-    """The graphs of one network in an engine; graphs are opened when they are first called.
+    """The graphs of one network in an engine; a graph is opened at the latest when it is called.
 
     Args:
         name: Of the model, for messages.
@@ -100,6 +100,16 @@ class EngineNetwork:
             )
         return name
 
+    def open(self, *graphs: str) -> None:
+        """Open graphs now, so that the first call takes no longer than others; all if none named.
+
+        Raises:
+            ModelError: The engine cannot open a file.
+        """
+        for name in graphs or self._graphs:
+            folder, card = self._graphs[name]
+            self._opened[name] = open_graph(folder, card, *self._how)
+
     def card(self, graph: str) -> GraphCard:
         """Inputs, outputs, state and cost of a graph."""
         return self._graphs[graph][1]
@@ -139,8 +149,7 @@ class EngineNetwork:
     def call(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Call a graph with all its inputs; row by row if it was exported for a batch of one."""
         if graph not in self._opened:
-            folder, card = self._graphs[graph]
-            self._opened[graph] = open_graph(folder, card, *self._how)
+            self.open(graph)
         run, card = self._opened[graph], self.card(graph)
         rows = len(inputs[card.inputs[0].name])
         if rows == 1 or BATCH in card.inputs[0].shape:
@@ -200,6 +209,8 @@ def open_exported(
         part: EngineNetwork(name, folder, one, engine, precision, threads, sides_of(part))
         for part, one in exported.networks.items()
     }
+    for network in networks.values():
+        network.open()
     return LoadedModel(
         name=name,
         networks=networks,

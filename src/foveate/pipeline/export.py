@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from foveate.core import ConfigError, FoveateError, InputSpec
+from foveate.core import ConfigError, InputSpec
 from foveate.core.config import nearest
-from foveate.engines.cache import exported_folder
+from foveate.core.files import replace_file
+from foveate.engines.cache import complete_folder, exported_folder
 from foveate.media import DEFAULT_LIMITS, Limits, open_source
+from foveate.models.weights.builtin import CARD
 from foveate.models.weights.exported import Format
+from foveate.models.weights.run import RunCard, card_text
 from foveate.pipeline.engines import load_model
 from foveate.pipeline.fetch import crop, decode_size
 from foveate.pipeline.presets import Preset, resolve
@@ -21,8 +24,6 @@ from foveate.pipeline.recogniser import OwnModule
 
 if TYPE_CHECKING:
     import torch
-
-    from foveate.models.weights.run import RunCard
 
 FORMATS: tuple[str, ...] = get_args(Format)
 _MOST_FRAMES = 50  # of a calibration clip
@@ -94,25 +95,31 @@ def export(
     loaded, _ = load_model(
         preset, own, device="cpu", engine="torch", offline=offline, progress=progress
     )
-    try:
+    if format == "litert" and precision != "int8":
+        raise ConfigError(
+            f"precision {precision}: the published LiteRT file is int8", "--format onnx"
+        )
+    with complete_folder(folder) as partial:
         if format == "litert":
             from foveate.engines.published import export_published
 
-            if precision != "int8":
-                raise ConfigError(
-                    f"precision {precision}: the published LiteRT file is int8", "--format onnx"
-                )
-            return export_published(loaded, folder, offline=offline)
-        from foveate.engines import export as engine_export
+            card = export_published(loaded, partial, offline=offline)
+        else:
+            from foveate.engines import export as engine_export
 
-        chosen: Any = (format, precision)
-        clips = [frames_of(one, loaded.input, limits) for one in calibrate]
-        return engine_export.export(
-            loaded, folder, chosen[0], precision=chosen[1], sides=sizes, clips=clips,
-            memory=preset.memory,
-        )  # fmt: skip
-    except OSError as error:
-        raise FoveateError(f"{folder}: cannot be written ({error.strerror})") from None
+            chosen: Any = (format, precision)
+            side = getattr(preset.look, "size", None)
+            card = engine_export.export(
+                loaded, partial, chosen[0], precision=chosen[1],
+                sides=sizes or ((side,) if isinstance(side, int) else ()),
+                clips=[frames_of(one, loaded.input, limits) for one in calibrate],
+                memory=preset.memory,
+            )  # fmt: skip
+        if own is None:  # it is used with the look and the other settings it was exported with
+            settings = preset.model_dump(mode="json", exclude={"model"})
+            card = card.model_copy(update={"preset": settings})
+            replace_file(partial / CARD, card_text(card, folder.name))
+    return card
 
 
 def frames_of(source: Any, spec: InputSpec, limits: Limits = DEFAULT_LIMITS) -> Any:

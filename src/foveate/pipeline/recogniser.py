@@ -514,6 +514,8 @@ def assemble(
     from foveate.pipeline.engines import fastest, load_model
     from foveate.pipeline.methods import executor_of
 
+    if engine == "auto" and (own is not None or device not in (None, "cpu")):
+        engine = "torch"  # other engines run models with weights, on the CPU
     if engine == "auto":
         options: dict[str, Any] = {
             "look": look, "device": device, "precision": precision, "threads": threads,
