@@ -146,7 +146,7 @@ def agreement(folder: Path | None, lite: dict[str, Any]) -> dict[str, Any]:
     if folder is None:
         return {}
     loaded = foveate.models.load(WEIGHTS, offline=True)
-    paths = sorted(folder.rglob("*.mp4"))[5::12]
+    paths = sorted(folder.rglob("*.mp4"))[5::24]
     shown = [frames_of(path, loaded.input) for path in paths]
     rows = {
         key: np.stack([list(logits_of(one.network, clip))[-1] for clip in shown])
@@ -324,14 +324,17 @@ def main() -> None:
         calibration = [frames_of(path, spec) for path in chosen]
     with tempfile.TemporaryDirectory() as folder:
         lite = in_engines(loaded, Path(folder), calibration)
-        figures = {
-            "steps": steps(options.rounds, lite),
-            "agreement": agreement(options.clips, lite),
-            "drift": drift(options.frames, lite),
-            "clips": clip_networks(options.rounds, options.networks.split(",")),
-            "files": files(max(3, options.rounds // 4)),
+        parts = {
+            "steps": lambda: steps(options.rounds, lite),
+            "files": lambda: files(max(3, options.rounds // 4)),
+            "agreement": lambda: agreement(options.clips, lite),
+            "drift": lambda: drift(options.frames, lite),
+            "clips": lambda: clip_networks(options.rounds, options.networks.split(",")),
         }
-    print(write("engines", PROTOCOL, options.rounds, figures, (0,)))
+        figures: dict[str, Any] = {}
+        for name, part in parts.items():  # written after each, so that a run can be ended
+            figures[name] = part()
+            print(write("engines", PROTOCOL, options.rounds, figures, (0,)), name, flush=True)
 
 
 if __name__ == "__main__":
