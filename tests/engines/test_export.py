@@ -451,6 +451,21 @@ def test_bench_and_bench_engines_are_two_commands(capsys: pytest.CaptureFixture[
         assert text in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_idle_threads_sleep_unless_the_user_says_otherwise(
+    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foveate.app import main
+
+    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(sys, "argv", ["foveate", "--version"])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert os.environ["OMP_WAIT_POLICY"] == after
+
+
 @pytest.mark.parametrize("size", ["small", "172,x", "4", "0"])
 def test_a_size_that_is_none_is_one_line(size: str, tmp_path: Path) -> None:
     request = ExportRequest(
