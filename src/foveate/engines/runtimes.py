@@ -6,6 +6,7 @@ Opening a graph runs no code of it: the formats describe operators that the engi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,7 +130,10 @@ def _onnxruntime(path: Path, card: GraphCard, precision: Precision, threads: int
 
 def _openvino(path: Path, card: GraphCard, precision: Precision, threads: int) -> Call:
     core = _module("openvino").Core()
-    core.set_property({"CACHE_DIR": str(cache_folder() / "openvino")})
+    compiled_graphs = cache_folder() / "openvino"
+    with suppress(OSError):  # without a cache folder a graph is compiled at every start
+        compiled_graphs.mkdir(parents=True, exist_ok=True)
+        core.set_property({"CACHE_DIR": str(compiled_graphs)})
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
