@@ -18,6 +18,7 @@ One run on one thread measures, in interleaved rounds of process CPU time:
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.record import write
+from benchmarks.record import RESULTS, write
 from benchmarks.scenes import write_scene
 from benchmarks.step_time import depthwise_macs, floor_jobs, interleave
 
@@ -313,6 +314,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--frames", type=int, default=3000, help="of the stream for drift")
     parser.add_argument("--clips", type=Path, help="a folder of real clips")
+    parser.add_argument("--parts", help="measure only these, such as clips,drift")
     parser.add_argument("--networks", default=",".join(CLIPS), help="of whole clips")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -323,7 +325,8 @@ def main() -> None:
         chosen = sorted(options.clips.rglob("*.mp4"))[::12]
         calibration = [frames_of(path, spec) for path in chosen]
     with tempfile.TemporaryDirectory() as folder:
-        lite = in_engines(loaded, Path(folder), calibration)
+        needed = not options.parts or {"steps", "agreement", "drift"} & {*options.parts.split(",")}
+        lite = in_engines(loaded, Path(folder), calibration) if needed else {}
         parts = {
             "steps": lambda: steps(options.rounds, lite),
             "files": lambda: files(max(3, options.rounds // 4)),
@@ -332,8 +335,11 @@ def main() -> None:
             "clips": lambda: clip_networks(options.rounds, options.networks.split(",")),
         }
         figures: dict[str, Any] = {}
-        for name, part in parts.items():  # written after each, so that a run can be ended
-            figures[name] = part()
+        chosen = options.parts.split(",") if options.parts else list(parts)
+        if options.parts:  # the others stay as they are
+            figures = dict(json.loads((RESULTS / "engines.json").read_text("utf-8"))["figures"])
+        for name in chosen:  # written after each, so that a run can be ended
+            figures[name] = parts[name]()
             print(write("engines", PROTOCOL, options.rounds, figures, (0,)), name, flush=True)
 
 

@@ -225,7 +225,7 @@ def measure(
     }
 
 
-def job_of(executor: Executor, side: int | None, rows: int) -> Callable[[], None]:
+def job_of(executor: Executor, side: int | None = None, rows: int = 1) -> Callable[[], None]:
     """One frame of a stream with its answer, one clip, or all exits of a cascade."""
     network = getattr(executor, "network", None) or getattr(executor, "reference", None)
     streaming = bool(getattr(network, "streaming", False))
