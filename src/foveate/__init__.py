@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from foveate.media import Limits, Video
     from foveate.models.spec import InputSpec
     from foveate.pipeline import presets as specs
+    from foveate.pipeline.export import export
     from foveate.pipeline.presets import Preset
     from foveate.pipeline.recogniser import Recogniser, load
     from foveate.train.api import train
@@ -56,6 +57,7 @@ _DEFINED_IN = {
     "Video": "media",
     "WeightsError": "core",
     "bench": "evaluate.api",
+    "export": "pipeline.export",
     "load": "pipeline.recogniser",
     "read_results": "core",
 }
@@ -87,6 +89,7 @@ __all__ = [
     "__version__",
     "bench",
     "evaluate",
+    "export",
     "load",
     "looks",
     "read_results",

@@ -16,7 +16,7 @@ from nontrivial import randomise
 
 import foveate.pipeline
 from foveate.core import InputSpec, View
-from foveate.models import registry
+from foveate.models import LoadedModel, registry
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork
 from foveate.pipeline.adafocus import AdaFocusExecutor
 from foveate.pipeline.adamml import AdaMMLExecutor
@@ -24,6 +24,9 @@ from foveate.pipeline.cascade import CascadeExecutor
 from foveate.pipeline.detection import DetectExecutor
 from foveate.pipeline.ensemble import EnsembleExecutor
 from foveate.pipeline.executors import ClipExecutor, StreamExecutor
+from foveate.pipeline.exported import ExportedCascade, exported_executor
+from foveate.policy.calibration import FusionCard
+from graphs import graphs_of
 
 SPEC = InputSpec(size=32, frames_per_second=5.0, clip_frames=4)
 CPU = torch.device("cpu")
@@ -64,6 +67,23 @@ def _adamml() -> AdaMMLExecutor:
     return AdaMMLExecutor(randomise(registry.create("adamml", **tiny)), SPEC, ("rgb",))
 
 
+def _graphs(networks: dict[str, Any], method: str = "network") -> Any:
+    labels = tuple(f"class {i}" for i in range(7))
+    return graphs_of(LoadedModel("tiny", networks, labels, SPEC, method=method))
+
+
+def _exported(name: str) -> Any:
+    network = randomise(registry.create_tiny(name))
+    return exported_executor(_graphs({"network": network})["network"], SPEC)
+
+
+def _exported_cascade() -> ExportedCascade:
+    cascade = _cascade()
+    fusion = FusionCard.model_validate(cascade.wise.to_json())
+    networks = _graphs(dict(cascade.networks), "cascade")
+    return ExportedCascade(networks, cascade.order, fusion, SPEC)
+
+
 EXAMPLES: dict[str, Callable[[], Any]] = {
     "StreamExecutor": lambda: _over(StreamExecutor, "movinet-a0-stream"),
     "ClipExecutor": lambda: _over(ClipExecutor, "movinet-a0"),
@@ -72,6 +92,9 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "DetectExecutor": _detector,
     "AdaFocusExecutor": _adafocus,
     "AdaMMLExecutor": _adamml,
+    "ExportedStream": lambda: _exported("movinet-a0-stream"),
+    "ExportedClip": lambda: _exported("movinet-a0"),
+    "ExportedCascade": _exported_cascade,
 }
 METHODS = ("input", "stage", "run", "cost", "batch_key")
 
@@ -165,9 +188,46 @@ def test_states_are_values(name: str) -> None:
     before = [one.copy() for one in flat(state)]
     head, none = answer(executor)
     executor.run(head, [none], [state])
-    if name != "CascadeExecutor":  # its parts run once each
+    if "Cascade" not in name:  # its parts run once each
         executor.run(part, [views(executor, part, 2)], [state])
     assert all(np.array_equal(a, b) for a, b in zip(before, flat(state), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "torch_name"),
+    [
+        ("ExportedStream", "StreamExecutor"),
+        ("ExportedClip", "ClipExecutor"),
+        ("ExportedCascade", "CascadeExecutor"),
+    ],
+)
+def test_an_exported_network_does_what_the_module_does(name: str, torch_name: str) -> None:
+    """The same answers, costs and stages, part by part."""
+    graphs, modules = EXAMPLES[name](), EXAMPLES[torch_name]()
+    states: list[Any] = [None, None]
+    parts = [part for part in modules.parts if part != "glance"]
+    assert parts == list(graphs.parts)
+    for step, part in enumerate([*parts, parts[0]] if len(parts) == 1 else parts):
+        fresh = states[0] is None or modules.stage(part) != modules.stage(parts[step - 1])
+        view = views(modules, part, step) if fresh or len(parts) == 1 else {}
+        for at, one in enumerate((modules, graphs)):
+            assert one.cost(part, view, states[at]) == modules.cost(part, view, states[0])
+            assert one.stage(part) == modules.stage(part)
+        new = [
+            one.run(part, [view], [state])[0][0]
+            for one, state in zip((modules, graphs), states, strict=True)
+        ]
+        assert modules.cost("head", {}, new[0]) == graphs.cost("head", {}, new[1])
+        found = [
+            one.run("head", [{}], [state])[1][0]
+            for one, state in zip((modules, graphs), new, strict=True)
+        ]
+        assert found[0].exit == found[1].exit
+        wanted, got = (next(reversed(list(one.logits.values()))) for one in found)
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+        if found[0].features is not None:
+            np.testing.assert_allclose(found[1].features, found[0].features, rtol=1e-4, atol=1e-5)
+        states = new
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

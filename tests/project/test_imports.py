@@ -10,10 +10,10 @@ import foveate
 
 SOURCE = Path(foveate.__file__).parent
 LAYERS = {
-    "core": 0, "scale": 1, "media": 2, "viz": 2, "data": 3, "models": 3, "policy": 4,
+    "core": 0, "scale": 1, "media": 2, "viz": 2, "data": 3, "models": 3, "engines": 4, "policy": 4,
     "live": 5, "pipeline": 6, "evaluate": 7, "train": 8, "search": 9, "app": 10,
 }  # fmt: skip
-NARROW = {"models": {"core"}, "policy": {"core", "models"}}
+NARROW = {"models": {"core"}, "engines": {"core", "models"}, "policy": {"core", "models"}}
 OWNERS = {
     "av": {"media"},
     "cv2": {"media", "viz", "data"},
@@ -30,8 +30,9 @@ OWNERS = {
     "matplotlib": {"viz"},
     "fastapi": {"app"},
     "typer": {"app"},
-    "onnxruntime": {"pipeline"},
-    "openvino": {"pipeline"},
+    "onnxruntime": {"engines"},
+    "openvino": {"engines"},
+    "ai_edge_litert": {"engines"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -26,8 +26,8 @@ def run(code: str) -> str:
 PUBLIC = {
     "Budget", "ConfigError", "DataError", "DataRequest", "FoveateError", "InputSpec", "Limits",
     "MediaError", "MissingExtra", "ModelError", "Preset", "Recogniser", "Result", "ResultError",
-    "Video", "WeightsError", "__version__", "bench", "evaluate", "load", "looks", "read_results",
-    "specs", "train",
+    "Video", "WeightsError", "__version__", "bench", "evaluate", "export", "load", "looks",
+    "read_results", "specs", "train",
 }  # fmt: skip
 # Names that load torch on their first use.
 LOADING = {"Recogniser", "load", "looks"}

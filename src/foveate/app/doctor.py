@@ -36,12 +36,14 @@ EXTRAS = {
     "pandas": ("results as tables", ("pandas",)),
     "supervision": ("detections for supervision", ("supervision",)),
     "mqtt": ("events to an MQTT broker", ("paho",)),
+    "onnxruntime": ("the engine ONNX Runtime", ("onnxruntime", "onnx", "onnxscript")),
+    "openvino": ("the engine OpenVINO", ("openvino", "onnx", "onnxscript")),
+    "litert": ("the engine LiteRT", ("ai_edge_litert",)),
     "dev": (
         "tests and checks",
         ("pytest", "xdist", "hypothesis", "jsonschema", "sklearn", "ruff", "mypy"),
     ),
     "docs": ("the documentation site", ("mkdocs", "material", "mkdocstrings")),
-    "parity": ("numbers of the int8 engine", ("ai_edge_litert",)),
 }
 
 

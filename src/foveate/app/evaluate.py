@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveate.app.guard import print_faults
+from foveate.app.guard import print_faults, print_notice
 from foveate.app.output import check_writable
 from foveate.app.progress import bar
 from foveate.app.requests import EvaluateRequest as Request
@@ -175,21 +175,19 @@ def recogniser_of(
     Raises:
         FoveateError: No such model, or a setting that is unknown.
     """
-    import torch
-
     from foveate.core.config import build
     from foveate.media.limits import Limits
     from foveate.pipeline.presets import edit, resolve
     from foveate.pipeline.recogniser import assemble
 
-    torch.set_num_threads(request.threads)
     changes, limits = request.changes()
     if look is not None:
         changes["look"] = look
     named, preset = resolve(model)
     return assemble(
-        edit(preset, changes, "settings"), named, device=request.device, offline=request.offline,
-        limits=build(Limits, limits, "limits"),
+        edit(preset, changes, "settings"), named, device=request.device, engine=request.engine,
+        precision=request.precision, threads=request.threads, offline=request.offline,
+        notice=print_notice, limits=build(Limits, limits, "limits"),
     )  # fmt: skip
 
 

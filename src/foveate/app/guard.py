@@ -40,6 +40,11 @@ def print_error(error: BaseException, note: str = "") -> None:
     print(f"foveate: {note}{error}", file=sys.stderr)
 
 
+def print_notice(line: str) -> None:
+    """Print a line about the work on standard error."""
+    print(f"foveate: {line}", file=sys.stderr)
+
+
 def guard(work: Callable[[], int]) -> None:
     """Run a command; an error of the user prints one line, and a traceback with `--debug` only."""
     from foveate.core.errors import DataWarning, FoveateError

@@ -38,6 +38,11 @@ class _Group(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_flag_types(super().get_params(ctx))
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """A command may have a name of two words, such as `bench engines`."""
+        both = " ".join(args[:2])
+        return super().resolve_command(ctx, [both, *args[2:]] if both in self.commands else args)
+
 
 class _Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
@@ -117,6 +122,8 @@ add_command(app, "explain", requests.ExplainRequest, "explain")
 add_command(app, "train", requests.TrainRequest, "train")
 add_command(app, "evaluate", requests.EvaluateRequest, "evaluate")
 add_command(app, "bench", requests.BenchRequest, "bench")
+add_command(app, "bench engines", requests.BenchEnginesRequest, "export", "bench")
+add_command(app, "export", requests.ExportRequest, "export")
 add_command(data_app, "check", requests.CheckRequest, "data", "check")
 add_command(data_app, "make", requests.MakeRequest, "data", "make")
 add_command(data_app, "transcode", requests.TranscodeRequest, "data", "transcode")
@@ -183,6 +190,8 @@ def weights_verify() -> None:
 def main() -> None:
     """Entry point of the command; a usage error is one line."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # damaged pictures are warnings of results
+    # Threads of PyTorch that wait by spinning make two threads slower than one on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(prog_name="foveate", standalone_mode=False)
     except Exception as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from foveate.app.guard import print_error
+from foveate.app.guard import print_error, print_notice
 from foveate.app.inputs import Item, check_rate, expand
 from foveate.app.output import JsonLines, check_writable, make_folder
 from foveate.app.progress import Bar, bar, download
@@ -77,18 +77,19 @@ def run(request: Request, write: Callable[[list[Result], Any], None] | None = No
 
 def load_model(request: RunOptions, named: str | None, preset: Preset, limits: Limits) -> Any:
     """The recogniser of a preset, with a progress bar while weights are fetched."""
-    import torch
-
     from foveate.pipeline.recogniser import assemble
 
-    torch.set_num_threads(request.threads)
     with bar(1.0) as shown:
         return assemble(
             preset,
             named,
             device=request.device,
+            engine=request.engine,
+            precision=request.precision,
+            threads=request.threads,
             offline=request.offline,
             progress=download(shown, "weights"),
+            notice=print_notice,
             limits=limits,
         )
 

@@ -71,6 +71,15 @@ class RunOptions:
 class PresetOptions(RunOptions):
     """What a model looks at, and when it stops."""
 
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine", metavar="NAME", help="torch, onnxruntime, openvino, litert, or auto."
+        ),
+    ] = None
+    precision: Annotated[
+        str | None, typer.Option("--precision", metavar="NAME", help="fp32, bf16 or int8.")
+    ] = None
     look: Annotated[
         str | None,
         typer.Option(
@@ -577,6 +586,67 @@ class BenchRequest(MeasureOptions):
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Plot accuracy against MACs as SVG."),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """Write a model as graphs that run without PyTorch; DIR is a run folder for predict.
+
+    --calibrate names videos on which the ranges of int8 values are measured; with --data, the
+    accuracy of the model and of the export is measured on labelled videos.
+    """
+
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run folder, a preset or weights.")
+    ]
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new or empty folder.")]
+    format: Annotated[
+        str,
+        typer.Option("--format", metavar="NAME", help="onnx, openvino, litert or torchexport."),
+    ] = "onnx"
+    precision: Annotated[
+        str | None, typer.Option("--precision", metavar="NAME", help="fp32 or int8.")
+    ] = None
+    size: Annotated[
+        str | None,
+        typer.Option("--size", metavar="N,N", help="Sides of frames, if not the model's own."),
+    ] = None
+    calibrate: Annotated[
+        list[str],
+        typer.Option("--calibrate", metavar="CLIPS", help="A video or a folder; repeatable."),
+    ] = field(default_factory=list)
+    labelled: Annotated[
+        Path | None, typer.Option("--data", metavar="DATA", help="Labelled videos.")
+    ] = None
+    sets: Sets = field(default_factory=list)
+    offline: Offline = False
+
+    @property
+    def data(self) -> DataRequest | None:
+        """The labelled videos, None without."""
+        from foveate.data import DataRequest
+
+        return None if self.labelled is None else DataRequest(self.labelled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchEnginesRequest:
+    """Measure a model in every engine on this machine; --engine auto remembers the fastest."""
+
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run folder, a preset or weights.")
+    ]
+    rounds: Annotated[
+        int, typer.Option("--rounds", metavar="N", min=1, help="Calls of each engine.")
+    ] = 20
+    threads: Annotated[
+        int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of the network.")
+    ] = 1
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the table.")
+    ] = None
+    sets: Sets = field(default_factory=list)
+    offline: Offline = False
 
 
 @dataclass(frozen=True, kw_only=True)

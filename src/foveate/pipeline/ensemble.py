@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from foveate.core import ConfigError, Evidence, InputSpec, View, Views
-from foveate.pipeline.executors import NetworkExecutor
+
+if TYPE_CHECKING:
+    from foveate.pipeline.executors import NetworkExecutor
+    from foveate.pipeline.exported import ExportedClip, ExportedStream
 
 
 class EnsembleExecutor:
@@ -36,7 +39,11 @@ class EnsembleExecutor:
     head: str | None = "head"
     persistent = False
 
-    def __init__(self, members: Mapping[str, NetworkExecutor], spec: InputSpec) -> None:
+    def __init__(
+        self,
+        members: Mapping[str, NetworkExecutor | ExportedStream | ExportedClip],
+        spec: InputSpec,
+    ) -> None:
         if len(members) < 2:
             raise ConfigError(f"an ensemble needs at least two networks, not {len(members)}")
         self.members, self.spec = dict(members), spec

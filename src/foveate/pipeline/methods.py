@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from foveate.core import ConfigError, Executor, Look, ModelError
+from foveate.models.loaded import NETWORK
 from foveate.policy import Context
 
 if TYPE_CHECKING:
     import torch
 
+    from foveate.engines.network import EngineNetwork
     from foveate.models import LoadedModel
 
 
@@ -33,6 +35,12 @@ class Method:
 
 def _network(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
     """One network, step by step or clip by clip."""
+    from foveate.pipeline.engines import is_exported
+
+    if is_exported(loaded):
+        from foveate.pipeline.exported import exported_executor
+
+        return exported_executor(_graphs(loaded)[NETWORK], loaded.input)
     from foveate.pipeline.executors import executor_for
 
     glance = getattr(look, "glance", None) if "glance" in getattr(look, "parts", ()) else None
@@ -41,7 +49,15 @@ def _network(loaded: LoadedModel, look: Look, context: Context, device: torch.de
 
 def _ensemble(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
     """Networks that take turns at the frames."""
+    from foveate.pipeline.engines import is_exported
     from foveate.pipeline.ensemble import EnsembleExecutor
+
+    if is_exported(loaded):
+        from foveate.pipeline.exported import exported_executor
+
+        graphs = _graphs(loaded).items()
+        exported = {part: exported_executor(one, loaded.input_of(part)) for part, one in graphs}
+        return EnsembleExecutor(exported, loaded.input)
     from foveate.pipeline.executors import executor_for
 
     members = {
@@ -53,9 +69,8 @@ def _ensemble(loaded: LoadedModel, look: Look, context: Context, device: torch.d
 
 def _cascade(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
     """Networks of several modalities with exits, in a calibrated order."""
-    from foveate.pipeline.cascade import CascadeExecutor
+    from foveate.pipeline.engines import is_exported
     from foveate.policy.calibration import OrderCard
-    from foveate.policy.fuse import Wise
     from foveate.policy.looks.groups import Groups
 
     if not isinstance(look, Groups):
@@ -64,6 +79,13 @@ def _cascade(loaded: LoadedModel, look: Look, context: Context, device: torch.de
             "leave look at its default",
         )
     chosen = OrderCard.model_validate(context.calibration)
+    if is_exported(loaded):
+        from foveate.pipeline.exported import ExportedCascade
+
+        return ExportedCascade(_graphs(loaded), chosen.order, chosen.wise, loaded.input)
+    from foveate.pipeline.cascade import CascadeExecutor
+    from foveate.policy.fuse import Wise
+
     wise = Wise.from_json(chosen.wise.model_dump())
     networks: Any = loaded.networks
     order: Any = chosen.order
@@ -100,6 +122,12 @@ def _adamml(loaded: LoadedModel, look: Look, context: Context, device: torch.dev
         )
     network: Any = loaded.networks[look.network]
     return AdaMMLExecutor(network, loaded.input, look.fixed, device)
+
+
+def _graphs(loaded: LoadedModel) -> dict[str, EngineNetwork]:
+    """The networks of an exported model."""
+    networks: Any = loaded.networks
+    return dict(networks)
 
 
 METHODS: dict[str, Method] = {

@@ -390,6 +390,9 @@ def load(
     decide: Decide | str | Mapping[str, Any] | None = None,
     budget: Budget | str | None = None,
     device: str | None = None,
+    engine: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -410,6 +413,11 @@ def load(
         decide: Says when enough was seen, likewise.
         budget: What may be spent, such as `3fps`, `100MMAC/s` or `2ms/frame`; the preset's if None.
         device: Where the network runs, such as `cpu` or `cuda:0`; CUDA if there is one.
+        engine: `torch`, `onnxruntime`, `openvino`, `litert`, or `auto` for the fastest here; None
+            for `torch`, and for an exported model the engine of its format.
+        precision: `fp32`, `bf16` or `int8`; what the model has if None.
+        threads: CPU threads of the network; None leaves those of PyTorch as they are, and is one
+            for other engines.
         offline: Never touch the network for weights.
         progress: Called with (bytes so far, bytes in total) during a download.
         limits: Bounds on what a source may cost.
@@ -430,7 +438,7 @@ def load(
             if value is not None:
                 raise ConfigError(f"{key}=: only for a module of your own, {model} has its own")
     else:
-        own = _Own(model, labels, input, output or "softmax")
+        own = OwnModule(model, labels, input, output or "softmax")
         named, preset = None, Preset(model=type(model).__name__)
     for key, policy in (("look", look), ("decide", decide)):
         if isinstance(policy, str):
@@ -452,6 +460,9 @@ def load(
         look=None if isinstance(look, str | Mapping) else look,
         decide=None if isinstance(decide, str | Mapping) else decide,
         device=device,
+        engine=engine,
+        precision=precision,
+        threads=threads,
         offline=offline,
         progress=progress,
         limits=limits,
@@ -459,7 +470,7 @@ def load(
     )
 
 
-class _Own:
+class OwnModule:
     """A user's module with what a weights table would state about it.
 
     Raises:
@@ -516,10 +527,14 @@ def assemble(
     look: Look | None = None,
     decide: Decide | None = None,
     device: str | None = None,
+    engine: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    notice: Callable[[str], None] | None = None,
     limits: Limits = DEFAULT_LIMITS,
-    own: _Own | None = None,
+    own: OwnModule | None = None,
 ) -> Recogniser:
     """Load the weights of a preset and join them with its policies; see `load`.
 
@@ -529,24 +544,40 @@ def assemble(
         look: Takes the place of the preset's.
         decide: Takes the place of the preset's.
         device: As for `load`.
+        engine: As for `load`.
+        precision: As for `load`.
+        threads: As for `load`.
         offline: As for `load`.
         progress: As for `load`.
+        notice: Called with a line about work that is done once, such as an export.
         limits: As for `load`.
         own: A user's module instead of weights.
 
     Raises:
         ConfigError: The look or the budget does not fit the model.
     """
-    from foveate.models import is_streaming, mixes_frames
-    from foveate.models import load as load_weights
-    from foveate.models.device import choose_device
+    from foveate.models.registry import is_streaming, mixes_frames
+    from foveate.pipeline.engines import fastest, load_model
     from foveate.pipeline.methods import executor_of
 
-    place = choose_device(device)
-    if own is not None:
-        loaded = own.loaded(preset.model)
-    else:
-        loaded = load_weights(preset.model, offline=offline, progress=progress)
+    if engine == "auto" and (own is not None or device not in (None, "cpu")):
+        engine = "torch"  # other engines run models with weights, on the CPU
+    if engine == "auto":
+        options: dict[str, Any] = {
+            "look": look, "device": device, "precision": precision, "threads": threads,
+            "offline": offline, "progress": progress, "notice": notice, "own": own,
+        }  # fmt: skip
+        engine = fastest(
+            preset,
+            lambda name: assemble(preset, engine=name, **options).executor,
+            precision=precision,
+            threads=threads or 1,
+            notice=notice,
+        )
+    loaded, place = load_model(
+        preset, None if own is None else own.loaded, device=device, engine=engine,
+        precision=precision, threads=threads, offline=offline, progress=progress, notice=notice,
+    )  # fmt: skip
     whole = next(iter(loaded.networks.values()))
     calibration = {} if loaded.card is None else loaded.card.calibration
     card = None if loaded.card is None else loaded.card.unknown
@@ -570,9 +601,6 @@ def assemble(
         look = preset.look.build(context)
     elif isinstance(look, PatchLook):
         look = look.fitted(context)
-    if preset.memory is not None:
-        for network in loaded.networks.values():
-            _set_memory(network, preset)
     executor = executor_of(loaded, look, context, place)
     if preset.memory is not None:
         executor.persistent = True
@@ -595,20 +623,6 @@ def assemble(
         familiar=familiar if preset.unknown else None,
         limits=limits,
     )
-
-
-def _set_memory(network: Any, preset: Preset) -> None:
-    """Let a network remember what the preset says.
-
-    Raises:
-        ConfigError: Another network than a MoViNet stream, or an unknown memory.
-    """
-    if not hasattr(network, "set_memory"):
-        raise ConfigError(f"{preset.model}: has no memory to choose", "only MoViNet streams have")
-    try:
-        network.set_memory(preset.memory)
-    except ModelError as error:
-        raise ConfigError(f"memory: {error.cause}", error.hint) from None
 
 
 def check_labels(labels: Sequence[str]) -> None:

@@ -16,13 +16,16 @@ CARD = "run.json"
 WEIGHTS = "model.safetensors"
 # Endings of the files in which other projects keep weights.
 _CHECKPOINTS = frozenset([".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".npz", ".tflite", ".h5"])
+_GRAPHS = ("*.onnx", "*.xml", "*.tflite", "*.pt2")
 FOLDER = Path(__file__).parent / "built_in"
 
 
 def is_run(path: str | Path) -> bool:
-    """Whether a path is a run folder with a trained model."""
+    """Whether a path is a run folder with a trained model, or with one that was exported."""
     folder = Path(path)
-    return (folder / CARD).is_file() and (folder / WEIGHTS).is_file()
+    return (folder / CARD).is_file() and (
+        (folder / WEIGHTS).is_file() or any(next(folder.glob(one), None) for one in _GRAPHS)
+    )
 
 
 def built_in() -> dict[str, Path]:

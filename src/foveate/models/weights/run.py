@@ -43,6 +43,7 @@ from foveate.models.loaded import NETWORK, LoadedModel
 from foveate.models.registry import ModelEntry, create, entry, split_name
 from foveate.models.spec import Crop, InputSpec, Resize
 from foveate.models.weights.builtin import CARD, WEIGHTS, run_folder
+from foveate.models.weights.exported import ExportCard
 from foveate.models.weights.table import find, input_of
 
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ class RunCard(_Strict):
         notice: Notices that must accompany them.
         commit: Commit of the code that trained it.
         date: When it was written, ISO 8601.
+        exported: Graphs of the networks, for a model that was exported; it has no weights file.
     """
 
     format: Literal[2] = 2
@@ -208,6 +210,7 @@ class RunCard(_Strict):
     notice: str = ""
     commit: str = ""
     date: str = ""
+    exported: ExportCard | None = None
 
     @field_validator("classes")
     @classmethod
@@ -299,6 +302,11 @@ def load_run(path: str | os.PathLike[str]) -> LoadedModel:
 
     folder = Path(path)
     card, prefixed = _read_card(folder)
+    if card.exported is not None:
+        raise WeightsError(
+            f"{folder.name}: an exported model, which has graphs and no weights",
+            f"use the model that it was made from: {card.exported.source}",
+        )
     name = f"{folder.name}/{WEIGHTS}"
     try:
         data = _read(folder / WEIGHTS, _MAX_WEIGHTS)
@@ -396,13 +404,23 @@ def write_run(
     data = save(kept, metadata={"format": "foveate-run"})
     card = card.model_copy(update={"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)})
     folder = Path(path)
-    text = f"{card.model_dump_json(indent=1)}\n".encode()
-    if len(text) > _MAX_CARD:  # it could not be loaded
-        raise WeightsError(f"{folder.name}/{CARD}: would be larger than {_MAX_CARD} bytes")
+    text = card_text(card, folder.name)
     # The card is written last: a folder without it is not a run folder.
     replace_file(folder / WEIGHTS, data)
     replace_file(folder / CARD, text)
     return card
+
+
+def card_text(card: RunCard, folder: str) -> bytes:
+    """The content of `run.json`.
+
+    Raises:
+        WeightsError: It is too large to be read again.
+    """
+    text = f"{card.model_dump_json(indent=1)}\n".encode()
+    if len(text) > _MAX_CARD:
+        raise WeightsError(f"{folder}/{CARD}: would be larger than {_MAX_CARD} bytes")
+    return text
 
 
 def _read_card(folder: Path) -> tuple[RunCard, bool]:

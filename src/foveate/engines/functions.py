@@ -1,0 +1,295 @@
+"""The parts of a model as functions of tensors, all state being inputs and outputs.
+
+Frames are inputs as they are decoded, (B, S, S, 3) uint8: converting, scaling and normalising them
+is part of the graph. Rows of a batch are independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveate.core import InputSpec, ModelError
+from foveate.models import LoadedModel, is_streaming, macs_of, mixes_frames
+from foveate.models.coviar import CHANNELS, ExitNetwork, normalise
+from foveate.models.maps import glance_method
+from foveate.models.movinet import MoViNetStream
+from foveate.models.movinet_step import MoViNetStep
+from foveate.models.weights.exported import StateCard
+
+NEXT = "next:"  # before the name of a state among the outputs
+METHODS = ("network", "ensemble", "cascade")
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of tensors that can be exported.
+
+    Attributes:
+        module: Called with the inputs in order, returns a tuple of the outputs.
+        inputs: Name → example of a batch of one; those that are no state come first.
+        outputs: Names, in order.
+        state: How the next state follows.
+        macs: Multiply-adds of a batch of one.
+    """
+
+    module: nn.Module
+    inputs: Mapping[str, torch.Tensor]
+    outputs: tuple[str, ...]
+    state: tuple[StateCard, ...] = ()
+    macs: int = 0
+
+
+@dataclass(frozen=True)
+class NetworkFunctions:
+    """All functions of one network.
+
+    Attributes:
+        kind: See `ExportedNetwork`.
+        functions: By name of the graph.
+        reference: Frames (T, S, S, 3) uint8 of one clip → logits of the original network, one row
+            for each frame of a stream, else a single row; for exits, pictures → one row for each
+            exit.
+        mixes_frames: See `ExportedNetwork`.
+        exits: See `ExportedNetwork`.
+    """
+
+    kind: Any
+    functions: Mapping[str, Function]
+    reference: Callable[[Any], torch.Tensor]
+    mixes_frames: bool = True
+    exits: list[str] = field(default_factory=list)
+
+
+def functions_of(
+    loaded: LoadedModel, sides: Sequence[int] = (), *, products: bool = False
+) -> dict[str, NetworkFunctions]:
+    """The functions of all networks of a model.
+
+    Args:
+        loaded: The model; it is not changed.
+        sides: Of the frames, in pixels; the model's own if empty.
+        products: See `MoViNetStep`.
+
+    Raises:
+        ModelError: The networks of this model cannot be exported.
+    """
+    if loaded.method not in METHODS:
+        raise ModelError(
+            f"{loaded.name}: a model of the method {loaded.method!r} cannot be exported",
+            f"methods that can: {', '.join(METHODS)}",
+        )
+    found = {}
+    for part, network in loaded.networks.items():
+        spec = loaded.input_of(part)
+        if isinstance(network, ExitNetwork):
+            found[part] = _exits(network, spec)
+            continue
+        made = [
+            _stream(network, spec, side, products)
+            if is_streaming(network)
+            else _clip(network, spec, side)
+            for side in sides or (spec.size,)
+        ]
+        graphs = {name: one for each in made for name, one in each.functions.items()}
+        found[part] = replace(made[0], functions=graphs)
+    return found
+
+
+class _Prepared(nn.Module):
+    """Frames (B, ..., S, S, 3) uint8 as a network takes them; see `pipeline.executors.to_tensor`.
+
+    Args:
+        spec: Value range, mean and standard deviation.
+    """
+
+    def __init__(self, spec: InputSpec) -> None:
+        super().__init__()
+        self.scale: torch.Tensor
+        self.shift: torch.Tensor
+        std = torch.tensor(spec.std)
+        self.register_buffer("scale", (1 / (255 * std)).float())
+        self.register_buffer("shift", (torch.tensor(spec.mean) / std).float())
+        self.shifted = any(spec.mean)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        x = frames.float() * self.scale
+        return (x - self.shift if self.shifted else x).movedim(-1, 1)
+
+
+class _Step(nn.Module):
+    """One frame of a stream: frames (B, S, S, 3) and the state, as `MoViNetStep` has it."""
+
+    def __init__(self, step: Any, spec: InputSpec, names: list[str], outputs: list[str]) -> None:
+        super().__init__()
+        self.step, self.prepared = step, _Prepared(spec)
+        self.names, self.outputs = names, outputs
+
+    def forward(self, frames: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        state = dict(zip(self.names, values, strict=True))
+        new = self.step(self.prepared(frames), state)
+        return tuple(new[name] for name in self.outputs)
+
+
+class _AnyStep(nn.Module):
+    """A network with the functional step interface, its whole state in and out."""
+
+    def __init__(self, network: Any, side: int) -> None:
+        super().__init__()
+        self.network, self.side = network, side
+        self.buffers_of: dict[str, list[str]] = {}
+        self.remembered = [key for key in self.initial() if key != "head/frames"]
+
+    def initial(self) -> dict[str, torch.Tensor]:
+        state: dict[str, torch.Tensor] = self.network.initial_state(1, self.side, self.side)
+        return state
+
+    def forward(self, x: torch.Tensor, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        new: dict[str, torch.Tensor] = self.network.step_features(x.unsqueeze(2), state)[1]
+        return new
+
+
+class _Head(nn.Module):
+    """What was remembered of a stream → logits and the features that they are computed from."""
+
+    def __init__(self, network: Any, names: list[str]) -> None:
+        super().__init__()
+        self.network, self.names = network, names
+
+    def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = self.network.pooled(dict(zip(self.names, values, strict=True)))
+        return self.network.classify(mean), mean
+
+
+def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> NetworkFunctions:
+    step: Any
+    if (
+        isinstance(network, MoViNetStream)
+        and network.config.conv == "2plus1d"
+        and network.config.padding == "same"
+    ):
+        step = MoViNetStep(network.folded(), side, products=products)
+    else:
+        step = _AnyStep(network, side)
+    initial = step.initial()
+    if any(bool(value.any()) for value in initial.values()):
+        raise ModelError(
+            f"{type(network).__name__}: its state does not begin with zeros",
+            "only networks whose state does can be exported",
+        )
+    buffers = [StateCard(inputs=keys, output=NEXT + keys[-1]) for keys in step.buffers_of.values()]
+    others = [StateCard(inputs=[key], output=NEXT + key) for key in step.remembered]
+    cards = (*buffers, *others, *([StateCard(inputs=["head/frames"])] * ("head/frames" in initial)))
+    names = [key for card in cards for key in card.inputs]
+    outputs = [card.output for card in cards if card.output is not None]
+    plain = [name.removeprefix(NEXT) for name in outputs]
+    frames = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+    shape = (1, 3, 1, side, side)
+    features = macs_of(network, shape, "features")
+    pooled = [key for key in initial if key.startswith("head/")]
+
+    def reference(clip: Any) -> torch.Tensor:
+        x = _Prepared(spec)(torch.as_tensor(clip)).transpose(0, 1).unsqueeze(0)
+        state, rows = network.initial_state(1, side, side), []
+        for i in range(x.shape[2]):
+            logits, state = network.step(x[:, :, i : i + 1], state)
+            rows.append(logits[0])
+        return torch.stack(rows)
+
+    return NetworkFunctions(
+        "stream",
+        {
+            f"step-{side}": Function(
+                _Step(step, spec, names, plain).eval(),
+                {"frames": frames, **{key: initial[key] for key in names}},
+                tuple(outputs), cards, features,
+            ),
+            "head": Function(
+                _Head(network, pooled).eval(),
+                {key: initial[key] for key in pooled},
+                ("logits", "features"),
+                macs=macs_of(network, (1, 3, 1, 32, 32), "forward")
+                - macs_of(network, (1, 3, 1, 32, 32), "features"),
+            ),
+        },
+        reference,
+        mixes_frames(network),
+    )  # fmt: skip
+
+
+class _Clip(nn.Module):
+    """Clips (B, T, S, S, 3) uint8 → logits, and features where the network has them."""
+
+    def __init__(self, network: Any, spec: InputSpec) -> None:
+        super().__init__()
+        self.network, self.prepared = network, _Prepared(spec)
+        self.by_features = glance_method(network) == "features"
+
+    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x = self.prepared(frames)
+        if not self.by_features:
+            return (self.network(x),)
+        features = self.network.features(x)
+        return self.network.classify(features).mean(1), features.mean(1)
+
+
+def _clip(network: Any, spec: InputSpec, side: int) -> NetworkFunctions:
+    frames = torch.zeros(1, spec.clip_frames, side, side, 3, dtype=torch.uint8)
+    module = _Clip(network, spec).eval()
+    macs = macs_of(network, (1, 3, spec.clip_frames, side, side))
+    names = ("logits", "features") if module.by_features else ("logits",)
+    return NetworkFunctions(
+        "clip",
+        {f"clip-{side}": Function(module, {"frames": frames}, names, macs=macs)},
+        lambda clip: module(torch.as_tensor(clip).unsqueeze(0))[0],
+        mixes_frames(network),
+    )
+
+
+class _Exit(nn.Module):
+    """From one exit of a network to the next, on pictures that were cut to a square.
+
+    Pictures (N, S, S, channels) float32 at the first exit, else the maps (N, C, h, w) that the
+    exit before returned; logits (N, classes) and maps of each picture.
+    """
+
+    def __init__(self, network: ExitNetwork, at: int, spec: InputSpec) -> None:
+        super().__init__()
+        self.network, self.at, self.spec = network, at, spec
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.at == 0:
+            modality = self.network.network.modality
+            x = normalise(modality, x.permute(0, 3, 1, 2), self.spec.mean, self.spec.std)
+            logits, maps = self.network.advance(0, x.unsqueeze(2))
+        else:
+            logits, maps = self.network.advance(self.at, x.unsqueeze(1))
+        return logits, maps[:, 0]
+
+
+def _exits(network: ExitNetwork, spec: InputSpec) -> NetworkFunctions:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    functions: dict[str, Function] = {}
+    x = torch.zeros(1, spec.size, spec.size, CHANNELS[network.network.modality])
+    for at in range(len(network.exits)):
+        module = _Exit(network, at, spec).eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            _, maps = module(x)
+        name = "pictures" if at == 0 else "maps"
+        macs = counter.get_total_flops() // 2
+        functions[f"exit-{at}"] = Function(module, {name: x}, ("logits", NEXT + "maps"), macs=macs)
+        x = maps
+
+    def reference(pictures: Any) -> torch.Tensor:
+        x = torch.as_tensor(pictures).permute(3, 0, 1, 2).unsqueeze(0)
+        modality = network.network.modality
+        x = normalise(modality, x.transpose(1, 2), spec.mean, spec.std).transpose(1, 2)
+        return torch.cat(list(network(x).values()))
+
+    names = [str(name) for name in network.exits]
+    return NetworkFunctions("exits", functions, reference, mixes_frames(network), names)

@@ -1,0 +1,329 @@
+"""A network whose parts are graphs, called with NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foveate.core import ConfigError, WeightsError
+from foveate.core.text import plural
+from foveate.engines.runtimes import (
+    BATCH,
+    RUNS,
+    Array,
+    Call,
+    Engine,
+    check_engine,
+    installed,
+    open_graph,
+)
+from foveate.models.loaded import LoadedModel
+from foveate.models.weights.builtin import CARD
+from foveate.models.weights.exported import (
+    ExportCard,
+    ExportedNetwork,
+    GraphCard,
+    Precision,
+    TensorCard,
+)
+from foveate.models.weights.resolve import sha256_of
+from foveate.models.weights.run import RunCard, read_run
+
+State = dict[str, Array]
+
+
+class EngineNetwork:
+    """The graphs of one network in an engine; a graph is opened at the latest when it is called.
+
+    Args:
+        name: Of the model, for messages.
+        folder: Of the graphs.
+        card: What the folder says of them.
+        engine: Runs them.
+        precision: Of the computation.
+        threads: Threads of one call.
+        more: Makes the graphs for frames of another side and returns their folder and card; None
+            if there are only those that were exported.
+
+    Attributes:
+        kind: See `ExportedNetwork`.
+        streaming: Whether it runs frame by frame.
+        mixes_frames: See `ExportedNetwork`.
+        exits: Names of the exits, in order.
+        engine: Name of the engine.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        card: ExportedNetwork,
+        engine: Engine,
+        precision: Precision,
+        threads: int = 1,
+        more: Callable[[int], tuple[Path, ExportedNetwork]] | None = None,
+    ) -> None:
+        self.name, self.kind, self.engine = name, card.kind, engine
+        self.streaming, self.mixes_frames = card.kind == "stream", card.mixes_frames
+        self.exits = tuple(card.exits)
+        self._how = (engine, precision, threads)
+        self._more = more
+        self._graphs: dict[str, tuple[Path, GraphCard]] = {}
+        self._opened: dict[str, Call] = {}
+        self._add(folder, card)
+
+    def _add(self, folder: Path, card: ExportedNetwork) -> None:
+        for name, graph in card.graphs.items():
+            self._graphs.setdefault(name, (folder, graph))
+
+    def has(self, graph: str) -> bool:
+        """Whether there is a graph of that name."""
+        return graph in self._graphs
+
+    def sized(self, prefix: str, side: int) -> str:
+        """The name of the graph for frames of a side, which is made if it can be.
+
+        Raises:
+            ConfigError: It was exported for other sides.
+        """
+        name = f"{prefix}-{side}"
+        if name not in self._graphs and self._more is not None:
+            self._add(*self._more(side))
+        if name not in self._graphs:
+            known = [n.rpartition("-")[2] for n in self._graphs if n.startswith(f"{prefix}-")]
+            raise ConfigError(
+                f"{self.name}: exported for frames of {', '.join(known)} pixels, not of {side}",
+                f"export it again with --size {','.join([*known, str(side)])}",
+            )
+        return name
+
+    def open(self, *graphs: str) -> None:
+        """Open graphs now, so that the first call takes no longer than others; all if none named.
+
+        Raises:
+            ModelError: The engine cannot open a file.
+        """
+        for name in graphs or self._graphs:
+            folder, card = self._graphs[name]
+            self._opened[name] = open_graph(folder, card, *self._how)
+
+    def card(self, graph: str) -> GraphCard:
+        """Inputs, outputs, state and cost of a graph."""
+        return self._graphs[graph][1]
+
+    def initial(self, graph: str, rows: int) -> State:
+        """The state of streams before their first frame: zeros."""
+        card = self.card(graph)
+        keys = {key for one in card.state for key in one.inputs}
+        return {
+            one.name: np.zeros(_shape(one, rows), one.dtype)
+            for one in card.inputs
+            if one.name in keys
+        }
+
+    def step(self, graph: str, given: Mapping[str, Array], state: State) -> tuple[State, State]:
+        """Call a graph with state.
+
+        Args:
+            graph: Its name.
+            given: The inputs that are no state.
+            state: Before the call; it is not changed.
+
+        Returns:
+            The outputs that are no state, and the state after the call.
+        """
+        found = self.call(graph, {**given, **state})
+        after = dict(state)
+        for one in self.card(graph).state:
+            if one.output is None:
+                after[one.inputs[0]] = state[one.inputs[0]] + 1
+                continue
+            for key, later in zip(one.inputs, one.inputs[1:], strict=False):
+                after[key] = state[later]
+            after[one.inputs[-1]] = found.pop(one.output)
+        return found, after
+
+    def call(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Call a graph with all its inputs; row by row if it was exported for a batch of one."""
+        if graph not in self._opened:
+            self.open(graph)
+        run, card = self._opened[graph], self.card(graph)
+        rows = len(inputs[card.inputs[0].name])
+        if rows == 1 or BATCH in card.inputs[0].shape:
+            return run(inputs)
+        each = [run({key: value[i : i + 1] for key, value in inputs.items()}) for i in range(rows)]
+        return {key: np.concatenate([one[key] for one in each]) for key in each[0]}
+
+
+def open_exported(
+    folder: Path,
+    name: str,
+    *,
+    engine: Engine | None = None,
+    precision: Precision | None = None,
+    threads: int = 1,
+    memory: str | None = None,
+    more: Callable[[int], Path] | None = None,
+) -> LoadedModel:
+    """Open an exported model; see `EngineNetwork`.
+
+    Args:
+        folder: The run folder.
+        name: As requested, for messages and results.
+        engine: One that runs the format of the folder; the first that is installed if None.
+        precision: Of the computation; that of the graphs if None.
+        threads: Threads of one call.
+        memory: What means over time must remember (`Preset.memory`).
+        more: Exports the same model for frames of another side and returns the folder.
+
+    Raises:
+        WeightsError: The folder is damaged.
+        ConfigError: An engine, a precision or a memory that the graphs do not have.
+        MissingExtra: The engine is not installed.
+    """
+    card = read_run(folder)
+    exported = _exported(folder, card)
+    engine = _engine_for(exported, name, engine)
+    precision = precision or exported.precision
+    check_engine(engine, precision, exported.precision)
+    if memory != exported.memory:
+        raise ConfigError(
+            f"memory={memory}: {name} was exported with {exported.memory or 'none'}",
+            "export it again with --set memory=...",
+        )
+
+    def sides_of(part: str) -> Callable[[int], tuple[Path, ExportedNetwork]] | None:
+        if more is None:
+            return None
+
+        def make(side: int) -> tuple[Path, ExportedNetwork]:
+            other = more(side)
+            return other, _exported(other, read_run(other)).networks[part]
+
+        return make
+
+    networks: dict[str, Any] = {
+        part: EngineNetwork(name, folder, one, engine, precision, threads, sides_of(part))
+        for part, one in exported.networks.items()
+    }
+    for network in networks.values():
+        network.open()
+    return LoadedModel(
+        name=name,
+        networks=networks,
+        labels=tuple(card.classes),
+        input=card.input.spec(),
+        output=card.output,
+        method=card.method,
+        card=card,
+    )
+
+
+def _engine_for(exported: ExportCard, name: str, engine: Engine | None) -> Engine:
+    """The engine of a folder, checked.
+
+    Raises:
+        ConfigError: None, or another one than was asked for, runs its format.
+    """
+    known = RUNS[exported.format]
+    if not known:
+        raise ConfigError(
+            f"{name}: exported as {exported.format}, which is for other programs",
+            "foveate export MODEL --format onnx makes a folder that predict runs",
+        )
+    if engine is None:
+        return next((one for one in known if one in installed()), known[0])
+    if engine not in known:
+        raise ConfigError(
+            f"engine {engine}: does not run {name}, which was exported as {exported.format}",
+            f"one of: {', '.join(known)}",
+        )
+    return engine
+
+
+def _exported(folder: Path, card: RunCard) -> ExportCard:
+    """The graphs of a run folder, every file compared with its digest.
+
+    Raises:
+        WeightsError: A file is missing or changed, or the card contradicts itself.
+    """
+    exported = card.exported
+    if exported is None or exported.networks.keys() != card.networks.keys():
+        raise WeightsError(f"{folder.name}/{CARD}: exported.networks: not those of the model")
+    for network in exported.networks.values():
+        for graph in network.graphs.values():
+            _check_state(folder, graph)
+            for file, wanted in graph.files.items():
+                if sha256_of(folder / file) != wanted:
+                    hint = "copy the folder again; its files belong together"
+                    raise WeightsError(f"{folder.name}/{file}: does not match {CARD}", hint)
+    return exported
+
+
+def _check_state(folder: Path, graph: GraphCard) -> None:
+    """Refuse a state that names no input or output of the graph.
+
+    Raises:
+        WeightsError: It does.
+    """
+    inputs, outputs = ({one.name for one in part} for part in (graph.inputs, graph.outputs))
+    keys = [key for one in graph.state for key in one.inputs]
+    made = {one.output for one in graph.state if one.output is not None}
+    if not set(keys) <= inputs or len(set(keys)) < len(keys) or not made <= outputs:
+        raise WeightsError(f"{folder.name}/{CARD}: exported: a state that the graph does not have")
+
+
+def logits_of(network: EngineNetwork, clip: Array) -> Iterator[Array]:
+    """The logits (classes,) of an exported network after each frame, of a clip, or at each exit."""
+    if network.kind == "exits":
+        given = {"pictures": clip}
+        for at in range(len(network.exits)):
+            found = network.call(f"exit-{at}", given)
+            yield found["logits"].mean(0)
+            given = {"maps": found["next:maps"]}
+        return
+    graph = network.sized("step" if network.streaming else "clip", clip.shape[1])
+    if not network.streaming:
+        yield network.call(graph, {"frames": clip[None]})["logits"][0]
+        return
+    state = network.initial(graph, 1)
+    for frame in clip:
+        _, state = network.step(graph, {"frames": frame[None]}, state)
+        keys = [one.name for one in network.card("head").inputs]
+        yield network.call("head", {key: state[key] for key in keys})["logits"][0]
+
+
+def _shape(card: TensorCard, rows: int) -> list[int]:
+    """The shape of a state of several rows; a graph for one row is called row by row."""
+    shape = [1 if isinstance(size, str) else size for size in card.shape]
+    return [shape[0] * rows, *shape[1:]]
+
+
+def stacked(states: Sequence[State]) -> State:
+    """The states of several sources as one batch; one state is not copied."""
+    if len(states) == 1:
+        return states[0]
+    return {key: np.concatenate([one[key] for one in states]) for key in states[0]}
+
+
+def taken_apart(values: State, rows: Sequence[int]) -> list[State]:
+    """A batch's arrays by source (copies, so that one source does not hold all others)."""
+    if len(rows) == 1:
+        return [values]
+    ends = np.cumsum(rows)
+    return [
+        {key: value[end - count : end].copy() for key, value in values.items()}
+        for end, count in zip(ends, rows, strict=True)
+    ]
+
+
+def summary(exported: ExportCard) -> str:
+    """One line on what was exported."""
+    graphs = sum(len(one.graphs) for one in exported.networks.values())
+    return (
+        f"{plural(graphs, 'graph')} ({exported.format}, {exported.precision}), largest difference "
+        f"of a logit {exported.parity:.1e} of the largest"
+    )

@@ -1,0 +1,315 @@
+"""Executors over exported networks, with the parts, stages and costs of those over torch modules.
+
+States are NumPy arrays and nothing here imports PyTorch. A glance needs the maps inside a network,
+which a graph does not return, so an exported network has no part `glance`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from foveate.core import ConfigError, Evidence, InputSpec, View, Views
+from foveate.engines.network import EngineNetwork, State, stacked, taken_apart
+from foveate.engines.runtimes import Array
+from foveate.policy.calibration import FusionCard
+
+THIN = 8  # a clip network keeps at most so many times the frames that it takes
+
+
+def exported_executor(network: EngineNetwork, spec: InputSpec) -> ExportedStream | ExportedClip:
+    """The executor of one exported network that classifies clips."""
+    return (ExportedStream if network.streaming else ExportedClip)(network, spec)
+
+
+class _Exported:
+    """What executors of one network share.
+
+    Args:
+        network: The graphs.
+        spec: How frames are prepared.
+    """
+
+    parts: tuple[str, ...] = ("network",)
+    head: str | None = "head"
+    persistent = False
+
+    def __init__(self, network: EngineNetwork, spec: InputSpec) -> None:
+        self.network, self.spec = network, spec
+        self.device = network.engine
+
+    def input(self, part: str) -> InputSpec:
+        """What the weights expect."""
+        return self.spec
+
+    def stage(self, part: str) -> str:
+        """What the ledger calls the work of a part."""
+        return part
+
+
+class ExportedStream(_Exported):
+    """Runs frame by frame; several sources, and rows of one, share every call.
+
+    The state of a source is that of its graph, and `logits` if the graph has its head within.
+    """
+
+    def run(
+        self, part: str, views: Sequence[Views], states: Sequence[Any]
+    ) -> tuple[list[Any], list[Evidence]]:
+        """Run `network` or `head`; see `core.Executor`."""
+        if part == "head":
+            return list(states), self._answer(states)
+        rows = [len(view["rgb"].array) for view in views]
+        arrays = [view["rgb"].array for view in views]
+        frames = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        graph = self._graph(views[0])
+        state = (
+            self.network.initial(graph, len(frames))
+            if states[0] is None
+            else stacked([{k: v for k, v in one.items() if k != "logits"} for one in states])
+        )
+        found: State = {}
+        for i in range(frames.shape[1]):
+            found, state = self.network.step(graph, self._given(graph, frames[:, i]), state)
+        return taken_apart({**state, **found}, rows), [Evidence() for _ in views]
+
+    def cost(self, part: str, views: Views, state: Any) -> int:
+        """Multiply-adds of a part for one source; see `core.Executor`."""
+        if part == "head":
+            rows = 1 if state is None else len(next(iter(state.values())))
+            return rows * self.network.card("head").macs if self.network.has("head") else 0
+        rows, frames = views["rgb"].array.shape[:2]
+        return int(rows * frames * self.network.card(self._graph(views)).macs)
+
+    def batch_key(self, part: str, views: Views, state: Any) -> Hashable:
+        """Calls of equal keys can be made together."""
+        if part == "head":
+            return part
+        return part, views["rgb"].array.shape[1:], state is None
+
+    def _graph(self, views: Views) -> str:
+        return self.network.sized("step", views["rgb"].array.shape[2])
+
+    def _given(self, graph: str, frames: Array) -> State:
+        """Frames (B, S, S, 3) uint8 as the graph takes them; published files take 0..1."""
+        card = self.network.card(graph).inputs[0]
+        if card.dtype == "uint8":
+            return {card.name: np.ascontiguousarray(frames)}
+        x = frames.astype(np.float32) / 255
+        return {card.name: x.reshape(len(x), *map(int, card.shape[1:]))}
+
+    def _answer(self, states: Sequence[State]) -> list[Evidence]:
+        """Logits for all that was seen; the features are their pooled mean."""
+        rows = [len(next(iter(state.values()))) for state in states]
+        if self.network.has("head"):
+            keys = [one.name for one in self.network.card("head").inputs]
+            found = self.network.call("head", stacked([{k: s[k] for k in keys} for s in states]))
+        else:
+            found = stacked([{"logits": state["logits"]} for state in states])
+        return _evidence(found, rows)
+
+
+class ExportedClip(_Exported):
+    """Keeps frames when it looks, and runs the network on them when it answers.
+
+    The state of a source is as `pipeline.executors.ClipExecutor` has it, with uint8 frames.
+    """
+
+    def stage(self, part: str) -> str:
+        """Looking only prepares; the network runs when it answers."""
+        return {"network": "transform", "head": "network"}.get(part, part)
+
+    def run(
+        self, part: str, views: Sequence[Views], states: Sequence[Any]
+    ) -> tuple[list[Any], list[Evidence]]:
+        """Run `network` or `head`; see `core.Executor`."""
+        if part == "head":
+            clips = np.stack([self._clip(state) for state in states])
+            found = self.network.call(self._graph(clips.shape[2]), {"frames": clips})
+            return list(states), _evidence(found, [1] * len(states))
+        after = []
+        for view, state in zip(views, states, strict=True):
+            array = view["rgb"].array
+            frames = array.reshape(-1, *array.shape[2:])  # rows follow each other in time
+            after.append(_kept(state, frames, THIN * self.spec.clip_frames))
+        return after, [Evidence() for _ in views]
+
+    def cost(self, part: str, views: Views, state: Any) -> int:
+        """Multiply-adds of a part for one source; see `core.Executor`."""
+        if part != "head":
+            return 0
+        side = self.spec.size if state is None else state["frames"].shape[1]
+        return self.network.card(self._graph(side)).macs
+
+    def batch_key(self, part: str, views: Views, state: Any) -> Hashable:
+        """Calls of equal keys can be made together."""
+        if part == "head":
+            return part, state["frames"].shape[1:]
+        return part, views["rgb"].array.shape[1:], state is None
+
+    def _graph(self, side: int) -> str:
+        return self.network.sized("clip", side)
+
+    def _clip(self, state: State) -> Array:
+        """The frames (T, H, W, 3) that the network gets: evenly spread over what was seen."""
+        step = int(state["seen"]) / self.spec.clip_frames
+        wanted = np.arange(self.spec.clip_frames, dtype=np.float32) * step + (step - 1) / 2
+        nearest: Array = np.abs(wanted[:, None] - state["places"]).argmin(1)
+        frames: Array = state["frames"][nearest]
+        return frames
+
+
+def _kept(state: State | None, frames: Array, most: int) -> State:
+    """A state with further frames (n, H, W, 3); the one given is not changed."""
+    first, every = (0, 1) if state is None else (int(state["seen"]), int(state["every"]))
+    places = np.arange(first, first + len(frames))
+    new = places % every == 0
+    seen = np.array(first + len(frames))
+    frames, places = frames[new], places[new]
+    if state is not None:
+        frames = np.concatenate([state["frames"], frames])
+        places = np.concatenate([state["places"], places])
+    while len(places) > most:
+        every *= 2
+        fits = places % every == 0
+        frames, places = frames[fits], places[fits]
+    return {"frames": frames, "places": places, "seen": seen, "every": np.array(every)}
+
+
+def _evidence(found: State, rows: Sequence[int]) -> list[Evidence]:
+    """Logits (B, classes) by source: the mean over its rows."""
+    ends = np.cumsum(rows)
+    spans = [slice(end - count, end) for end, count in zip(ends, rows, strict=True)]
+    features = found.get("features")
+    return [
+        Evidence(
+            logits={"final": found["logits"][span].mean(0)},
+            features=None if features is None else features[span],
+        )
+        for span in spans
+    ]
+
+
+class ExportedCascade:
+    """The exits of several exported networks in one order; see `pipeline.cascade`.
+
+    A state holds `logits` (1, exits so far, classes) and `maps` (T, C, h, w), what the next exit of
+    the same network begins with.
+
+    Args:
+        networks: By modality.
+        order: Which modality comes when.
+        fusion: How the exits so far are joined.
+        spec: Of the networks' input.
+    """
+
+    head: str | None = "head"
+    persistent = False
+
+    def __init__(
+        self,
+        networks: Mapping[str, EngineNetwork],
+        order: Sequence[str],
+        fusion: FusionCard,
+        spec: InputSpec,
+    ) -> None:
+        self.networks, self.spec, self.fusion = networks, spec, fusion
+        self._places = {
+            f"{modality}.{name}": (modality, at)
+            for modality in order
+            for at, name in enumerate(networks[modality].exits)
+        }
+        self.parts = tuple(self._places)
+        self.device = next(iter(networks.values())).engine
+        if tuple(fusion.exits) != self.parts:
+            raise ConfigError(f"the fusion is for {fusion.exits}, the exits are {self.parts}")
+
+    def input(self, part: str) -> InputSpec:
+        """What the networks expect."""
+        return self.spec
+
+    def stage(self, part: str) -> str:
+        """`network-MODALITY`, or `head`."""
+        return part if part == self.head else f"network-{self._places[part][0]}"
+
+    def batch_key(self, part: str, views: Views, state: Any) -> Hashable:
+        """Sources at the same exit with as many segments can run together."""
+        if part == self.head:
+            return part, state["logits"].shape[1]
+        if views:
+            return part, next(iter(views.values())).array.shape[1], state is None
+        return part, state["maps"].shape
+
+    def cost(self, part: str, views: Views, state: Any) -> int:
+        """Multiply-adds of an exit beyond the one before it; of fusing, one per exit and class."""
+        if part == self.head:
+            return 0 if state is None else int(state["logits"][0].size)
+        modality, at = self._places[part]
+        count = next(iter(views.values())).array.shape[1] if views else len(state["maps"])
+        return int(count * self.networks[modality].card(f"exit-{at}").macs)
+
+    def run(
+        self, part: str, views: Sequence[Views], states: Sequence[Any]
+    ) -> tuple[list[Any], list[Evidence]]:
+        """Run an exit, or fuse those that have run; see `core.Executor`."""
+        if part == self.head:
+            return list(states), [self._fused(state["logits"][0]) for state in states]
+        modality, at = self._places[part]
+        if views[0]:
+            given = {"pictures": np.concatenate([self._pictures(v[modality]) for v in views])}
+        else:
+            given = {"maps": np.concatenate([state["maps"] for state in states])}
+        found = self.networks[modality].call(f"exit-{at}", given)
+        count = len(states)
+        logits = found["logits"].reshape(count, -1, found["logits"].shape[1]).mean(1)
+        maps = np.split(found["next:maps"], count)
+        after = []
+        for row, behind, state in zip(logits, maps, states, strict=True):
+            one = row[None, None]
+            if state is not None:
+                one = np.concatenate([state["logits"], one], 1)
+            after.append({"logits": one, "maps": behind})
+        return after, [Evidence() for _ in after]
+
+    def _pictures(self, view: View) -> Array:
+        """(T, S, S, channels) float32 of pictures (1, T, H, W, channels)."""
+        return squared(view.array[0], self.spec.size)
+
+    def _fused(self, logits: Array) -> Evidence:
+        """The answer of the exits so far (count, classes): calibrated logits."""
+        done = len(logits)
+        weights = np.array(self.fusion.weights[done - 1], np.float32)
+        fused = weights @ logits / np.float32(self.fusion.temperatures[done - 1])
+        return Evidence(logits={self.parts[done - 1]: fused})
+
+
+def squared(pictures: Array, size: int) -> Array:
+    """Centre crop of (N, H, W, channels) to a square of `size` pixels, float32.
+
+    The same numbers as `models.coviar.square`: bilinear, over the pixels that a new one covers
+    where pictures shrink.
+    """
+    height, width = pictures.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    cut = pictures[:, top : top + side, left : left + side].astype(np.float32)
+    if side == size:
+        return cut
+    weights = _triangles(side, size)
+    rows = np.einsum("oy,nyxc->noxc", weights, cut, optimize=True)
+    return np.ascontiguousarray(np.einsum("px,noxc->nopc", weights, rows, optimize=True))
+
+
+def _triangles(before: int, after: int) -> Array:
+    """(after, before) weights of bilinear interpolation, widened where the size shrinks."""
+    scale = before / after
+    reach = max(scale, 1.0)
+    centres = (np.arange(after) + 0.5) * scale - 0.5
+    if scale < 1:
+        centres = centres.clip(0, before - 1)
+    distance = np.abs(np.arange(before) - centres[:, None]) / reach
+    weights = np.maximum(1 - distance, 0)
+    found: Array = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return found
