@@ -46,6 +46,7 @@ LOOKS = (
 PAIR = ("detail", "context")  # two looks whose scores are averaged: a line of their own
 VARIANTS: dict[str, dict[str, Any]] = {
     "as by default": {"extent": 0.5, "source": "auto"},
+    "vectors of all pictures": {"pictures": "all"},
     "scale of the whole view": {"extent": None},
     "viterbi": {"track": "viterbi"},
     "frame": {"track": "frame"},

@@ -18,6 +18,8 @@ import foveate.pipeline
 from foveate.core import InputSpec, View
 from foveate.models import registry
 from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork
+from foveate.pipeline.adafocus import AdaFocusExecutor
+from foveate.pipeline.adamml import AdaMMLExecutor
 from foveate.pipeline.cascade import CascadeExecutor
 from foveate.pipeline.detection import DetectExecutor
 from foveate.pipeline.ensemble import EnsembleExecutor
@@ -51,12 +53,25 @@ def _detector() -> DetectExecutor:
     return DetectExecutor(randomise(network), CPU, SPEC)
 
 
+def _adafocus() -> AdaFocusExecutor:
+    tiny = registry.entry("uni-adafocus").tiny | {"size": 32, "patch": 16, "glances": 4}
+    network: Any = randomise(registry.create("uni-adafocus", **tiny))
+    return AdaFocusExecutor(network, SPEC, candidates=8)
+
+
+def _adamml() -> AdaMMLExecutor:
+    tiny = {**registry.entry("adamml").tiny, "modalities": ("rgb",), "frames": 4}
+    return AdaMMLExecutor(randomise(registry.create("adamml", **tiny)), SPEC, ("rgb",))
+
+
 EXAMPLES: dict[str, Callable[[], Any]] = {
     "StreamExecutor": lambda: _over(StreamExecutor, "movinet-a0-stream"),
     "ClipExecutor": lambda: _over(ClipExecutor, "movinet-a0"),
     "CascadeExecutor": _cascade,
     "EnsembleExecutor": _ensemble,
     "DetectExecutor": _detector,
+    "AdaFocusExecutor": _adafocus,
+    "AdaMMLExecutor": _adamml,
 }
 METHODS = ("input", "stage", "run", "cost", "batch_key")
 

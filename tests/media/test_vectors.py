@@ -220,3 +220,39 @@ def test_painting_is_exact_and_stays_inside() -> None:
     assert np.allclose(motion[0, 0, 2], [-0.75, 0])
     assert np.allclose(motion[1, 0, 2], [1.75, 1.75])
     assert not paint(None, 50, 33)[1].any()
+
+
+def test_pictures_that_nobody_needs_are_not_decoded() -> None:
+    times = [0.08 + 0.4 * at for at in range(4)]
+    with VectorReader(panned(bframes=3, gop=40)) as reader:
+        every = {f.time: f for f in reader.fields(0.0, times[-1] + 0.1)}
+    with VectorReader(panned(bframes=3, gop=40)) as reader:
+        found = list(reader.fields(0.0, times[-1] + 0.1, near=times))
+        assert reader.meter.frames < len(every)
+        given = [f.time for f in found]
+        for asked in times:  # the picture shown then, and the one before it
+            shown = max(t for t in every if t <= asked + 1e-6)
+            assert shown in given
+            assert max(t for t in every if t < shown) in given
+        for field in found:
+            assert np.array_equal(field.motion, every[field.time].motion)
+            assert np.array_equal(field.distance, every[field.time].distance, equal_nan=True)
+        # A question for other pictures goes back, where they were left out.
+        assert [f.time for f in reader.fields(0.0, times[-1])] == sorted(every)[: len(every) - 2]
+
+
+@pytest.mark.parametrize("bframes", [0, 2])
+def test_what_was_just_given_is_not_decoded_again(bframes: int) -> None:
+    with VectorReader(panned(bframes=bframes)) as reader:
+        reader.check()
+        first = list(reader.fields(0.0, 1.0, frames=True))
+        decoded, read = reader.meter.frames, reader.meter.bytes
+        again = list(reader.fields(0.5, 1.0, frames=True))
+        assert (reader.meter.frames, reader.meter.bytes) == (decoded, read)
+        assert [f.time for f in again] == [f.time for f in first if f.time >= 0.5 - 1e-6]
+        assert all(
+            np.array_equal(a.motion, b.motion)
+            for a, b in zip(again, first[-len(again) :], strict=True)
+        )
+        everything = list(reader.fields(0.0, frames=True))
+        assert len(everything) == reader.meter.frames == 40

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import foveate
 from foveate.core.errors import ModelError, WeightsError
 from foveate.models.weights.importers import MisfitError, from_arrays
+from foveate.models.weights.importers.checkpoints import import_file
 from parity.cases import compare
 
 CASES = ["adafocus_v1_p128", "adafocus_v1_tsm_p144", "adafocus_v2_mbv2_p128",
@@ -117,6 +120,27 @@ def test_torchvision_networks_inside_give_their_features(system: str, build: Any
     assert torch.allclose(got["local_feature"].flatten(0, 1), pooled, atol=1e-4)
     assert got["logits"].shape == (2, 2, CLASSES)
     assert torch.equal(got["prediction"], got["logits"][:, -1])
+
+
+@pytest.mark.parametrize(("system", "build"), [("adafocus_v1", v1), ("adafocus_v2", v2)])
+def test_an_imported_checkpoint_predicts(
+    system: str, build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
+    arrays = build(*torchvision_towers())
+    torch.save(arrays, tmp_path / "checkpoint.pth")
+    settings = {"input_size": 96, "patch_size": PATCH}
+    name = f"{system.replace('_', '.')}"
+    _, card = import_file(tmp_path / "checkpoint.pth", name, config=settings)
+    assert card.method == "adafocus"
+    frames = np.random.default_rng(0).integers(0, 256, (30, 96, 128, 3)).astype(np.uint8)
+    model = foveate.load(name)
+    result = model.predict(frames, fps=10.0)
+    glance, focus = result.trace.steps
+    count = card.input.clip_frames
+    assert (len(glance.frames), len(focus.boxes)) == (count, count)
+    assert count == (16 if system == "adafocus_v1" else 2)
+    assert result.cost.macs == model.executor.exit_macs()[f"focus.{count}"]
 
 
 def test_missing_and_unused_arrays_are_named() -> None:

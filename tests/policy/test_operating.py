@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foveate.core import Budget, ConfigError
-from foveate.policy.calibration import Operating, within
+from foveate.core import Budget, ConfigError, Evidence, Stop, WeightsError
+from foveate.policy.calibration import ExitCard, Operating, within
 from foveate.policy.operating import (
     NEAR,
     NEVER,
     decided,
     default_point,
+    fit_exits,
     least_sure,
     operating_points,
     trust,
@@ -111,3 +112,66 @@ def test_shapes_that_do_not_fit() -> None:
         operating_points(confidences, classes[:2], labels, MACS, SECONDS)
     with pytest.raises(ConfigError, match="one cost per exit"):
         operating_points(confidences, classes, labels, MACS[:2], SECONDS)
+
+
+# --- exits of one network ---------------------------------------------------------------------
+
+NAMES = ("focus.1", "focus.2", "focus.3")
+
+
+def sharpening(count: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (N, 3, 4) that grow surer from exit to exit, and labels."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 4, (count,), generator=generator)
+    noise = torch.randn(count, 3, 4, generator=generator)
+    gain = torch.tensor([1.0, 3.0, 6.0]).reshape(1, 3, 1)
+    return noise + gain * torch.nn.functional.one_hot(labels, 4).unsqueeze(1), labels
+
+
+def test_shares_follow_the_geometric_rule() -> None:
+    logits, labels = sharpening()
+    card = fit_exits(logits, labels, MACS, NAMES)
+    for point in card.points:
+        if point.q is None:
+            assert point.exits == [0, 0, 200]
+            continue
+        powers = [point.q**k for k in (1, 2, 3)]
+        wanted = [200 * power / sum(powers) for power in powers]
+        assert point.exits == pytest.approx(wanted, abs=1.01)
+        assert point.macs == pytest.approx(sum(map(lambda n, m: n * m, point.exits, MACS)) / 200)
+    assert [p.macs for p in card.points] == sorted(p.macs for p in card.points)
+    assert card.points[-1].q is None
+    assert card.points[card.default].spoiled <= NEAR
+
+
+def test_exits_executed_are_exits_simulated() -> None:
+    logits, labels = sharpening()
+    card = ExitCard.model_validate_json(fit_exits(logits, labels, MACS, NAMES).model_dump_json())
+    for budget in (Budget(macs_per_answer=1.5e9), Budget(macs_per_answer=2.5e9), Budget()):
+        point, rule = card.point(budget), card.decide(budget)
+        assert not budget or point.macs <= (budget.macs_per_answer or 0)
+        taken = [0, 0, 0]
+        for rows in logits.numpy():
+            verdicts = (
+                rule(Evidence(logits={name: row}), Budget())
+                for name, row in zip(NAMES, rows, strict=True)
+            )
+            taken[next(i for i, v in enumerate(verdicts) if isinstance(v, Stop))] += 1
+        assert taken == point.exits
+
+
+def test_budgets_that_exits_cannot_keep_are_one_line() -> None:
+    logits, labels = sharpening()
+    card = fit_exits(logits, labels, MACS, NAMES)
+    with pytest.raises(ConfigError, match="less than the first exit costs"):
+        card.point(Budget(macs_per_answer=0.5e9))
+    with pytest.raises(ConfigError, match="no times were measured"):
+        card.point(Budget(ms_per_answer=10))
+    timed = fit_exits(logits, labels, MACS, NAMES, seconds_by_step=SECONDS)
+    assert timed.point(Budget(ms_per_answer=15)).seconds <= 0.015
+    with pytest.raises(ConfigError, match="one name and one cost"):
+        fit_exits(logits, labels, MACS[:2], NAMES)
+    with pytest.raises(WeightsError, match=r"runs/run.json: calibration.points"):
+        ExitCard.read(timed.model_dump() | {"points": []}, "runs/run.json")
+    single = fit_exits(logits[:, :1], labels, MACS[:1], NAMES[:1])
+    assert [p.exits for p in single.points] == [[200]]

@@ -23,6 +23,7 @@ from foveate.app.main import app
 from foveate.core import ConfigError, FoveateError, MediaError, WeightsError
 from foveate.data import DataRequest, open_labelled
 from foveate.data.compressed import Reading, keep, middle, view
+from foveate.data.splits import held_out
 from foveate.evaluate.run import evaluate
 from foveate.media.compressed import CompressedVideo
 from foveate.media.encode import Encoding
@@ -126,7 +127,7 @@ def test_the_tables_of_the_benchmark_in_seconds(run) -> None:
 def test_the_calibration_clips_are_none_that_a_network_learned_from(run, videos) -> None:
     config = CompressedConfig(**SETTINGS)
     dataset = open_labelled(DataRequest(videos))
-    dealt = compressed._held_out(config, dataset)
+    dealt = held_out(dataset, "train", config.calibration, "calibration", config.seed)
     train = {r.path for r in dealt.subset("train").records}
     calibration = {r.path for r in dealt.subset("calibration").records}
     assert train | calibration == {r.path for r in dataset.subset("train").records}

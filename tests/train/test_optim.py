@@ -28,7 +28,7 @@ def test_rmsprop_is_that_of_tensorflow() -> None:
 def test_vectors_do_not_decay_and_the_backbone_may_learn_slowly() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
     model[1].requires_grad_(False)
-    groups = decay_groups(model, 0.1, 0.05, slow=("0.weight", "0.bias"), factor=0.5)
+    groups = decay_groups(model, 0.1, 0.05, {"0.weight": 0.5, "0.bias": 0.5})
     found = {
         id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]
     }

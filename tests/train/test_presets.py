@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import nn
 
 from foveate.app.requests import TrainRequest
 from foveate.app.train import run
@@ -12,8 +14,11 @@ from foveate.core import ConfigError
 from foveate.core.config import build, read_yaml
 from foveate.data.transforms import Augment
 from foveate.models.registry import create_tiny
+from foveate.train.api import find_recipe
 from foveate.train.kit.ema import EMA
 from foveate.train.presets import find, names
+from foveate.train.recipes.adafocus.config import AdaFocusConfig
+from foveate.train.recipes.adafocus.networks import factors_of
 from foveate.train.recipes.supervised import SupervisedConfig
 from foveate.train.videos import transform_of
 
@@ -22,11 +27,12 @@ from foveate.train.videos import transform_of
 def test_every_preset_is_a_configuration(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = find(name)
     assert path is not None
-    config = build(SupervisedConfig, read_yaml(path), name)
-    request = TrainRequest(config=Path(name), print_config=True, sets=["epochs=7"])
+    recipe = "adafocus" if name.startswith("adafocus") else "supervised"
+    config: Any = build(find_recipe(recipe).config, read_yaml(path), name)
+    request = TrainRequest(config=Path(name), recipe=recipe, print_config=True, sets=["epochs=7"])
     assert run(request) == 0
     shown = capsys.readouterr().out
-    assert f"model: {config.model}" in shown
+    assert f"model: {config.model or repr('')}" in shown
     assert "epochs: 7" in shown
 
 
@@ -47,6 +53,24 @@ def test_the_published_recipe() -> None:
     assert (augment.scale, augment.ratio) == ((0.08, 1.0), (0.5, 2.0))
     assert augment.operations
     assert augment.decode_size((320, 256)) == (320, 256)
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("adafocus-v1", {"focus": 5e-4, "classifier": 0.05}),
+        ("adafocus-v2", {"focus": 2e-3, "glance": 1e-3, "policy": 2e-4, "classifier": 1e-2}),
+        ("adafocus-uni", {"focus": 2e-3, "glance": 1e-3, "policy": 4e-4, "classifier": 4e-2}),
+    ],
+)
+def test_the_published_rates_of_adafocus(name: str, rates: dict[str, float]) -> None:
+    path = find(name)
+    assert path is not None
+    config = build(AdaFocusConfig, read_yaml(path), name)
+    network = nn.ModuleDict({part: nn.Linear(2, 2) for part in rates})
+    factors = factors_of(network, config)
+    assert {part: config.lr * factors[f"{part}.weight"] for part in rates} == pytest.approx(rates)
+    assert config.ppo_lr * config.batch / 16 == pytest.approx(3e-4) or config.variant != "v1"
 
 
 def test_the_average_has_the_statistics_of_norms() -> None:

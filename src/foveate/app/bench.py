@@ -17,7 +17,7 @@ from foveate.data import Dataset
 from foveate.data.labelled import choose_split, only_classes
 from foveate.evaluate.api import seen_in_training, unlabelled
 
-ORACLE = "oracle"
+ORACLE, OWN = "oracle", "own"
 PLAIN = ("full", "uniform")  # references for the other looks
 
 
@@ -90,17 +90,18 @@ def looks_of(text: str | None) -> list[str]:
     if not names:
         raise ConfigError("--looks: is empty", "such as --looks full,random,motion-patch")
     for name in names:
-        look_named(name, (*LOOKS, ORACLE), "--looks")
+        look_named(name, (*LOOKS, ORACLE, OWN), "--looks")
     return names
 
 
 def recogniser_with(
     name: str, look: str, request: Request, dataset: Dataset, split: str | None
 ) -> Any:
-    """A model with another look than its own.
+    """A model with one of the looks to compare; `own` is its own look.
 
     Windows have the size and extent of the model's own look, if that has windows, so that only
-    their positions differ. A setting applies to every look that has it.
+    their positions differ. AdaFocus models keep their glance and classifier, too: the patches have
+    the places that the other look chooses. A setting applies to every look that has it.
 
     Raises:
         FoveateError: What `recogniser_of` raises; for the oracle, videos of several labels.
@@ -108,13 +109,20 @@ def recogniser_with(
     from foveate.evaluate.oracle import OracleRecogniser
     from foveate.pipeline.presets import resolve
     from foveate.policy.build import LOOKS as SPECS
+    from foveate.policy.looks.adafocus import PLACES, AdaFocusSpec
     from foveate.policy.looks.patches import MotionSizedSpec, PatchSpec
 
+    if look == OWN:
+        return recogniser_of(name, request)
     own = resolve(name)[1].look
     wanted = "resize" if look == ORACLE else look_named(look)
     settings = request.changes()[0].get("look", {})
     if not isinstance(settings, dict) or "name" in settings:
         raise ConfigError("--set look=…: --looks names the looks", "set look.size and the like")
+    places = "resize" if look == ORACLE else look
+    if isinstance(own, AdaFocusSpec) and places in PLACES:
+        settings = {**own.model_dump(), **settings, "patches": places}
+        wanted = str(settings.pop("name"))
     kind = SPECS[wanted]
     if issubclass(kind, PatchSpec) and isinstance(own, PatchSpec):
         settings = {"size": own.size, "extent": own.extent, **settings}

@@ -1,4 +1,8 @@
-"""`foveate explain`: where a look looks in a video and why, without running a network."""
+"""`foveate explain`: where a look looks in a video and why.
+
+Looks that measure motion are explained without running a network; a model that chooses its windows
+itself is run.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from foveate.app import options
+from foveate.app import options, predict
 from foveate.app.annotated import drawn_size, every_frame
+from foveate.app.glances import Explanation, watched
 from foveate.app.guard import print_error
 from foveate.app.inputs import Item, check_rate, expand
 from foveate.app.output import check_writable
 from foveate.app.requests import ExplainRequest as Request
+from foveate.app.requests import PredictRequest
 from foveate.core import Budget, ConfigError, FoveateError, MediaError, Sample, Window
 from foveate.core.config import build
 from foveate.media import Limits, VideoWriter, open_source
 from foveate.pipeline.presets import Preset, edit, resolve
 from foveate.policy import Context
+from foveate.policy.looks.adafocus import AdaFocusSpec
 from foveate.policy.looks.patches import PatchSpec
 
 MOST_PICTURES = 12  # of one input on the page
@@ -33,10 +40,23 @@ def run(request: Request) -> int:
     Raises:
         FoveateError: An option is invalid.
     """
+    whole = resolve(request.model)[1]
+    if whole.look.name == "modalities":
+        return _modalities(request)
     changed, limit_values = options.changes(None, request.sets, request.look, None, None)
     limits = build(Limits, limit_values, "limits")
-    preset = edit(resolve(request.model)[1], changed, "settings")
-    look, seconds = patch_of(preset)
+    preset = whole
+    if request.look is None and not isinstance(preset.look, PatchSpec | AdaFocusSpec):
+        preset = edit(preset, {"look": {"name": "motion-patch"}})
+    preset = edit(preset, changed, "settings")
+    explained_as: Callable[[Item], Explanation]
+    if isinstance(preset.look, AdaFocusSpec):
+        from foveate.pipeline.recogniser import assemble
+
+        explained_as = partial(watched, assemble(preset, limits=limits), fps=request.fps)
+    else:
+        look, seconds = patch_of(preset)
+        explained_as = partial(_measured, look, seconds, request.fps, limits)
     items = list(expand(request.inputs, limits))
     check_rate(request.fps, items)
     if request.video is not None and len(items) > 1:
@@ -52,7 +72,7 @@ def run(request: Request) -> int:
         try:
             if item.problem is not None:
                 raise MediaError(f"{item.name}: {item.problem}")
-            explained.append(_explain(item, look, seconds, request, limits))
+            explained.append(_explain(item, explained_as(item), request, limits))
         except MediaError as error:
             print_error(error)
             failed = True
@@ -62,6 +82,25 @@ def run(request: Request) -> int:
         write_reasons(request.report, explained)
         print(f"report: {request.report}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _modalities(request: Request) -> int:
+    """Explain a model that chooses modalities; its policy is a network, so the model is run.
+
+    Raises:
+        FoveateError: What `predict` raises, and for a video.
+    """
+    if request.video is not None:
+        raise ConfigError(
+            f"--video: {request.model} chooses modalities, which are drawn over time",
+            "write a page: --report why.html",
+        )
+    return predict.run(
+        PredictRequest(
+            inputs=request.inputs, model=request.model, report=request.report, fps=request.fps,
+            sets=request.sets,
+        )
+    )  # fmt: skip
 
 
 def patch_of(preset: Preset) -> tuple[Any, float]:
@@ -111,42 +150,44 @@ def reasons(look: Any, sample: Sample, seconds: float) -> Iterator[Any]:
         start = None if sample.next_time(window.end - 1e-6) is None else window.end
 
 
-def _explain(item: Item, look: Any, seconds: float, request: Request, limits: Limits) -> Any:
-    from foveate.viz.why_page import Explained
-
-    opened = partial(open_source, item.source, fps=request.fps, limits=limits)
-    with closing(opened()) as sample:
+def _measured(
+    look: Any, seconds: float, fps: float | None, limits: Limits, item: Item
+) -> Explanation:
+    """What a look measures in an input."""
+    with closing(open_source(item.source, fps=fps, limits=limits)) as sample:
         found = list(reasons(look, sample, seconds))
         notes = list(sample.warnings)
         size = sample.info.width, sample.info.height
         still = hasattr(look, "rule") and look.rule(sample).track == "tube"
     if not found:
         raise MediaError(f"{item.name}: no frame could be decoded")
-    _print(item.name, found, notes)
-    if request.video is not None:
-        _draw(opened, request.video, found, size)
-        print(f"video: {request.video}", file=sys.stderr)
-    pictures = []
-    if request.report is not None:
-        pictures = _pictures(opened, found, size)
-    return Explained(
-        item.name, found, pictures, notes, size,
-        hold=seconds if still else None, threshold=getattr(look, "gate", None),
-    )  # fmt: skip
-
-
-def _print(name: str, found: list[Any], notes: list[str]) -> None:
-    """One line per input: frames, motion source, mean gate, fallbacks."""
     gates = [reason.gate for reason in found if reason.gate is not None]
     mean = f", gate {sum(gates) / len(gates):.2f}" if gates else ""
     fell = sum(reason.fallback for reason in found)
     source = found[0].source or "not measured"
-    print(
-        f"{name}: {len(found)} frames looked at, motion from {source}{mean}, "
+    said = (
+        f"{len(found)} frames looked at, motion from {source}{mean}, "
         f"fallback on {fell} ({fell / len(found):.0%})"
     )
-    for note in notes:
+    extra = {"hold": seconds if still else None, "threshold": getattr(look, "gate", None)}
+    return Explanation(found, size, said, notes, extra)
+
+
+def _explain(item: Item, one: Explanation, request: Request, limits: Limits) -> Any:
+    """Print, and draw what is asked for."""
+    from foveate.viz.why_page import Explained
+
+    print(f"{item.name}: {one.said}")
+    for note in one.notes:
         print(f"  {note}")
+    opened = partial(open_source, item.source, fps=request.fps, limits=limits)
+    if request.video is not None:
+        _draw(opened, request.video, one.reasons, one.size)
+        print(f"video: {request.video}", file=sys.stderr)
+    pictures = []
+    if request.report is not None:
+        pictures = _pictures(opened, one.reasons, one.size)
+    return Explained(item.name, one.reasons, pictures, one.notes, one.size, **one.extra)
 
 
 def _draw(

@@ -83,7 +83,7 @@ class PresetOptions(RunOptions):
         typer.Option(
             "--budget",
             metavar="BUDGET",
-            help="Such as 100MMAC/s, 2ms/frame or 3fps; for a cascade 5GMAC or 20ms.",
+            help="Such as 100MMAC/s, 2ms/frame or 3fps; with calibrated exits 5GMAC or 20ms.",
         ),
     ] = None
     order: Annotated[
@@ -322,17 +322,24 @@ class DetectRequest(MediaOptions, RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainRequest:
-    """Show where a look looks and why: frame, motion map, window, track, gate, fallback."""
+    """Show where a look looks and why: frame, motion map or glance, window, track, gate, exit."""
 
     inputs: Inputs
     look: Annotated[
-        str,
-        typer.Option("--look", metavar="LOOK", help="A look that chooses windows."),
-    ] = "motion-patch"
+        str | None,
+        typer.Option(
+            "--look",
+            metavar="LOOK",
+            help="A look that chooses windows; default: the model's own, or motion-patch.",
+        ),
+    ] = None
     model: Annotated[
         str,
         typer.Option(
-            "--model", "-m", metavar="MODEL", help="Gives input size and rate; it is not run."
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Gives input size and rate; run only if it chooses windows or modalities itself.",
         ),
     ] = DEFAULT_MODEL
     video: Annotated[
@@ -396,7 +403,7 @@ class BenchRequest(MeasureOptions):
     looks: Annotated[
         str | None,
         typer.Option(
-            "--looks", metavar="A,B", help="Such as full,random,resize,motion-patch,oracle."
+            "--looks", metavar="A,B", help="Such as own,full,random,resize,motion-patch,oracle."
         ),
     ] = None
     json_path: Annotated[

@@ -24,7 +24,7 @@ _FIELDS = {
 def parse_budget(text: str) -> dict[str, float]:
     """Read budgets such as `100MMAC/s`, `2ms/frame` or `3fps`, or several separated by commas.
 
-    `5GMAC` and `20ms` are per result, on average; only cascades accept them.
+    `5GMAC` and `20ms` are per result, on average; only models with calibrated exits accept them.
 
     Returns:
         The given fields of `Budget` by name.
@@ -38,7 +38,7 @@ def parse_budget(text: str) -> dict[str, float]:
         if match is None:
             raise ConfigError(
                 f"budget {text}: not understood",
-                "use 100MMAC/s, 2ms/frame or 3fps; for a cascade 5GMAC or 20ms",
+                "use 100MMAC/s, 2ms/frame or 3fps; with calibrated exits 5GMAC or 20ms",
             )
         number, prefix, unit = match.groups()
         try:

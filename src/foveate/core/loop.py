@@ -43,6 +43,7 @@ class SampleInfo:
         codec: Name of the picture codec, such as `h264`; `raw` for arrays.
         rotation: Clockwise degrees that were applied to make the frames upright.
         has_audio: Whether there is a sound track.
+        sound: Seconds at which the sound track starts and ends, None if they are not stated.
         has_vectors: Whether the decoder can export motion vectors for this codec.
     """
 
@@ -55,6 +56,7 @@ class SampleInfo:
     codec: str = "raw"
     rotation: int = 0
     has_audio: bool = False
+    sound: tuple[float, float] | None = None
     has_vectors: bool = False
 
 
@@ -135,16 +137,19 @@ class Sample(Protocol):
         times: Sequence[float],
         size: tuple[int, int] | None = None,
         *,
-        keep: bool = False,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """The frames shown at those times (ascending), scaled to `(width, height)`.
 
         A time at which nothing is shown (past the end, inside a gap, or where decoding failed)
         gives no frame, so the clip may be shorter than the request; its times tell which frames it
-        has. With `keep` they stay cached: requesting them again decodes nothing.
+        has. With `keep` they stay cached: requesting them again decodes nothing. If `keep` are
+        times, so do the frames at those times that are decoded on the way, without being converted.
         """
 
-    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+    def motion(
+        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+    ) -> Motion:
         """Motion at those times (ascending).
 
         The frames shown at those times stay cached: requesting them next decodes nothing.
@@ -153,6 +158,9 @@ class Sample(Protocol):
             times: Seconds from the first frame.
             source: `vectors`, `flow`, `grey` (no field), or `auto`: vectors if there are any.
             around: Pictures before and after each time whose vectors are read too.
+            every: False reads the vectors of those pictures only that are decoded anyway: the ones
+                shown at those times, the ones before them, and what these are predicted from.
+                Given only where `info.has_vectors`.
         """
 
     def next_time(self, after: float) -> float | None:
@@ -260,7 +268,8 @@ class ViewRequest:
             time that was fetched before in this window, by exact bilinear sampling, and decodes
             nothing.
         again: The frames will be requested again at another size or position: decoded frames stay
-            cached, within the memory limit.
+            cached, within the memory limit. If these are times of other frames, those that are
+            decoded on the way stay cached, too.
     """
 
     times: tuple[float, ...] = ()
@@ -269,7 +278,7 @@ class ViewRequest:
     size: int | tuple[int, int] | None = None
     spans: tuple[tuple[float, float], ...] = ()
     crop: Literal["source", "view"] = "source"
-    again: bool = False
+    again: bool | tuple[float, ...] = False
 
 
 @dataclass(frozen=True)
@@ -311,6 +320,8 @@ class Selection:
         gate: Confidence of the policy in its choice, None without one.
         measured: Other data that the policy used, such as `motion:flow`, for the trace.
         proposals: Output of a network on which the choice was based, for the trace.
+        regions: (time, box) of what the part cuts out of views that its state holds, for the trace.
+        given: Views that the policy made itself, such as maps of motion.
     """
 
     views: Mapping[str, ViewRequest] = field(default_factory=dict)
@@ -322,6 +333,8 @@ class Selection:
     gate: float | None = None
     measured: tuple[str, ...] = ()
     proposals: Mapping[str, Array] = field(default_factory=dict)
+    regions: tuple[tuple[float, Box], ...] = ()
+    given: Mapping[str, View] = field(default_factory=dict)
 
     @classmethod
     def of_frames(

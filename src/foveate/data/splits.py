@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,6 +46,25 @@ def split(dataset: Dataset, fractions: Mapping[str, float] = FRACTIONS, seed: in
         raise ConfigError(f"fractions {dict(fractions)} must be positive and sum to 1")
     sides = _assign(dataset, shares, seed)
     return _with_splits(dataset, [names[side] for side in sides])
+
+
+def held_out(dataset: Dataset, name: str, share: float, as_split: str, seed: int = 0) -> Dataset:
+    """Make some groups of the clips of one split another split.
+
+    Args:
+        dataset: The clips.
+        name: The split that is divided.
+        share: Share of its clips that leave it.
+        as_split: The split that they become.
+        seed: As for `split`.
+
+    Raises:
+        DataError: The clips are all of one group.
+    """
+    records = [record for record in dataset.records if record.split == name]
+    dealt = split(dataset.subset(name), {name: 1 - share, as_split: share}, seed)
+    side = {id(old): new.split for old, new in zip(records, dealt.records, strict=True)}
+    return _with_splits(dataset, [side.get(id(r), r.split) for r in dataset.records])
 
 
 def folds(dataset: Dataset, k: int | None = None, seed: int = 0) -> tuple[Fold, ...]:
@@ -153,6 +172,6 @@ def _assign(dataset: Dataset, shares: np.ndarray, seed: int) -> list[int]:
     return [int(side_of[at]) for at in bundle_of]
 
 
-def _with_splits(dataset: Dataset, names: list[str]) -> Dataset:
+def _with_splits(dataset: Dataset, names: Sequence[str | None]) -> Dataset:
     records = zip(dataset.records, names, strict=True)
     return replace(dataset, records=tuple(replace(r, split=name) for r, name in records))

@@ -28,7 +28,7 @@ from foveate.pipeline.recogniser import Recogniser
 _PARTS = {
     "decode": ("open", "index", "decode", "audio"),
     "selector": ("policy", "motion", "cuts"),
-    "network": ("transform", "network", "head"),
+    "network": ("transform", "network", "head", "glance", "focus", "classifier"),
 }
 _COLUMNS = (
     "name", "metric", "value", "low", "high", "difference", "difference_low", "difference_high",

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from foveate.core import ConfigError, Executor, Sample, View, ViewRequest
+from foveate.core import ConfigError, Executor, Look, Sample, View, ViewRequest
 from foveate.evaluate.truth import Labelled, columns_of, items_of
 from foveate.pipeline import fetch
 from foveate.pipeline.ledger import Ledger
 from foveate.pipeline.recogniser import Recogniser
 from foveate.pipeline.session import Plan, Session
 from foveate.policy import OracleGrid, PatchLook
+from foveate.policy.looks.adafocus import AdaFocusLook
 from foveate.policy.stopping import probabilities
 
 _TOGETHER = 7  # windows in one call of the network
@@ -42,7 +43,8 @@ class OracleRecogniser(Recogniser):
         self, plain: Recogniser, dataset: Labelled, split: str | None, cells: int = 7
     ) -> None:
         look = plain.plan.look
-        if not isinstance(look, PatchLook):
+        places = look.where if isinstance(look, AdaFocusLook) else look
+        if not isinstance(places, PatchLook):
             raise ConfigError("the oracle chooses windows", "start from a look such as resize")
         super().__init__(
             plain.executor,
@@ -63,14 +65,17 @@ class OracleRecogniser(Recogniser):
         column = dict(zip(dataset.classes, columns, strict=True))
         self._answers = {_key(item.source): column[item.labels[0]] for item in items}
         self._grid = OracleGrid(
-            look.size, look.rate, look.frame, look.chunk, look.extent, cells=cells
+            places.size, places.rate, places.frame, places.chunk, places.extent, cells=cells
         )
 
     def _session(self, source: Any, sample: Sample, ledger: Ledger, plan: Plan) -> Session:
         """A session whose look knows the true class."""
         column = self._answers[_key(source)]
         tried = Tried(self.executor, ledger, column, self._grid.size, self.output)
-        look = replace(self._grid, score=tried)
+        places = replace(self._grid, score=tried)
+        look: Look = places
+        if isinstance(plan.look, AdaFocusLook):  # the focus network alone chooses its places
+            look = replace(plan.look, where=places)
         return super()._session(source, sample, ledger, replace(plan, look=look))
 
 
@@ -113,7 +118,7 @@ class Tried:
             ]
             views = [{"rgb": View(pixels[None], clip.times, np.ones(1, bool))} for pixels in cut]
             states, _ = self._run("network", views, [None] * len(views))
-            _, answers = self._run("head", [{} for _ in views], states)
+            _, answers = self._run(self._executor.head or "head", [{} for _ in views], states)
             found += [
                 float(probabilities(one.logits[one.exit], self._output)[self._column])
                 for one in answers

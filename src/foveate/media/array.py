@@ -115,7 +115,11 @@ class ArrayVideo:
         return (0.0,)
 
     def frames(
-        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """The frames shown at those times; see `Video.frames`."""
         at = [place for place in map(self._shown_at, times) if place is not None]
@@ -130,7 +134,9 @@ class ArrayVideo:
         pixels = np.stack(shown) if shown else np.empty((0, height, width, 3), np.uint8)
         return Clip(pixels, tuple(self._times[place - self._gone] for place in at))
 
-    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+    def motion(
+        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+    ) -> Motion:
         """Motion between each frame and the next one; there are no codec vectors.
 
         Raises:
@@ -228,7 +234,11 @@ class FrameStream(ArrayVideo):
         return super()._shown_at(seconds)
 
     def frames(
-        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """The frames shown at those times; see `Video.frames`."""
         # All at once: reading may drop the oldest.

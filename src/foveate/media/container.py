@@ -268,6 +268,21 @@ def choose_sound(container: Any) -> Any:
     return tracks[0] if tracks else None
 
 
+def sound_span(container: Any, origin: float) -> tuple[float, float] | None:
+    """When the chosen sound track starts and ends, in seconds from `origin`; None if not stated.
+
+    Args:
+        container: An open container.
+        origin: Container time in seconds that counts as zero.
+    """
+    stream = choose_sound(container)
+    if stream is None or not stream.duration or not stream.time_base:
+        return None
+    base = float(stream.time_base)
+    start = (stream.start_time or 0) * base - origin
+    return start, start + stream.duration * base
+
+
 def _area(stream: Any) -> int:
     codec = stream.codec_context
     return 0 if codec is None else codec.width * codec.height

@@ -154,7 +154,11 @@ class FrameFolder:
         return tuple(self._times)
 
     def frames(
-        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """The frames shown at those times; see `Video.frames`."""
         width, height = size or self._size
@@ -181,7 +185,9 @@ class FrameFolder:
                 shown.append(self._times[at])
         return Clip(out[: len(shown)], tuple(shown))
 
-    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+    def motion(
+        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+    ) -> Motion:
         """Motion between each picture and the next one; see `core.Sample.motion`."""
         return numbered_motion(self, self._decode, self._shown_at, times, source, around)
 

@@ -14,13 +14,17 @@ class FrameCache:
     """Frames by the tick that was asked for, within a bound on their memory."""
 
     def __init__(self) -> None:
-        self._frames: dict[int, Shown] = {}
+        self._frames: dict[int, Shown | None] = {}
         self._bytes = 0
 
-    def keep(self, asked: int, shown: Shown) -> None:
-        """Hold a frame; beyond the bound it is let go, and decoded again if it is wanted."""
-        frame = shown[1]
-        size = frame.width * frame.height * 2
+    def keep(self, asked: int, shown: Shown | None) -> None:
+        """Hold a frame; beyond the bound it is let go, and decoded again if it is wanted.
+
+        Args:
+            asked: Tick that was asked for.
+            shown: The frame shown then; None where nothing is, past the end.
+        """
+        size = 0 if shown is None else shown[1].width * shown[1].height * 2
         if asked not in self._frames and self._bytes + size <= MOST_BYTES:
             self._frames[asked] = shown
             self._bytes += size

@@ -36,9 +36,9 @@ class Modality:
         name: What it is called.
         channels: Channels that it gives.
         source: `frames` are built of decoded pictures; `sound` of the sound track; `groups` are
-            read from the compressed file (`core.Sample.pictures`); `motion` is the displacement
-            since the frame before by the codec's vectors (`core.Sample.motion`); of several times
-            they are the steps to the last one.
+            read from the compressed file (`core.Sample.pictures`); `vectors` are the motion
+            vectors of single pictures (`core.Sample.motion`); `motion` is the displacement since
+            the frame before, and of several times the steps to the last one.
         following: Frames that it needs after each time.
         build: Of `frames`: makes (H, W, channels) of one time's stack (1 + following, H, W, 3)
             uint8.
@@ -48,7 +48,7 @@ class Modality:
 
     name: str
     channels: int
-    source: Literal["frames", "sound", "groups", "motion"] = "frames"
+    source: Literal["frames", "sound", "groups", "vectors", "motion"] = "frames"
     following: int = 0
     build: Callable[[Bytes], Array] = lambda stack: stack[0]
     mean: tuple[float, ...] | None = None
@@ -163,5 +163,6 @@ register(Modality("sound", 1, source="sound"))
 register(Modality("iframe", 3, source="groups"))
 register(Modality("mv", 2, source="groups"))
 register(Modality("residual", 3, source="groups"))
+register(Modality("vectors", 2, source="vectors"))
 # Two channels of displacement in source pixels, and whether it is known.
 register(Modality("motion", 3, source="motion"))

@@ -41,7 +41,7 @@ def check(times: Sequence[float], source: str, around: int) -> None:
 
 
 def near_fields(
-    reader: VectorReader, times: Sequence[float], around: int, rate: float
+    reader: VectorReader, times: Sequence[float], around: int, rate: float, every: bool = True
 ) -> Iterator[list[VectorField | None]]:
     """For each asked time the fields of the picture shown then and of its neighbours.
 
@@ -50,6 +50,8 @@ def near_fields(
         times: Seconds, ascending.
         around: Neighbours on each side.
         rate: Frames per second, to tell how far ahead reading pays.
+        every: False leaves out pictures that need not be decoded; the neighbours are then those
+            that are.
 
     Yields:
         2 * around + 1 fields, None where there is no picture; the middle one is shown then.
@@ -58,7 +60,7 @@ def near_fields(
         # A frame may be held for a while, so reading starts a little early.
         early = max(0.0, stretch[0] - (around + 1.5) / rate)
         late = stretch[-1] + (around + 1.5) / rate
-        fields = reader.fields(early, late, frames=True)
+        fields = reader.fields(early, late, frames=True, near=None if every else stretch)
         buffer: list[_Near] = []
         at = 0
         for number, field in enumerate(fields):
@@ -146,7 +148,7 @@ def vector_motion(
     times: Sequence[float],
     around: int,
     convert: Converter,
-    keep: Callable[[float, VectorField], None],
+    keep: Callable[[float, VectorField | None], None],
 ) -> Motion:
     """Put the fields around T times into one upright grid.
 
@@ -155,7 +157,7 @@ def vector_motion(
         times: Seconds.
         around: Neighbours on each side.
         convert: Knows size, pixel shape and orientation of the coded picture.
-        keep: Called with the requested time and the field of the picture shown then.
+        keep: Called with the requested time and the field of the picture shown then, if any is.
     """
     flows: list[list[Any]] = []
     greys: list[list[Grey | None]] = []
@@ -163,9 +165,7 @@ def vector_motion(
         chosen, pair = _pair_of(fields, around, convert)
         flows.append([None if one is None else _fitted_flow(one, convert) for one in chosen])
         greys.append(pair)
-        middle = fields[around]
-        if middle is not None:
-            keep(asked, middle)
+        keep(asked, fields[around])
     return _gridded(flows, greys, convert.geometry)
 
 

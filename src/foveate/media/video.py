@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
@@ -33,6 +33,7 @@ from foveate.media.container import (
     frame_rate,
     geometry,
     open_video,
+    sound_span,
 )
 from foveate.media.convert import Converter, orientation
 from foveate.media.decode import Cursor
@@ -142,6 +143,7 @@ class Video:
             codec=codec,
             rotation=self.geometry.rotation,
             has_audio=bool(stream.container.streams.audio),
+            sound=sound_span(stream.container, self._origin_seconds),
             has_vectors=codec in VECTOR_CODECS,
         )
 
@@ -159,14 +161,19 @@ class Video:
         return tuple(self._seconds(key) for key in keys)
 
     def frames(
-        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """The frames shown at those times.
 
         Args:
             times: Seconds from the first frame, ascending.
             size: `(width, height)` to scale to, None for the upright size of the source.
-            keep: Hold what is decoded, so that asking for it again decodes nothing.
+            keep: Hold what is decoded, so that asking for it again decodes nothing. If these are
+                times, the frames at them are held, too, where decoding passes them on its way.
 
         Returns:
             (T, H, W, 3) uint8 and the true times of the frames. T is smaller than `len(times)`
@@ -187,12 +194,17 @@ class Video:
         shown: list[float] = []
         if keep:
             self._recent.clear()
-        for asked, found in zip(ticks, self._recent.first(ticks, self._cursor.at), strict=True):
+        passed = [] if isinstance(keep, bool) else self._passed(ticks, map(self._tick, keep))
+        order = sorted([(tick, True) for tick in ticks] + [(tick, False) for tick in passed])
+        decoded = self._recent.first([tick for tick, _ in order], self._cursor.at)
+        for (asked, wanted), found in zip(order, decoded, strict=True):
             if found is None:
                 continue
             tick, frame = found
             if keep:
                 self._recent.keep(asked, found)
+            if not wanted:
+                continue
             try:
                 data[len(shown)] = self._pixels(tick, frame, size)
             except (av.error.FFmpegError, ValueError) as error:
@@ -201,7 +213,20 @@ class Video:
             shown.append(self._seconds(tick))
         return Clip(data[: len(shown)], tuple(shown))
 
-    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+    def _passed(self, asked: Sequence[int], others: Iterable[int]) -> list[int]:
+        """Those of some other ticks that are decoded on the way from a key frame to one asked."""
+        index = self._find_index(scan=False)
+        if index is None:
+            return []
+        last: dict[int, int] = {}  # place of a key frame → the last tick that is decoded from it
+        for tick in asked:
+            last[index.position(tick)] = tick
+        free = set(others) - set(asked)
+        return sorted(tick for tick in free if tick < last.get(index.position(tick), -1))
+
+    def motion(
+        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+    ) -> Motion:
         """How things move at those times; see `core.Sample.motion`.
 
         Raises:
@@ -212,7 +237,7 @@ class Video:
         self._recent.clear()
         if source in ("auto", "vectors"):
             try:
-                return self._vector_motion(times, around)
+                return self._vector_motion(times, around, every)
             except MediaError as error:
                 if source == "vectors":
                     raise
@@ -342,8 +367,7 @@ class Video:
         Raises:
             MediaError: There is no sound track, or none that can be decoded.
         """
-        cursor = self._cursor
-        origin = 0.0 if cursor.numbers else float(cursor.origin * cursor.time_base)
+        cursor, origin = self._cursor, self._origin_seconds
         joins = start > 0 and cursor.stream.container.format.name in RESTARTING
         seeks = not (joins and self.packet_index().restarts)  # else times may be there twice
         span = SoundSpan(origin, start, end, seeks)
@@ -369,7 +393,7 @@ class Video:
         filmed_motion(self._cursor, self._pixels, self._recent.keep, pairs, self._tick, times, rate)
         return pairs.motion(reason)
 
-    def _vector_motion(self, times: Sequence[float], around: int) -> Motion:
+    def _vector_motion(self, times: Sequence[float], around: int, every: bool) -> Motion:
         """Codec vectors around each time; the reader is opened, and asked for proof, once."""
         if self._no_vectors is not None:
             raise MediaError(f"{self.name}: {self._no_vectors}")
@@ -383,10 +407,14 @@ class Video:
             )
             reader.check()
             self._vectors = reader
-        near = near_fields(self._vectors, times, around, self.info.rate or 25.0)
+        reader = self._vectors
+        near = near_fields(reader, times, around, self.info.rate or 25.0, every)
 
-        def keep(asked: float, shown: VectorField) -> None:
-            self._recent.keep(self._tick(asked), (self._tick(shown.time), shown.frame))
+        def keep(asked: float, shown: VectorField | None) -> None:
+            if shown is not None:
+                self._recent.keep(self._tick(asked), (self._tick(shown.time), shown.frame))
+            elif reader.end is not None and asked >= reader.end:
+                self._recent.keep(self._tick(asked), None)
 
         return vector_motion(near, times, around, self._convert, keep)
 
@@ -444,6 +472,12 @@ class Video:
             return self._seconds(self._end)
         seconds = claimed_seconds(cursor.stream, cursor.numbers)
         return None if seconds is None or seconds > MOST_SECONDS else seconds
+
+    @property
+    def _origin_seconds(self) -> float:
+        """Container time of the first frame."""
+        cursor = self._cursor
+        return 0.0 if cursor.numbers else float(cursor.origin * cursor.time_base)
 
     def _tick(self, seconds: float) -> int:
         # A fraction of a tick allows for rounding of times that were ticks before.

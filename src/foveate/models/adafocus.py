@@ -12,7 +12,7 @@ frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -36,51 +36,74 @@ from foveate.models.adafocus_policies import (
 )
 from foveate.models.clip import check_clip
 from foveate.models.layers.crop import crop_at, crop_resized
-from foveate.models.registry import register
+from foveate.models.registry import create, register
+from foveate.models.streaming import State
 from foveate.models.tsm import SHIFT_DIV, ShiftContext, insert_shifts, shift_context
 
 LEAST_WINDOW = 3 / 7  # of the frame's side: 96 of 224 pixels (Uni-AdaFocus)
 
 
 @dataclass
-class Focused:
-    """What a network saw and said; a field is None where the method has no such thing.
+class Choice:
+    """Where and at which frames the focus network looks; a field is None where a method has none.
 
     Attributes:
-        maps: (B, G, C, h, w), the glance's last maps.
-        glance: (B, G, C), their means.
         actions: The policy's output: (B, T, 2) or (B, 2) row and column, or (B, T, 4) y, x,
             height and width, in 0..1.
+        windows: (B, T, 4) `xyxy` in pixels.
         scores: (B, T, actions), the logits of V1's policy over its grid.
         values: The policy's estimates of its returns, (B, T) or (B,).
         density: (B, G), over the glance frames.
         frames: (B, T) int64, the candidate frames that were chosen.
-        windows: (B, T, 4) `xyxy` in pixels.
-        patches: (B, T, 3, P, P).
-        focus: (B, T, C), the focus network's features.
-        logits: (B, steps, classes), the answer after each step; the last one is the prediction.
         window_logits: (B, classes), of the auxiliary head behind the window policy.
+        state: Of a recurrent policy after the last frame, (B, 1, hidden).
     """
 
-    maps: Tensor
-    glance: Tensor
     actions: Tensor
     windows: Tensor
-    patches: Tensor
-    focus: Tensor
-    logits: Tensor
     scores: Tensor | None = None
     values: Tensor | None = None
     density: Tensor | None = None
     frames: Tensor | None = None
     window_logits: Tensor | None = None
+    state: Tensor | None = None
+
+
+@dataclass
+class Focused(Choice):
+    """What a network saw and said.
+
+    Attributes:
+        maps: (B, G, C, h, w), the glance's last maps.
+        glance: (B, G, C), their means.
+        patches: (B, T, 3, P, P).
+        focus: (B, T, C), the focus network's features.
+        logits: (B, steps, classes), the answer after each step; the last one is the prediction.
+    """
+
+    maps: Tensor = field(kw_only=True)
+    glance: Tensor = field(kw_only=True)
+    patches: Tensor = field(kw_only=True)
+    focus: Tensor = field(kw_only=True)
+    logits: Tensor = field(kw_only=True)
+
+
+Memory = dict[str, Any]
+"""What a classifier remembers of the frames before: tensors, batch first, and the whole number
+`step` of frames; empty at the start."""
+
+
+def is_causal(backbone: str) -> bool:
+    """Whether a glance network remembers the frames before, and so needs them in their order."""
+    return backbone.startswith("movinet-") and backbone.endswith(("-stream", "-lite"))
 
 
 class Tower(nn.Module):
-    """A 2D network over the frames of clips, with temporal shifts or without.
+    """A 2D network over the frames of clips, with temporal shifts or without; or a MoViNet stream.
 
     Args:
-        backbone: Its name; see ``backbones.build``.
+        backbone: Its name; see ``backbones.build``. A causal MoViNet of the registry, such as
+            ``movinet-a0-stream``, sees each frame with what its state remembers of those before.
         pretrained: Load the pretrained weights of the backbone.
         shift_div: 1 / shift_div of the channels is shifted in each direction; None for no shifts.
     """
@@ -89,6 +112,17 @@ class Tower(nn.Module):
         self, backbone: str, pretrained: bool = False, shift_div: int | None = None
     ) -> None:
         super().__init__()
+        self.causal = is_causal(backbone)
+        if self.causal:
+            if pretrained or shift_div is not None:
+                raise ModelError(f"{backbone}: only without shifts, and from scratch")
+            stream: Any = create(backbone, num_classes=1)
+            stream.classifier_head = nn.Identity()
+            self.net: Any = stream
+            self.map_channels = int(stream.head_project.out_channels)
+            self.num_features = self.map_channels
+            self.shifted: list[Any] = []
+            return
         self.net = backbones.build(backbone, pretrained)
         if not hasattr(self.net, "forward_features"):
             raise ModelError(f"{backbone} has no feature maps", "use a network of timm")
@@ -98,7 +132,23 @@ class Tower(nn.Module):
 
     def maps(self, frames: Tensor) -> Tensor:
         """The last feature maps (B, T, C, h, w) of frames (B, T, 3, H, W)."""
-        return self._run(self.net.forward_features, frames)
+        return self.maps_on(frames, {})[0]
+
+    def maps_on(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
+        """The last maps, and the state of a causal network after these frames.
+
+        Args:
+            frames: (B, T, 3, H, W).
+            state: After the frames before; empty at the start, and for other networks.
+        """
+        if not self.causal:
+            return self._run(self.net.forward_features, frames), {}
+        x = frames.transpose(1, 2)
+        before, after = state or self.net.state_before(x), dict[str, Tensor]()
+        for _, last in self.net.maps(x, before, after):
+            found = last
+        after["head/frames"] = before["head/frames"] + frames.shape[1]
+        return found.unflatten(0, frames.shape[:2]), after
 
     def forward(self, frames: Tensor) -> Tensor:
         """The pooled features (B, T, C) of frames (B, T, 3, H, W)."""
@@ -115,7 +165,7 @@ class Tower(nn.Module):
         return per_frame
 
 
-class _Network(nn.Module):
+class AdaFocus(nn.Module):
     """What all members of the family share.
 
     Args:
@@ -128,6 +178,9 @@ class _Network(nn.Module):
         pretrained: Load the pretrained weights of both backbones.
         shift_div: See ``Tower``.
     """
+
+    per_frame = False  # whether glance, policy and classifier go frame by frame
+    focuses: int | None = None  # frames that are chosen among the candidates; None: all of them
 
     def __init__(
         self, glance: str, focus: str, num_classes: int, patch: int, size: int,
@@ -146,14 +199,24 @@ class _Network(nn.Module):
         self.glance_head = nn.Linear(self.glance.map_channels, num_classes)
         self.focus_head = nn.Linear(self.focus.num_features, num_classes)
 
+    @property
+    def uses_motion(self) -> bool:
+        """Whether the policy has a weight for maps of motion."""
+        policies = (getattr(self, "policy", None), getattr(self, "spatial_policy", None))
+        return any(getattr(one, "motion_weight", None) is not None for one in policies)
+
     def look(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """The glance's maps (B, G, C, h, w) of frames (B, G, 3, size, size), and their means."""
+        return self.look_on(frames, {})[:2]
+
+    def look_on(self, frames: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """See ``look``; the glance goes on from a state and gives the one after these frames."""
         if frames.shape[-1] != self.glance_size:
             side = (self.glance_size, self.glance_size)
             flat = F.interpolate(frames.flatten(0, 1), side, mode="bilinear", align_corners=True)
             frames = flat.unflatten(0, frames.shape[:2])
-        maps = self.glance.maps(frames)
-        return maps, maps.mean((3, 4))
+        maps, state = self.glance.maps_on(frames, state)
+        return maps, maps.mean((3, 4)), state
 
     def cut(self, frames: Tensor, windows: Tensor) -> Tensor:
         """Patches (B, T, 3, P, P) out of frames (B, T, 3, H, W); differentiable in the windows."""
@@ -169,9 +232,96 @@ class _Network(nn.Module):
         row, column = (places * (self.size - self.patch)).unbind(-1)
         return torch.stack([column, row, column + self.patch, row + self.patch], -1)
 
+    def glance_frames(self, candidates: int) -> list[int]:
+        """Numbers of the candidate frames that the glance sees; all by default."""
+        return list(range(candidates))
+
+    def choose(
+        self, maps: Tensor, glance: Tensor, candidates: int, state: Tensor | None = None
+    ) -> Choice:
+        """Where to look, by the glance.
+
+        Args:
+            maps: (B, G, C, h, w), its last maps.
+            glance: (B, G, C), their means.
+            candidates: Number of frames to look at or to choose from.
+            state: Of a recurrent policy after the frames before; None at the start.
+        """
+        raise NotImplementedError
+
+    def begin(self, glance: Tensor) -> tuple[Tensor | None, Memory]:
+        """Logits (B, steps, classes) of the glance alone, None if it says nothing, and a memory."""
+        return None, {}
+
+    def answer(self, glance: Tensor, focus: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The answer after each of the next frames.
+
+        Args:
+            glance: (B, G, C), of the same frames where the network is `per_frame`, else all.
+            focus: (B, T, C), of the next frames.
+            memory: From `begin` or from the frames before.
+
+        Returns:
+            Logits (B, steps, classes) and the memory for the frames that follow.
+        """
+        raise NotImplementedError
+
+    def alone(self, focus: Tensor) -> Tensor:
+        """Logits (B, classes) of the focus network's features (B, T, C), without a glance."""
+        mean: Tensor = self.focus_head(focus).mean(1)
+        return mean
+
+    def exits(self, candidates: int, chunk: int | None = None) -> dict[str, int]:
+        """Names of the exits, and which of the `steps` each one is.
+
+        Args:
+            candidates: Frames of a clip.
+            chunk: Frames of the focus network between two exits; None: all of them, which is the
+                only choice where they mix.
+
+        Raises:
+            ModelError: The frames mix, or the chunk is not positive.
+        """
+        count = self.focuses or candidates
+        every = count if chunk is None else chunk
+        if every < 1 or (self.focus.shifted and every != count):
+            raise ModelError(
+                f"an exit every {every} frames" if every < 1 else "the focus network mixes frames",
+                "give no chunk: all frames pass in one call",
+            )
+        ends = [*range(every, count, every), count]
+        return {f"focus.{end}": 0 if self.focus.shifted else end - 1 for end in ends}
+
+    def _focused(
+        self, frames: Tensor, glance_frames: Tensor | None = None, **choice: Any
+    ) -> Focused:
+        """Look, choose, cut and classify a whole clip.
+
+        Args:
+            frames: (B, T, 3, size, size), all candidates.
+            glance_frames: (B, G, 3, size, size); None takes `glance_frames` of the candidates.
+            **choice: Further arguments of `choose`.
+        """
+        if glance_frames is None:
+            glance_frames = frames[:, self.glance_frames(frames.shape[1])]
+        maps, glance = self.look(glance_frames)
+        chosen = self.choose(maps, glance, frames.shape[1], **choice)
+        if chosen.frames is not None:
+            rows = torch.arange(len(frames), device=frames.device)[:, None]
+            frames = frames[rows, chosen.frames]
+        patches = self.cut(frames, chosen.windows)
+        focus = self.focus(patches)
+        first, memory = self.begin(glance)
+        logits, _ = self.answer(glance, focus, memory)
+        if first is not None:
+            logits = torch.cat([first, logits], 1)
+        return Focused(
+            **vars(chosen), maps=maps, glance=glance, patches=patches, focus=focus, logits=logits
+        )
+
     def steps(self, frames: Tensor) -> Focused:
         """Look, choose and classify; see the classes."""
-        raise NotImplementedError
+        return self._focused(frames)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of clips (B, 3, T, size, size)."""
@@ -190,8 +340,10 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
-@register("adafocus-v1", tiny=TINY, tiny_input=(2, 3, 3, 64, 64), classifier=False)
-class AdaFocusV1(_Network):
+@register(
+    "adafocus-v1", tiny=TINY, tiny_input=(2, 3, 3, 64, 64), mixes_frames=False, classifier=False
+)
+class AdaFocusV1(AdaFocus):
     """V1: one place of a grid for each frame, chosen by a recurrent policy trained with PPO.
 
     Args:
@@ -206,6 +358,8 @@ class AdaFocusV1(_Network):
         dropout: Before the outputs of the classifier, in training.
         pretrained: Load the pretrained weights of both backbones.
     """
+
+    per_frame = True
 
     def __init__(
         self, glance: str = "mobilenetv2_100", focus: str = "resnet50", num_classes: int = 200,
@@ -223,25 +377,43 @@ class AdaFocusV1(_Network):
         places = self.policy.get_buffer("grid")[chosen]
         return (places * (self.size - self.patch)).floor().long()
 
-    def steps(self, frames: Tensor) -> Focused:
-        """Answer after each of T frames (B, T, 3, size, size), with the likeliest places."""
-        maps, glance = self.look(frames)
-        scores, values, _ = self.policy(maps)
+    def choose(
+        self, maps: Tensor, glance: Tensor, candidates: int, state: Tensor | None = None
+    ) -> Choice:
+        """The likeliest place for each frame; see the base class."""
+        scores, values, state = self.policy(maps, _turned(state))
         chosen = scores.argmax(-1)
-        corners = self.corners(chosen)
-        patches = crop_at(frames.flatten(0, 1), corners.flatten(0, 1), self.patch)
-        patches = patches.unflatten(0, frames.shape[:2])
-        focus = self.focus(patches)
-        logits, _ = self.classifier(torch.cat([glance, focus], -1))
-        sides = corners.flip(-1)
-        return Focused(
-            maps, glance, self.policy.get_buffer("grid")[chosen],
-            torch.cat([sides, sides + self.patch], -1), patches, focus, logits,
-            scores=scores, values=values,
+        sides = self.corners(chosen).flip(-1)
+        return Choice(
+            self.policy.get_buffer("grid")[chosen], torch.cat([sides, sides + self.patch], -1),
+            scores=scores, values=values, state=_turned(state),
         )  # fmt: skip
 
+    def cut(self, frames: Tensor, windows: Tensor) -> Tensor:
+        """Patches (B, T, 3, P, P) of whole pixels."""
+        return _sliced(frames, windows, self.patch)
 
-class _Shifted(_Network):
+    def answer(self, glance: Tensor, focus: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Logits after each frame; see the base class."""
+        both = torch.cat([glance, focus], -1)
+        logits, state = self.classifier(both, _turned(memory.get("state")))
+        return logits, {"state": _turned(state), "step": memory.get("step", 0) + focus.shape[1]}
+
+
+def _turned(state: Tensor | None) -> Tensor | None:
+    """The state of a GRU with the batch first, or back."""
+    return None if state is None else state.transpose(0, 1).contiguous()
+
+
+def _sliced(frames: Tensor, windows: Tensor, side: int) -> Tensor:
+    """Squares (B, T, 3, side, side) at the whole pixels of windows (B, T, 4) `xyxy`."""
+    corners = windows[..., :2].flip(-1).long()
+    flat = crop_at(frames.flatten(0, 1), corners.flatten(0, 1), side)
+    patches: Tensor = flat.unflatten(0, frames.shape[:2])
+    return patches
+
+
+class _Shifted(AdaFocus):
     """The forms for Something-Something: temporal shifts, and a glance at a fixed number of frames.
 
     Args:
@@ -265,9 +437,19 @@ class _Shifted(_Network):
         )
         self.glances = glances
 
-    def look_over(self, frames: Tensor, glance_frames: Tensor | None) -> tuple[Tensor, Tensor]:
-        """See ``look``; without frames for the glance, some of the candidates are taken."""
-        return self.look(spread(frames, self.glances) if glance_frames is None else glance_frames)
+    def glance_frames(self, candidates: int) -> list[int]:
+        """Numbers of the frames at the centres of equal parts of the candidates."""
+        at = (torch.arange(self.glances) + 0.5) * candidates / self.glances
+        return [int(number) for number in at]
+
+    def steps(self, frames: Tensor, glance_frames: Tensor | None = None) -> Focused:
+        """Answer for frames (B, T, 3, size, size).
+
+        Args:
+            frames: For the focus network, or all candidates.
+            glance_frames: (B, G, 3, size, size); None spreads them over ``frames``.
+        """
+        return self._focused(frames, glance_frames)
 
 
 @register("adafocus-v1-tsm", tiny=TINY | {"glances": 2}, tiny_input=(2, 3, 4, 64, 64),
@@ -295,31 +477,28 @@ class AdaFocusV1TSM(_Shifted):
         super().__init__(glance, focus, num_classes, patch, size, glances, shift_div, pretrained)
         self.policy = GaussianPolicy(glances * self.glance.map_channels, self.cells, hidden)
 
-    def steps(self, frames: Tensor, glance_frames: Tensor | None = None) -> Focused:
-        """Answer once for frames (B, T, 3, size, size).
-
-        Args:
-            frames: For the focus network.
-            glance_frames: (B, G, 3, size, size); None spreads them over ``frames``.
-        """
-        maps, glance = self.look_over(frames, glance_frames)
+    def choose(
+        self, maps: Tensor, glance: Tensor, candidates: int, state: Tensor | None = None
+    ) -> Choice:
+        """One place for all frames; see the base class."""
         mean, values = self.policy(maps)
-        corners = (mean * (self.size - self.patch)).floor().long()
-        count = frames.shape[1]
-        patches = crop_at(frames.flatten(0, 1), corners.repeat_interleave(count, 0), self.patch)
-        patches = patches.unflatten(0, frames.shape[:2])
-        focus = self.focus(patches)
+        sides = (mean * (self.size - self.patch)).floor().long().flip(-1)
+        window = torch.cat([sides, sides + self.patch], -1)
+        return Choice(mean, window.unsqueeze(1).expand(-1, candidates, -1), values=values)
+
+    def cut(self, frames: Tensor, windows: Tensor) -> Tensor:
+        """Patches (B, T, 3, P, P) of whole pixels."""
+        return _sliced(frames, windows, self.patch)
+
+    def answer(self, glance: Tensor, focus: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """One answer for the clip; see the base class."""
         logits = self.glance_head(glance).mean(1) + self.focus_head(focus).mean(1)
-        sides = corners.flip(-1).unsqueeze(1).expand(-1, count, -1)
-        return Focused(
-            maps, glance, mean, torch.cat([sides, sides + self.patch], -1), patches, focus,
-            logits.unsqueeze(1), values=values,
-        )  # fmt: skip
+        return logits.unsqueeze(1), memory | {"step": focus.shape[1]}
 
 
 @register("adafocus-v2", tiny=TINY | {"exits": 3, "hidden": 32}, tiny_input=(2, 3, 3, 64, 64),
-          classifier=False)  # fmt: skip
-class AdaFocusV2(_Network):
+          mixes_frames=False, classifier=False)  # fmt: skip
+class AdaFocusV2(AdaFocus):
     """V2: any place for each frame, trained end to end through a bilinear crop.
 
     Args:
@@ -334,33 +513,57 @@ class AdaFocusV2(_Network):
         pooled: Width of the features that are pooled over frames.
         dropout: Before the outputs, in training.
         pretrained: Load the pretrained weights of both backbones.
+        motion_prior: Whether the policy adds maps of motion to the glance's; see ``PointPolicy``.
     """
+
+    per_frame = True
 
     def __init__(
         self, glance: str = "mobilenetv2_100", focus: str = "resnet50", num_classes: int = 200,
         patch: int = 128, size: int = 224, glance_size: int | None = None, exits: int = 16,
         hidden: int = 2048, pooled: int = 4096, dropout: float = 0.2, pretrained: bool = False,
+        motion_prior: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(glance, focus, num_classes, patch, size, glance_size, pretrained)
         channels = self.glance.map_channels
-        self.policy = PointPolicy(channels, self.cells, hidden)
+        self.policy = PointPolicy(channels, self.cells, hidden, motion_prior)
         width = channels + self.focus.num_features
         self.classifier = PoolingClassifier(width, num_classes, exits, pooled, dropout)
 
-    def steps(self, frames: Tensor, places: Tensor | None = None) -> Focused:
+    def exits(self, candidates: int, chunk: int | None = None) -> dict[str, int]:
+        """See the base class; there are no more steps than outputs."""
+        if candidates > len(self.classifier.heads):
+            raise ModelError(f"{candidates} frames for {len(self.classifier.heads)} steps")
+        return super().exits(candidates, chunk)
+
+    def choose(
+        self, maps: Tensor, glance: Tensor, candidates: int, state: Tensor | None = None,
+        prior: Tensor | None = None, places: Tensor | None = None,
+    ) -> Choice:  # fmt: skip
+        """A place for each frame, or those that are given; see the base class."""
+        if places is None:
+            places, state = self.policy(maps, _turned(state), prior)
+            state = _turned(state)
+        return Choice(places, self.squares(places), state=state)
+
+    def answer(self, glance: Tensor, focus: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Logits after each frame; see the base class."""
+        step = memory.get("step", 0)
+        both = torch.cat([glance, focus], -1)
+        logits, best = self.classifier(both, memory.get("best"), step)
+        return logits, {"best": best, "step": step + focus.shape[1]}
+
+    def steps(
+        self, frames: Tensor, places: Tensor | None = None, prior: Tensor | None = None
+    ) -> Focused:
         """Answer after each of T frames (B, T, 3, size, size).
 
         Args:
             frames: In the order in which they are counted; see ``coarse_to_fine``.
             places: (B, T, 2) instead of the policy's, such as random ones in training.
+            prior: (B, T, h, w) in 0..1, how much moves in each cell (``motion_prior``).
         """
-        maps, glance = self.look(frames)
-        actions = self.policy(maps)[0] if places is None else places
-        windows = self.squares(actions)
-        patches = self.cut(frames, windows)
-        focus = self.focus(patches)
-        logits, _ = self.classifier(torch.cat([glance, focus], -1))
-        return Focused(maps, glance, actions, windows, patches, focus, logits)
+        return self._focused(frames, places=places, prior=prior)
 
 
 class _TwoHeads(_Shifted):
@@ -376,6 +579,10 @@ class _TwoHeads(_Shifted):
         first = self.glance_head(glance.detach()).mean(1)
         both: Tensor = first + self.focus_head(focus.detach()).mean(1)
         return both
+
+    def answer(self, glance: Tensor, focus: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """One answer for the clip; see the base class."""
+        return self.fuse(glance, focus).unsqueeze(1), memory | {"step": focus.shape[1]}
 
 
 @register("adafocus-v2-tsm", tiny=TINY | {"glances": 2}, tiny_input=(2, 3, 4, 64, 64),
@@ -402,15 +609,17 @@ class AdaFocusV2TSM(_TwoHeads):
         super().__init__(glance, focus, num_classes, patch, size, glances, shift_div, pretrained)
         self.policy = ClipPointPolicy(glances * self.glance.map_channels, self.cells)
 
-    def steps(self, frames: Tensor, glance_frames: Tensor | None = None) -> Focused:
-        """Answer once for frames (B, T, 3, size, size); see ``AdaFocusV1TSM.steps``."""
-        maps, glance = self.look_over(frames, glance_frames)
+    def choose(
+        self, maps: Tensor, glance: Tensor, candidates: int, state: Tensor | None = None
+    ) -> Choice:
+        """One place for all frames; see the base class."""
         place = self.policy(maps)
-        windows = self.squares(place).unsqueeze(1).expand(-1, frames.shape[1], -1)
-        patches = self.cut(frames, windows)
-        focus = self.focus(patches)
-        logits = self.fuse(glance, focus).unsqueeze(1)
-        return Focused(maps, glance, place, windows, patches, focus, logits)
+        return Choice(place, self.squares(place).unsqueeze(1).expand(-1, candidates, -1))
+
+
+def _after_glance(glances: int, steps: int, exits: dict[str, int]) -> dict[str, int]:
+    """Exits of the focus behind one of the glance, which has so many steps."""
+    return {f"glance.{glances}": steps - 1} | {name: steps + at for name, at in exits.items()}
 
 
 def windows_of(actions: Tensor, size: int) -> Tensor:
@@ -445,8 +654,8 @@ def window_features(maps: Tensor, windows: Tensor, size: int, patch: int) -> Ten
 
 
 @register("uni-adafocus", tiny=TINY | {"glances": 3, "focuses": 3}, tiny_input=(2, 3, 6, 64, 64),
-          classifier=False)  # fmt: skip
-class UniAdaFocus(_Network):
+          mixes_frames=False, classifier=False)  # fmt: skip
+class UniAdaFocus(AdaFocus):
     """Uni-AdaFocus: chosen frames, and windows of any place, height and width.
 
     Args:
@@ -455,32 +664,35 @@ class UniAdaFocus(_Network):
         num_classes: Outputs.
         patch: Side of the patches in pixels, to which windows are resized.
         size: Side of the frames in pixels.
+        glance_size: Side of the frames that the glance sees; None means ``size``.
         glances: Number of glance frames.
         focuses: Number of focus frames.
         pooled: Width of the features that are pooled over frames.
         temperature: Of the density by which frames are chosen.
         dropout: Before the outputs, in training.
         pretrained: Load the pretrained weights of both backbones.
+        motion_prior: Whether the spatial policy adds maps of motion to the glance's.
     """
 
     def __init__(
         self, glance: str = "mobilenetv2_100", focus: str = "resnet50", num_classes: int = 200,
-        patch: int = 128, size: int = 224, glances: int = 16, focuses: int = 16,
-        pooled: int = 4096, temperature: float = 1.0, dropout: float = 0.2,
-        pretrained: bool = False,
+        patch: int = 128, size: int = 224, glance_size: int | None = None, glances: int = 16,
+        focuses: int = 16, pooled: int = 4096, temperature: float = 1.0, dropout: float = 0.2,
+        pretrained: bool = False, motion_prior: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(glance, focus, num_classes, patch, size, None, pretrained)
+        super().__init__(glance, focus, num_classes, patch, size, glance_size, pretrained)
         channels = self.glance.map_channels
-        self.glances, self.focuses, self.temperature = glances, focuses, temperature
-        self.spatial_policy = WindowPolicy(channels, cells=self.cells)
+        self.glances, self.temperature = glances, temperature
+        self.focuses: int = focuses
+        self.spatial_policy = WindowPolicy(channels, cells=self.cells, motion_prior=motion_prior)
         self.temporal_policy = TemporalPolicy(channels)
         self.window_head = nn.Linear(channels, num_classes)
         self.classifier = TwoStageClassifier(
             channels, self.focus.num_features, num_classes, glances, focuses, pooled, dropout
         )
 
-    def glance_frames(self, candidates: int) -> Tensor:
-        """Numbers (G,) of the glance frames: the second of each group of candidates.
+    def glance_frames(self, candidates: int) -> list[int]:
+        """Numbers of the glance frames: the second of each group of candidates.
 
         Raises:
             ModelError: The candidates are not a multiple of the glance frames, two at least.
@@ -491,32 +703,62 @@ class UniAdaFocus(_Network):
                 f"{candidates} candidate frames for {self.glances} glance frames",
                 "give a multiple, two at least",
             )
-        return torch.arange(self.glances) * step + 1
+        return [group * step + 1 for group in range(self.glances)]
 
-    def steps(self, frames: Tensor, jitter: Tensor | None = None) -> Focused:
+    def choose(
+        self, maps: Tensor, glance: Tensor, candidates: int, state: Tensor | None = None,
+        prior: Tensor | None = None, jitter: Tensor | None = None,
+    ) -> Choice:  # fmt: skip
+        """Frames, and a window for each; see the base class.
+
+        Args:
+            maps: (B, G, C, h, w).
+            glance: (B, G, C).
+            candidates: Number of frames to choose from.
+            state: Not used.
+            prior: (B, G, h, w) in 0..1, how much moves in each cell (``motion_prior``).
+            jitter: See ``choose_frames``.
+        """
+        scores = self.temporal_policy(glance)
+        density = (scores / self.temperature).softmax(1)
+        chosen = choose_frames(density, candidates, self.focuses, jitter)
+        actions = self.spatial_policy(maps, prior)
+        track = F.interpolate(
+            actions.transpose(1, 2), candidates, mode="linear", align_corners=False
+        )
+        picked = track.transpose(1, 2).gather(1, chosen.unsqueeze(-1).expand(-1, -1, 4))
+        cells = window_features(maps, windows_of(actions, self.size), self.size, self.patch)
+        return Choice(
+            picked, windows_of(picked, self.size), density=scores.softmax(1), frames=chosen,
+            window_logits=self.window_head(cells),
+        )  # fmt: skip
+
+    def exits(self, candidates: int, chunk: int | None = None) -> dict[str, int]:
+        """The glance as a whole, and the focus; see the base class."""
+        return _after_glance(self.glances, self.glances, super().exits(candidates, chunk))
+
+    def begin(self, glance: Tensor) -> tuple[Tensor | None, Memory]:
+        """Logits after each glance frame; see the base class."""
+        logits, best = self.classifier.glance(glance)
+        return logits, {"glance": best, "step": 0}
+
+    def answer(self, glance: Tensor, focus: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Logits after each focus frame; see the base class."""
+        step = memory["step"]
+        logits, best = self.classifier.focus(focus, memory["glance"], memory.get("best"), step)
+        return logits, memory | {"best": best, "step": step + focus.shape[1]}
+
+    def steps(
+        self, frames: Tensor, jitter: Tensor | None = None, prior: Tensor | None = None
+    ) -> Focused:
         """Answer after each glance and each focus frame.
 
         Args:
             frames: (B, T, 3, size, size), all candidates.
             jitter: See ``choose_frames``.
+            prior: (B, G, h, w) in 0..1, how much moves in each cell (``motion_prior``).
         """
-        count = frames.shape[1]
-        maps, glance = self.look(frames[:, self.glance_frames(count).to(frames.device)])
-        scores = self.temporal_policy(glance)
-        chosen = choose_frames((scores / self.temperature).softmax(1), count, self.focuses, jitter)
-        actions = self.spatial_policy(maps)
-        track = F.interpolate(actions.transpose(1, 2), count, mode="linear", align_corners=False)
-        picked = track.transpose(1, 2).gather(1, chosen.unsqueeze(-1).expand(-1, -1, 4))
-        rows = torch.arange(len(frames), device=frames.device)[:, None]
-        windows = windows_of(picked, self.size)
-        patches = self.cut(frames[rows, chosen], windows)
-        focus = self.focus(patches)
-        cells = window_features(maps, windows_of(actions, self.size), self.size, self.patch)
-        return Focused(
-            maps, glance, picked, windows, patches, focus, self.classifier(glance, focus),
-            density=scores.softmax(1), frames=chosen,
-            window_logits=self.window_head(cells),
-        )  # fmt: skip
+        return self._focused(frames, jitter=jitter, prior=prior)
 
 
 @register("uni-adafocus-tsm", tiny=TINY | {"glances": 2, "focuses": 3},
@@ -543,10 +785,34 @@ class UniAdaFocusTSM(_TwoHeads):
     ) -> None:  # fmt: skip
         super().__init__(glance, focus, num_classes, patch, size, glances, shift_div, pretrained)
         channels = self.glance.map_channels
-        self.focuses = focuses
+        self.focuses: int = focuses
         self.spatial_policy = WindowPolicy(channels, frames=glances, cells=self.cells)
         self.temporal_policy = TemporalPolicy(channels)
         self.window_head = nn.Linear(channels, num_classes)
+
+    def choose(
+        self, maps: Tensor, glance: Tensor, candidates: int, state: Tensor | None = None,
+        jitter: Tensor | None = None,
+    ) -> Choice:  # fmt: skip
+        """Frames, and one window for all; see ``UniAdaFocus.choose``."""
+        density = self.temporal_policy(glance).softmax(1)
+        chosen = choose_frames(density, candidates, self.focuses, jitter)
+        action = self.spatial_policy(maps)
+        window = windows_of(action, self.size)
+        of_maps = window.expand(-1, self.glances, -1)
+        cells = window_features(maps, of_maps, self.size, self.patch)
+        return Choice(
+            action[:, 0], window.expand(-1, self.focuses, -1), density=density, frames=chosen,
+            window_logits=self.window_head(cells),
+        )  # fmt: skip
+
+    def exits(self, candidates: int, chunk: int | None = None) -> dict[str, int]:
+        """The glance, and the focus; see the base class."""
+        return _after_glance(self.glances, 1, super().exits(candidates, chunk))
+
+    def begin(self, glance: Tensor) -> tuple[Tensor | None, Memory]:
+        """The mean logits of the glance frames; see the base class."""
+        return self.glance_trainer(glance).mean(1, keepdim=True), {}
 
     def steps(
         self, frames: Tensor, glance_frames: Tensor | None = None, jitter: Tensor | None = None
@@ -558,26 +824,4 @@ class UniAdaFocusTSM(_TwoHeads):
             glance_frames: (B, G, 3, size, size); None spreads them over the candidates.
             jitter: See ``choose_frames``.
         """
-        maps, glance = self.look_over(frames, glance_frames)
-        density = self.temporal_policy(glance).softmax(1)
-        chosen = choose_frames(density, frames.shape[1], self.focuses, jitter)
-        action = self.spatial_policy(maps)
-        window = windows_of(action, self.size)
-        windows = window.expand(-1, self.focuses, -1)
-        rows = torch.arange(len(frames), device=frames.device)[:, None]
-        patches = self.cut(frames[rows, chosen], windows)
-        focus = self.focus(patches)
-        first = self.glance_trainer(glance).mean(1)
-        logits = torch.stack([first, self.fuse(glance, focus)], 1)
-        of_maps = window.expand(-1, self.glances, -1)
-        cells = window_features(maps, of_maps, self.size, self.patch)
-        return Focused(
-            maps, glance, action[:, 0], windows, patches, focus, logits, density=density,
-            frames=chosen, window_logits=self.window_head(cells),
-        )  # fmt: skip
-
-
-def spread(frames: Tensor, count: int) -> Tensor:
-    """The frames (B, count, ...) at the centres of equal parts of frames (B, T, ...)."""
-    at = (torch.arange(count) + 0.5) * frames.shape[1] / count
-    return frames[:, at.long().to(frames.device)]
+        return self._focused(frames, glance_frames, jitter=jitter)

@@ -151,6 +151,19 @@ class GaussianPolicy(nn.Module):
         return self.actor(seen[:, 0]).sigmoid(), self.critic(seen[:, 0]).squeeze(-1)
 
 
+def _with_prior(maps: Tensor, prior: Tensor | None, weight: Tensor | None) -> Tensor:
+    """Maps (B, T, C, h, w) without gradient to them, with weighted maps of motion (B, T, h, w).
+
+    Raises:
+        ModelError: The policy was built without the weight.
+    """
+    if prior is None:
+        return maps.detach()
+    if weight is None:
+        raise ModelError("this policy has no weight for motion", "build it with motion_prior=True")
+    return maps.detach() + weight * prior.unsqueeze(2)
+
+
 class PointPolicy(nn.Module):
     """V2: a place for every frame, trained through the crop.
 
@@ -158,20 +171,31 @@ class PointPolicy(nn.Module):
         channels: Of the glance's maps.
         cells: Height and width of the maps.
         hidden: Width of the recurrent state.
+        motion_prior: Add maps of motion to the glance's, with a learned weight that begins at 0.
     """
 
-    def __init__(self, channels: int, cells: int = 7, hidden: int = 2048) -> None:
+    def __init__(
+        self, channels: int, cells: int = 7, hidden: int = 2048, motion_prior: bool = False
+    ) -> None:
         super().__init__()
         self.encoder = _encoder(channels, cells, hidden, nn.Tanh)
         self.gru = nn.GRU(hidden, hidden, batch_first=True)
         self.actor = nn.Linear(hidden, 2)
+        self.motion_weight = nn.Parameter(torch.zeros(())) if motion_prior else None
 
-    def forward(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, maps: Tensor, state: Tensor | None = None, prior: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """From maps (B, T, C, h, w): places (B, T, 2) row and column in 0..1, and the state.
 
         The gradient does not reach the maps: the policy must not change what the glance sees.
+
+        Args:
+            maps: (B, T, C, h, w).
+            state: (1, B, hidden) of the frames before; zeros if None.
+            prior: (B, T, h, w) in 0..1, how much moves; none if None.
         """
-        flat = self.encoder(maps.detach().flatten(0, 1))
+        flat = self.encoder(_with_prior(maps, prior, self.motion_weight).flatten(0, 1))
         seen, state = self.gru(flat.unflatten(0, maps.shape[:2]), state)
         return self.actor(seen).sigmoid(), state
 
@@ -231,10 +255,15 @@ class WindowPolicy(nn.Module):
         frames: Glance frames that the last layer joins: 1 gives a window for each, all of them one
             window for the clip.
         cells: Height and width of the maps.
+        motion_prior: Add maps of motion to the glance's, with a learned weight that begins at 0.
     """
 
-    def __init__(self, channels: int, hidden: int = 128, frames: int = 1, cells: int = 7) -> None:
+    def __init__(
+        self, channels: int, hidden: int = 128, frames: int = 1, cells: int = 7,
+        motion_prior: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.motion_weight = nn.Parameter(torch.zeros(())) if motion_prior else None
 
         def block(wide: int, kernel: int) -> list[nn.Module]:
             conv = nn.Conv3d(wide, hidden, kernel, padding=kernel // 2, bias=False)
@@ -243,13 +272,18 @@ class WindowPolicy(nn.Module):
         last = nn.Conv3d(hidden, 4, (frames, cells, cells), bias=False)
         self.layers = nn.Sequential(*block(channels, 1), *block(hidden, 3), *block(hidden, 3), last)
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, prior: Tensor | None = None) -> Tensor:
         """From maps (B, G, C, h, w), without gradient to them: y, x, height, width in 0..1.
+
+        Args:
+            maps: (B, G, C, h, w).
+            prior: (B, G, h, w) in 0..1, how much moves; none if None.
 
         Returns:
             (B, G, 4), or (B, 1, 4) if the last layer joins all frames.
         """
-        found: Tensor = self.layers(maps.detach().transpose(1, 2)).sigmoid()
+        seen = _with_prior(maps, prior, self.motion_weight)
+        found: Tensor = self.layers(seen.transpose(1, 2)).sigmoid()
         return found.flatten(2).transpose(1, 2)
 
 

@@ -19,10 +19,10 @@ from foveate.core.errors import ModelError
 from foveate.models import backbones
 from foveate.models.registry import register
 
-# Channels of a frame: flow and differences are stacks of five.
-CHANNELS = {"rgb": 3, "flow": 10, "rgbdiff": 15, "sound": 1}
+# Channels of a frame: flow and differences are stacks of five; motion vectors are one field.
+CHANNELS = {"rgb": 3, "flow": 10, "rgbdiff": 15, "sound": 1, "mv": 2}
 PROXIES = {"flow": "rgbdiff"}  # what the policy sees instead
-POLICY_SIDE = 160  # pixels of the policy's views; sound is seen whole
+POLICY_SIDE = 160  # pixels of the policy's views; sound and motion vectors are seen whole
 USE = 1  # index of the decision that a modality is used
 
 
@@ -147,15 +147,23 @@ class ModalityPolicy(nn.Module):
         logits = torch.stack([head(hidden) for head in self.heads], 1)
         return logits, (hidden, cell, logits)
 
-    def features(self, views: Sequence[Tensor]) -> Tensor:
-        """(B, S, hidden) of the views of each modality, (B, S, F, C, H, W)."""
+    def features(self, views: Sequence[Tensor], valid: Tensor | None = None) -> Tensor:
+        """(B, S, hidden) of the views of each modality, (B, S, F, C, H, W).
+
+        Args:
+            views: By modality.
+            valid: (B, S, M) in {0, 1}: which there are; the features of others are zeros.
+        """
         rows = [net(view.flatten(0, 1)) for net, view in zip(self.nets, views, strict=True)]
+        if valid is not None:
+            there = valid.flatten(0, 1)
+            rows = [row * there[:, at, None] for at, row in enumerate(rows)]
         joined: Tensor = self.joint(torch.cat(rows, 1)).unflatten(0, views[0].shape[:2])
         return joined
 
-    def forward(self, views: Sequence[Tensor]) -> Tensor:
+    def forward(self, views: Sequence[Tensor], valid: Tensor | None = None) -> Tensor:
         """Logits (B, S, M, 2) of the views of each modality, (B, S, F, C, H, W)."""
-        features, before, rows = self.features(views), None, []
+        features, before, rows = self.features(views, valid), None, []
         for at in range(features.shape[1]):
             logits, before = self.step(features[:, at], before)
             rows.append(logits)
@@ -198,6 +206,9 @@ class AdaMML(nn.Module):
         audio: Backbone for spectrograms.
         policy_backbone: Backbone of the policy's networks.
         frames: Of a segment.
+        proxy: What the policy sees in place of flow: `rgbdiff`, `mv`, or `flow` itself.
+        policy_side: Pixels of the frames that the policy sees.
+        columns: Times of a spectrogram, which is averaged to so many; the paper's has 256.
         dropout: Before the outputs, in training.
         hidden: Width of the policy's joined features.
         state: Width of the policy's recurrent state.
@@ -205,7 +216,7 @@ class AdaMML(nn.Module):
         pretrained: Load the pretrained weights of the backbones.
 
     Raises:
-        ModelError: Unknown, repeated or no modalities.
+        ModelError: Unknown, repeated or no modalities, or an unknown proxy.
     """
 
     def __init__(
@@ -213,28 +224,31 @@ class AdaMML(nn.Module):
         visual: str = "resnet50", audio: str = "mobilenetv2_100",
         policy_backbone: str = "mobilenetv2_100", frames: int = 8, dropout: float = 0.5,
         hidden: int = 2048, state: int = 256, renormalise: bool = False, pretrained: bool = False,
+        proxy: str = PROXIES["flow"], policy_side: int = POLICY_SIDE, columns: int = 256,
     ) -> None:  # fmt: skip
         super().__init__()
+        if proxy not in ("rgbdiff", "mv", "flow"):
+            raise ModelError(f"proxy={proxy!r}: unknown", "one of: rgbdiff, mv, flow")
         unknown = [name for name in modalities if name not in CHANNELS]
         if unknown or not modalities or len(set(modalities)) < len(modalities):
             raise ModelError(
                 f"modalities={list(modalities)}: names of {', '.join(CHANNELS)}, each once"
             )
         self.modalities, self.frames, self.renormalise = tuple(modalities), frames, renormalise
-        self.num_classes = num_classes
-        self.seen = tuple(PROXIES.get(name, name) for name in modalities)
+        self.num_classes, self.policy_side, self.columns = num_classes, policy_side, columns
+        self.seen = tuple(proxy if name == "flow" else name for name in modalities)
         if len(set(self.seen)) < len(self.seen):
-            raise ModelError("flow and rgbdiff together: the policy sees rgbdiff in place of flow")
+            raise ModelError(f"flow and {proxy} together: the policy sees {proxy} in place of flow")
         self.nets = nn.ModuleDict({
             name: SegmentNet(
-                audio if name == "sound" else visual, CHANNELS[name],
-                1 if name == "sound" else frames, num_classes, dropout, pretrained,
+                audio if name == "sound" else visual, CHANNELS[name], self.frames_of(name),
+                num_classes, dropout, pretrained,
             )
             for name in modalities
         })  # fmt: skip
         self.policy = ModalityPolicy(
             [CHANNELS[name] for name in self.seen],
-            [1 if name == "sound" else -(-frames // 2) for name in self.seen],
+            [-(-self.frames_of(name) // 2) for name in self.seen],
             policy_backbone, hidden, state, pretrained,
         )  # fmt: skip
         self.free_weights = nn.Parameter(torch.full((len(modalities) - 1,), 1.0 / len(modalities)))
@@ -249,14 +263,22 @@ class AdaMML(nn.Module):
         """(M,) weights of the modalities; their sum is one."""
         return torch.cat([self.free_weights, 1 - self.free_weights.sum(0, keepdim=True)])
 
+    def frames_of(self, name: str) -> int:
+        """Frames of a segment in which a modality is shown."""
+        return 1 if name == "sound" else self.frames
+
     def views(self, x: Mapping[str, Tensor]) -> list[Tensor]:
-        """What the policy sees of (B, S, F, C, H, W) inputs: every second frame, small."""
+        """What the policy sees of (B, S, F, C, H, W) inputs: every second frame, small.
+
+        Of a modality that only the policy sees, the input may have every second frame alone.
+        """
         found = []
         for name in self.seen:
             view = x[name]
-            if name != "sound":
-                size = (POLICY_SIDE, POLICY_SIDE)
+            if view.shape[2] == self.frames:
                 view = view[:, :, ::2]
+            if name not in ("sound", "mv"):
+                size = (self.policy_side, self.policy_side)
                 small = F.interpolate(
                     view.flatten(0, 2), size, mode="bilinear", align_corners=False
                 )
@@ -264,18 +286,24 @@ class AdaMML(nn.Module):
             found.append(view)
         return found
 
-    def decide(self, policy_logits: Tensor, temperature: float | None = None) -> Tensor:
+    def decide(
+        self, policy_logits: Tensor, temperature: float | None = None, valid: Tensor | None = None
+    ) -> Tensor:
         """Decisions (B, S, M) in {0, 1} by logits (B, S, M, 2).
 
         Args:
             policy_logits: Of the policy.
             temperature: Sample with Gumbel noise, with a straight-through gradient (training);
-                None takes the more likely one.
+                None takes the more likely one. The public code samples in evaluation too, so two
+                passes of it differ.
+            valid: (B, S, M) in {0, 1}: which there are; others are never used.
         """
+        use: Tensor
         if temperature is None:
-            return policy_logits.argmax(-1).to(policy_logits.dtype)
-        drawn: Tensor = F.gumbel_softmax(policy_logits, temperature, hard=True)[..., USE]
-        return drawn
+            use = policy_logits.argmax(-1).to(policy_logits.dtype)
+        else:
+            use = F.gumbel_softmax(policy_logits, temperature, hard=True)[..., USE]
+        return use if valid is None else use * valid
 
     def recognise(self, x: Mapping[str, Tensor], use: Tensor | None = None) -> Tensor:
         """Logits (B, S, M, classes) of the modalities, computed only where they are used.
@@ -307,13 +335,16 @@ class AdaMML(nn.Module):
         fused: Tensor = (modality_logits * share.unsqueeze(-1)).sum(2)
         return fused
 
-    def choose(self, x: Mapping[str, Tensor], temperature: float | None = None) -> Chosen:
+    def choose(
+        self, x: Mapping[str, Tensor], temperature: float | None = None, valid: Tensor | None = None
+    ) -> Chosen:
         """Decide and answer.
 
         Args:
             x: (B, S, F, C, H, W) by the names of ``inputs``; F is 1 for sound.
             temperature: See ``decide``; with one, all networks are computed, since the gradient
                 needs their answers.
+            valid: (B, S, M) in {0, 1}: which modalities there are; None for all.
 
         Raises:
             ModelError: An input is missing.
@@ -321,8 +352,8 @@ class AdaMML(nn.Module):
         missing = [name for name in self.inputs if name not in x]
         if missing:
             raise ModelError(f"the input lacks {', '.join(missing)}")
-        policy_logits = self.policy(self.views(x))
-        use = self.decide(policy_logits, temperature)
+        policy_logits = self.policy(self.views(x), valid)
+        use = self.decide(policy_logits, temperature, valid)
         found = self.recognise(x, use if temperature is None else None)
         segments = self.fuse(found, use)
         return Chosen(policy_logits, use, found, segments, segments.mean(1))

@@ -13,9 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foveate.core import Clip, ConfigError, InputSpec, Sample, Selection, View, ViewRequest, Window
+from foveate.core import (
+    Clip,
+    ConfigError,
+    InputSpec,
+    MediaError,
+    Sample,
+    Selection,
+    View,
+    ViewRequest,
+    Window,
+)
 from foveate.media.modalities import Modality, find, stacks
-from foveate.media.spectrogram import around, log_spectrogram
+from foveate.media.spectrogram import SAMPLES, around, log_spectrogram
 from foveate.policy import window as windows
 from foveate.policy.cuts import distances, signature
 
@@ -69,6 +79,7 @@ class Fetch:
     _kept: dict[int, Any] = field(default_factory=dict)  # decoded, not yet shown: behind a cut
     _whole: dict[int, tuple[Any, Box]] = field(default_factory=dict)  # views of this window
     _whole_bytes: int = 0
+    _heard: dict[tuple[float, float], Array] = field(default_factory=dict)  # of this window
 
     def __post_init__(self) -> None:
         info = self.sample.info
@@ -86,6 +97,7 @@ class Fetch:
             self._before, self._shot = None, start
         self._whole.clear()
         self._whole_bytes = 0
+        self._heard.clear()
 
     def __call__(self, selection: Selection, spec: InputSpec, window: Window) -> Fetched:
         """The views of a selection.
@@ -109,6 +121,8 @@ class Fetch:
                 views[name] = self._pictures(kind, request, window)
             elif kind.source == "motion":
                 views[name] = self._motion(request)
+            elif kind.source == "vectors":
+                views[name] = self._vectors(request)
             elif _plain(kind, request):
                 in_order = in_order or bool(request.times)
                 clip, cut = self._clip(selection, request, spec)
@@ -315,18 +329,53 @@ class Fetch:
         region = (0.0, 0.0, columns * motion.cell[0], rows * motion.cell[1])
         return View(array[None], request.times[-1:], np.ones(1, bool), (region,))
 
+    def _vectors(self, request: ViewRequest) -> View:
+        """Motion vectors of single pictures, in pixels per frame; invalid rows where none are."""
+        count = 1 if request.rows is None else len(set(request.rows))
+        order = sorted(range(len(request.times)), key=request.times.__getitem__)
+        try:
+            motion = self.sample.motion([request.times[at] for at in order], "vectors", around=1)
+        except MediaError as error:
+            if error.cause not in self.sample.warnings:
+                self.sample.warnings.append(error.cause)
+            shape = (count, len(request.times) // count, 1, 1, 2)
+            return View(np.zeros(shape, np.float32), request.times, np.zeros(count, bool))
+        assert motion.field is not None
+        assert motion.valid is not None
+        # Key pictures have no vectors: those of the picture after, or before, are taken.
+        near = np.asarray(motion.valid.any((2, 3)), bool)[:, (1, 2, 0)]
+        chosen = np.array((1, 2, 0))[near.argmax(1)]
+        back = np.argsort(order)
+        array = motion.field[back, chosen[back]].reshape(count, -1, *motion.field.shape[2:])
+        known = np.asarray(near[back].reshape(count, -1).any(1), bool)
+        return View(array, request.times, known)
+
     def _sound(self, request: ViewRequest) -> View:
-        """A log spectrogram around the middle of each span; invalid without a sound track."""
+        """A log spectrogram around the middle of each span; invalid where there is no sound.
+
+        What was heard before in this window is neither decoded nor transformed again.
+        """
         info = self.sample.info
-        rows = []
-        for start, end in request.spans:
-            last = end if info.duration is None else info.duration
-            wave = around(self.sample, (start + end) / 2, end=last)
+        valid = np.array([self._audible(*span) for span in request.spans], bool)
+        for span, audible in zip(request.spans, valid, strict=True):
+            if span in self._heard:
+                continue
+            last = span[1] if info.duration is None else info.duration
+            wave = np.zeros(SAMPLES, np.float32)
+            if audible:
+                wave = around(self.sample, sum(span) / 2, end=last)
             with self.ledger.stage("transform"):
-                rows.append(log_spectrogram(wave))
-        valid = np.full(len(rows), info.has_audio)
+                self._heard[span] = log_spectrogram(wave)
+        rows = [self._heard[span] for span in request.spans]
         middles = tuple((start + end) / 2 for start, end in request.spans)
         return View(np.stack(rows) if rows else np.empty((0,), np.float32), middles, valid)
+
+    def _audible(self, start: float, end: float) -> bool:
+        """Whether the sound track reaches into a span."""
+        info = self.sample.info
+        if info.sound is None:
+            return info.has_audio
+        return info.has_audio and info.sound[0] < end and info.sound[1] > start
 
 
 def _check(name: str, request: ViewRequest) -> None:

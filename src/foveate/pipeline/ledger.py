@@ -120,26 +120,35 @@ class ChargedSample:
             return self._sample.keyframes()
 
     def frames(
-        self, times: Sequence[float], size: tuple[int, int] | None = None, *, keep: bool = False
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        keep: bool | Sequence[float] = False,
     ) -> Clip:
         """Decoded and scaled frames, charged to `decode`."""
         with self._ledger.stage("decode", self.meter):
             if keep:
-                return self._sample.frames(times, size, keep=True)
+                return self._sample.frames(times, size, keep=keep)
             return self._sample.frames(times, size)
 
-    def motion(self, times: Sequence[float], source: str = "auto", around: int = 2) -> Motion:
+    def motion(
+        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+    ) -> Motion:
         """Motion at those times: decoding is charged to `decode`, the rest to `motion`.
 
         The last answer without neighbours is remembered: policies of key frames look at what a part
         then takes.
         """
-        asked = tuple(times), source, around
+        asked = tuple(times), source, around, every
         if self._motion is not None and self._motion[0] == asked:
             return self._motion[1]
         before = self.meter.motion_seconds
         with self._ledger.stage("decode", self.meter):
-            motion = self._sample.motion(times, source, around)
+            if every:
+                motion = self._sample.motion(times, source, around)
+            else:
+                motion = self._sample.motion(times, source, around, every=False)
         spent = self.meter.motion_seconds - before
         self._ledger.add("decode", calls=0, seconds=-spent)
         self._ledger.add("motion", seconds=spent)

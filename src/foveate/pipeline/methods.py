@@ -77,11 +77,38 @@ def _detector(loaded: LoadedModel, look: Look, context: Context, device: torch.d
     return DetectExecutor(loaded.network, device, loaded.input, context.min_score)
 
 
+def _adafocus(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
+    """A glance that chooses patches, a focus network and a classifier: one network."""
+    from foveate.models.adafocus import AdaFocus
+    from foveate.pipeline.adafocus import AdaFocusExecutor
+
+    network = loaded.network
+    if not isinstance(network, AdaFocus):
+        raise ModelError(f"{loaded.name}: {type(network).__name__} is no network of AdaFocus")
+    return AdaFocusExecutor(network, loaded.input, device, getattr(look, "frames", None))
+
+
+def _adamml(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
+    """A policy over modalities, one part for each of them, and their fusion."""
+    from foveate.pipeline.adamml import AdaMMLExecutor
+    from foveate.policy.looks.modalities import Modalities
+
+    if not isinstance(look, Modalities):
+        raise ConfigError(
+            f"{loaded.name}: a policy chooses its modalities, not {type(look).__name__}",
+            "leave look at its default",
+        )
+    network: Any = loaded.networks[look.network]
+    return AdaMMLExecutor(network, loaded.input, look.fixed, device)
+
+
 METHODS: dict[str, Method] = {
     "network": Method(_network),
     "ensemble": Method(_ensemble),
+    "adafocus": Method(_adafocus, {"look": {"name": "adafocus"}, "decide": {"name": "calibrated"}}),
     "cascade": Method(_cascade, {"look": {"name": "groups"}, "decide": {"name": "calibrated"}}),
     "detector": Method(_detector, {"look": {"name": "key-frames"}}),
+    "adamml": Method(_adamml, {"look": {"name": "modalities"}}),
 }
 
 

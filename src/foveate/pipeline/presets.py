@@ -89,7 +89,10 @@ def resolve(model: str) -> tuple[str | None, Preset]:
     if folder is not None:
         card = read_run(folder)
         method = method_of(card.method, model)
-        preset = edit(Preset(model=model), dict(method.defaults))
+        defaults = dict(method.defaults)
+        if not card.calibration:
+            defaults.pop("decide", None)
+        preset = edit(Preset(model=model), defaults)
         # A model that was trained on patches is used on the same ones, if nobody says otherwise.
         own = {k: v for k, v in (card.preset or {}).items() if k != "model"}
         return None, edit(preset, _known(own), f"{folder.name}/{CARD}: preset")

@@ -516,6 +516,7 @@ def assemble(
         budget=preset.budget.value(),
         window=preset.window or loaded.input.clip_seconds,
         calibration=preset.look.calibrated(calibration, preset.model),
+        network=whole,
     )
     if look is not None and (isinstance(look, type) or not hasattr(look, "next")):
         raise ConfigError(f"look={look!r}: not a policy", "give a name, settings, or an instance")
@@ -531,7 +532,8 @@ def assemble(
         executor.persistent = True
     if not calibration and (context.budget.macs_per_answer or context.budget.ms_per_answer):
         raise ConfigError(
-            f"{preset.model}: only a cascade has a budget per answer", "say 100MMAC/s or 2ms/frame"
+            f"{preset.model}: has no calibrated exits to keep a budget per answer",
+            "say 100MMAC/s or 2ms/frame",
         )
     return Recogniser(
         executor,

@@ -291,10 +291,10 @@ class Session:
         plan = self.plan
         if selection.restart or self._other_shape(part, fetched.views):
             self._restart()
-        if fetched.views:
+        if fetched.views or selection.regions:
             self._trace(selection, part, fetched.views, now)
         before = self.state
-        evidence = yield from self._infer(part, fetched.views)
+        evidence = yield from self._infer(part, {**fetched.views, **selection.given})
         now.due = True
         now.answered = self._take(evidence) or (now.answered and self.state is before)
         closes = plan.every_step and selection.closes
@@ -402,6 +402,7 @@ class Session:
 
     def _trace(self, selection: Selection, part: str, views: Views, now: _InWindow) -> None:
         times = [time for name, view in views.items() if name != "sound" for time in view.times]
+        times = times or [time for time, _ in selection.regions]
         new = {round(time * 1e6) for time in times} - now.shown
         now.shown |= new
         self.looked += len(new)
@@ -412,7 +413,7 @@ class Session:
             for name, view in views.items()
             if selection.views[name].boxes is not None
             for box in view.regions
-        ]
+        ] or [[round(value, 2) for value in box] for _, box in selection.regions]
         self.steps.append(
             TraceStep(
                 time=self._reached,

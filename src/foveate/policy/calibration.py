@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from foveate.core import Budget, ConfigError, WeightsError
+from foveate.core import Budget, ConfigError, Decide, WeightsError
 from foveate.core.config import fault_of
 from foveate.policy.looks.base import Context
-from foveate.policy.stopping import Confident, DecideSpec
+from foveate.policy.stopping import ByExit, Confident, DecideSpec
 
 Order = Literal["measured", "published"]
 
@@ -125,26 +126,120 @@ class Calibration(_Strict):
             raise WeightsError(f"{name}: calibration.{fault_of(error)}") from None
 
 
+class ExitPoint(_Strict):
+    """One operating point of a network with exits: a threshold for each.
+
+    Attributes:
+        q: Of the geometric rule; None if no early exit is taken.
+        thresholds: Softmax probability of the best class at which each exit decides; the last one
+            is 0, and an exit that never decides has 1.1.
+        accuracy: Of the exits taken with them.
+        macs: Mean multiply-adds of an answer.
+        seconds: Mean seconds of an answer, decoding included; None if no times were given.
+        exits: Clips that were decided at each exit.
+        spoiled: Upper bound (90 %, one-sided) of the share of answers that stopping early makes
+            wrong and the last exit gets right.
+    """
+
+    q: float | None = Field(gt=0)
+    thresholds: list[float] = Field(min_length=1, max_length=1000)
+    accuracy: float = Field(ge=0, le=1)
+    macs: float = Field(ge=0)
+    seconds: float | None = Field(None, ge=0)
+    exits: list[int]
+    spoiled: float = Field(1.0, ge=0, le=1)
+
+
+class ExitCard(_Strict):
+    """The calibration of one network with exits (AdaFocus); `operating.fit_exits` makes it.
+
+    Attributes:
+        exits: Their names in order, as the executor gives them.
+        macs: Multiply-adds of stopping at each, all before included.
+        seconds: Likewise, decoding included; empty if not measured.
+        points: By ascending mean multiply-adds.
+        default: Number of the point that is used without a budget.
+        calibrated_on: Clips behind the points.
+        trust: How far the default point can be relied on, in one sentence.
+    """
+
+    exits: list[str] = Field(min_length=1, max_length=1000)
+    macs: list[int]
+    seconds: list[float] = Field(default_factory=list)
+    points: list[ExitPoint] = Field(min_length=1, max_length=1000)
+    default: int = Field(ge=0)
+    calibrated_on: int = Field(ge=1)
+    trust: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> ExitCard:
+        count = len(self.exits)
+        lengths = {len(p.thresholds) for p in self.points} | {len(p.exits) for p in self.points}
+        if lengths != {count} or len(self.macs) != count or len(self.seconds) not in (0, count):
+            raise ValueError("points: not one value per exit")
+        if self.default >= len(self.points):
+            raise ValueError("default: no such point")
+        return self
+
+    @classmethod
+    def read(cls, saved: Mapping[str, Any], name: str) -> ExitCard:
+        """Validate the calibration in a run folder.
+
+        Raises:
+            WeightsError: It is damaged.
+        """
+        try:
+            return cls.model_validate(dict(saved))
+        except ValidationError as error:
+            raise WeightsError(f"{name}: calibration.{fault_of(error)}") from None
+
+    def point(self, budget: Budget) -> ExitPoint:
+        """The most expensive point within a budget per answer, the default one without a budget.
+
+        Raises:
+            ConfigError: The cheapest point costs more, or the budget is in milliseconds and none
+                were measured.
+        """
+        if not budget:
+            return self.points[self.default]
+        if budget.ms_per_answer is not None and not self.seconds:
+            raise ConfigError("no times were measured for these exits", "say 2GMAC instead of ms")
+        points = [
+            Operating(number, p.accuracy, p.macs, p.seconds or 0.0, tuple(p.exits))
+            for number, p in enumerate(self.points)
+        ]
+        return self.points[int(within(points, budget).threshold)]
+
+    def decide(self, budget: Budget) -> ByExit:
+        """The stopping rule of the point that a budget chooses."""
+        return ByExit(dict(zip(self.exits, self.point(budget).thresholds, strict=True)))
+
+
 class CalibratedSpec(DecideSpec):
-    """Stop at the exit that is sure enough by the calibration in the run folder (cascades)."""
+    """Stop at the exit that is sure enough by the calibration in the run folder."""
 
     name: Literal["calibrated"] = "calibrated"
     threshold: float | None = Field(
         None, ge=0, le=1.1, description="of the probability; None: by budget, or the run's default"
     )
 
-    def build(self, context: Context) -> Confident:
-        """The policy with this threshold, or with the one that keeps the budget.
+    def build(self, context: Context) -> Decide:
+        """The policy with this threshold, or with those that keep the budget.
 
         Raises:
             ConfigError: Nothing was calibrated, or the budget cannot be kept.
+            WeightsError: The calibration is damaged.
         """
         if self.threshold is not None:
             return Confident(self.threshold)
-        if not context.calibration:
+        saved = context.calibration
+        if not saved:
             raise ConfigError(f"{context.model}: nothing was calibrated", "set decide.threshold")
-        card = OrderCard.model_validate(context.calibration)
-        return Confident(card.threshold(per_answer(context.budget, context.window)))
+        budget = per_answer(context.budget, context.window)
+        if "points" in saved:
+            return ExitCard.read(saved, f"{Path(context.model).name}/run.json").decide(budget)
+        card = OrderCard.model_validate(saved)
+        return Confident(card.threshold(budget))
 
 
 def per_answer(budget: Budget, window: float) -> Budget:
@@ -163,7 +258,7 @@ def per_answer(budget: Budget, window: float) -> Budget:
             if one.name != "costs" and getattr(budget, one.name) is not None
         ]  # fmt: skip
         raise ConfigError(
-            f"a cascade cannot keep a budget of {', '.join(given)}", "say 5GMAC or 20ms"
+            f"this model cannot keep a budget of {', '.join(given)}", "say 5GMAC or 20ms"
         )
     limits = [budget.macs_per_answer]
     if budget.macs_per_second is not None:
@@ -185,8 +280,9 @@ def within(points: Sequence[Operating], budget: Budget) -> Operating:
     allowed = [p for p in points if p.macs <= most_macs and p.seconds <= most_seconds]
     if not allowed:
         first = min(points, key=lambda p: p.threshold)
+        measured = f" and {first.seconds * 1000:.3g} ms" if first.seconds else ""
         raise ConfigError(
             "the budget is less than the first exit costs",
-            f"it costs {first.macs / 1e9:.3g} GMAC and {first.seconds * 1000:.3g} ms an answer",
+            f"it costs {first.macs / 1e9:.3g} GMAC{measured} an answer",
         )
     return max(allowed, key=lambda p: p.threshold)

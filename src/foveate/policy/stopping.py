@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -83,6 +84,24 @@ class Confident:
         else:
             gate = float(scores.max())
         return Stop(gate) if gate >= self.threshold else More(gate)
+
+
+@dataclass(frozen=True)
+class ByExit:
+    """Stop at the first exit whose own threshold is reached (AdaFocus).
+
+    Args:
+        thresholds: Name of the exit → softmax probability of the best class; an exit without one
+            decides nothing.
+    """
+
+    thresholds: Mapping[str, float]
+    eager: bool = True
+
+    def __call__(self, evidence: Evidence, budget: Budget) -> Verdict:
+        """Stop if the probability reaches the threshold of the last exit that ran."""
+        gate = float(probabilities(evidence.logits[evidence.exit]).max())
+        return Stop(gate) if gate >= self.thresholds.get(evidence.exit, 2.0) else More(gate)
 
 
 def probabilities(logits: Any, output: str = "softmax") -> Any:

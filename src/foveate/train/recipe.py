@@ -90,6 +90,8 @@ class Job:
         validate: Scores of a model.
         failures: Clips of which no features could be computed.
         warnings: Clips that were damaged when features were computed.
+        factors: On the learning rate, by the name of the parameter in `model`; None for the
+            settings' `backbone_lr` on what is before the head.
         groups: Parameter groups of the optimiser; None: by weight decay and `backbone_lr`.
     """
 
@@ -100,6 +102,7 @@ class Job:
     validate: Validate
     failures: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    factors: Mapping[str, float] | None = None
     groups: list[dict[str, Any]] | None = None
 
     def problems(self) -> tuple[list[str], list[str]]:
@@ -304,7 +307,7 @@ def train_network(
     protocol: Callable[[Any, str | None, InputSpec], str],
     start_from: Path | None = None,
     unknown: bool = True,
-    build: Callable[[RecipeContext], InitialModel] | None = None,
+    start: InitialModel | None = None,
 ) -> RunSummary:
     """Train one network; the `train` of a recipe without stages.
 
@@ -317,12 +320,12 @@ def train_network(
         start_from: A run folder to start from instead of the settings' model. It is validated
             first, and remains the result unless an epoch is better.
         unknown: Whether to fit when footage is `unknown`; not for a part of a larger model.
-        build: Makes the network, if it is not one that classifies clips.
+        start: The network at the start, where the settings' model is not what is trained.
     """
     config, group = context.config, context.group
     with ExitStack() as stack:
         stack.enter_context(_deterministic(config.deterministic))
-        start = initial_model(context, start_from) if build is None else build(context)
+        start = start or initial_model(context, start_from)
         backbone = set_trainable(start.model, config.freeze)
         start.model.to(group.device)
         if context.source is None and config.frames is None:
@@ -400,14 +403,16 @@ def _prepare_run(
 ) -> Run:
     """The run at its beginning, or as its last checkpoint left it."""
     config, group, checkpoints = context.config, context.group, context.checkpoints
-    factor = config.backbone_lr
-    if factor is None:
-        # Pretrained weights are changed more slowly than a new head.
-        factor = 1.0 if start.name is None else 0.1
-    # The job's model may contain the initial one under other names.
-    known = dict(start.model.named_parameters())
-    early = {id(known[name]) for name in backbone}
-    slow = [name for name, p in job.model.named_parameters() if id(p) in early]
+    factors = job.factors
+    if factors is None:
+        factor = config.backbone_lr
+        if factor is None:
+            # Pretrained weights are changed more slowly than a new head.
+            factor = 1.0 if start.name is None else 0.1
+        # The job's model may contain the initial one under other names.
+        known = dict(start.model.named_parameters())
+        early = {id(known[name]) for name in backbone}
+        factors = {name: factor for name, p in job.model.named_parameters() if id(p) in early}
     steps = len(job.batches)
     total = steps * config.epochs
     notes = run_state.notes_of(
@@ -423,7 +428,7 @@ def _prepare_run(
         job.model,
         make_optimizer(
             config.optimizer,
-            job.groups or decay_groups(job.model, config.lr, config.weight_decay, slow, factor),
+            job.groups or decay_groups(job.model, config.lr, config.weight_decay, factors),
             momentum=config.momentum,
         ),
         make_schedule(

@@ -12,6 +12,7 @@ from foveate.core.result_text import tally
 from foveate.core.text import plural, shorten
 from foveate.core.units import clock, count, macs, percent
 from foveate.core.units import seconds as units
+from foveate.viz.modalities import lanes_of, modalities_svg
 from foveate.viz.pages import Thumbnails, render, write_page
 from foveate.viz.time_index import looks_of
 from foveate.viz.timeline import timeline_svg
@@ -76,6 +77,7 @@ def _item(
         "source": result.source,
         "reason": message.removeprefix(f"{result.source}: "),
         "timeline": timeline_svg(result, detail=detail) if result.segments or steps else "",
+        "modalities": modalities_svg(result) if lanes_of(result) else "",
         "detections": tally(result.detections),
         "exits": result.exits if any("." in name for name in result.exits) else {},
         "trace": _trace(result, result.trace) if result.trace and steps else [],

@@ -20,6 +20,7 @@ from foveate.core.result_text import tally
 from foveate.core.text import plural, shorten, shorten_name, visible
 from foveate.core.units import clock, count, macs, percent, seconds, share, si, size
 from foveate.viz.columns import bars_of
+from foveate.viz.modalities import lanes_of, summary
 from foveate.viz.palette import colour_of, colours_of, is_none, key_of
 from foveate.viz.time_index import looks_of, segments_of, span_of
 
@@ -50,6 +51,9 @@ def print_result(result: Result, console: Console) -> None:
     if any("." in name for name in result.exits):
         exits = ", ".join(f"{visible(name)} {count(n)}" for name, n in result.exits.items())
         _print(console, f"  decided at: {exits}")
+    lanes = lanes_of(result)
+    if lanes:
+        _print(console, f"  used: {summary(lanes)}")
     for warning in result.warnings:
         _print(console, Text(f"  warning: {visible(warning)}", "yellow"))
 

@@ -41,6 +41,8 @@ class TimeIndex:
         """Index a Result."""
         segments = segments_of(result)
         steps = result.trace.steps if result.trace else []
+        # A glance at whole frames does not hide the patches that it chose.
+        steps = [step for step in steps if step.part != "glance"] or steps
         frames = sorted((pair for step in steps for pair in _boxes(step)), key=lambda pair: pair[0])
         found: dict[float, list[Detection]] = {}
         for one in result.detections:

@@ -34,6 +34,7 @@ class Reason:
         fallback: Whether the policy found no window and fell back to the whole frame.
         heat: (h, w) the map that the window was searched in, None without one.
         source: What the map was made of, such as `vectors`.
+        said: Describes the frame instead of source and gate.
     """
 
     time: float
@@ -42,6 +43,7 @@ class Reason:
     fallback: bool = False
     heat: npt.NDArray[np.float32] | None = None
     source: str = ""
+    said: str = ""
 
 
 def draw_reason(
@@ -97,6 +99,8 @@ def with_footer(picture: Pixels, reason: Reason) -> Pixels:
 
 def describe(reason: Reason) -> str:
     """The reason as one line: time, source, gate, and whether the whole frame was used."""
+    if reason.said:
+        return f"{clock(reason.time, 1)}   {reason.said}"
     words = [clock(reason.time, 1), f"motion: {reason.source or 'not measured'}"]
     if reason.gate is not None:
         words.append(f"gate {percent(reason.gate)}")

@@ -32,6 +32,9 @@ class Explained:
         hold: Seconds for which a window stays in its place unless the shot ends; None if it may
             move with every frame.
         threshold: Gate below which the whole frame is used, None without one.
+        summary: What the windows were chosen by; None says what motion was made of.
+        maps: What the maps are.
+        scale: What their colours mean.
     """
 
     name: str
@@ -41,6 +44,9 @@ class Explained:
     size: tuple[int, int] | None = None
     hold: float | None = None
     threshold: float | None = None
+    summary: str | None = None
+    maps: str = "their motion maps"
+    scale: str = "motion: none to most"
 
 
 def write_reasons(

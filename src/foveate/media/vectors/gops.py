@@ -103,6 +103,16 @@ class References:
             del self._shown[:_REMEMBERED]
             self._pairs = {t: pair for t, pair in self._pairs.items() if t >= self._shown[0]}
 
+    def following(self, pts: int, count: int) -> int | None:
+        """The display time so many pictures after that of `pts`; None if it was not read yet."""
+        at = bisect_right(self._shown, pts) + count - 1
+        return self._shown[at] if at < len(self._shown) else None
+
+    def shown_at(self, tick: int) -> int | None:
+        """The last display time up to `tick` that was read."""
+        at = bisect_right(self._shown, tick) - 1
+        return self._shown[at] if at >= 0 else None
+
     def feed(self, packet: Any) -> None:
         """The packet goes into the decoder."""
         pts = packet.pts

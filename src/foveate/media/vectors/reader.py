@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 from av.video.frame import PictureType
@@ -24,7 +25,8 @@ from foveate.media.vectors.kernels import kernels
 from foveate.media.vectors.rows import rows_of
 from foveate.media.work import Work
 
-_RECENT = 5  # fields that can be asked for again without going back
+_RECENT = 5  # fields that can be asked for again without going back, at least
+_RECENT_BYTES = 32_000_000  # of the pictures of more of them
 _PROBED = 300  # pictures after which a stream without a second key frame counts as probed
 
 
@@ -71,6 +73,7 @@ class VectorReader:
         self._find_index = find_index or (lambda scan: None)
         self._compiled = kernels(fast)
         self._last: int | None = None  # display time of the last field given
+        self._near: list[int] | None = None
         self._open()
         self.name = self._opened.reader.label
         self._work.name = self.name
@@ -95,13 +98,20 @@ class VectorReader:
         self._ahead.clear()
         self._recent.clear()
 
+    @property
+    def end(self) -> float | None:
+        """Seconds at which the last picture ends, None while that is not known."""
+        last = self._final if self._ended and self.has_times else None
+        return None if last is None else float((last - self._origin) * self._base)
+
     def check(self) -> None:
         """Decode up to the first picture with vectors, at most one group of pictures.
 
         Raises:
             MediaError: There are none: every picture of the first group is intra coded.
         """
-        for number, field in enumerate(self.fields()):
+        # With their pictures, so that a later question for the first ones decodes nothing.
+        for number, field in enumerate(self.fields(frames=self._pixels)):
             if field.valid.any():
                 return
             if number and (field.key or number >= _PROBED):
@@ -115,6 +125,7 @@ class VectorReader:
         *,
         rows: bool = False,
         frames: bool = False,
+        near: Sequence[float] | None = None,
     ) -> Iterator[VectorField]:
         """The fields of the pictures from `start` to `end` seconds, both included.
 
@@ -125,14 +136,18 @@ class VectorReader:
             end: Seconds from the first frame.
             rows: Keep the exported rows too.
             frames: Keep the decoded picture too.
+            near: Seconds, ascending. Of the pictures that no other one is predicted from, those
+                alone are decoded that are shown at these times, or just before these.
 
         Yields:
-            One field per picture, in the order of display; intra pictures with nothing valid.
+            One field per decoded picture, in the order of display; intra pictures with nothing
+            valid.
         """
         if frames and not self._pixels:
             raise ValueError("a reader without pixels has no frames to give")
         first = self._tick(start)
         last = math.inf if math.isinf(end) else self._tick(end)
+        self._near = None if near is None or not self.has_times else list(map(self._tick, near))
         again = self._again(first, rows, frames)
         if again is None and self._must_seek(first):
             self._seek(first)
@@ -155,6 +170,9 @@ class VectorReader:
             self._work.begin()
             field = self._field(tick, frame, rows, frames)
             self._recent.append((tick, field))
+            size = frame.width * frame.height * 3 // 2 if frames else 0
+            while len(self._recent) > max(_RECENT, _RECENT_BYTES // size if size else 0):
+                self._recent.popleft()
             yield field
 
     # --- position -------------------------------------------------------------------------
@@ -184,12 +202,14 @@ class VectorReader:
         self._out: deque[tuple[int, Any]] = deque()
         self._references = References(codec_name(stream), nal_length_bytes(stream))
         self._ended = self._drained = False
+        self._final: int | None = None  # when the last picture that was read ends
         self._key: int | None = None  # display time of the key frame at which decoding started
         self._least = -math.inf  # display times below it lean on what was not decoded
         self._started = from_start
         self._last = None
         self._number = 0
-        self._recent: deque[tuple[int, VectorField]] = deque(maxlen=_RECENT)
+        self._recent: deque[tuple[int, VectorField]] = deque()
+        self._holes = False  # whether pictures were left out since decoding started
         self._fill()
 
     def _again(self, first: int, rows: bool, frames: bool) -> list[tuple[int, VectorField]] | None:
@@ -197,12 +217,20 @@ class VectorReader:
         recent = self._recent
         if not recent or recent[-1][0] != self._last or not recent[0][0] <= first:
             return None
+        if self._holes and not self._has_shown():
+            return None
         found = [(tick, field) for tick, field in recent if tick >= first]
         lacking = any(
             (frames and f.frame is None) or (rows and f.rows is None and f.valid.any())
             for _, f in found
         )
         return None if lacking or not found else found
+
+    def _has_shown(self) -> bool:
+        """Whether the pictures that are shown at the times of `near` are among the last ones."""
+        given = {tick for tick, _ in self._recent}
+        shown = [self._references.shown_at(t) for t in self._near or () if t <= (self._last or 0)]
+        return self._near is not None and given.issuperset(t for t in shown if t is not None)
 
     def _must_seek(self, tick: int) -> bool:
         if self._last is None:
@@ -245,6 +273,8 @@ class VectorReader:
             self._ahead.append(packet)
             if packet.pts is not None and not packet.is_discard:
                 self._references.announce(packet.pts)
+                if packet.duration:
+                    self._final = max(self._final or 0, packet.pts + packet.duration)
         self._opened.count(self.meter, self._work)
 
     def _feed(self) -> bool:
@@ -265,8 +295,18 @@ class VectorReader:
             return True  # leans on a group that was not decoded
         if packet.pts is not None:
             self._references.feed(packet)
-        self._collect(self._decoder.feed(packet, wanted=True))
+        wanted = self._is_wanted(packet)
+        self._holes |= not wanted
+        self._collect(self._decoder.feed(packet, wanted))
         return True
+
+    def _is_wanted(self, packet: Any) -> bool:
+        """Whether a picture is decoded though no other one is predicted from it."""
+        near, pts = self._near, packet.pts
+        if near is None or pts is None or packet.is_discard or not near or pts > near[-1]:
+            return True  # what is asked for beyond these times is not known yet
+        replaced = self._references.following(pts, 2)
+        return replaced is None or near[bisect_left(near, pts)] < replaced
 
     def _collect(self, frames: list[Any]) -> None:
         for frame in frames:

@@ -25,6 +25,7 @@ class Context:
         budget: What may be spent.
         window: Seconds of a window.
         calibration: The calibration in the run folder.
+        network: The model's first network, for looks of one family of networks.
     """
 
     input: InputSpec
@@ -37,6 +38,7 @@ class Context:
     budget: Budget = field(default_factory=Budget)
     window: float = 10.0
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    network: Any = None
 
 
 class LookSpec(Config):

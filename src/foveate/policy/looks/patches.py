@@ -93,6 +93,10 @@ class MotionPatchSpec(MotionSizedSpec):
     candidates: int = Field(
         2, ge=1, le=32, description="times more frames that sampling=motion measures"
     )
+    pictures: Literal["decoded", "all"] = Field(
+        "decoded",
+        description="whose codec vectors are read: of those that must be decoded anyway, or all",
+    )
     lasting: float = Field(
         0.0, ge=0, le=10, description="seconds in which what moves must stay to count in full"
     )
@@ -259,6 +263,8 @@ class MotionPatch(PatchLook):
         candidates: Times more frames that `motion` sampling measures than it shows.
         stiffness: See `Rule`.
         around: Neighbouring pictures whose vectors are averaged, on each side.
+        pictures: `decoded` leaves out pictures that are not looked at and that no other picture is
+            predicted from (of x264's defaults half of all); `all` reads the vectors of each.
         lasting: Seconds around each frame in which what moves must stay near its place to count
             in full: what passes by loses. 0 leaves each frame its own map.
     """
@@ -271,6 +277,7 @@ class MotionPatch(PatchLook):
     candidates: int = 2
     stiffness: float = 0.1
     around: int = 2
+    pictures: Literal["decoded", "all"] = "decoded"
     lasting: float = 0.0
     aligned: bool = field(default=False, repr=False)
 
@@ -379,7 +386,10 @@ class MotionPatch(PatchLook):
         source = "grey" if need == "grey" else "vectors" if need == "vectors" else self.source
         if source == "vectors":
             source = "auto"  # without vectors, flow is used, and the trace says so
-        motion = sample.motion(times, source, self.around)
+        if self.pictures == "decoded" and source == "auto" and sample.info.has_vectors:
+            motion = sample.motion(times, source, self.around, every=False)
+        else:
+            motion = sample.motion(times, source, self.around)
         name = self.motion
         if motion.source == "vectors":
             name = _ON_VECTORS.get(name, name)

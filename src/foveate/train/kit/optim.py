@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -72,7 +72,7 @@ class RMSPropTF(torch.optim.Optimizer):
 
 
 def decay_groups(
-    model: nn.Module, lr: float, weight_decay: float, slow: Sequence[str] = (), factor: float = 1.0
+    model: nn.Module, lr: float, weight_decay: float, factors: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
     """Sort trainable parameters into groups by decay and by rate.
 
@@ -83,21 +83,17 @@ def decay_groups(
         model: Parameters without gradients are left out.
         lr: Learning rate.
         weight_decay: Of matrices and kernels.
-        slow: Names of parameters that learn at `factor` times the rate.
-        factor: See `slow`.
+        factors: On `lr`, by the name of the parameter; 1 for all others.
     """
-    late = set(slow)
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    factors = factors or {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((name in late, parameter.ndim < 2), []).append(parameter)
+            key = factors.get(name, 1.0), parameter.ndim < 2
+            groups.setdefault(key, []).append(parameter)
     return [
-        {
-            "params": parameters,
-            "lr": lr * (factor if slowly else 1.0),
-            "weight_decay": 0.0 if bare else weight_decay,
-        }
-        for (slowly, bare), parameters in groups.items()
+        {"params": parameters, "lr": lr * factor, "weight_decay": 0.0 if bare else weight_decay}
+        for (factor, bare), parameters in groups.items()
     ]
 
 

@@ -293,7 +293,7 @@ def clips_of(config: DetectorConfig, dataset: Dataset, **more: Any) -> BoxClips:
 
 def _train(context: RecipeContext) -> RunSummary:
     source = clips_of(context.config, context.dataset)
-    return train_network(context, source, _job, protocol_of, unknown=False, build=_built)
+    return train_network(context, source, _job, protocol_of, unknown=False, start=_built(context))
 
 
 RECIPE = Recipe("detector", DetectorConfig, _train, prepare=prepare)

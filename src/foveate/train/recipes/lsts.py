@@ -124,9 +124,10 @@ def _groups(network: VideoDetector, config: LSTSConfig) -> list[dict[str, Any]]:
     """Parameter groups: the detector slower than the necks, the offsets much faster."""
     necks = [neck for neck in network.necks.values() if isinstance(neck, TemporalNeck)]
     tables = [neck.offsets.table for neck in necks]
-    slow = [name for name, _ in network.named_parameters() if name.startswith("detector.")]
     factor = 1.0 if config.backbone_lr is None else config.backbone_lr
-    groups = decay_groups(network, config.lr, config.weight_decay, slow, factor)
+    names = [name for name, _ in network.named_parameters() if name.startswith("detector.")]
+    slow = dict.fromkeys(names, factor)
+    groups = decay_groups(network, config.lr, config.weight_decay, slow)
     for group in groups:
         group["params"] = [p for p in group["params"] if all(p is not table for table in tables)]
     fast = {"params": tables, "lr": config.offsets_lr * config.lr, "weight_decay": 0.0}
@@ -161,7 +162,7 @@ def _train(context: RecipeContext) -> RunSummary:
     drawn = partial(gaps, config.interval, config.schedule_of_keys == "offline")
     summary = train_network(
         context, clips_of(config, context.dataset, gaps=drawn), _job, protocol_of,
-        unknown=False, build=lambda own: _built(own, folder),
+        unknown=False, start=_built(context, folder),
     )  # fmt: skip
     return replace(summary, stages=context.summarize({}, []).stages)
 

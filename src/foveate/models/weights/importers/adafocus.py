@@ -335,7 +335,7 @@ def uni_adafocus(arrays: Mapping[str, Any], **config: Any) -> Imported:
         indices = net.glance_frames(frames.shape[1])
         scores = net.temporal_policy(seen.glance)
         return _uni(net, seen) | {
-            "glance_indices": indices.int().expand(len(frames), -1),
+            "glance_indices": torch.tensor(indices, dtype=torch.int32).expand(len(frames), -1),
             "policy_density_sampling": (scores / net.temperature).softmax(1),
             "policy_yxhw_glance": net.spatial_policy(seen.maps),
             "window_pixels": _pixels(seen.windows),

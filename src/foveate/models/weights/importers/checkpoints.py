@@ -44,6 +44,7 @@ _INPUTS["mmaction c3d"] = InputSpec(
 _SEGMENTS = InputSpec(
     224, 4.0, 16, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resize_to=256
 )
+_CLIP = 10.0  # seconds of a window; AdaFocus spreads its frames over clips of any length
 
 
 def folder_of(name: str) -> Path:
@@ -155,12 +156,16 @@ def import_file(
             "but recognisers provide RGB",
             "use it from Python: foveate.models.weights.importers.from_arrays",
         )
-    count = int(model.classifier.out_features)
+    glancing = hasattr(model, "glance_frames")  # AdaFocus
+    count = int(model.num_classes if glancing else model.classifier.out_features)
     if labels is not None:
         _check_labels(path.name, labels, count)
     arch = network.arch.partition(":")[0]
     spec = _INPUTS.get(f"{system} {arch}") or _INPUTS.get(arch) or input_of(network.arch)
+    if glancing:
+        spec = _glancing_input(model)
     card = RunCard(
+        method="adafocus" if glancing else NETWORK,
         networks={NETWORK: NetworkCard(arch=network.arch, settings=network.settings)},
         classes=list(labels or (f"class {i}" for i in range(count))),
         input=InputCard.of(spec or _SEGMENTS),
@@ -174,6 +179,18 @@ def import_file(
         + "".join(f"; {note}" for note in notes),
     )
     return folder, write_run(folder, {NETWORK: model}, card)
+
+
+def _glancing_input(model: Any) -> InputSpec:
+    """The published frames of an AdaFocus network, over the whole of clips of ten seconds."""
+    if not model.per_frame:  # candidates; without a choice of frames all of them are focused on
+        frames = 3 * model.focuses if model.focuses else 12
+    else:
+        frames = len(getattr(model.classifier, "heads", range(16)))
+    return InputSpec(
+        model.size, frames / _CLIP, frames, mean=_SEGMENTS.mean, std=_SEGMENTS.std,
+        resize_to=round(model.size * 256 / 224),
+    )  # fmt: skip
 
 
 def _check_labels(file: str, labels: tuple[str, ...], count: int) -> None:

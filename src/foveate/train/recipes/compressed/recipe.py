@@ -17,8 +17,9 @@ from functools import partial
 from pathlib import Path
 
 from foveate.core import ConfigError, FoveateError, MediaError
-from foveate.data import Dataset, split
+from foveate.data import Dataset
 from foveate.data.compressed import Reading
+from foveate.data.splits import held_out
 from foveate.media.compressed import CompressedVideo
 from foveate.media.container import VECTOR_CODECS
 from foveate.models.backbones import asks_for_weights
@@ -110,7 +111,7 @@ def read_clips(
     Raises:
         DataError: Too many clips cannot be read, or there are too few groups to hold any out.
     """
-    dealt = _held_out(config, dataset)
+    dealt = held_out(dataset, config.train_split, config.calibration, CALIBRATION, config.seed)
     cache = folder / "cache" if config.cache is None else Path(config.cache)
     how = Reading(round(config.size * 8 / 7), config.groups, config.places)
     kept = {}
@@ -121,16 +122,6 @@ def read_clips(
             kept[name] = keep_all(part, cache, how, progress)
     median = median_seconds(dealt, config.train_split)
     return ClipSets(dealt, kept, LONGEST if median is None else min(LONGEST, max(0.1, median)))
-
-
-def _held_out(config: CompressedConfig, dataset: Dataset) -> Dataset:
-    """Make some groups of the training clips the calibration split."""
-    training = dataset.subset(config.train_split)
-    shares = {config.train_split: 1 - config.calibration, CALIBRATION: config.calibration}
-    dealt = split(training, shares, config.seed)
-    side = {id(old): new.split for old, new in zip(training.records, dealt.records, strict=True)}
-    records = tuple(replace(r, split=side.get(id(r), r.split)) for r in dataset.records)
-    return replace(dataset, records=records)
 
 
 def _network_recipe(context: RecipeContext, sets: ClipSets, modality: Modality) -> Recipe:

@@ -1,0 +1,314 @@
+"""Modalities by segment: a policy network sees cheap views, and only what it chooses is shown.
+
+A window is a run of segments. The part `policy` of the model sees small views of all modalities
+and decides for each segment which of them are used (AdaMML, arXiv 2105.05165); each modality is a
+part of the model that gets the segments for which it was chosen, and `fuse` is its head. A file is
+decided on window by window, a stream segment by segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from foveate.core import (
+    Budget,
+    ConfigError,
+    Evidence,
+    Sample,
+    Selection,
+    ViewRequest,
+    WeightsError,
+    Window,
+)
+from foveate.core.config import fault_of
+from foveate.policy.calibration import per_answer
+from foveate.policy.looks.base import Context, LookSpec
+
+POLICY, FUSE = "policy", "fuse"  # parts of the model
+VIEWS = {"rgbdiff": "rgb-difference", "mv": "vectors"}
+"""Modality of the network → its name in `media.modalities`, where they differ."""
+
+_NEAR = 1e-6  # seconds
+
+Span = tuple[float, float]
+Use = npt.NDArray[np.bool_]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PointCard(_Strict):
+    """One operating point: a model that was trained with one strength of the cost.
+
+    Attributes:
+        network: Name of its network in the run folder.
+        strength: Factor on the cost weights of the modalities.
+        accuracy: On the calibration clips.
+        macs: Mean executed multiply-adds of a window.
+        seconds: Mean seconds of a window, decoding included.
+        rates: Modality → share of the segments for which it is used.
+    """
+
+    network: str
+    strength: float = Field(ge=0)
+    accuracy: float = Field(ge=0, le=1)
+    macs: float = Field(ge=0)
+    seconds: float = Field(ge=0)
+    rates: dict[str, float]
+
+
+class CurveCard(_Strict):
+    """What a run of the recipe `adamml` knows of its modalities and operating points.
+
+    Attributes:
+        modalities: Of the networks, in order.
+        seen: What the policy sees in place of each.
+        frames: Of a segment.
+        seconds: Of a segment.
+        costs: Modality → weight of its cost in training, at strength 1.
+        points: By ascending strength; empty if there is no policy and all modalities are used.
+        default: Index of the point that is used without a budget.
+        calibrated_on: Clips behind the points.
+    """
+
+    modalities: list[str] = Field(min_length=1, max_length=8)
+    seen: list[str]
+    frames: int = Field(ge=1)
+    seconds: float = Field(gt=0)
+    costs: dict[str, float]
+    points: list[PointCard] = Field(min_length=1, max_length=64)
+    default: int = Field(ge=0)
+    calibrated_on: int = Field(ge=0)
+
+    @classmethod
+    def read(cls, saved: Mapping[str, Any], name: str) -> CurveCard:
+        """Validate the calibration in a run folder.
+
+        Raises:
+            WeightsError: It is damaged.
+        """
+        try:
+            card = cls.model_validate(dict(saved))
+        except ValidationError as error:
+            raise WeightsError(f"{name}: calibration.{fault_of(error)}") from None
+        if card.default >= len(card.points) or len(card.seen) != len(card.modalities):
+            raise WeightsError(f"{name}: calibration: its parts do not belong together")
+        return card
+
+    def within(self, budget: Budget) -> int:
+        """The most accurate point within a budget per answer, the default one without a budget.
+
+        Raises:
+            ConfigError: Every point costs more; the error says how much the cheapest one does.
+        """
+        if not budget:
+            return self.default
+        most_macs = budget.macs_per_answer or float("inf")
+        most_seconds = (budget.ms_per_answer or float("inf")) / 1000
+        allowed = [
+            at
+            for at, point in enumerate(self.points)
+            if point.macs <= most_macs and point.seconds <= most_seconds
+        ]
+        if not allowed:
+            least = min(self.points, key=lambda point: point.seconds)
+            raise ConfigError(
+                "the budget is less than the cheapest operating point costs",
+                f"it costs {least.macs / 1e9:.3g} GMAC and {least.seconds * 1000:.3g} ms an answer",
+            )
+        return max(allowed, key=lambda at: (self.points[at].accuracy, -self.points[at].macs))
+
+
+class ModalitiesSpec(LookSpec):
+    """Segments whose modalities a policy network chooses (runs of the recipe adamml)."""
+
+    name: Literal["modalities"] = "modalities"
+    use: Literal["policy", "all"] | tuple[str, ...] = Field(
+        "policy", description="policy: as its network decides; all, or the names of some modalities"
+    )
+    point: int | None = Field(
+        None, ge=0, description="operating point; None: by budget, or the run's default"
+    )
+
+    def build(self, context: Context) -> Modalities:
+        """The look of an operating point.
+
+        Raises:
+            ConfigError: There is no such point or modality, or the budget cannot be kept.
+        """
+        card = CurveCard.model_validate(self.calibrated(context.calibration, context.model))
+        at = self.point
+        if at is None:
+            at = card.within(per_answer(context.budget, context.window))
+        if at >= len(card.points):
+            raise ConfigError(
+                f"look.point={at}: {context.model} has the points 0 to {len(card.points) - 1}"
+            )
+        fixed: tuple[str, ...] | None = None
+        if self.use != "policy":
+            fixed = tuple(card.modalities) if self.use == "all" else self.use
+            unknown = [name for name in fixed if name not in card.modalities]
+            if unknown or not fixed:
+                raise ConfigError(
+                    f"look.use={','.join(fixed)}: {context.model} has {', '.join(card.modalities)}"
+                )
+        return Modalities(
+            tuple(card.modalities), tuple(card.seen), card.frames, card.seconds,
+            card.points[at].network, fixed,
+        )  # fmt: skip
+
+    def calibrated(self, calibration: Mapping[str, Any], model: str) -> Mapping[str, Any]:
+        """The operating points of the run.
+
+        Raises:
+            ConfigError: The model has none.
+            WeightsError: They are damaged.
+        """
+        if not calibration.get("points"):
+            raise ConfigError(
+                f"{model}: has no policy over modalities",
+                "train one: foveate train VIDEOS --recipe adamml",
+            )
+        return CurveCard.read(calibration, f"{Path(model).name}/run.json").model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class Modalities:
+    """Chooses modalities segment by segment.
+
+    Args:
+        modalities: Of the model; each is a part of it.
+        seen: What the policy sees in place of each.
+        frames: Of a segment.
+        seconds: Of a segment.
+        network: Name of the model's network that decides and recognises.
+        fixed: Modalities that are used for all segments; None for those that the policy chooses.
+        each: Decide segment by segment instead of window by window.
+    """
+
+    modalities: tuple[str, ...]
+    seen: tuple[str, ...]
+    frames: int
+    seconds: float
+    network: str = "point-0"
+    fixed: tuple[str, ...] | None = None
+    each: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the model that it asks for."""
+        return self.modalities if self.fixed is not None else (POLICY, *self.modalities)
+
+    def window(self, sample: Sample, start: float, seconds: float) -> Window | None:
+        """Whole segments from `start` on; a rest shorter than half a segment is not left over."""
+        end = sample.info.duration
+        if end is None:
+            return Window(start, start + seconds)
+        if start > end - _NEAR:
+            return None
+        return Window(start, end if end - start < seconds + self.seconds / 2 else start + seconds)
+
+    def segments(self, window: Window) -> tuple[Span, ...]:
+        """The segments of a window, one after another from its start."""
+        length = window.end - window.start
+        count = max(1, round(length / self.seconds))
+        step = min(self.seconds, length / count)
+        return tuple(
+            (window.start + at * step, window.start + (at + 1) * step) for at in range(count)
+        )
+
+    def next(
+        self,
+        sample: Sample,
+        window: Window,
+        memory: Any,
+        evidence: Evidence | None,
+        budget: Budget,
+    ) -> tuple[Selection | None, Any]:
+        """The policy, then each modality that is used, then the fusion.
+
+        The memory holds the segments that are left, those at hand, what is used for them, and
+        which modality comes next.
+        """
+        begin: Any = (self.segments(window), (), None, 0)
+        left, at_hand, use, place = begin if memory is None else memory
+        if not at_hand:
+            if not left:
+                return None, memory
+            count = 1 if self.each else len(left)
+            at_hand, left = left[:count], left[count:]
+            if self.fixed is None:
+                return self._policy(at_hand), (left, at_hand, None, 0)
+            row = [name in self.fixed for name in self.modalities]
+            use, place = np.array([row] * len(at_hand)), 0
+        elif use is None:
+            if evidence is None:
+                return None, memory  # nothing could be fetched
+            use = self.decisions(sample, at_hand, evidence)
+        while place < len(self.modalities):
+            chosen = tuple(span for span, on in zip(at_hand, use[:, place], strict=True) if on)
+            place += 1
+            if chosen:
+                return self._part(place - 1, chosen), (left, at_hand, use, place)
+        fuse = Selection({}, FUSE, dense=False)
+        return fuse, (left, (), None, 0)
+
+    def decisions(self, sample: Sample, segments: tuple[Span, ...], evidence: Evidence) -> Use:
+        """(S, M) which modalities are used for which segments."""
+        return np.asarray(evidence.proposals["use"], bool)
+
+    def online(self) -> Self:
+        """Decides segment by segment."""
+        return replace(self, each=True)
+
+    def _policy(self, segments: tuple[Span, ...]) -> Selection:
+        views = {}
+        for name in self.seen:
+            # Of frames that a network may be shown, all are kept; the policy sees every second.
+            whole = name in self.modalities
+            views[VIEWS.get(name, name)] = self.request(name, segments, 1 if whole else 2, whole)
+        # The names tell a trace what could be chosen.
+        return _selection(views, POLICY, segments, dict.fromkeys(self.modalities, np.empty(0)))
+
+    def _part(self, place: int, segments: tuple[Span, ...]) -> Selection:
+        name = self.modalities[place]
+        return _selection({VIEWS.get(name, name): self.request(name, segments)}, name, segments)
+
+    def request(
+        self, name: str, segments: tuple[Span, ...], every: int = 1, again: bool = False
+    ) -> ViewRequest:
+        """The request for a modality of some segments, a row for each.
+
+        Args:
+            name: Of the modality.
+            segments: Their starts and ends in seconds.
+            every: Ask for every so manyth frame.
+            again: The frames will be asked for again.
+        """
+        if name == "sound":
+            return ViewRequest(spans=segments)
+        times, rows = [], []
+        for row, (start, end) in enumerate(segments):
+            for at in range(0, self.frames, every):
+                times.append(start + at * (end - start) / self.frames)
+                rows.append(row)
+        return ViewRequest(tuple(times), tuple(rows), again=again and name == "rgb")
+
+
+def _selection(
+    views: dict[str, ViewRequest],
+    part: str,
+    segments: tuple[Span, ...],
+    more: Mapping[str, Any] | None = None,
+) -> Selection:
+    """A step whose segments are in the trace, as `start, end, start, end, ...`."""
+    proposals = {"segments": np.array(segments).ravel(), **(more or {})}
+    return Selection(views, part, dense=False, closes=False, proposals=proposals)

@@ -1,0 +1,1 @@
+"""AdaFocus: a glance network, a policy that chooses patches, a focus network and a classifier."""

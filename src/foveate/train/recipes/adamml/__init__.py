@@ -1,0 +1,1 @@
+"""Training of AdaMML: networks of several modalities, and the policies that choose among them."""

@@ -1,0 +1,342 @@
+"""AdaMML: networks of each modality, then policies that choose among them for each segment.
+
+Panda et al., "AdaMML", ICCV 2021 (arXiv 2105.05165), section 3 and its public code: every modality
+is trained by itself; then all networks with decisions of an untrained policy (warm-up); then
+networks and policy in turn, epoch by epoch; then the networks once more. The last two are done for
+each factor on the cost, so that one run has a curve of operating points.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foveate.core import ConfigError, InputSpec, Result
+from foveate.core.files import replace_file
+from foveate.data import Dataset, Record
+from foveate.evaluate.results import commit, now
+from foveate.models import backbones
+from foveate.models.adamml import CHANNELS, AdaMML, SegmentNet
+from foveate.models.backbones_weights import BACKBONES
+from foveate.models.registry import create
+from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
+from foveate.pipeline.adamml import AdaMMLExecutor
+from foveate.pipeline.recogniser import Recogniser
+from foveate.policy.looks.modalities import CurveCard, Modalities, PointCard
+from foveate.train.kit import randomness
+from foveate.train.recipe import Recipe, RecipeContext
+from foveate.train.recipes.adamml.clips import Reading, SegmentBatches, SegmentSet, keep_all
+from foveate.train.recipes.adamml.config import PUBLISHED_COSTS, AdaMMLConfig, default_visual
+from foveate.train.recipes.adamml.stages import (
+    answers_of,
+    falling,
+    networks_pass,
+    policy_pass,
+    run_stage,
+    unimodal,
+)
+from foveate.train.run_state import RunSummary
+
+
+def _train(context: RecipeContext) -> RunSummary:
+    """Train all stages, and write a run folder that `foveate.load` can open."""
+    config: AdaMMLConfig = context.config
+    model = build_model(config, len(context.dataset.classes))
+    spec = spec_of(config)
+    context.begin()
+    how = reading_of(config, model)
+    kept = {split: _kept(context, how, split) for split in (config.train_split, config.val_split)}
+    shown = _divided(config, kept[config.train_split])
+    known, unknown = (
+        SegmentBatches(
+            part, how, spec, context.dataset.classes, config.batch, config.segments, config.flip,
+            config.seed, config.columns,
+        )
+        for part in shown
+    )  # fmt: skip
+    for name in model.modalities:
+        stage = unimodal(model, name, config, known)
+        epochs = config.alone_epochs(name)
+        run_stage(context, f"only-{name}", model.nets[name], [stage], epochs)
+    start = config.temperature
+    networks = networks_pass(model, config, known, lambda epoch: 1.0, lambda epoch: start)
+    epochs = config.warmup_epochs
+    if not config.lambdas:
+        epochs += config.tune_epochs + config.joint_epochs * (config.joint == "alternate")
+    run_stage(context, "warm-up", model, [networks], epochs)
+    costs = _costs(context, model, spec, how.look)
+    points, trained = [], {}
+    answers = None
+    if config.joint == "policy" and config.lambdas:
+        answers = answers_of(model, unknown)
+    for number, strength in enumerate(config.lambdas or (0.0,)):
+        own = copy.deepcopy(model)
+        if config.lambdas:
+            _joint(context, own, number, strength, costs, (known, unknown), answers)
+        network = f"point-{number}"
+        trained[network] = own
+        points.append(_measured(context, own, spec, how.look, network, strength))
+    default = max(range(len(points)), key=lambda at: (points[at].accuracy, -points[at].macs))
+    curve = CurveCard(
+        modalities=list(model.modalities), seen=list(model.seen), frames=config.frames,
+        seconds=config.seconds, costs=costs, points=points, default=default,
+        calibrated_on=len(kept[config.val_split]),
+    )  # fmt: skip
+    card = _card(context, trained, spec, curve)
+    write_run(context.folder, trained, card)
+    failures = [line for one in kept.values() for line in one.failures]
+    return context.summarize(card.figures, failures)
+
+
+def prepare(config: AdaMMLConfig, dataset: Dataset) -> AdaMMLConfig:
+    """Refuse what cannot be trained on; returns the settings with the visual backbone named.
+
+    Raises:
+        ConfigError: Unknown modalities, no training or validation clips, several labels a clip,
+            several processes, or no published costs for these modalities.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("the recipe adamml trains in one process", "start it without torchrun")
+    unknown = [name for name in config.modalities if name not in CHANNELS]
+    if unknown or len(set(config.modalities)) < len(config.modalities):
+        raise ConfigError(
+            f"modalities={','.join(config.modalities)}: names of {', '.join(CHANNELS)} "
+            "(or audio), each once"
+        )
+    if "flow" in config.modalities and config.proxy in config.modalities:
+        raise ConfigError(
+            f"flow and {config.proxy} together: the policy sees {config.proxy} in place of flow",
+            "choose another proxy",
+        )
+    if config.costs == "published" and frozenset(config.modalities) not in PUBLISHED_COSTS:
+        known = "; ".join("+".join(costs) for costs in PUBLISHED_COSTS.values())
+        raise ConfigError(
+            f"costs=published: the paper has none for {'+'.join(config.modalities)}",
+            f"it has them for {known}",
+        )
+    if dataset.multilabel:
+        raise ConfigError("the recipe adamml needs one class per clip")
+    for split in (config.train_split, config.val_split):
+        if not len(dataset.subset(split)):
+            why = "" if split == config.train_split else "; operating points are measured on it"
+            raise ConfigError(f"the split {split!r} has no clips{why}")
+    return config.model_copy(update={"visual": config.visual or default_visual()})
+
+
+def build_model(config: AdaMMLConfig, classes: int) -> AdaMML:
+    """The networks at the start: pretrained where the name of a backbone has a tag."""
+    randomness.seed_all(config.seed, "weights")
+    model = create("adamml", num_classes=classes, **settings_of(config))
+    assert isinstance(model, AdaMML)
+    for name, net in model.nets.items():
+        backbone = config.backbone(name)
+        if "." in backbone:
+            pretrained = SegmentNet(
+                backbone, CHANNELS[name], model.frames_of(name), classes, config.dropout, True
+            )
+            net.load_state_dict(pretrained.state_dict())
+    return model.eval()
+
+
+def settings_of(config: AdaMMLConfig) -> dict[str, Any]:
+    """Arguments of the network's builder, as they are stored."""
+    return {
+        "modalities": list(config.modalities), "visual": config.backbone("rgb"),
+        "audio": config.audio, "policy_backbone": config.policy, "frames": config.frames,
+        "dropout": config.dropout, "hidden": config.hidden, "state": config.state,
+        "proxy": config.proxy, "policy_side": config.policy_size,
+        "columns": config.columns,
+    }  # fmt: skip
+
+
+def spec_of(config: AdaMMLConfig) -> InputSpec:
+    """The input of prediction: a window of whole segments."""
+    mean, std, _ = backbones.normalisation(config.backbone("rgb"))
+    return InputSpec(
+        config.size, config.frames / config.seconds, config.frames * config.window,
+        mean=mean, std=std, resize=config.resize, resize_to=_stored_side(config),
+    )  # fmt: skip
+
+
+def reading_of(config: AdaMMLConfig, model: AdaMML) -> Reading:
+    """What is stored of every clip."""
+    look = Modalities(model.modalities, model.seen, config.frames, config.seconds)
+    spec = replace(spec_of(config), size=_stored_side(config))
+    return Reading(look, model.inputs, spec, config.kept)
+
+
+def recogniser_of(network: AdaMML, spec: InputSpec, classes: Any, look: Modalities) -> Recogniser:
+    """A recogniser of a network, before there is a run folder."""
+    executor = AdaMMLExecutor(network, spec, look.fixed)
+    return Recogniser(executor, tuple(classes), look=look, window=spec.clip_seconds)
+
+
+def _stored_side(config: AdaMMLConfig) -> int:
+    """A little larger than the input, as 256 is than 224."""
+    return round(config.size * 8 / 7)
+
+
+def _kept(context: RecipeContext, how: Reading, split: str) -> SegmentSet:
+    config = context.config
+    folder = context.folder / "cache" if config.cache is None else Path(config.cache)
+    progress = partial(context.report, f"reading {split} clips")
+    return keep_all(context.dataset.subset(split), folder, how, progress)
+
+
+def _divided(config: AdaMMLConfig, kept: SegmentSet) -> tuple[SegmentSet, SegmentSet]:
+    """Clips for the networks and for the policy: the same, unless some are held out.
+
+    Which ones does not depend on the seed.
+    """
+    count = round(config.held_out * len(kept))
+    if not count:
+        return kept, kept
+    order = torch.randperm(len(kept), generator=randomness.generator("held out"))
+    return kept.subset(order[count:].tolist()), kept.subset(order[:count].tolist())
+
+
+def _joint(
+    context: RecipeContext, model: AdaMML, number: int, strength: float,
+    costs: Mapping[str, float], batches: tuple[SegmentBatches, SegmentBatches],
+    answers: list[torch.Tensor] | None,
+) -> None:  # fmt: skip
+    """Networks and policy in turn, or the policy alone; then the networks alone."""
+    config: AdaMMLConfig = context.config
+    weights = strength * torch.tensor([costs[name] for name in model.modalities])
+    known, unknown = batches
+
+    def temperature(epoch: int) -> float:
+        return float(config.temperature * config.cooling**epoch)
+
+    rates = falling(config)
+    passes = [policy_pass(model, config, unknown, weights, rates, temperature, answers)]
+    if answers is None:
+        passes.insert(0, networks_pass(model, config, known, rates, temperature))
+    run_stage(context, f"joint-{number}", model, passes, config.joint_epochs)
+    last = temperature(config.joint_epochs)
+    alone = networks_pass(model, config, known, lambda epoch: 1.0, lambda epoch: last)
+    run_stage(context, f"tune-{number}", model, [alone], config.tune_epochs)
+
+
+def _costs(
+    context: RecipeContext, model: AdaMML, spec: InputSpec, look: Modalities
+) -> dict[str, float]:
+    """Weight of the cost of each modality; that of the most expensive one is 1 where measured.
+
+    Measured are the milliseconds of what the policy can save: the network, and reading what the
+    policy does not look at anyway. They are stored, so that a resumed run has the same.
+    """
+    config: AdaMMLConfig = context.config
+    if config.costs == "published":
+        return dict(PUBLISHED_COSTS[frozenset(config.modalities)])
+    path = context.folder / "stages" / "costs.json"
+    if path.is_file():
+        stored: dict[str, float] = json.loads(path.read_text("utf-8"))
+        return stored
+    records = _some(context.dataset.subset(config.val_split), config.timed)
+    spent: dict[str, float] = {}
+    for name in model.modalities:
+        context.report("timing the modalities", len(spent), len(model.modalities))
+        alone = recogniser_of(model, spec, context.dataset.classes, replace(look, fixed=(name,)))
+        results = _results(alone, [records[0], *records])[1:]
+        stages = [f"network-{name}"]
+        if name not in model.seen:
+            stages += ["decode", "transform"]
+        spent[name] = sum(one.cost.stage(stage).seconds for one in results for stage in stages)
+    most = max(spent.values()) or 1.0
+    costs = {name: value / most for name, value in spent.items()}
+    replace_file(path, f"{json.dumps(costs)}\n".encode())
+    return costs
+
+
+def _measured(
+    context: RecipeContext, network: AdaMML, spec: InputSpec, look: Modalities, name: str,
+    strength: float,
+) -> PointCard:  # fmt: skip
+    """An operating point, measured on the validation clips; stored, as `_costs` is."""
+    config: AdaMMLConfig = context.config
+    path = context.folder / "stages" / f"{name}.json"
+    if path.is_file():
+        return PointCard.model_validate_json(path.read_text("utf-8"))
+    context.report("measuring the operating points", 0, 1)
+    if not config.lambdas:
+        look = replace(look, fixed=look.modalities)
+    dataset = context.dataset.subset(config.val_split)
+    recogniser = recogniser_of(network, spec, dataset.classes, look)
+    records = [dataset.records[0], *dataset.records]  # the first one warms up
+    results = _results(recogniser, records)[1:]
+    right, answers = 0, 0
+    for record, result in zip(dataset.records, results, strict=True):
+        right += bool(result.ok and result.labels[0].index == dataset.indices(record)[0])
+        answers += sum(result.exits.values())  # windows
+    good = [result for result in results if result.ok]
+    counts = dict.fromkeys(("policy", *network.modalities), 0)
+    for result in good:
+        for step in result.trace.steps if result.trace else ():
+            if step.part is not None and step.proposals:
+                counts[step.part] += len(step.proposals["segments"]) // 2
+    segments = counts["policy"] or max(counts.values())
+    point = PointCard(
+        network=name,
+        strength=strength,
+        accuracy=right / len(results),
+        macs=sum(result.cost.macs for result in good) / max(1, answers),
+        seconds=sum(result.cost.seconds for result in good) / max(1, answers),
+        rates={m: counts[m] / max(1, segments) for m in network.modalities},
+    )
+    replace_file(path, f"{point.model_dump_json()}\n".encode())
+    return point
+
+
+def _results(recogniser: Recogniser, records: list[Record]) -> list[Result]:
+    return list(recogniser.predict_many([record.path for record in records]))
+
+
+def _some(dataset: Dataset, count: int) -> list[Record]:
+    records = list(dataset.records)
+    return records[:: max(1, len(records) // count)][:count]
+
+
+def _card(
+    context: RecipeContext, trained: Mapping[str, AdaMML], spec: InputSpec, curve: CurveCard
+) -> RunCard:
+    config: AdaMMLConfig = context.config
+    dataset, n = context.dataset, curve.calibrated_on
+    settings = {**settings_of(config), "num_classes": len(dataset.classes)}
+    known = BACKBONES.get(str(config.visual))
+    return RunCard(
+        method="adamml",
+        networks={name: NetworkCard(arch="adamml", settings=settings) for name in trained},
+        classes=list(dataset.classes),
+        input=InputCard.of(spec),
+        preset=None if config.lambdas else {"look": {"name": "modalities", "use": "all"}},
+        calibration=curve.model_dump(mode="json"),
+        recipe="adamml",
+        configuration=config.model_dump(mode="json"),
+        protocol=(
+            f"split {config.val_split}; windows of up to {config.window} segments of "
+            f"{config.seconds:g} s, {config.frames} frames each, centre square {config.size}"
+        ),
+        figures={
+            f"top1@clip-1,n={n}"
+            if number == curve.default
+            else f"top1@clip-1,point-{number},n={n}": point.accuracy
+            for number, point in enumerate(curve.points)
+        },
+        digests={config.train_split: dataset.digest(config.train_split)},
+        started_from=config.visual if "." in str(config.visual) else None,
+        licence=None if known is None else known.licence,
+        commit=commit(),
+        date=now(),
+    )
+
+
+RECIPE = Recipe("adamml", AdaMMLConfig, _train, prepare=prepare)
