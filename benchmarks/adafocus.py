@@ -450,7 +450,8 @@ def learned(study: Study, variant: str, seed: int, fold: int | None, epochs: int
     config = AdaFocusConfig(
         variant=variant, **{part: str(path or SMALL) for part, path in nets.items()},
         freeze="backbone", frames=FRAMES, size=SIZE, glance_size=GLANCE, patch=PATCH,
-        actions=ACTIONS, epochs=epochs, stages=(0, epochs, 3 * epochs, epochs), augment="none",
+        actions=ACTIONS, epochs=epochs, augment="none",
+        stages=(0, epochs // 2, 2 * epochs, epochs // 2),
         flip=False, calibration=0.0, workers=0, accumulate=1, seed=seed, rate=study.rate / 3,
     )  # fmt: skip
     known: Any = Known(study.dataset.classes, f"{study.work.name} {fold}")
@@ -487,20 +488,25 @@ def learned(study: Study, variant: str, seed: int, fold: int | None, epochs: int
         places[torch.tensor(test)[:, None], torch.tensor(order)] = torch.stack(acted)
         found["from actor"] = distance(study, places, fold)
         found["spread"] = float(torch.stack(acted).std((0, 1)).mean())
-    if variant == "v2" and study.folds is None:
-        found["downhill"] = downhill(study, network, spec, order)
     return found
 
 
-def downhill(study: Study, network: Any, spec: InputSpec, order: list[int]) -> dict[str, float]:
+def downhill(study: Study, split: str) -> dict[str, float]:
     """Whether the gradient of V2's loss leads a patch at a random place to the actor.
 
+    Args:
+        study: Of mocap15.
+        split: Every fourth of its clips is used.
+
     Returns:
-        Over the frames of tested clips whose patch shows a part of the actor's patch, and over the
-        others: the share in which a step downhill comes nearer to the actor (half by chance), and
-        the mean size of the gradient.
+        Over the frames whose patch shows a part of the patch around the actor, and over the others:
+        the share in which a step downhill comes nearer to the actor (half by chance), the mean size
+        of the gradient, and the number of frames.
     """
-    rows = study.rows("test", None)[::4]
+    loaded = load_run(study.work / "run-v2-0-None")
+    network: Any = loaded.networks["network"]
+    spec, order = loaded.input, coarse_to_fine(FRAMES)
+    rows = study.rows(split, None)[::4]
     random = randomness.generator("downhill")
     found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     for i in rows:
@@ -586,8 +592,8 @@ def figures_of(study: Study, heroes: Sequence[str] = ("v2", "motion-patch")) -> 
             known = [c[key] for c in cells if c.get(key) is not None]
             if known:
                 row[key.replace(" ", "_")] = float(np.mean(known))
-        if "downhill" in cells[0]:
-            row["downhill"] = cells[0]["downhill"]
+        if name == "v2" and study.folds is None:
+            row["downhill"] = {split: downhill(study, split) for split in ("train", "test")}
         for hero in heroes:
             if hero not in values or hero == name:
                 continue

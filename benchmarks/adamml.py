@@ -43,7 +43,7 @@ from foveate.pipeline.recogniser import load
 from foveate.policy.looks.modalities import CurveCard
 from foveate.train.recipe import run_recipe
 from foveate.train.recipes.adamml.clips import SegmentBatches, keep_all
-from foveate.train.recipes.adamml.config import AdaMMLConfig
+from foveate.train.recipes.adamml.config import PRETRAINED, AdaMMLConfig
 from foveate.train.recipes.adamml.recipe import RECIPE, reading_of, spec_of
 
 ACTIONS = ("cartwheel", "crawl", "roll", "walk")  # lying, upside down, as a ball, upright
@@ -52,11 +52,15 @@ DRAWS = 20  # of the random policies
 ALL, ORACLE = "all modalities", "oracle: the cheapest useful one"
 SETTINGS: dict[str, Any] = {
     "modalities": ("rgb", "sound"), "size": 80, "resize": "squash", "frames": 2, "segments": 4,
-    "epochs": 20, "visual_epochs": 12, "warmup_epochs": 1, "joint": "policy", "held_out": 0.4,
-    "policy": "test_efficientnet", "joint_epochs": 40, "tune_epochs": 0, "milestones": (0.6, 0.85),
-    "lambdas": (0.0, 0.1, 0.3), "columns": 32, "temperature": 1.0, "lr": 2e-3, "policy_lr": 5e-3,
+    "epochs": 20, "visual_epochs": 12, "policy_epochs": 8, "warmup_epochs": 1,
+    "joint": "policy-layers", "held_out": 0.4, "policy": PRETRAINED, "policy_size": 64,
+    "policy_audio": "test_efficientnet", "joint_epochs": 80, "tune_epochs": 0,
+    "milestones": (0.6, 0.85), "lambdas": (0.0, 0.1, 0.3), "columns": 32, "temperature": 1.0,
+    "cooling": 1.0, "lr": 2e-3, "policy_lr": 3e-3,
 }  # fmt: skip
-FIGHTS: dict[str, Any] = {"segments": 2, "epochs": 12, "visual_epochs": 6, "lambdas": (0.0, 0.1)}
+FIGHTS: dict[str, Any] = {
+    "segments": 2, "epochs": 12, "visual_epochs": 5, "policy_epochs": 8, "lambdas": (0.0, 0.1)
+}  # fmt: skip
 Right = npt.NDArray[np.float64]
 Use = npt.NDArray[np.float64]
 
@@ -152,8 +156,23 @@ def used_of(result: Result, modalities: Sequence[str]) -> Use:
     return np.array([[float(s in spans.get(m, ())) for m in modalities] for s in known])
 
 
-def answers_of(run: Path, point: str, clips: Dataset, cache: Path) -> tuple[AdaMML, list[Tensor]]:
-    """The network of a point, and its logits (S, M, classes) for every clip, nothing skipped."""
+@dataclass(frozen=True)
+class Answers:
+    """What the networks of a point say of every clip, nothing skipped, and what its policy decides.
+
+    Attributes:
+        network: Of the point.
+        logits: (S, M, classes) of each clip.
+        use: (S, M) decisions of the policy.
+    """
+
+    network: AdaMML
+    logits: list[Tensor]
+    use: list[Use]
+
+
+def answers_of(run: Path, point: str, clips: Dataset, cache: Path) -> Answers:
+    """Run the networks and the policy of a point on all segments of the clips."""
     config = build(AdaMMLConfig, dict(read_run(run).configuration), "run.json")
     network = load_run(run).networks[point]
     assert isinstance(network, AdaMML)
@@ -163,13 +182,17 @@ def answers_of(run: Path, point: str, clips: Dataset, cache: Path) -> tuple[AdaM
     batches = SegmentBatches(
         kept, how, spec_of(config), clips.classes, 1, 1, False, 0, config.columns
     )
-    found = []
+    found: list[Tensor] = []
+    use: list[Use] = []
     with torch.no_grad():
         for row in range(len(kept)):
-            x = batches.whole(row, network.modalities).x
-            one = {name: value.unsqueeze(0) for name, value in x.items()}
-            found.append(network.recognise(one)[0])
-    return network, found
+            whole = batches.whole(row, network.inputs)
+            x = {name: value.unsqueeze(0) for name, value in whole.x.items()}
+            mask = torch.stack([whole.valid[name] for name in network.seen], 1).unsqueeze(0)
+            found.append(network.recognise(x)[0])
+            chosen = network.decide(network.policy(network.views(x), mask), valid=mask)
+            use.append(chosen[0].double().numpy())
+    return Answers(network, found, use)
 
 
 def fused(network: AdaMML, answers: Sequence[Tensor], use: Sequence[Use], labels: Tensor) -> Right:
@@ -262,8 +285,18 @@ def saved(point: Sequence[Result], whole: Sequence[Result], used: Sequence[Use],
     }  # fmt: skip
 
 
-def ways_of(run: Path, videos: Path, clips: Dataset) -> tuple[dict[str, Way], dict[str, Any]]:
-    """All ways of a run on some clips, and what is not accuracy or cost."""
+def ways_of(
+    run: Path, videos: Path, clips: Dataset, timed: bool
+) -> tuple[dict[str, Way], dict[str, Any]]:
+    """All ways of a run on some clips, and what is not accuracy or cost.
+
+    Args:
+        run: The run folder.
+        videos: Folder of the clips, with the truth of rendered ones.
+        clips: The test clips.
+        timed: Run the loop, for milliseconds; without, decisions and multiply-adds are those that
+            the loop would have.
+    """
     labels = torch.tensor([clips.indices(one)[0] for one in clips.records])
     truths = [Truth.of(videos, one) for one in clips.records]
     known = [one for one in truths if one is not None]
@@ -273,36 +306,51 @@ def ways_of(run: Path, videos: Path, clips: Dataset) -> tuple[dict[str, Way], di
     loaded = load_run(run)
     first: Any = loaded.networks[card.points[0].network]
     segment = AdaMMLExecutor(first, loaded.input).segment_macs()
-    each = np.array([float(segment[m]) for m in modalities])
+    each = [float(segment[m]) for m in modalities]
     detail: dict[str, Any] = {"costs": card.costs, "segment_macs": segment, "points": {}}
-    whole = results_of(run, {"use": "all", "point": 0}, clips)
-    ways = {ALL: way_of(whole, clips, modalities)}
-    for modality in modalities:
-        alone = results_of(run, {"use": [modality], "point": 0}, clips)
-        ways[f"{modality} alone"] = way_of(alone, clips, modalities)
+    ways: dict[str, Way] = {}
+    whole: list[Result] = []
     for at, point in enumerate(card.points):
-        results = results_of(run, {"point": at}, clips)
-        way = way_of(results, clips, modalities)
-        ways[f"policy, lambda {point.strength:g}"] = way
+        known_answers = answers_of(run, point.network, clips, run / "cache")
+        network, answers = known_answers.network, known_answers.logits
+
+        def fixed(row: Sequence[float], network: Any = network, answers: Any = answers) -> Way:
+            use = [np.tile(np.array(row, float), (len(one), 1)) for one in answers]
+            return Way(fused(network, answers, use, labels), macs_by(use, each), None, use)
+
+        if at == 0:
+            ways[ALL] = fixed([1.0] * len(modalities))
+            if timed:
+                whole = results_of(run, {"use": "all", "point": 0}, clips)
+                ways[ALL] = way_of(whole, clips, modalities)
+            for place, modality in enumerate(modalities):
+                only = [float(n == place) for n in range(len(modalities))]
+                ways[f"{modality} alone"] = fixed(only)
+            if is_known:
+                best = [one.cheapest(modalities) for one in known]
+                right = fused(network, answers, best, labels)
+                ways[ORACLE] = Way(right, macs_by(best, each), None, best)
+        use = known_answers.use
+        way = Way(fused(network, answers, use, labels),
+                  macs_by(use, each, float(segment["policy"])), None, use)  # fmt: skip
+        figures: dict[str, Any] = {}
+        if timed:
+            results = results_of(run, {"point": at}, clips)
+            way = way_of(results, clips, modalities)
+            figures["saved"] = saved(results, whole, way.used, modalities)
         rates = np.concatenate(way.used).mean(0)
-        figures: dict[str, Any] = {
-            "rates": dict(zip(modalities, rates.tolist(), strict=True)),
-            "saved": saved(results, whole, way.used, modalities),
-        }
+        figures["rates"] = dict(zip(modalities, rates.tolist(), strict=True))
         if is_known:
             figures["agreement"] = agreement(way.used, known, modalities)
-        network, answers = answers_of(run, point.network, clips, run / "cache")
+        title = f"lambda {point.strength:g}"
+        ways[f"policy, {title}"] = way
         cost = float(way.macs.sum() / sum(len(one) for one in way.used))
-        for title, chosen in (
-            ("random, equal MACs", rates_for(cost, rates, each)),
+        for kind, chosen in (
+            ("random, equal MACs", rates_for(cost, rates, np.array(each))),
             ("random, equal rates", rates),
         ):
-            drawn = random_way(network, answers, labels, chosen, each)
-            ways[f"{title}, lambda {point.strength:g}"] = drawn
-        if at == 0 and is_known:
-            best = [one.cheapest(modalities) for one in known]
-            right = fused(network, answers, best, labels)
-            ways[ORACLE] = Way(right, macs_by(best, list(each)), None, best)
+            drawn = random_way(network, answers, labels, chosen, np.array(each))
+            ways[f"{kind}, {title}"] = drawn
         detail["points"][f"{point.strength:g}"] = figures
     return ways, detail
 
@@ -324,7 +372,7 @@ def measure(name: str, videos: Path, runs: Sequence[Path], seeds: Sequence[int])
     """Measure runs of several seeds on the test clips; writes the result."""
     torch.set_num_threads(1)
     clips = open_labelled(DataRequest(videos)).subset("test")
-    found = [ways_of(run, videos, clips) for run in runs]
+    found = [ways_of(run, videos, clips, at == 0) for at, run in enumerate(runs)]
     ways = {title: [one[title] for one, _ in found] for title in found[0][0]}
     groups = [str(one.group or number) for number, one in enumerate(clips.records)]
     what = (
@@ -349,7 +397,7 @@ def fights(data: Path, out: Path, seed: int) -> None:
         dataset = replace(dealt, records=(*dealt.records, *test.records))
         run = out / f"fold{fold.name}"
         train(dataset, run, {**FIGHTS, "seed": seed, "cache": str(out / "cache")})
-        ways, detail = ways_of(run, data, test)
+        ways, detail = ways_of(run, data, test, True)
         parts.append(ways)
         details.append(detail)
         groups += [str(one.group) for one in test.records]
@@ -381,8 +429,8 @@ def write(
     rows = table(ways, groups)
     protocol = (
         f"{what}; clip top-1, mean over runs, 95 % percentile bootstrap over groups, differences "
-        "paired with all modalities; MACs and milliseconds per clip, opening left out; random "
-        f"policies: mean of {DRAWS} draws on the networks' answers"
+        "paired with all modalities; MACs per clip; milliseconds of the first run, opening left "
+        f"out; random policies: mean of {DRAWS} draws on the networks' answers"
     )
     known = {key: value for key, value in configuration.items() if key != "cache"}
     figures = {"rows": rows, "runs": list(detail), "configuration": known}

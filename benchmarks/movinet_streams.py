@@ -54,10 +54,10 @@ PROTOCOL = (
 )
 
 
-def long_spec(number: int, seconds: float, seed: int = 1) -> ClipSpec:
-    """A timeline that goes on, with the camera and actor of a test clip of mocap15."""
+def long_spec(number: int, seconds: float, seed: int = 1, split: str = "test") -> ClipSpec:
+    """A timeline that goes on, with the camera and actor of a clip of mocap15."""
     specs = [one for one in clip_specs(600, seed, "timeline", size=(230, SIDE))
-             if one.split == "test"]  # fmt: skip
+             if one.split == split]  # fmt: skip
     parts, now = [], 0.0
     for one in specs[number:] + specs[:number]:
         parts += [replace(p, start=p.start + now, end=p.end + now) for p in one.parts]
@@ -67,9 +67,11 @@ def long_spec(number: int, seconds: float, seed: int = 1) -> ClipSpec:
     return replace(specs[number], parts=tuple(parts), frames=round(now * FPS))
 
 
-def rendered(number: int, seconds: float) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
+def rendered(
+    number: int, seconds: float, split: str = "test"
+) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
     """Frames (3, T, S, S) uint8 at `RATE`, and their classes, -1 in gaps."""
-    spec = long_spec(number, seconds)
+    spec = long_spec(number, seconds, split=split)
     every = FPS // RATE
     left = (spec.size[0] - SIDE) // 2
     frames = [

@@ -18,11 +18,16 @@ from pydantic import BaseModel
 
 from foveate import Limits, specs
 from foveate.app.main import app
+from foveate.live.camera import CameraSettings
+from foveate.live.outputs import EventConfig
 from foveate.policy.build import DECISIONS, LOOKS
 from foveate.search.architecture import ArchitectureConfig
 from foveate.search.scaling import ScalingConfig
 from foveate.train.api import RECIPES, find_recipe
 
+EVENTS = {name: field.annotation for name, field in EventConfig.model_fields.items()} | {
+    "cams.yaml": CameraSettings
+}
 SEARCHES = {"architecture": ArchitectureConfig, "scaling": ScalingConfig}
 
 
@@ -94,6 +99,15 @@ def settings() -> str:
         base = base or model
     lines += ["## Searches", "", "`foveate search NAME`, `--set KEY=VALUE`.", ""]
     for name, config in SEARCHES.items():
+        lines += _section(name, config)
+    lines += [
+        "## Events",
+        "",
+        "Of `foveate watch`: sections of `--config`, or `--set events.start_threshold=0.7`. A "
+        "camera in `cams.yaml` has `zones` and `masks` of its own.",
+        "",
+    ]
+    for name, config in EVENTS.items():
         lines += _section(name, config)
     lines += [
         "## Limits",

@@ -24,7 +24,10 @@ def test_the_command_page_has_every_command_and_option() -> None:
 def test_the_settings_page_has_every_policy_and_recipe_with_its_bounds() -> None:
     page = reference.settings()
     headings = re.findall(r"^### `(.+)`$", page, re.M)
-    assert sorted(headings) == sorted(["budget", *LOOKS, *DECISIONS, *RECIPES, *reference.SEARCHES])
+    known = ["budget", *LOOKS, *DECISIONS, *RECIPES, *reference.SEARCHES, *reference.EVENTS]
+    assert sorted(headings) == sorted(known)
+    events = page.partition("### `events`")[2].partition("\n### ")[0]
+    assert "| `start_threshold` | float, > 0, ≤ 1 | `0.6` |" in events
     patch = page.partition("### `motion-patch`")[2].partition("\n### ")[0]
     assert "| `gate` | float, ≥ 0, ≤ 1 | `0.1` |" in patch
     search = page.partition("### `architecture`")[2].partition("\n### ")[0]

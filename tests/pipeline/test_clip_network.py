@@ -330,9 +330,9 @@ def test_frames_and_windows_come_from_one_computation_of_the_maps(tmp_path, monk
         computed.append(len(maps))
         return maps
 
-    def counted(self, *more):
+    def counted(self, *more, **options):
         asked.append(len(more[0]))
-        return motion(self, *more)
+        return motion(self, *more, **options)
 
     monkeypatch.setattr(patches, "saliency", saliency)
     monkeypatch.setattr(Video, "motion", counted)

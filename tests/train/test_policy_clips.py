@@ -156,9 +156,9 @@ def test_windows_are_chosen_once_and_not_again_in_later_epochs(
     asked: list[str] = []
     real = Video.motion
 
-    def motion(self: Any, *more: Any) -> Any:
+    def motion(self: Any, *more: Any, **options: Any) -> Any:
         asked.append(self.info.name)
-        return real(self, *more)
+        return real(self, *more, **options)
 
     monkeypatch.setattr(Video, "motion", motion)
     batches = source(data, kept=tmp_path)("train", True, SPEC, ALONE)

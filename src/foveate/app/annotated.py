@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from itertools import chain, count
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from foveate.core import FoveateError, Result, Sample
 from foveate.media import Limits, VideoWriter, open_source
+from foveate.media.video import every_frame
 from foveate.viz import annotate_video, letterbox
 
 MOST_ROWS = 1080  # larger sources are scaled down to this height
@@ -126,16 +127,6 @@ class _Last:
     def write(self, frame: Any, seconds: float) -> None:
         self.seconds = self._offset + seconds
         self._writer.write(letterbox(frame, self._size), self.seconds)
-
-
-def every_frame(video: Sample, size: tuple[int, int]) -> Iterator[tuple[float, Any]]:
-    """All frames in order with their times, one in memory at a time."""
-    at: float | None = 0.0
-    while at is not None:
-        clip = video.frames([at], size)
-        if len(clip):
-            yield clip.times[0], clip.pixels[0]
-        at = video.next_time(at)
 
 
 def thumbnails(

@@ -35,6 +35,7 @@ EXTRAS = {
     "fast": ("compiled loops for motion vectors", ("numba",)),
     "pandas": ("results as tables", ("pandas",)),
     "supervision": ("detections for supervision", ("supervision",)),
+    "mqtt": ("events to an MQTT broker", ("paho",)),
     "dev": (
         "tests and checks",
         ("pytest", "xdist", "hypothesis", "jsonschema", "sklearn", "ruff", "mypy"),

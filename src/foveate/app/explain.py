@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.app import options, predict
-from foveate.app.annotated import drawn_size, every_frame
+from foveate.app.annotated import drawn_size
 from foveate.app.glances import Explanation, watched
 from foveate.app.guard import print_error
 from foveate.app.inputs import Item, check_rate, expand
@@ -25,6 +25,7 @@ from foveate.app.requests import PredictRequest
 from foveate.core import Budget, ConfigError, FoveateError, MediaError, Sample, Window
 from foveate.core.config import build
 from foveate.media import Limits, VideoWriter, open_source
+from foveate.media.video import every_frame
 from foveate.pipeline.presets import Preset, edit, resolve
 from foveate.policy import Context
 from foveate.policy.looks.adafocus import AdaFocusSpec

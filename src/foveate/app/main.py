@@ -111,6 +111,8 @@ def _root(
 
 add_command(app, "predict", requests.PredictRequest, "predict")
 add_command(app, "detect", requests.DetectRequest, "detect")
+add_command(app, "watch", requests.WatchRequest, "watch")
+add_command(app, "events", requests.EventsRequest, "events")
 add_command(app, "explain", requests.ExplainRequest, "explain")
 add_command(app, "train", requests.TrainRequest, "train")
 add_command(app, "evaluate", requests.EvaluateRequest, "evaluate")

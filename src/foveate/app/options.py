@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foveate.core import ConfigError
 from foveate.core.budget import parse_budget
-from foveate.core.config import apply_sets, read_yaml
+from foveate.core.config import apply_sets, build, read_yaml
 from foveate.media.limits import Limits
 from foveate.policy.build import ALIASES
 from foveate.policy.build import LOOKS as SPECS
+
+if TYPE_CHECKING:
+    from foveate.live.outputs import EventConfig
 
 LOOKS = ("full", *(name for name in SPECS if name != "groups"))
 LOOKS_OF_TRAINING = tuple(n for n in LOOKS if SPECS[ALIASES.get(n, n)].trains)
@@ -73,6 +76,21 @@ def changes(
     if not isinstance(limits, dict):
         raise ConfigError("limits: must be a mapping", f"known: {', '.join(_limit_names())}")
     return values, limits
+
+
+def event_config(values: dict[str, Any]) -> EventConfig:
+    """The settings of events; their sections are removed from the changes to the preset.
+
+    Args:
+        values: Preset fields from `changes`, and the sections `events`, `clips` and `sinks`.
+
+    Raises:
+        ConfigError: A setting that is unknown or out of range.
+    """
+    from foveate.live.outputs import EventConfig
+
+    sections = {name: values.pop(name) for name in EventConfig.model_fields if name in values}
+    return build(EventConfig, sections, "settings")
 
 
 def _limit_names() -> list[str]:

@@ -12,7 +12,7 @@ from foveate.app.guard import print_error
 from foveate.app.inputs import Item, check_rate, expand
 from foveate.app.output import JsonLines, check_writable, make_folder
 from foveate.app.progress import Bar, bar, download
-from foveate.app.requests import DetectRequest, PredictRequest
+from foveate.app.requests import DetectRequest, PredictRequest, RunOptions
 from foveate.core import ConfigError, MediaError, Result
 from foveate.core.config import build, to_yaml
 from foveate.media.limits import Limits
@@ -54,7 +54,7 @@ def run(request: Request, write: Callable[[list[Result], Any], None] | None = No
     _keep_inputs(items, [request.report, video, lines_path])
     if video is not None and into_folder:
         make_folder(video)
-    recogniser = _load(request, named, preset, limits)
+    recogniser = load_model(request, named, preset, limits)
     results: list[Result] = []
     with JsonLines(request.json_path) as lines:
         try:
@@ -75,7 +75,8 @@ def run(request: Request, write: Callable[[list[Result], Any], None] | None = No
     return 1 if any(not result.ok for result in results) else 0
 
 
-def _load(request: Request, named: str | None, preset: Preset, limits: Limits) -> Any:
+def load_model(request: RunOptions, named: str | None, preset: Preset, limits: Limits) -> Any:
+    """The recogniser of a preset, with a progress bar while weights are fetched."""
     import torch
 
     from foveate.pipeline.recogniser import assemble

@@ -19,6 +19,7 @@ from foveate.app.guard import guard
 
 if TYPE_CHECKING:
     from foveate.data import DataRequest
+    from foveate.live.outputs import EventTargets
 
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="A folder with one folder per class, or annotations.")
@@ -207,6 +208,57 @@ class MeasureOptions(PresetOptions, SplitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EventOptions:
+    """Where the events of cameras go."""
+
+    events: Annotated[
+        str | None,
+        typer.Option("--events", metavar="FILE|-", help="Append events as JSON Lines; rotated."),
+    ] = None
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store",
+            metavar="FILE",
+            help="Write events to this SQLite file; default with --webhook or --mqtt: events.db.",
+        ),
+    ] = None
+    clips: Annotated[
+        Path | None,
+        typer.Option("--clips", metavar="DIR", help="Record a clip of each event."),
+    ] = None
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            "--webhook",
+            metavar="URL",
+            help="POST events; signed if FOVEATE_WEBHOOK_SECRET is set.",
+        ),
+    ] = None
+    mqtt: Annotated[
+        str | None,
+        typer.Option(
+            "--mqtt", metavar="URL", help="Publish events: mqtt://USER:PASSWORD@HOST:PORT/TOPIC."
+        ),
+    ] = None
+    on_event: Annotated[
+        str | None,
+        typer.Option(
+            "--on-event",
+            metavar="COMMAND",
+            help="Run for each event, such as 'notify-send {label} {camera}'; no shell.",
+        ),
+    ] = None
+
+    @property
+    def targets(self) -> EventTargets:
+        """Where events go."""
+        from foveate.live.outputs import EventTargets
+
+        return EventTargets(**{f.name: getattr(self, f.name) for f in fields(EventOptions)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class MediaOptions:
     """Inputs, and what is written about them."""
 
@@ -321,6 +373,73 @@ class DetectRequest(MediaOptions, RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WatchRequest(PresetOptions, EventOptions):
+    """Watch cameras (RTSP, HTTP, devices), or files as if they were live, until Ctrl-C."""
+
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Addresses, devices (0, /dev/video0), files, cams.yaml."
+        ),
+    ] = field(default_factory=list)
+    model: Model = DEFAULT_MODEL
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="BUDGET",
+            help="Of all cameras together: 50%cpu; of each: 100MMAC/s, 2ms/frame or 3fps.",
+        ),
+    ] = None
+    pace: Annotated[
+        str,
+        typer.Option(
+            "--pace", metavar="PACE", help="Of files: real, or fast (no frame is missed)."
+        ),
+    ] = "fast"
+    json_path: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Append every step as a line of JSON."),
+    ] = None
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics", metavar="HOST:PORT", help="Serve /metrics (Prometheus) and /healthz."
+        ),
+    ] = None
+    max_wait: Annotated[
+        float,
+        typer.Option(
+            "--max-wait", metavar="SECONDS", min=0, help="Wait for frames that can share a call."
+        ),
+    ] = 0.0
+    duration: Annotated[
+        float | None,
+        typer.Option("--duration", metavar="SECONDS", min=0.01, help="Stop after so long."),
+    ] = None
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Log lines of JSON to standard error.")
+    ] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no table of cameras.")] = False
+
+    @property
+    def shared_budget(self) -> str | None:
+        """The budget of all cameras together, None without one."""
+        from foveate.live.share import cpu_share
+
+        return self.budget if self.budget and cpu_share(self.budget) is not None else None
+
+    def changes(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The changes to the preset; a budget of all cameras together is none of a preset."""
+        from foveate.app import options
+
+        own = None if self.shared_budget else self.budget
+        return options.changes(
+            self.config, self.sets, self.look, own, self.top_k, self.order, self.no_unknown
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExplainRequest:
     """Show where a look looks and why: frame, motion map or glance, window, track, gate, exit."""
 
@@ -349,6 +468,50 @@ class ExplainRequest:
     report: Page = None
     fps: Rate = None
     sets: Sets = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventsRequest:
+    """List the events in a store that `foveate watch --store` wrote, or export them."""
+
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The SQLite file.")]
+    cameras: Annotated[
+        list[str], typer.Option("--camera", metavar="NAME", help="Of this camera; repeatable.")
+    ] = field(default_factory=list)
+    labels: Annotated[
+        list[str], typer.Option("--label", metavar="NAME", help="Of this class; repeatable.")
+    ] = field(default_factory=list)
+    zones: Annotated[
+        list[str], typer.Option("--zone", metavar="NAME", help="In this zone; repeatable.")
+    ] = field(default_factory=list)
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="STATE", help="provisional or closed.")
+    ] = None
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="Began at or after: 2026-05-01, 2026-05-01T12:30, 2h, 7d.",
+        ),
+    ] = None
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Began before; as for --since.")
+    ] = None
+    min_score: Annotated[
+        float | None,
+        typer.Option("--min-score", metavar="P", min=0, max=1, help="Least highest score."),
+    ] = None
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="Only the latest N.")
+    ] = None
+    json_path: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Write JSON Lines, one event per line."),
+    ] = None
+    csv_path: Annotated[
+        str | None, typer.Option("--csv", metavar="FILE|-", help="Write a table.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

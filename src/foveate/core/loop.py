@@ -6,7 +6,7 @@ arrays, and no large package is imported at run time.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
@@ -363,11 +363,12 @@ class NotYet(Exception):
 
     Args:
         time: Awaited time in the source, in seconds, if it is known.
+        ready: Tells at little cost whether asking again can succeed; None if only asking tells.
     """
 
-    def __init__(self, time: float | None = None) -> None:
+    def __init__(self, time: float | None = None, ready: Callable[[], bool] | None = None) -> None:
         super().__init__(time)
-        self.time = time
+        self.time, self.ready = time, ready
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from foveate.core import (
     MediaError,
     Meter,
     Motion,
+    Sample,
     SampleInfo,
 )
 from foveate.media import index as indexing
@@ -47,7 +48,7 @@ from foveate.media.vectors.grid import VectorField
 from foveate.media.vectors.reader import VectorReader
 
 if TYPE_CHECKING:
-    from foveate.core.loop import Waveform
+    from foveate.core.loop import Pixels, Waveform
 
 
 class Video:
@@ -498,3 +499,20 @@ class Video:
     def _warn(self, line: str) -> None:
         if line not in self.warnings:
             self.warnings.append(line)
+
+
+def every_frame(
+    video: Sample, size: tuple[int, int] | None = None
+) -> Iterator[tuple[float, Pixels]]:
+    """All frames in order with their times, one in memory at a time.
+
+    Args:
+        video: The source.
+        size: `(width, height)` to which they are scaled.
+    """
+    at: float | None = 0.0
+    while at is not None:
+        clip = video.frames([at], size)
+        if len(clip):
+            yield clip.times[0], clip.pixels[0]
+        at = video.next_time(at)

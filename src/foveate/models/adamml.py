@@ -103,20 +103,22 @@ class ModalityPolicy(nn.Module):
     Args:
         channels: Of a frame of each modality that it sees.
         frames: In a segment of each modality that it sees.
-        backbone: Of its networks.
+        backbone: Of its networks; one for all, or one each.
         hidden: Width of the joined features.
         state: Width of the recurrent state.
         pretrained: Load the pretrained weights of the backbones.
     """
 
     def __init__(
-        self, channels: Sequence[int], frames: Sequence[int], backbone: str = "mobilenetv2_100",
+        self, channels: Sequence[int], frames: Sequence[int],
+        backbone: str | Sequence[str] = "mobilenetv2_100",
         hidden: int = 2048, state: int = 256, pretrained: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
+        each = [backbone] * len(channels) if isinstance(backbone, str) else backbone
         nets = [
-            SegmentNet(backbone, wide, count, pretrained=pretrained)
-            for wide, count in zip(channels, frames, strict=True)
+            SegmentNet(name, wide, count, pretrained=pretrained)
+            for name, wide, count in zip(each, channels, frames, strict=True)
         ]
         self.nets = nn.ModuleList(nets)
         width = sum(net.num_features for net in nets)
@@ -147,8 +149,8 @@ class ModalityPolicy(nn.Module):
         logits = torch.stack([head(hidden) for head in self.heads], 1)
         return logits, (hidden, cell, logits)
 
-    def features(self, views: Sequence[Tensor], valid: Tensor | None = None) -> Tensor:
-        """(B, S, hidden) of the views of each modality, (B, S, F, C, H, W).
+    def pooled(self, views: Sequence[Tensor], valid: Tensor | None = None) -> Tensor:
+        """(B, S, channels) of the views of each modality, (B, S, F, C, H, W), side by side.
 
         Args:
             views: By modality.
@@ -158,16 +160,25 @@ class ModalityPolicy(nn.Module):
         if valid is not None:
             there = valid.flatten(0, 1)
             rows = [row * there[:, at, None] for at, row in enumerate(rows)]
-        joined: Tensor = self.joint(torch.cat(rows, 1)).unflatten(0, views[0].shape[:2])
+        joined: Tensor = torch.cat(rows, 1).unflatten(0, views[0].shape[:2])
         return joined
 
-    def forward(self, views: Sequence[Tensor], valid: Tensor | None = None) -> Tensor:
-        """Logits (B, S, M, 2) of the views of each modality, (B, S, F, C, H, W)."""
-        features, before, rows = self.features(views, valid), None, []
+    def features(self, views: Sequence[Tensor], valid: Tensor | None = None) -> Tensor:
+        """(B, S, hidden) of the views of each modality; see `pooled`."""
+        joined: Tensor = self.joint(self.pooled(views, valid))
+        return joined
+
+    def unroll(self, features: Tensor) -> Tensor:
+        """Logits (B, S, M, 2) of features (B, S, hidden), segment after segment."""
+        before, rows = None, []
         for at in range(features.shape[1]):
             logits, before = self.step(features[:, at], before)
             rows.append(logits)
         return torch.stack(rows, 1)
+
+    def forward(self, views: Sequence[Tensor], valid: Tensor | None = None) -> Tensor:
+        """Logits (B, S, M, 2) of the views of each modality, (B, S, F, C, H, W)."""
+        return self.unroll(self.features(views, valid))
 
 
 @dataclass
@@ -205,6 +216,7 @@ class AdaMML(nn.Module):
         visual: Backbone for frames, differences and flow.
         audio: Backbone for spectrograms.
         policy_backbone: Backbone of the policy's networks.
+        policy_audio: The same for spectrograms; None for that of the others.
         frames: Of a segment.
         proxy: What the policy sees in place of flow: `rgbdiff`, `mv`, or `flow` itself.
         policy_side: Pixels of the frames that the policy sees.
@@ -225,6 +237,7 @@ class AdaMML(nn.Module):
         policy_backbone: str = "mobilenetv2_100", frames: int = 8, dropout: float = 0.5,
         hidden: int = 2048, state: int = 256, renormalise: bool = False, pretrained: bool = False,
         proxy: str = PROXIES["flow"], policy_side: int = POLICY_SIDE, columns: int = 256,
+        policy_audio: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if proxy not in ("rgbdiff", "mv", "flow"):
@@ -249,7 +262,8 @@ class AdaMML(nn.Module):
         self.policy = ModalityPolicy(
             [CHANNELS[name] for name in self.seen],
             [-(-self.frames_of(name) // 2) for name in self.seen],
-            policy_backbone, hidden, state, pretrained,
+            [policy_audio or policy_backbone if name == "sound" else policy_backbone
+             for name in self.seen], hidden, state, pretrained,
         )  # fmt: skip
         self.free_weights = nn.Parameter(torch.full((len(modalities) - 1,), 1.0 / len(modalities)))
 
@@ -272,8 +286,12 @@ class AdaMML(nn.Module):
 
         Of a modality that only the policy sees, the input may have every second frame alone.
         """
+        return self.views_of(self.seen, x)
+
+    def views_of(self, names: Sequence[str], x: Mapping[str, Tensor]) -> list[Tensor]:
+        """The same of some modalities."""
         found = []
-        for name in self.seen:
+        for name in names:
             view = x[name]
             if view.shape[2] == self.frames:
                 view = view[:, :, ::2]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,8 @@ class Offsets(nn.Module):
     Raises:
         ModelError: Unknown ``init``, or a number of places that does not fit.
     """
+
+    undecayed: ClassVar[tuple[str, ...]] = ("table",)  # weight decay would draw places together
 
     def __init__(
         self, init: str = "gaussian", count: int | None = None, most: float = MOST_OFFSET

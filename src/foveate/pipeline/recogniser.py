@@ -28,6 +28,8 @@ from foveate.core import (
 )
 from foveate.core.budget import parse_budget
 from foveate.core.text import plural
+from foveate.live.camera import Pace
+from foveate.live.outputs import EventOutputs
 from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
 from foveate.pipeline.fetch import DEFAULT_RATE
 from foveate.pipeline.ledger import Ledger
@@ -35,7 +37,9 @@ from foveate.pipeline.presets import Preset, edit, resolve
 from foveate.pipeline.reducers import ClassReducer, DetectionReducer, Naming, Reducer
 from foveate.pipeline.scheduler import Opener, in_order, schedule
 from foveate.pipeline.session import OnStep, Plan, Session
+from foveate.pipeline.watch import Outputs, Watch
 from foveate.policy import AtEnd, Context, Groups, PatchLook
+from foveate.policy.looks.adafocus import AdaFocusLook
 from foveate.policy.unknown import Familiar
 
 if TYPE_CHECKING:
@@ -83,6 +87,7 @@ class Recogniser:
         output: Whether the classes exclude each other.
         limits: Bounds on what a source may cost.
         plan: What is the same for all sources.
+        naming: How scores become labels.
     """
 
     def __init__(
@@ -129,7 +134,7 @@ class Recogniser:
             macs_per_view=view,
             macs_per_answer=answer,
         )
-        self._naming = Naming(self.labels, self.preset.top_k, self.preset.none_below, familiar)
+        self.naming = Naming(self.labels, self.preset.top_k, self.preset.none_below, familiar)
 
     def predict(self, source: Any, *, fps: float | None = None, trace: bool = True) -> Result:
         """Recognise one source.
@@ -232,6 +237,47 @@ class Recogniser:
             else:
                 yield result
 
+    def watch(
+        self,
+        sources: Any,
+        *,
+        pace: Pace = "fast",
+        fps: float | None = None,
+        budget: str | None = None,
+        max_wait: float = 0.0,
+        outputs: Outputs | None = None,
+    ) -> Watch:
+        """Watch cameras: iterate over the returned `Watch` for steps and events, as they come.
+
+        Each camera is read by a thread of its own, which reconnects when it fails. The model sees
+        the newest frame; what became of every other one is counted. No camera waits for another.
+
+        Args:
+            sources: One or several of: an address (`rtsp://`, `http://`, `udp://`, ...), a device
+                (`0`, `/dev/video0`), a file, a `cams.yaml`, an iterable of (frame, seconds); or a
+                mapping from names to these.
+            pace: Files give their frames at their times (`real`), or as fast as they are looked at.
+            fps: Frames per second of iterables of frames without times.
+            budget: Of all cameras together, such as `50%cpu`, which quiet cameras get less of; or
+                of each, such as `2fps`. None: the model's own rate.
+            max_wait: Seconds for which a frame waits for those of other cameras.
+            outputs: Takes the steps and gives the events, which come between the steps; by
+                default events with the default settings, which go nowhere else.
+
+        Raises:
+            ConfigError: A source cannot be watched, or the look cannot be used for streams.
+        """
+        if outputs is None:
+            outputs = EventOutputs(self.labels, none_below=self.naming.none_below)
+        return Watch(
+            self, sources, pace=pace, fps=fps, budget=budget, max_wait=max_wait,
+            outputs=outputs,
+        )  # fmt: skip
+
+    def costs(self) -> tuple[int, int]:
+        """Multiply-adds of one frame and of one answer."""
+        return _costs(self.executor, self.plan.look)
+
     def sessions(
         self,
         sources: Iterable[Any],
@@ -309,7 +355,7 @@ class Recogniser:
             cost=session.ledger.cost(),
             trace=Trace(size=[info.width, info.height], steps=session.steps) if trace else None,
             warnings=[*warnings, *_single_pictures(session), *_over_budget(session, end)],
-            **session.reducer.fields(self._naming, end),
+            **session.reducer.fields(self.naming, end),
         )
 
     def _step_result(self, session: Session) -> Result:
@@ -324,7 +370,7 @@ class Recogniser:
             cost=session.ledger.take(),
             trace=Trace(size=[info.width, info.height], steps=steps),
             warnings=list(session.sample.warnings),
-            **session.reducer.step(self._naming, session.span, session.joins),
+            **session.reducer.step(self.naming, session.span, session.joins),
         )
 
     def _failed(self, name: str, error: FoveateError) -> Result:
@@ -583,14 +629,15 @@ def check_labels(labels: Sequence[str]) -> None:
 
 def _costs(executor: Executor, look: Look) -> tuple[int, int]:
     """Multiply-adds of one frame that the look selects, and of an answer."""
-    part = executor.parts[0]
-    spec = executor.input(part)
-    side = getattr(look, "size", spec.size)
-    # A view has a shape without having memory.
-    frame = np.broadcast_to(np.uint8(0), (1, 1, side, side, 3))
-    views = {"rgb": View(frame, (0.0,), np.ones(1, bool))}
+    parts = look.parts if isinstance(look, AdaFocusLook) else executor.parts[:1]
+    spec, total = executor.input(parts[0]), 0
+    for part in parts:
+        side = spec.size if part == "glance" else getattr(look, "size", None) or spec.size
+        # A view has a shape without having memory.
+        frame = np.broadcast_to(np.uint8(0), (1, 1, side, side, 3))
+        total += executor.cost(part, {"rgb": View(frame, (0.0,), np.ones(1, bool))}, None)
     head = 0 if executor.head is None else executor.cost(executor.head, {}, None)
-    return executor.cost(part, views, None), head
+    return total, head
 
 
 def _single_pictures(session: Session) -> list[str]:

@@ -106,6 +106,7 @@ class ClassReducer:
         current: (classes,) scores of the last answer.
         exit: Name of the exit that gave it.
         features: (channels,) that it was given for; None if the network has none.
+        answer: The last answer for a window, or for it and the one before it.
     """
 
     def __init__(self, output: str = "softmax", classes: int | None = None) -> None:
@@ -115,7 +116,8 @@ class ClassReducer:
         self.exit: str | None = None
         self.features: Scores | None = None
         self._before: WindowScores | None = None  # the answer for the window before this one
-        self._latest: tuple[float, WindowScores] | None = None  # start of a window, its answer
+        self._start = 0.0  # of the window of the last answer
+        self.answer: WindowScores | None = None
 
     def take(self, evidence: Evidence) -> None:
         """The scores of the last exit."""
@@ -151,12 +153,12 @@ class ClassReducer:
     def _answer(self, start: float, end: float, joins: bool) -> WindowScores:
         """The last answer for a window, or for it and the one before it."""
         assert self.current is not None
-        if self._latest is not None and self._latest[0] != start:
-            self._before = self._latest[1]
+        if self.answer is not None and self._start != start:
+            self._before = self.answer
         window = WindowScores(start, end, self.current, self.exit, self.features)
         if joins and self._before is not None:
             window = joined(self._before, window)
-        self._latest = start, window
+        self._start, self.answer = start, window
         return window
 
     def fields(self, naming: Naming, end: float | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from foveate.pipeline.session import (
 Opener = Callable[[], Session]
 _MOST_AHEAD = 4  # times the batch that may be opened beyond the oldest source in flight
 _POLL = 0.005  # seconds between two questions to sources that have nothing to show yet
+_END: Any = object()  # of the openers
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,12 @@ class _Running:
     request: InferenceRequest | None = None  # what it waits for; None: resume it
     key: Hashable = None  # requests of equal keys fit in one call
     since: float = 0.0  # when it asked
+    ready: Callable[[], bool] | None = None  # whether resuming it can succeed; None: try
 
 
 def schedule(
     executor: Executor,
-    openers: Iterator[Opener],
+    openers: Iterator[Opener | None],
     batch: int | None,
     *,
     max_wait: float = 0.0,
@@ -67,7 +69,7 @@ def schedule(
 
     Args:
         executor: Runs the model.
-        openers: Open one session each, when its turn comes.
+        openers: Open one session each, when its turn comes; None if there is nothing to open now.
         batch: Sources in flight together; None for all of them.
         max_wait: Seconds for which work waits for live sources that have nothing to show yet, so
             that their frames can share a call.
@@ -82,9 +84,9 @@ def schedule(
     try:
         while running or not exhausted:
             while not exhausted and _room(running, opened, batch):
-                opener = next(openers, None)
-                if opener is None:
-                    exhausted = True
+                opener = next(openers, _END)
+                exhausted = opener is _END
+                if not callable(opener):
                     break
                 begun = _begin(opener, opened)
                 opened += 1
@@ -94,7 +96,7 @@ def schedule(
                     running.append(begun)
             progressed = False
             for one in list(running):
-                if one.request is None:
+                if one.request is None and (one.ready is None or one.ready()):
                     for outcome in _advance(executor, one, None, clock):
                         progressed = True
                         yield outcome
@@ -196,8 +198,9 @@ def _advance(
         while isinstance(event, StepDone):
             yield Outcome(one.position, "step", one.session)
             event = next(one.work)
+        one.ready = event.ready if isinstance(event, NotYet) else None
         if isinstance(event, NotYet):
-            return  # it is asked again in the next round
+            return  # it is asked again in a later round
         key = executor.batch_key(event.part, event.views, event.state)
         one.request, one.key, one.since = event, (event.part, key), clock()
     except StopIteration:

@@ -54,8 +54,8 @@ def train(
             `foveate.data.Dataset`. None with `resume`: the videos that the run was begun with.
         out: The run folder.
         model: Weights, a run folder or an architecture; the recipe's default if None.
-        recipe: `supervised`, `distill`, `contrastive`, `ensemble`, `compressed`, `adafocus`,
-            `detector` or `lsts`, or a recipe of your own.
+        recipe: `supervised`, `distill`, `contrastive`, `ensemble`, `compressed` or `adafocus`, or a
+            recipe of your own.
         epochs: Passes over the data; the recipe's default if None.
         look: Train on what this look shows, by name or as settings with the name among them.
         config: A YAML file of settings, or the name of a preset such as `resnet3drs-small`.

@@ -34,7 +34,7 @@ class InitialModel:
         name: Where its weights came from, None for random ones.
         licence: Of those weights.
         notice: Attribution that must accompany them.
-        method: How the network is used; see `models.weights.run.RunCard`.
+        method: How a run folder with this network is used; see `models.weights.run.RunCard`.
         preset: The preset of that run folder, None for the method's own.
     """
 

@@ -92,7 +92,6 @@ class Job:
         warnings: Clips that were damaged when features were computed.
         factors: On the learning rate, by the name of the parameter in `model`; None for the
             settings' `backbone_lr` on what is before the head.
-        groups: Parameter groups of the optimiser; None: by weight decay and `backbone_lr`.
     """
 
     model: nn.Module
@@ -103,7 +102,6 @@ class Job:
     failures: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     factors: Mapping[str, float] | None = None
-    groups: list[dict[str, Any]] | None = None
 
     def problems(self) -> tuple[list[str], list[str]]:
         """All clips that could not be read, and all that were damaged."""
@@ -307,7 +305,7 @@ def train_network(
     protocol: Callable[[Any, str | None, InputSpec], str],
     start_from: Path | None = None,
     unknown: bool = True,
-    start: InitialModel | None = None,
+    build: Callable[[RecipeContext], InitialModel] | None = None,
 ) -> RunSummary:
     """Train one network; the `train` of a recipe without stages.
 
@@ -320,12 +318,12 @@ def train_network(
         start_from: A run folder to start from instead of the settings' model. It is validated
             first, and remains the result unless an epoch is better.
         unknown: Whether to fit when footage is `unknown`; not for a part of a larger model.
-        start: The network at the start, where the settings' model is not what is trained.
+        build: Makes the network, if it is not one that classifies clips.
     """
     config, group = context.config, context.group
     with ExitStack() as stack:
         stack.enter_context(_deterministic(config.deterministic))
-        start = start or initial_model(context, start_from)
+        start = initial_model(context, start_from) if build is None else build(context)
         backbone = set_trainable(start.model, config.freeze)
         start.model.to(group.device)
         if context.source is None and config.frames is None:
@@ -428,7 +426,7 @@ def _prepare_run(
         job.model,
         make_optimizer(
             config.optimizer,
-            job.groups or decay_groups(job.model, config.lr, config.weight_decay, factors),
+            decay_groups(job.model, config.lr, config.weight_decay, factors),
             momentum=config.momentum,
         ),
         make_schedule(

@@ -80,20 +80,26 @@ def decay_groups(
     scalars towards zero shrinks functions, not noise.
 
     Args:
-        model: Parameters without gradients are left out.
+        model: Parameters without gradients are left out. Those that a module names in `undecayed`
+            do not decay either.
         lr: Learning rate.
         weight_decay: Of matrices and kernels.
         factors: On `lr`, by the name of the parameter; 1 for all others.
     """
     factors = factors or {}
+    bare = {
+        id(getattr(module, name))
+        for module in model.modules()
+        for name in getattr(module, "undecayed", ())
+    }
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = factors.get(name, 1.0), parameter.ndim < 2
+            key = factors.get(name, 1.0), parameter.ndim < 2 or id(parameter) in bare
             groups.setdefault(key, []).append(parameter)
     return [
-        {"params": parameters, "lr": lr * factor, "weight_decay": 0.0 if bare else weight_decay}
-        for (factor, bare), parameters in groups.items()
+        {"params": parameters, "lr": lr * factor, "weight_decay": 0.0 if fixed else weight_decay}
+        for (factor, fixed), parameters in groups.items()
     ]
 
 

@@ -5,7 +5,7 @@ The result detects objects in every frame by itself; the recipe `lsts` begins wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -115,7 +115,7 @@ def job(
     *,
     model: Callable[[Prepare], Trained],
     detect: Callable[[Any, Iterator[Tensor]], list[Found]],
-    groups: list[dict[str, Any]] | None = None,
+    factors: Mapping[str, float] | None = None,
 ) -> Job:
     """Training on frames with boxes; validated by mean average precision.
 
@@ -125,7 +125,7 @@ def job(
         source: Of the samples.
         model: The network with its loss.
         detect: Boxes of the frames (1, 3, H, W) of a video.
-        groups: See `Job`.
+        factors: On the learning rate, by the name of the parameter in the start's network.
 
     Raises:
         ConfigError: No training clip has boxes.
@@ -150,7 +150,9 @@ def job(
         )
         return (found["map@frame"], found["map50@frame"]), found
 
-    return Job(model(prepared), batches, held_out, objective, validate, groups=groups)
+    if factors is not None:
+        factors = {f"network.{name}": factor for name, factor in factors.items()}
+    return Job(model(prepared), batches, held_out, objective, validate, factors=factors)
 
 
 def average_precision(
@@ -293,7 +295,7 @@ def clips_of(config: DetectorConfig, dataset: Dataset, **more: Any) -> BoxClips:
 
 def _train(context: RecipeContext) -> RunSummary:
     source = clips_of(context.config, context.dataset)
-    return train_network(context, source, _job, protocol_of, unknown=False, start=_built(context))
+    return train_network(context, source, _job, protocol_of, unknown=False, build=_built)
 
 
 RECIPE = Recipe("detector", DetectorConfig, _train, prepare=prepare)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from foveate.data import Dataset
 from foveate.models.detectors import Found
-from foveate.models.lsts import TemporalNeck
+from foveate.models.lsts import Offsets
 from foveate.models.registry import create
 from foveate.models.spec import InputSpec
 from foveate.models.video_detector import VideoDetector, VideoState
@@ -27,7 +27,6 @@ from foveate.train.box_clips import targets_of
 from foveate.train.initial_model import InitialModel
 from foveate.train.kit import randomness
 from foveate.train.kit.batches import Prepare
-from foveate.train.kit.optim import decay_groups
 from foveate.train.recipe import Job, Recipe, RecipeContext, train_network
 from foveate.train.recipes import detector
 from foveate.train.recipes.detector import DetectorConfig, Trained, clips_of, detector_at, job
@@ -116,22 +115,18 @@ def _job(context: RecipeContext, start: InitialModel, source: Source) -> Job:
 
     return job(
         context, start, source, model=model, detect=partial(detect_video, config.interval),
-        groups=_groups(network, config),
+        factors=_factors(network, config),
     )  # fmt: skip
 
 
-def _groups(network: VideoDetector, config: LSTSConfig) -> list[dict[str, Any]]:
-    """Parameter groups: the detector slower than the necks, the offsets much faster."""
-    necks = [neck for neck in network.necks.values() if isinstance(neck, TemporalNeck)]
-    tables = [neck.offsets.table for neck in necks]
-    factor = 1.0 if config.backbone_lr is None else config.backbone_lr
-    names = [name for name, _ in network.named_parameters() if name.startswith("detector.")]
-    slow = dict.fromkeys(names, factor)
-    groups = decay_groups(network, config.lr, config.weight_decay, slow)
-    for group in groups:
-        group["params"] = [p for p in group["params"] if all(p is not table for table in tables)]
-    fast = {"params": tables, "lr": config.offsets_lr * config.lr, "weight_decay": 0.0}
-    return [*groups, fast]
+def _factors(network: VideoDetector, config: LSTSConfig) -> dict[str, float]:
+    """On the learning rate: the detector slower than the necks, the offsets much faster."""
+    slow = 1.0 if config.backbone_lr is None else config.backbone_lr
+    factors = {f"detector.{name}": slow for name, _ in network.detector.named_parameters()}
+    for name, module in network.named_modules():
+        if isinstance(module, Offsets):
+            factors[f"{name}.table"] = config.offsets_lr
+    return factors
 
 
 def protocol_of(config: LSTSConfig, split: str | None, spec: InputSpec) -> str:
@@ -162,7 +157,7 @@ def _train(context: RecipeContext) -> RunSummary:
     drawn = partial(gaps, config.interval, config.schedule_of_keys == "offline")
     summary = train_network(
         context, clips_of(config, context.dataset, gaps=drawn), _job, protocol_of,
-        unknown=False, start=_built(context, folder),
+        unknown=False, build=lambda own: _built(own, folder),
     )  # fmt: skip
     return replace(summary, stages=context.summarize({}, []).stages)
 

@@ -73,7 +73,7 @@ class AdaFocusConfig(TrainingConfig):
         description="share of the training clips for the exits only; 0: those it was trained on",
     )  # fmt: skip
     chunk: int = Field(2, ge=1, description="patches between two exits that are calibrated")
-    timed: int = Field(24, ge=0, description="calibration files on which exits are timed")
+    timed: int = Field(8, ge=0, description="calibration files on which exits are timed")
 
     def backbone(self, part: Literal["glance", "focus"]) -> str:
         """Backbone or run folder of a network; if none is named, what is installed."""

@@ -103,8 +103,8 @@ def _train(context: RecipeContext) -> RunSummary:
 
 def _trained(context: RecipeContext, job: Callable[..., Job]) -> RunSummary:
     """One stage, in the run folder of the context."""
-    start = networks.initial_network(context)
-    return train_network(context, _source(context), job, protocol_of, unknown=False, start=start)
+    build = networks.initial_network
+    return train_network(context, _source(context), job, protocol_of, unknown=False, build=build)
 
 
 def _source(context: RecipeContext) -> Source:

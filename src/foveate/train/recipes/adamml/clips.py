@@ -246,7 +246,7 @@ class SegmentBatches:
         share = torch.arange(self.segments) + torch.rand(self.segments, generator=random)
         places = (share * count / self.segments).long().clamp(max=count - 1)
         down, across, turn = torch.rand(3, generator=random).tolist()
-        flip = turn < 0.5 and self._mirror[int(self.kept.labels[row])] is not None
+        flip = turn < 0.5 and bool(names) and self._mirror[int(self.kept.labels[row])] is not None
         batch = self._shown(row, places, names, (down, across), flip)
         if "rgb" in batch.x:
             # Other colours, so that a network does not recognise clips by them.
@@ -265,7 +265,8 @@ class SegmentBatches:
         label = int(self.kept.labels[row])
         other = self._mirror[label] if flip else label
         x, valid = {}, {}
-        for name, view in stored(self.kept.files[row], names, places.tolist()).items():
+        shown = stored(self.kept.files[row], names, places.tolist()) if names else {}
+        for name, view in shown.items():
             if name != "sound":
                 array = _moved(name, view.array, self.spec.size, self.how.spec.size, at, flip)
                 view = View(array, (), view.valid)

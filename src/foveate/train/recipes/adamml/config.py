@@ -42,7 +42,8 @@ class AdaMMLConfig(RecipeConfig):
         None, description="backbone on frames; None: EfficientNet-Lite0 if installed, else small"
     )
     audio: str = Field(SMALL, description="backbone on spectrograms")
-    policy: str = Field(SMALL, description="backbone of the policy")
+    policy: str = Field(SMALL, description="backbone of the policy on frames")
+    policy_audio: str = Field(SMALL, description="backbone of the policy on spectrograms")
     proxy: Literal["rgbdiff", "mv", "flow"] = Field(
         "rgbdiff", description="what the policy sees in place of flow"
     )
@@ -65,12 +66,16 @@ class AdaMMLConfig(RecipeConfig):
     visual_epochs: int | None = Field(
         None, ge=1, description="of each modality of frames by itself; None: as epochs"
     )
+    policy_epochs: int = Field(
+        10, ge=0, description="of each backbone of the policy by itself, on the labels"
+    )
     warmup_epochs: int = Field(5, ge=0, description="of the networks, with an untrained policy")
     joint_epochs: int = Field(20, ge=1, description="of networks and policy in turn")
-    joint: Literal["alternate", "policy"] = Field(
+    joint: Literal["alternate", "policy", "policy-layers"] = Field(
         "alternate",
-        description="what is trained in joint epochs: networks and policy in turn, or the policy "
-        "alone, for which the networks' answers are computed once",
+        description="what is trained in joint epochs: networks and policy in turn; the policy "
+        "alone, on answers of the networks computed once; or only its layers behind its "
+        "backbones, whose features are computed once too",
     )
     held_out: float = Field(
         0.0,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from foveate.core import ConfigError, InputSpec, Result
 from foveate.core.files import replace_file
@@ -36,10 +37,12 @@ from foveate.train.recipe import Recipe, RecipeContext
 from foveate.train.recipes.adamml.clips import Reading, SegmentBatches, SegmentSet, keep_all
 from foveate.train.recipes.adamml.config import PUBLISHED_COSTS, AdaMMLConfig, default_visual
 from foveate.train.recipes.adamml.stages import (
-    answers_of,
+    Known,
+    Labelled,
     falling,
     networks_pass,
     policy_pass,
+    proxy_pass,
     run_stage,
     unimodal,
 )
@@ -66,6 +69,12 @@ def _train(context: RecipeContext) -> RunSummary:
         stage = unimodal(model, name, config, known)
         epochs = config.alone_epochs(name)
         run_stage(context, f"only-{name}", model.nets[name], [stage], epochs)
+    for at, name in enumerate(model.seen if config.policy_epochs and config.lambdas else ()):
+        randomness.seed_all(config.seed, "policy", name)
+        net: Any = model.policy.nets[at]
+        labelled = Labelled(net, model.num_classes)
+        stage = proxy_pass(model, at, labelled, config, known)
+        run_stage(context, f"only-policy-{name}", labelled, [stage], config.policy_epochs)
     start = config.temperature
     networks = networks_pass(model, config, known, lambda epoch: 1.0, lambda epoch: start)
     epochs = config.warmup_epochs
@@ -74,13 +83,13 @@ def _train(context: RecipeContext) -> RunSummary:
     run_stage(context, "warm-up", model, [networks], epochs)
     costs = _costs(context, model, spec, how.look)
     points, trained = [], {}
-    answers = None
-    if config.joint == "policy" and config.lambdas:
-        answers = answers_of(model, unknown)
+    computed = None
+    if config.joint != "alternate" and config.lambdas:
+        computed = Known.of(model, unknown)
     for number, strength in enumerate(config.lambdas or (0.0,)):
         own = copy.deepcopy(model)
         if config.lambdas:
-            _joint(context, own, number, strength, costs, (known, unknown), answers)
+            _joint(context, own, number, strength, costs, (known, unknown), computed)
         network = f"point-{number}"
         trained[network] = own
         points.append(_measured(context, own, spec, how.look, network, strength))
@@ -136,11 +145,16 @@ def build_model(config: AdaMMLConfig, classes: int) -> AdaMML:
     randomness.seed_all(config.seed, "weights")
     model = create("adamml", num_classes=classes, **settings_of(config))
     assert isinstance(model, AdaMML)
-    for name, net in model.nets.items():
-        backbone = config.backbone(name)
+    nets: list[tuple[str, str, Any]] = [
+        *((name, config.backbone(name), net) for name, net in model.nets.items()),
+        *((name, config.policy_audio if name == "sound" else config.policy, net)
+          for name, net in zip(model.seen, model.policy.nets, strict=True)),
+    ]  # fmt: skip
+    for name, backbone, net in nets:
         if "." in backbone:
+            outputs = None if net.fc is None else classes
             pretrained = SegmentNet(
-                backbone, CHANNELS[name], model.frames_of(name), classes, config.dropout, True
+                backbone, CHANNELS[name], net.frames, outputs, config.dropout, pretrained=True
             )
             net.load_state_dict(pretrained.state_dict())
     return model.eval()
@@ -150,7 +164,8 @@ def settings_of(config: AdaMMLConfig) -> dict[str, Any]:
     """Arguments of the network's builder, as they are stored."""
     return {
         "modalities": list(config.modalities), "visual": config.backbone("rgb"),
-        "audio": config.audio, "policy_backbone": config.policy, "frames": config.frames,
+        "audio": config.audio, "policy_backbone": config.policy,
+        "policy_audio": config.policy_audio, "frames": config.frames,
         "dropout": config.dropout, "hidden": config.hidden, "state": config.state,
         "proxy": config.proxy, "policy_side": config.policy_size,
         "columns": config.columns,
@@ -206,7 +221,7 @@ def _divided(config: AdaMMLConfig, kept: SegmentSet) -> tuple[SegmentSet, Segmen
 def _joint(
     context: RecipeContext, model: AdaMML, number: int, strength: float,
     costs: Mapping[str, float], batches: tuple[SegmentBatches, SegmentBatches],
-    answers: list[torch.Tensor] | None,
+    computed: Known | None,
 ) -> None:  # fmt: skip
     """Networks and policy in turn, or the policy alone; then the networks alone."""
     config: AdaMMLConfig = context.config
@@ -217,10 +232,12 @@ def _joint(
         return float(config.temperature * config.cooling**epoch)
 
     rates = falling(config)
-    passes = [policy_pass(model, config, unknown, weights, rates, temperature, answers)]
-    if answers is None:
+    passes = [policy_pass(model, config, unknown, weights, rates, temperature, computed)]
+    if computed is None:
         passes.insert(0, networks_pass(model, config, known, rates, temperature))
-    run_stage(context, f"joint-{number}", model, passes, config.joint_epochs)
+    # What is trained is saved after every epoch, and nothing else.
+    part = model if computed is None else nn.ModuleList(passes[0].trained)
+    run_stage(context, f"joint-{number}", part, passes, config.joint_epochs)
     last = temperature(config.joint_epochs)
     alone = networks_pass(model, config, known, lambda epoch: 1.0, lambda epoch: last)
     run_stage(context, f"tune-{number}", model, [alone], config.tune_epochs)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveate.models.adamml import AdaMML, selection_loss
+from foveate.models.adamml import AdaMML, SegmentNet, selection_loss
 from foveate.train.kit import randomness
 from foveate.train.kit.checkpoint import Checkpoints, Tensors, pack_optimizer, unpack_optimizer
 from foveate.train.kit.interrupt import Interruption
@@ -80,7 +80,7 @@ def run_stage(
     if saved is not None:
         done = saved.step
         model.load_state_dict(with_prefix(saved.tensors, "model/"))
-        for number, one in enumerate(passes):
+        for number, one in enumerate(passes if done < epochs else ()):
             state = with_prefix(saved.tensors, f"pass{number}/")
             unpack_optimizer(one.optimizer, state, saved.values["optimizers"][number])
     steps = sum(len(one.batches) for one in passes)
@@ -192,20 +192,60 @@ def _save(
 # --- what the stages train ------------------------------------------------------------------------
 
 
+class Labelled(nn.Module):
+    """A backbone of the policy with outputs for the labels, which are left out afterwards.
+
+    Args:
+        net: The backbone.
+        num_classes: Outputs.
+    """
+
+    def __init__(self, net: SegmentNet, num_classes: int) -> None:
+        super().__init__()
+        self.net, self.fc = net, nn.Linear(net.num_features, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes) of segments (N, F, C, H, W)."""
+        logits: Tensor = self.fc(self.net(x))
+        return logits
+
+
+def proxy_pass(
+    model: AdaMML, at: int, labelled: Labelled, config: AdaMMLConfig, batches: SegmentBatches
+) -> Pass:
+    """A backbone of the policy by itself, on what the policy sees of a modality."""
+    name = model.seen[at]
+
+    def loss(batch: SegmentBatch, epoch: int) -> Tensor:
+        (view,) = model.views_of((name,), batch.x)
+        return _mean_loss(labelled(view.flatten(0, 1)), batch.valid[name], batch.y)
+
+    factor = 0.1 if "." in (config.policy_audio if name == "sound" else config.policy) else 1.0
+    factors = {f"net.{key}": factor for key, _ in labelled.net.named_parameters()}
+    groups = decay_groups(labelled, config.lr, config.weight_decay, factors)
+    optimizer = make_optimizer("adamw", groups)
+    schedule = make_schedule("cosine", config.policy_epochs, min(1, config.policy_epochs - 1))
+    return Pass("policy", [labelled], optimizer, schedule, loss, batches, [name])
+
+
+def _mean_loss(logits: Tensor, valid: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of the mean over segments where there is such data; logits (B * S, classes)."""
+    there = valid.unsqueeze(-1)
+    mean = (logits.unflatten(0, valid.shape) * there).sum(1) / there.sum(1).clamp_min(1)
+    some = there.amax((1, 2))  # a clip without this modality teaches nothing
+    return (class_loss(mean, y) * some).sum() / some.sum().clamp_min(1)
+
+
 def unimodal(model: AdaMML, name: str, config: AdaMMLConfig, batches: SegmentBatches) -> Pass:
     """One modality by itself: the mean of its logits over the segments where there is such data."""
     net: Any = model.nets[name]
 
     def loss(batch: SegmentBatch, epoch: int) -> Tensor:
-        there = batch.valid[name].unsqueeze(-1)
-        logits = net(batch.x[name].flatten(0, 1)).unflatten(0, there.shape[:2])
-        mean = (logits * there).sum(1) / there.sum(1).clamp_min(1)
-        some = there.amax((1, 2))  # a clip without this modality teaches nothing
-        return (class_loss(mean, batch.y) * some).sum() / some.sum().clamp_min(1)
+        return _mean_loss(net(batch.x[name].flatten(0, 1)), batch.valid[name], batch.y)
 
-    slow = [f"net.{key}" for key, _ in net.net.named_parameters()]
     factor = 0.1 if "." in config.backbone(name) else 1.0
-    groups = decay_groups(net, config.lr, config.weight_decay, slow, factor)
+    factors = {f"net.{key}": factor for key, _ in net.net.named_parameters()}
+    groups = decay_groups(net, config.lr, config.weight_decay, factors)
     epochs = config.alone_epochs(name)
     optimizer = make_optimizer("adamw", groups)
     schedule = make_schedule("cosine", epochs, min(1, epochs - 1))
@@ -238,8 +278,7 @@ def networks_pass(
 
 def policy_pass(
     model: AdaMML, config: AdaMMLConfig, batches: SegmentBatches, weights: Tensor,
-    schedule: Schedule, temperature: Callable[[int], float],
-    answers: Sequence[Tensor] | None = None,
+    schedule: Schedule, temperature: Callable[[int], float], known: Known | None = None,
 ) -> Pass:  # fmt: skip
     """The policy alone: cross-entropy, and the cost of what it uses where the answer is right.
 
@@ -250,27 +289,34 @@ def policy_pass(
         weights: (M,) cost weights, the strength included.
         schedule: Of the learning rate.
         temperature: Epoch → temperature of the decisions.
-        answers: Logits (S, M, classes) of the networks for each clip, if they do not change.
+        known: What was computed once, if the networks do not change.
     """
+    policy, layers = model.policy, config.joint == "policy-layers"
 
     def loss(batch: SegmentBatch, epoch: int) -> Tensor:
-        mask = mask_of(model, batch)
-        if answers is None:
+        if known is None:
+            mask = mask_of(model, batch)
             with torch.no_grad():
                 found = model.recognise(batch.x)
+            logits = policy(model.views(batch.x), mask)
         else:
-            pairs = zip(batch.rows.tolist(), batch.places, strict=True)
-            found = torch.stack([answers[row][places] for row, places in pairs])
-        use = model.decide(model.policy(model.views(batch.x), mask), temperature(epoch), mask)
+            mask, found = known.rows(known.valid, batch), known.rows(known.answers, batch)
+            if layers:
+                logits = policy.unroll(policy.joint(known.rows(known.features, batch)))
+            else:
+                logits = policy(model.views(batch.x), mask)
+        use = model.decide(logits, temperature(epoch), mask)
         fused = model.fuse(found, use).mean(1)
         right = fused.detach().argmax(1) == batch.y
         return class_loss(fused, batch.y).mean() + selection_loss(use, right, weights)
 
+    trained = [policy.joint, policy.lstm, policy.heads] if layers else [policy]
     optimizer = torch.optim.Adam(
-        model.policy.parameters(), lr=config.policy_lr, weight_decay=config.weight_decay
-    )
-    inputs = model.inputs if answers is None else model.seen
-    return Pass("policy", [model.policy], optimizer, schedule, loss, batches, inputs)
+        [parameter for part in trained for parameter in part.parameters()],
+        lr=config.policy_lr, weight_decay=config.weight_decay,
+    )  # fmt: skip
+    inputs = model.inputs if known is None else () if layers else model.seen
+    return Pass("policy", trained, optimizer, schedule, loss, batches, inputs)
 
 
 def mask_of(model: AdaMML, batch: SegmentBatch) -> Tensor:
@@ -278,16 +324,39 @@ def mask_of(model: AdaMML, batch: SegmentBatch) -> Tensor:
     return torch.stack([batch.valid[name] for name in model.seen], 2)
 
 
-@torch.no_grad()
-def answers_of(model: AdaMML, batches: SegmentBatches) -> list[Tensor]:
-    """Logits (S, M, classes) of the networks for every stored clip, as in prediction."""
-    model.eval()
-    return [
-        model.recognise({
-            name: x.unsqueeze(0) for name, x in batches.whole(row, model.modalities).x.items()
-        })[0]
-        for row in range(len(batches.kept))
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Known:
+    """What does not change while only the policy, or its last layers, are trained, for every clip.
+
+    Attributes:
+        answers: (S, M, classes) of the networks.
+        features: (S, channels) of the policy's backbones.
+        valid: (S, M) where there is what the policy sees.
+    """
+
+    answers: Sequence[Tensor]
+    features: Sequence[Tensor]
+    valid: Sequence[Tensor]
+
+    def rows(self, values: Sequence[Tensor], batch: SegmentBatch) -> Tensor:
+        """(B, S, ...) of the segments of a batch."""
+        pairs = zip(batch.rows.tolist(), batch.places, strict=True)
+        return torch.stack([values[row][places] for row, places in pairs])
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: AdaMML, batches: SegmentBatches) -> Known:
+        """Run the networks and the policy's backbones on all stored segments, as in prediction."""
+        model.eval()
+        answers, features, valid = [], [], []
+        for row in range(len(batches.kept)):
+            whole = batches.whole(row, model.inputs)
+            x = {name: value.unsqueeze(0) for name, value in whole.x.items()}
+            mask = torch.stack([whole.valid[name] for name in model.seen], 1).unsqueeze(0)
+            answers.append(model.recognise(x)[0])
+            features.append(model.policy.pooled(model.views(x), mask)[0])
+            valid.append(mask[0])
+        return cls(answers, features, valid)
 
 
 def falling(config: AdaMMLConfig) -> Schedule:

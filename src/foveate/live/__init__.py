@@ -1,0 +1,1 @@
+"""Live cameras: addresses, readers that reconnect, steps, and metrics."""
