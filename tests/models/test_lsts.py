@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -134,8 +135,26 @@ def test_offsets_that_are_too_far_are_clipped_with_a_warning() -> None:
         places.lattice()  # once is enough
 
 
-def test_offsets_learn_a_translation() -> None:
-    """Smooth fields that move by three positions, which no offset reaches at the start."""
+def smooth(generator: torch.Generator) -> Tensor:
+    coarse = torch.randn((4, 4, 6, 6), generator=generator)
+    return F.interpolate(coarse, (24, 24), mode="bicubic", align_corners=False)
+
+
+def squares(generator: torch.Generator) -> Tensor:
+    """Overlapping squares of different sizes and values."""
+    field = torch.zeros(4, 4, 24, 24)
+    for row in field:
+        for _ in range(12):
+            x, y = (int(v) for v in torch.randint(0, 20, (2,), generator=generator))
+            side = int(torch.randint(3, 8, (1,), generator=generator))
+            values = torch.randn(4, 1, 1, generator=generator)
+            row[:, y : y + side, x : x + side] = values
+    return field
+
+
+@pytest.mark.parametrize("draw", [smooth, squares])
+def test_offsets_learn_a_translation(draw: Callable[[torch.Generator], Tensor]) -> None:
+    """Fields that move by three positions, which no offset reaches at the start."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     model, places = LearnedSampling(4, 4), Offsets("gaussian", 6)
@@ -147,8 +166,7 @@ def test_offsets_learn_a_translation() -> None:
     ])  # fmt: skip
 
     def pair() -> tuple[Tensor, Tensor]:
-        coarse = torch.randn((4, 4, 6, 6), generator=generator)
-        field = F.interpolate(coarse, (24, 24), mode="bicubic", align_corners=False)
+        field = draw(generator)
         return field[..., 6:18, 6:18], field[..., 6:18, 9:21]  # new(p) = old(p + 3)
 
     losses = []

@@ -41,7 +41,7 @@ def run(request: Request) -> int:
     Raises:
         FoveateError: The request is wrong, or no video could be read.
     """
-    from foveate.evaluate.run import evaluate
+    from foveate.evaluate.detection_run import evaluate_any
 
     for path in (request.report, request.json_path, request.csv_path, request.timelines):
         check_writable(path)
@@ -69,7 +69,7 @@ def run(request: Request) -> int:
         def moved(done: int, total: int, name: str) -> None:
             shown.update(done / total, name)
 
-        found = evaluate(
+        found = evaluate_any(
             recogniser, dataset, split,
             batch=batch, seed=seed, threshold=request.threshold, progress=moved,
         )  # fmt: skip

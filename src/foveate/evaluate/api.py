@@ -62,7 +62,7 @@ def evaluate(
         DataError: The data set has faults.
         ModelError: No such model.
     """
-    from foveate.evaluate.run import evaluate as measure
+    from foveate.evaluate.detection_run import evaluate_any
 
     dataset = open_labelled(videos)
     chosen = choose_split(dataset, split)
@@ -70,7 +70,7 @@ def evaluate(
     _warn(loaded.name, dataset, chosen)
     if classes is not None:
         dataset = only_classes(dataset, classes)
-    found = measure(
+    found = evaluate_any(
         loaded, dataset, chosen,
         batch=batch, seed=seed, threshold=threshold, progress=on_progress,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from foveate.evaluate.run import (
     Evaluation,
     Prediction,
     Progress,
+    evaluate,
     figure_of,
     prediction_of,
     results_of,
@@ -96,6 +97,27 @@ def detected(
         first = f"{out.predictions[0].name}: {out.predictions[0].error}"
         raise ConfigError(f"none of the {len(items)} videos could be read (the first: {first})")
     return out
+
+
+def evaluate_any(
+    recogniser: Recogniser,
+    dataset: Labelled,
+    split: str | None,
+    *,
+    batch: int = 1,
+    seed: int = 0,
+    threshold: float | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure detections where the videos have boxes, labels otherwise; see `run.evaluate`."""
+    if getattr(dataset, "has_boxes", False):
+        return evaluate_detections(
+            recogniser, dataset, split, batch=batch, seed=seed, progress=progress
+        )
+    return evaluate(
+        recogniser, dataset, split,
+        batch=batch, seed=seed, threshold=threshold, progress=progress,
+    )  # fmt: skip
 
 
 def evaluate_detections(

@@ -246,7 +246,7 @@ def evaluate(
 
     Videos that fail are counted and listed, and left out of the figures. Where records carry
     times, the timeline is measured too (F1 of segments). Of videos without labels only the cost
-    is measured. Videos with boxes are measured by `detection_run.evaluate_detections`.
+    is measured.
 
     Args:
         recogniser: From `foveate.load`.
@@ -264,12 +264,6 @@ def evaluate(
         ConfigError: An empty split, a class the recogniser does not know, or no video could be
             read.
     """
-    if getattr(dataset, "has_boxes", False):
-        from foveate.evaluate.detection_run import evaluate_detections
-
-        return evaluate_detections(
-            recogniser, dataset, split, groups=groups, batch=batch, seed=seed, progress=progress
-        )
     items, classes = items_of(dataset, split), tuple(dataset.classes)
     if classes == (UNLABELLED,):
         items, classes = [replace(item, labels=[]) for item in items], ()
