@@ -465,7 +465,9 @@ def learned(study: Study, variant: str, seed: int, fold: int | None, epochs: int
     summary = run_recipe(
         RECIPE, config, known, folder, begun, source=source, on_progress=lambda event: None
     )
-    found: dict[str, Any] = {"seconds": time.process_time() - since, "figures": summary.figures}
+    # Of a run that was resumed, the time is not known.
+    spent = None if begun else time.process_time() - since
+    found: dict[str, Any] = {"seconds": spent, "figures": summary.figures}
     network: Any = load_run(folder).networks["network"]
     spec = load_run(folder).input
     order = coarse_to_fine(FRAMES) if variant == "v2" else list(range(spec.clip_frames))
@@ -482,7 +484,7 @@ def learned(study: Study, variant: str, seed: int, fold: int | None, epochs: int
     found["test_seconds"] = time.process_time() - since
     found["right"] = right_of(study, torch.stack(logits)[None], fold)
     sides = torch.stack(windows)
-    found["side"] = float((sides[..., 2:] - sides[..., :2]).mean())
+    found["side"] = float((sides[..., 2:] - sides[..., :2]).float().mean())
     if variant != "uni":
         places = torch.zeros(len(study.records), FRAMES, 2)
         places[torch.tensor(test)[:, None], torch.tensor(order)] = torch.stack(acted)
@@ -586,7 +588,7 @@ def figures_of(study: Study, heroes: Sequence[str] = ("v2", "motion-patch")) -> 
                 str(seed): float(np.nanmean(scored(study, [c for c in cells if c["seed"] == seed])))
                 for seed in sorted({c["seed"] for c in cells})
             },
-            "training_cpu_minutes": training_seconds(study, cells, spent) / 60,
+            "training_cpu_seconds": training_seconds(study, cells, spent),
         } | prices[name]  # fmt: skip
         for key in ("from actor", "spread", "side"):
             known = [c[key] for c in cells if c.get(key) is not None]
@@ -614,12 +616,13 @@ def figures_of(study: Study, heroes: Sequence[str] = ("v2", "motion-patch")) -> 
 
 def training_seconds(
     study: Study, cells: Sequence[Mapping[str, Any]], spent: Mapping[str, float]
-) -> float:
+) -> float | None:
     """CPU seconds of one training: policy and classifier, features of its clips included."""
     name, fold = cells[0]["name"], cells[0]["fold"]
     # The first cell that needs features also computes those of all clips: they are added below.
-    seconds = float(min(cell["seconds"] for cell in cells))
-    if name in LEARNED:
+    known = [cell["seconds"] for cell in cells if cell["seconds"] is not None]
+    seconds = float(min(known)) if known else None
+    if name in LEARNED or seconds is None:
         return seconds
     used = len(study.rows("train", fold)) + len(study.rows("val", fold))
     needed = {f"features-{name}": 1.0}
