@@ -284,6 +284,9 @@ def test_budgets_that_cannot_be_kept_are_one_line(calibrated: str, runs: dict[st
         foveate.load(runs["uni-adafocus"], budget="3fps")
     few = foveate.load(runs["adafocus-v2"], budget="1fps").predict(frames(), fps=FPS)
     assert few.exits == {"focus.2": 1}
+    few = foveate.load(runs["adafocus-v2"], budget="16MMAC/s").predict(frames(), fps=FPS)
+    assert few.exits == {"focus.2": 1}  # of 13 million each
+    assert few.warnings == []
 
 
 def test_wrong_settings_are_one_line(tmp_path: Path, runs: dict[str, str]) -> None:

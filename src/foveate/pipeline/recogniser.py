@@ -36,6 +36,7 @@ from foveate.pipeline.reducers import ClassReducer, DetectionReducer, Naming, Re
 from foveate.pipeline.scheduler import Opener, in_order, schedule
 from foveate.pipeline.session import OnStep, Plan, Session
 from foveate.policy import AtEnd, Context, Groups, PatchLook
+from foveate.policy.looks.adafocus import AdaFocusLook
 from foveate.policy.unknown import Familiar
 
 if TYPE_CHECKING:
@@ -580,13 +581,14 @@ def check_labels(labels: Sequence[str]) -> None:
 
 def _costs(executor: Executor, look: Look) -> tuple[int, int]:
     """Multiply-adds of one frame that the look selects, and of an answer."""
-    spec = executor.input("network")
-    side = getattr(look, "size", spec.size)
-    # A view has a shape without having memory.
-    frame = np.broadcast_to(np.uint8(0), (1, 1, side, side, 3))
-    views = {"rgb": View(frame, (0.0,), np.ones(1, bool))}
+    spec, total = executor.input("network"), 0
+    for part in look.parts if isinstance(look, AdaFocusLook) else ("network",):
+        side = spec.size if part == "glance" else getattr(look, "size", None) or spec.size
+        # A view has a shape without having memory.
+        frame = np.broadcast_to(np.uint8(0), (1, 1, side, side, 3))
+        total += executor.cost(part, {"rgb": View(frame, (0.0,), np.ones(1, bool))}, None)
     head = 0 if executor.head is None else executor.cost(executor.head, {}, None)
-    return executor.cost("network", views, None), head
+    return total, head
 
 
 def _single_pictures(session: Session) -> list[str]:
