@@ -149,12 +149,13 @@ def _logging(as_json: bool) -> Iterator[None]:
 @contextmanager
 def _stopped_by_signals(watch: Any, duration: float | None) -> Iterator[None]:
     """Stop on Ctrl-C, on SIGTERM, and after `duration`; a second signal stops at once."""
-    asked = threading.Event()
+    asked = False
 
     def stop(number: int, frame: Any) -> None:
-        if asked.is_set():
+        nonlocal asked
+        if asked:
             raise KeyboardInterrupt
-        asked.set()
+        asked = True
         watch.stop()
 
     timer = None if duration is None else threading.Timer(duration, watch.stop)

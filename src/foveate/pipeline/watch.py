@@ -158,9 +158,8 @@ class Watch:
         self._of(name).paused = False
 
     def stop(self) -> None:
-        """End the iteration after the step that is being computed."""
-        self._stopping = True
-        self._changed.set()
+        """End the iteration after the step that is being computed; signal handlers may call it."""
+        self._stopping = True  # no lock is taken: the loop, interrupted by a signal, may hold it
 
     def close(self) -> None:
         """Disconnect from all cameras; safe to call twice."""
