@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/foveate predict $(CLIP) --model $(KINETICS) || echo "Not here; nothing else needs them."
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks scripts examples

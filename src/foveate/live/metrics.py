@@ -23,7 +23,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Metrics:
-    """Counts steps and events; the state of the cameras is asked for when somebody reads it.
+    """Counts steps and events; the state of the cameras is asked for when it is read.
 
     Args:
         status: Gives the state of all cameras.
