@@ -17,6 +17,7 @@ from clips import encode, number_of, picture
 from data.labelled import pictures
 from foveate.core import MediaError, Sample
 from foveate.media import open_source
+from foveate.media.mask import MaskedSample
 
 FRAMES, FPS = 12, 10.0
 METHODS = {"info", "frames", "keyframes", "motion", "next_time", "audio", "close"}
@@ -27,6 +28,10 @@ EXAMPLES: dict[str, Callable[[Path], Any]] = {
     "Video": lambda folder: open_source(encode(frames=FRAMES, rate=10)),
     "ArrayVideo": lambda folder: open_source(PICTURES, fps=FPS),
     "FrameStream": lambda folder: open_source((p, i / FPS) for i, p in enumerate(PICTURES)),
+    # A mask in a corner that no assertion looks at.
+    "MaskedSample": lambda folder: MaskedSample(
+        open_source(PICTURES, fps=FPS), (((0.98, 0.98), (1.0, 0.98), (1.0, 1.0)),)
+    ),
     "FrameFolder": lambda folder: open_source(pictures(folder / "frames", FRAMES), fps=FPS),
 }
 
