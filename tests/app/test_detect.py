@@ -79,6 +79,8 @@ def test_all_outputs_say_the_same(run, folder: Path, tmp_path: Path) -> None:
         (["--between", "nonkey"], "has no part for other frames than key frames"),
         (["--between", "guess"], "look.between"),
         (["--csv", "missing/boxes.csv"], "its folder does not exist"),
+        (["--csv", "-"], "not written to standard output (name a file)"),
+        (["--coco", "boxes.json", "--no-trace"], "--coco needs the trace"),
     ],
 )
 def test_what_cannot_be_meant_costs_one_line(run, folder: Path, words, error: str) -> None:

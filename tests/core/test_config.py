@@ -62,7 +62,14 @@ def test_invalid_set_options_are_rejected(item) -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("- a\n- b\n", "holds a list"), ("a: [1\n", "not YAML"), ("!!python/object:os.x {}", "YAML")],
+    [
+        ("- a\n- b\n", "holds a list"),
+        ("a: [1\n", "not YAML"),
+        ("!!python/object:os.x {}", "YAML"),
+        ("a:\n  b: 1\n  b: 2\n", "b is given twice, again in line 3"),
+        ("a: 1\nb: 1\na: 2\n", "a is given twice, again in line 3"),
+        ("[1]: 2\n", "not YAML"),
+    ],
 )
 def test_yaml_without_mapping_or_with_code_is_rejected(tmp_path, text, says) -> None:
     path = tmp_path / "p.yaml"

@@ -74,7 +74,8 @@ FAULTS: list[tuple[str, Callable[[Any], Any], str]] = [
     ("annotations", lambda rows: rows[1].update(bbox=[1, 2, 3]), "train.json:11: bbox is not"),
     ("annotations", lambda rows: rows[1].update(bbox=[70, 2, 3, 3]), "outside the frame of 64x48"),
     ("annotations", lambda rows: rows[2].update(id=1), "train.json:12: the id 1 is given twice"),
-    ("annotations", lambda rows: rows.append({**rows[0], "id": 9}), "track 7 is twice in frame 0"),
+    ("annotations", lambda rows: rows.append({**rows[0], "id": 9}),
+     "track 7 is twice in frame 0 (annotation 9)"),
     ("images", lambda rows: rows[1].update(video_id=4), "train.json:6: no video has the id 4"),
     ("images", lambda rows: rows[1].update(frame_id=0), "frame 0 of the video is given twice"),
     ("images", lambda rows: rows[1].pop("frame_id"), "json:6: an image of a video file"),
@@ -198,7 +199,7 @@ def test_mot_counts_from_one(tmp_path: Path) -> None:
     ],
 )
 def test_faults_of_mot_are_named_by_line(row: str, words: str, tmp_path: Path) -> None:
-    with pytest.raises(data.DataError, match=f"MOT17-02-FRCNN/gt.txt:2: .*{words}"):
+    with pytest.raises(data.DataError, match=f"MOT17-02-FRCNN/gt/gt.txt:2: .*{words}"):
         data.read(mot(tmp_path, f"1,2,1,1,5,5,1,1,1\n{row}\n"))
 
 
@@ -276,6 +277,15 @@ def test_check_opens_the_videos(tmp_path: Path) -> None:
     found = data.check(root, workers=0, cache=tmp_path / "cache")
     assert not found.ok
     assert any("frame 2 is annotated, the video has 2 frames" in why for *_, why in found.bad)
+    (tmp_path / "other").mkdir()
+    labelled.put(tmp_path / "other" / "a.mp4", clips.encode(frames=2, size=(64, 48)))
+    (tmp_path / "other" / "boxes.csv").write_text(
+        "path,frame,x1,y1,x2,y2,label\na.mp4,0,-5,2,70,9,dog\na.mp4,1,70,2,75,9,dog\n"
+    )
+    found = data.check(tmp_path / "other", workers=0, cache=tmp_path / "cache")
+    assert [why for *_, why in found.bad] == [
+        "frame 1: the box (70, 2, 75, 9) is outside the frame of 64x48 pixels"
+    ]
     labelled.put(root / "a.mp4", clips.encode(frames=4, size=(64, 48)))
     found = data.check(root, workers=0, cache=tmp_path / "cache")
     assert found.ok, found.lines()

@@ -482,6 +482,7 @@ def test_an_address_is_shown_without_credentials(address, shown) -> None:
         ("rtsp://", "no host"),
         ("rtsp://${NOT_SET_AT_ALL}@cam/1", "the variable NOT_SET_AT_ALL is not set"),
         ("missing.mp4", "no such file"),
+        (".", "is a folder"),
         (7.5, "cannot be watched"),
     ],
 )

@@ -166,6 +166,15 @@ def test_no_vectors_is_said_and_never_zeros() -> None:
         probe(b"no video at all")
 
 
+def test_a_second_key_frame_at_once_does_not_mean_no_vectors() -> None:
+    clip = encode("h264", frames=1) + encode("h264", frames=10, gop=60)
+    with VectorReader(clip) as reader:
+        kinds = [field.key for field in reader.fields()]
+    assert kinds[:3] == [True, True, False]
+    with VectorReader(clip) as reader:
+        reader.check()
+
+
 def test_frame_threads_are_refused() -> None:
     codec = av.CodecContext.create("h264", "r")
     for kind in ("FRAME", "AUTO"):

@@ -154,6 +154,16 @@ def test_without_vectors_boxes_are_copied() -> None:
     assert parts(asked) == {"key": 2, None: 18}
 
 
+@pytest.mark.parametrize("every", [10, None])
+def test_boxes_stay_in_a_file_that_is_all_intra_coded(every: int | None) -> None:
+    clip = encode(frames=20, size=SIZE, gop=1, draw=drawn, options={"preset": "veryfast"})
+    found = recogniser(KeyFrames(every=every, hold=every is None)).predict(clip)
+    assert len(found.times) == 20
+    assert set(parts(found)) == {"key", "move"}
+    assert lefts(found)[9] == lefts(found)[0]
+    assert [line for line in found.warnings if "no motion vectors" in line] == found.warnings
+
+
 def test_moved_takes_the_median_of_what_is_known() -> None:
     field = np.zeros((4, 4, 3), np.float32)
     field[..., 2] = 1

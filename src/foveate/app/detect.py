@@ -28,8 +28,12 @@ def run(request: DetectRequest) -> int:
         raise ConfigError(
             f"{request.model}: recognises whole clips and finds no boxes", "type: foveate predict"
         )
-    for path in (request.csv_path, request.coco):
+    for option, path in (("--csv", request.csv_path), ("--coco", request.coco)):
+        if str(path) == "-":
+            raise ConfigError(f"{option} -: not written to standard output", "name a file")
         check_writable(path)
+    if request.coco is not None and not request.trace:
+        raise ConfigError("--coco needs the trace, which has all frames", "leave out --no-trace")
 
     def write(results: list[Result], recogniser: Any) -> None:
         if request.csv_path is not None:

@@ -63,9 +63,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read the mapping in a YAML file with the safe loader, which runs no code.
 
     Raises:
-        ConfigError: The file is missing, too large, or holds no mapping.
+        ConfigError: The file is missing, too large, holds no mapping, or a key twice.
     """
     import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            # YAML forbids repeated keys, PyYAML keeps the last: a camera would be lost in silence.
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if not isinstance(key.value, str) or key.tag == "tag:yaml.org,2002:merge":
+                    continue
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise ConfigError(f"{path}: {key.value} is given twice, again in line {line}")
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
 
     try:
         with path.open("rb") as file:
@@ -73,7 +86,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
             raise ConfigError(f"{path}: larger than {_MAX_BYTES} bytes")
-        values = yaml.safe_load(data.decode("utf-8"))
+        values = yaml.load(data.decode("utf-8"), Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({(error.strerror or '').lower()})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,9 +14,10 @@ from foveate.data.errors import CAP, DataError
 from foveate.data.probe_cache import ProbeCache, probes
 from foveate.data.probing import Probe
 from foveate.data.readers.detect import read
+from foveate.data.readers.objects import checked_box
 from foveate.data.readers.request import composed, split_of
 from foveate.data.readers.unlabelled import LABEL
-from foveate.data.record import Dataset, Record
+from foveate.data.record import Dataset, FrameBoxes, Record
 from foveate.media import display_name
 
 _BEYOND = 1.0  # seconds by which an interval may extend beyond its video
@@ -194,10 +195,8 @@ def _bad(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[tuple[str, str,
     for record in dataset.records:
         found = known[record.path]
         why = found.error
-        if why is None and record.boxes and found.frames is not None:
-            last = record.boxes[-1].frame
-            if last >= found.frames:
-                why = f"frame {last} is annotated, the video has {found.frames} frames"
+        if why is None and record.boxes:
+            why = _bad_boxes(record.boxes, found)
         if why is None and found.duration is not None:
             if (record.start or 0.0) >= found.duration:
                 why = f"starts at {record.start:g} s, the video lasts {found.duration:g} s"
@@ -205,6 +204,20 @@ def _bad(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[tuple[str, str,
                 why = f"ends at {record.end:g} s, the video lasts {found.duration:g} s"
         if why is not None:
             yield record.where, display_name(dataset.name(record)), why
+
+
+def _bad_boxes(boxes: Sequence[FrameBoxes], found: Probe) -> str | None:
+    """What of the boxes does not fit the video; readers do not know the size of all videos."""
+    last = boxes[-1].frame
+    if found.frames is not None and last >= found.frames:
+        return f"frame {last} is annotated, the video has {found.frames} frames"
+    for one in boxes:
+        for thing in one.objects:
+            try:
+                checked_box(thing.box, (found.width, found.height))
+            except ValueError as error:
+                return f"frame {one.frame}: {error}"
+    return None
 
 
 def _leaks(dataset: Dataset, known: dict[Path, Probe]) -> Iterator[str]:

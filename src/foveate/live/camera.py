@@ -120,6 +120,8 @@ def camera(name: str, settings: CameraSettings, pace: Pace = "fast") -> CameraSo
     if not is_address(address):
         path = Path(address)
         if not path.is_file():
+            if path.is_dir():
+                raise ConfigError(f"{shown}: is a folder", "name its files, or a cams.yaml")
             raise ConfigError(
                 f"{shown}: no such file", f"addresses begin with {', '.join(SCHEMES[:3])}, ..."
             )

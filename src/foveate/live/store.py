@@ -111,7 +111,7 @@ def connect(path: Path, *, create: bool = True) -> sqlite3.Connection:
         FoveateError: It cannot be opened, is no store, or of a later version.
     """
     if not create and not path.is_file():
-        raise FoveateError(f"{path}: no such file")
+        raise FoveateError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     try:
         # Read-only connections must be able to read the write-ahead log, so the mode is not `ro`.
         connection = sqlite3.connect(path, timeout=_BUSY)

@@ -406,7 +406,12 @@ class Video:
                 warn=self._warn,
                 find_index=self._find_index,
             )
-            reader.check()
+            try:
+                reader.check()
+            except MediaError as error:
+                self._no_vectors = error.cause.removeprefix(f"{self.name}: ")
+                reader.close()
+                raise
             self._vectors = reader
         reader = self._vectors
         near = near_fields(reader, times, around, self.info.rate or 25.0, every)

@@ -319,8 +319,18 @@ class Fetch:
         return View(array, tuple(picture.time for picture in found), np.ones(1, bool))
 
     def _motion(self, request: ViewRequest) -> View:
-        """Displacement into each frame of the request, (1, T, h, w, 3), for the last of them."""
-        motion = self.sample.motion(request.times, "vectors", around=0)
+        """Displacement into each frame of the request, (1, T, h, w, 3), for the last of them.
+
+        It is unknown everywhere in a file without vectors, such as one that is all intra coded.
+        """
+        try:
+            motion = self.sample.motion(request.times, "vectors", around=0)
+        except MediaError as error:
+            self._warn_once(error)
+            width, height = self.sample.info.width, self.sample.info.height
+            unknown = np.zeros((1, len(request.times), 1, 1, 3), np.float32)
+            region = (0.0, 0.0, float(width), float(height))
+            return View(unknown, request.times[-1:], np.ones(1, bool), (region,))
         assert motion.field is not None
         assert motion.valid is not None
         field, valid = motion.field[:, 0], motion.valid[:, 0]
@@ -329,6 +339,10 @@ class Fetch:
         region = (0.0, 0.0, columns * motion.cell[0], rows * motion.cell[1])
         return View(array[None], request.times[-1:], np.ones(1, bool), (region,))
 
+    def _warn_once(self, error: MediaError) -> None:
+        if error.cause not in self.sample.warnings:
+            self.sample.warnings.append(error.cause)
+
     def _vectors(self, request: ViewRequest) -> View:
         """Motion vectors of single pictures, in pixels per frame; invalid rows where none are."""
         count = 1 if request.rows is None else len(set(request.rows))
@@ -336,8 +350,7 @@ class Fetch:
         try:
             motion = self.sample.motion([request.times[at] for at in order], "vectors", around=1)
         except MediaError as error:
-            if error.cause not in self.sample.warnings:
-                self.sample.warnings.append(error.cause)
+            self._warn_once(error)
             shape = (count, len(request.times) // count, 1, 1, 2)
             return View(np.zeros(shape, np.float32), request.times, np.zeros(count, bool))
         assert motion.field is not None

@@ -9,7 +9,7 @@ height]` and, for tracks, `instance_id` or `track_id`. One file, or one per spli
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -110,7 +110,7 @@ class _File:
         for key, take in (("videos", self._video), ("images", self._image), (_KEYS[2], self._box)):
             for line, row in rows[key]:
                 where = text.at(file, line)
-                noting(request, where, take, row, where)
+                noting(request, where, _named, key[:-1], take, row, where)
 
     def _categories(self, rows: list[tuple[int, Any]]) -> dict[int, str]:
         names: dict[int, str] = {}
@@ -193,6 +193,16 @@ class _File:
         placed = checked_box((x, y, x + width, y + height), image.size)
         if image.video is not None:
             image.video.add(image.frame, ObjectBox(self._names[category], placed, track))
+
+
+def _named(kind: str, take: Callable[..., None], row: dict[str, Any], where: str) -> None:
+    """Take an entry; faults name it, because these files are often a single line."""
+    try:
+        take(row, where)
+    except ValueError as error:
+        number = _id(row, "id")
+        name = f"{kind} without an id" if number is None else f"{kind} {number}"
+        raise ValueError(f"{error} ({name})") from None
 
 
 def _id(row: Mapping[str, Any], key: str) -> int | None:

@@ -48,13 +48,13 @@ def read(request: Request) -> Listing:
             continue
         split = split_of(folder.parent.name) if folder.parent != request.path else None
         # The parts of MOT17 are one sequence with the boxes of three detectors.
-        video = VideoBoxes(frames, f"{folder.name}/gt.txt:1", split, folder.name.rsplit("-", 1)[0])
+        where = f"{folder.name}/gt/gt.txt:1"
+        video = VideoBoxes(frames, where, split, folder.name.rsplit("-", 1)[0], first=1)
         video.frames = {frame: [] for frame in range(pictures.count(frames))}
         width, height = (text.whole(_setting(folder, key, "")) for key in ("imWidth", "imHeight"))
         size = (float(width), float(height)) if width and height else None
         for line, row in text.lines(file, request.faults):
-            where = f"{folder.name}/{text.at(file, line)}"
-
+            where = f"{folder.name}/gt/{text.at(file, line)}"
             noting(request, where, _take, request, video, size, row, where)
         records.append(video.record())
     if not records and not request.faults:

@@ -52,6 +52,7 @@ class VideoBoxes:
         split: As for `Record`.
         group: As for `Record`.
         frames: Objects by frame; a frame without objects has an empty list.
+        first: Number that the annotation gives the first frame, for messages.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class VideoBoxes:
     split: str | None = None
     group: str | None = None
     frames: dict[int, list[ObjectBox]] = field(default_factory=dict)
+    first: int = 0
 
     def add(self, frame: int, found: ObjectBox) -> None:
         """Add an object.
@@ -67,11 +69,12 @@ class VideoBoxes:
             ValueError: The frame has an object of that track, or the very same object.
         """
         objects = self.frames.setdefault(frame, [])
+        number = frame + self.first
         for other in objects:
             if found.track is not None and other.track == found.track:
-                raise ValueError(f"track {found.track} is twice in frame {frame}")
+                raise ValueError(f"track {found.track} is twice in frame {number}")
             if other == found:
-                raise ValueError(f"the same box is twice in frame {frame}")
+                raise ValueError(f"the same box is twice in frame {number}")
         objects.append(found)
 
     def record(self) -> Record:

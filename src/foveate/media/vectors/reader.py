@@ -27,6 +27,7 @@ from foveate.media.work import Work
 
 _RECENT = 5  # fields that can be asked for again without going back, at least
 _RECENT_BYTES = 32_000_000  # of the pictures of more of them
+_INTRA = 12  # pictures without vectors after which the next key frame ends the probe
 _PROBED = 300  # pictures after which a stream without a second key frame counts as probed
 
 
@@ -105,16 +106,17 @@ class VectorReader:
         return None if last is None else float((last - self._origin) * self._base)
 
     def check(self) -> None:
-        """Decode up to the first picture with vectors, at most one group of pictures.
+        """Decode up to the first picture with vectors, at most the first groups of pictures.
 
         Raises:
-            MediaError: There are none: every picture of the first group is intra coded.
+            MediaError: There are none: every picture of them is intra coded.
         """
         # With their pictures, so that a later question for the first ones decodes nothing.
         for number, field in enumerate(self.fields(frames=self._pixels)):
             if field.valid.any():
                 return
-            if number and (field.key or number >= _PROBED):
+            # Encoders begin with several key frames where the first pictures differ: go past them.
+            if number >= (_INTRA if field.key else _PROBED):
                 break
         raise MediaError(f"{self.name}: no motion vectors (its pictures are all intra coded)")
 

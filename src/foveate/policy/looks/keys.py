@@ -13,6 +13,7 @@ from foveate.core import (
     Budget,
     ConfigError,
     Evidence,
+    MediaError,
     PartCost,
     Sample,
     Selection,
@@ -229,7 +230,10 @@ def _motion(sample: Sample, times: tuple[float, ...]) -> tuple[float, float | No
 
     The pixels are None where too little of the picture has vectors: then nothing is known.
     """
-    found = sample.motion(times, "vectors", around=0)
+    try:
+        found = sample.motion(times, "vectors", around=0)
+    except MediaError:  # the codec has vectors, but the file is all intra coded
+        return 0.0, None
     assert found.field is not None
     assert found.valid is not None
     valid, field = found.valid[:, 0].any(0), found.field[:, 0].sum(0)
