@@ -95,7 +95,7 @@ def test_copies_of_a_file_and_stretches_of_one_stay_together(tmp_path: Path) -> 
         assert sides[::2] == sides[1::2]
         assert sides.count("test") == 4
     stretches = tuple(Record(Path("one.mp4"), ("x",), float(i), i + 1.0) for i in range(4))
-    with pytest.raises(data.DataError, match="1 groups of clips cannot be split 2 ways"):
+    with pytest.raises(data.DataError, match="1 independent group of clips cannot be split 2 ways"):
         data.folds(Dataset(stretches, ("x",), Path()), 2)
 
 

@@ -282,3 +282,24 @@ def test_a_clip_that_cannot_be_read_is_named(videos, cache, tmp_path) -> None:
     gone = replace(dataset.records[0], path=tmp_path / "gone.mp4")
     with pytest.raises(FoveateError, match=r"gone.mp4: cannot be read"):
         clips.keep(gone, cache, how)
+
+
+def test_a_modality_that_no_clip_has_is_refused(tmp_path) -> None:
+    """One clip that has it in one segment is enough."""
+    for name in sounding.CLASSES:
+        for split in ("train", "val"):
+            path = tmp_path / "videos" / split / name / "0.mp4"
+            sounding.film(path, name, [1], len(name), sound=False)
+    config = AdaMMLConfig(**{**SETTINGS, "modalities": ("rgb", "sound")})
+
+    def read() -> clips.SegmentSet:
+        train = open_labelled(DataRequest(tmp_path / "videos")).subset("train")
+        how = recipe.reading_of(config, recipe.build_model(config, 2))
+        return clips.keep_all(train, tmp_path / "cache", how, lambda done, total: None)
+
+    request = DataRequest(tmp_path / "videos")
+    with pytest.raises(FoveateError, match="none of the 2 training clips has sound") as caught:
+        run_recipe(recipe.RECIPE, config, open_labelled(request), tmp_path / "run")
+    assert caught.value.hint == "leave out sound"
+    sounding.film(tmp_path / "videos" / "train" / "low" / "0.mp4", "low", [0, 2], 1)
+    clips.require_modalities(read(), ("rgb", "sound"))

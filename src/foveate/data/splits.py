@@ -147,7 +147,9 @@ def _assign(dataset: Dataset, shares: np.ndarray, seed: int) -> list[int]:
         members[at].append(record)
     if len(members) < len(shares):
         raise DataError(
-            f"{len(members)} groups of clips cannot be split {len(shares)} ways without a leak"
+            f"{len(members)} independent group{'s' * (len(members) != 1)} of clips cannot be split "
+            f"{len(shares)} ways without a leak",
+            "add clips of other videos; clips of one video stay in one split",
         )
     places = {name: i for i, name in enumerate(dataset.classes)}
     counts = np.zeros((len(members), len(places) + 1))

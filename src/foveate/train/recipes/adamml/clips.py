@@ -113,6 +113,26 @@ def keep_all(
     )
 
 
+def require_modalities(kept: SegmentSet, names: Sequence[str]) -> None:
+    """Refuse modalities of which no segment of any clip has data: their networks learn nothing.
+
+    Raises:
+        DataError: No clip has one of them.
+        MediaError: A stored clip is damaged.
+    """
+    missing = list(names)
+    for file, count in zip(kept.files, kept.counts, strict=True):
+        if not missing:
+            return
+        views = stored(file, missing, range(count))
+        missing = [name for name in missing if not views[name].valid.any()]
+    if missing:
+        raise DataError(
+            f"modalities: none of the {len(kept)} training clips has {' or '.join(missing)}",
+            f"leave out {', '.join(missing)}",
+        )
+
+
 def keep(record: Record, folder: Path, how: Reading) -> tuple[Path, int]:
     """The stored file of a clip, made if it does not exist, and its number of segments.
 

@@ -34,7 +34,13 @@ from foveate.pipeline.recogniser import Recogniser
 from foveate.policy.looks.modalities import CurveCard, Modalities, PointCard
 from foveate.train.kit import randomness
 from foveate.train.recipe import Recipe, RecipeContext
-from foveate.train.recipes.adamml.clips import Reading, SegmentBatches, SegmentSet, keep_all
+from foveate.train.recipes.adamml.clips import (
+    Reading,
+    SegmentBatches,
+    SegmentSet,
+    keep_all,
+    require_modalities,
+)
 from foveate.train.recipes.adamml.config import PUBLISHED_COSTS, AdaMMLConfig, default_visual
 from foveate.train.recipes.adamml.stages import (
     Known,
@@ -57,6 +63,7 @@ def _train(context: RecipeContext) -> RunSummary:
     context.begin()
     how = reading_of(config, model)
     kept = {split: _kept(context, how, split) for split in (config.train_split, config.val_split)}
+    require_modalities(kept[config.train_split], model.modalities)
     shown = _divided(config, kept[config.train_split])
     known, unknown = (
         SegmentBatches(
