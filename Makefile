@@ -22,8 +22,10 @@ demo: $(VENV)/.installed
 	@echo; echo "The same clip by Kinetics-600 weights ($(KINETICS), fetched once):"
 	@$(BIN)/foveate predict $(CLIP) --model $(KINETICS) || echo "Not here; nothing else needs them."
 
+# Exporting in a process that has run thousands of other tests has ended it: engines have their own.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/engines $(PYTEST)
+	$(BIN)/python -m pytest -n 2 tests/engines $(PYTEST)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks scripts examples
