@@ -20,12 +20,12 @@ from foveate import ConfigError, Recogniser
 from foveate.core import Detections, Evidence, InputSpec, NotYet
 from foveate.core.config import build
 from foveate.live import reader, share
-from foveate.live.camera import CameraSettings, camera, cameras, public
+from foveate.live.camera import CameraSettings, CameraSource, camera, cameras, public
 from foveate.live.feed import QUEUE, Feed, FrameLedger, LiveSample
 from foveate.live.metrics import Metrics, MetricsServer
-from foveate.live.reader import CameraStatus, delays
+from foveate.live.reader import Camera, CameraStatus, delays
 from foveate.live.step import StepResult
-from foveate.media.live import LiveFrame, describe, open_paced
+from foveate.media.live import LiveFrame, LiveInput, describe, open_iterable, open_paced
 from foveate.pipeline.presets import Preset
 from foveate.policy import Uniform
 
@@ -318,6 +318,24 @@ def test_a_gap_in_the_frames_begins_anew(monkeypatch) -> None:
     steps = list(only_steps(recogniser().watch(interrupted())))
     assert [step.time for step in steps if step.epoch == 1] == pytest.approx([0.0, 0.2])
     assert [step.time for step in steps if step.epoch == 2] == pytest.approx([0.0, 0.2, 0.4])
+
+
+def test_a_new_connection_is_not_called_a_gap(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(reader, "_GAP", 0.0)  # between two frames of one connection it would be one
+    caplog.set_level(logging.INFO, "foveate.live")
+    black = np.zeros((48, 64, 3), np.uint8)
+
+    def connect() -> LiveInput:
+        return open_iterable(iter([(black, 0.0)]), "gate", live=True)
+
+    waits: list[float] = []
+    source = CameraSource("gate", "gate", CameraSettings(url="rtsp://gate"), connect)
+    one = Camera(source, wait=lambda seconds: waits.append(seconds) or len(waits) == 2)
+    one.start()
+    one.join(5.0)
+    assert one.status().epoch == 2
+    states = [f"{r.fields['state']} {r.fields['reason']}".strip() for r in caplog.records]
+    assert states == ["live", "waiting the connection was closed"] * 2 + ["stopped"]
 
 
 def test_failed_connections_leave_nothing_open(monkeypatch) -> None:

@@ -271,8 +271,8 @@ class Camera:
         if self.paused:
             self._end_feed()
             return
-        gap = live and tick is not None and frame.tick - tick > _GAP
-        feed = self._feed
+        feed = self._feed  # None after a new connection, or a pause
+        gap = feed is not None and live and tick is not None and frame.tick - tick > _GAP
         if feed is None or frame.begins or gap:
             feed = self._begin(frame, stream, live, "a gap in the frames" if gap else "")
         frame.time -= self._zero
