@@ -128,10 +128,23 @@ def test_the_command_evaluates(
     run: Path, videos: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "e.json"
-    options = ["--split", "val", "--model", run, "--json", out, "--threads", 1]
+    page = tmp_path / "e.html"
+    options = ["--split", "val", "--model", run, "--json", out, "--report", page, "--threads", 1]
     assert main(monkeypatch, "evaluate", videos, *options) == 0
+    assert "Computed per frame" in page.read_text("utf-8")
     assert capsys.readouterr().out.startswith("val mAP50 ")
     assert json.loads(out.read_text())["n"] == 1
+
+
+def test_what_does_not_fit_detectors_is_refused(
+    run: Path, videos: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(monkeypatch, "evaluate", videos, "--model", run, "--controls") == 2
+    assert "--controls: for classes of clips" in capsys.readouterr().err
+    options = ["--recipe", "lsts", "--set", "detector=fastestdet", "--out", tmp_path / "r"]
+    assert main(monkeypatch, "train", videos, *options) == 2
+    assert "fastestdet cannot be trained here" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
 
 
 def test_clips_without_boxes_are_refused(

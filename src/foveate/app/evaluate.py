@@ -56,6 +56,9 @@ def run(request: Request) -> int:
         print_presets([request.model], request)
         return 0
     dataset = opened(request.data)
+    for name in ("against", "controls", "threshold", "timelines") if dataset.has_boxes else ():
+        if getattr(request, name):
+            raise ConfigError(f"--{name}: for classes of clips, and the data has boxes")
     split = choose_split(dataset, request.split)
     recogniser = recogniser_of(request.model, request)
     warning = seen_in_training(request.model, dataset, split)

@@ -31,10 +31,12 @@ def report(evaluation: Evaluation, thumbnails: Thumbnails | None = None) -> str:
     """
     drawn = bool(evaluation.confusion)
     classes = [one.label for one in evaluation.classes]
+    detects = any(figure.name.startswith("macs-per-frame") for figure in evaluation.figures)
     return render(
         "evaluation.html.j2",
         title=f"{evaluation.model} on {evaluation.split or 'all videos'}",
         evaluation=evaluation,
+        per="frame" if detects else "video",
         headline=short_name(evaluation.figures[0].name),
         confusion=confusion_svg(classes, evaluation.columns, evaluation.confusion) if drawn else "",
         reliability=reliability_svg(evaluation.reliability) if drawn else "",

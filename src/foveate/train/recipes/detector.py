@@ -56,11 +56,13 @@ class DetectorConfig(TrainingConfig):
 
 
 def prepare(config: DetectorConfig, dataset: Dataset) -> DetectorConfig:
-    """Refuse data without boxes.
+    """Refuse data without boxes, and a detector without a loss.
 
     Raises:
-        ConfigError: The clips have no boxes, or there are none to train on.
+        ConfigError: The clips have no boxes, there are none to train on, or it is FastestDet.
     """
+    if config.detector == "fastestdet":
+        raise ConfigError("detector: fastestdet cannot be trained here", "such as rfcn:resnet18")
     if not dataset.has_boxes:
         raise ConfigError(
             f"{dataset.root}: the clips have no boxes", "known formats: foveate data check --help"
