@@ -22,7 +22,9 @@ demo: $(VENV)/.installed
 	@echo; echo "The same clip by Kinetics-600 weights ($(KINETICS), fetched once):"
 	@$(BIN)/foveate predict $(CLIP) --model $(KINETICS) || echo "Not here; nothing else needs them."
 
-# Exporting in a process that has run thousands of other tests has ended it: engines have their own.
+# Engines have processes of their own: where they use AMX, the frame of a signal does not fit into the
+# alternate stack of pytest's faulthandler, so the next signal that Python handles (SIGCHLD after a
+# loader of PyTorch, SIGTERM in tests of training) would end the process.
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/engines $(PYTEST)
 	$(BIN)/python -m pytest -n 2 tests/engines $(PYTEST)
