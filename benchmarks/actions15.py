@@ -29,7 +29,7 @@ from foveate.evaluate.bootstrap import interval
 from foveate.evaluate.results import write_result
 from foveate.evaluate.run import Evaluation, compare_runs, evaluate
 from foveate.models.weights.run import read_run
-from foveate.pipeline.recogniser import load
+from foveate.pipeline.loading import load
 
 PROTOCOL = (
     "mocap15 (rendered, one recording per action), 1200 clips, seed 1: trained on train, best "

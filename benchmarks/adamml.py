@@ -39,7 +39,7 @@ from foveate.evaluate.metrics import mean
 from foveate.models.adamml import AdaMML
 from foveate.models.weights.run import load_run, read_run
 from foveate.pipeline.adamml import AdaMMLExecutor
-from foveate.pipeline.recogniser import load
+from foveate.pipeline.loading import load
 from foveate.policy.looks.modalities import CurveCard
 from foveate.train.recipe import run_recipe
 from foveate.train.recipes.adamml.clips import SegmentBatches, keep_all

@@ -35,7 +35,8 @@ from foveate.core import Evidence, FoveateError, Sample, Window
 from foveate.data import Dataset, folds, read, split
 from foveate.evaluate import metrics
 from foveate.evaluate.bootstrap import compare, interval
-from foveate.pipeline.recogniser import Recogniser, load
+from foveate.pipeline.loading import load
+from foveate.pipeline.recogniser import Recogniser
 from foveate.pipeline.reducers import ClassReducer, WindowScores, clip_scores, joined
 from foveate.policy.looks.frames import Uniform
 from foveate.policy.unknown import Familiar, fit_familiar

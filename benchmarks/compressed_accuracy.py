@@ -34,7 +34,7 @@ from foveate.evaluate.bootstrap import compare, interval
 from foveate.evaluate.metrics import mean
 from foveate.models.coviar import FUSION, CompressedNet, ExitNetwork, even_stages, normalise, square
 from foveate.models.weights.run import load_run, read_run
-from foveate.pipeline.recogniser import load
+from foveate.pipeline.loading import load
 from foveate.policy.calibration import Calibration
 from foveate.policy.fuse import Wise
 from foveate.train.kit import randomness

@@ -27,7 +27,8 @@ from foveate.data import DataRequest, open_labelled
 from foveate.evaluate.bootstrap import interval
 from foveate.models.weights.run import read_run
 from foveate.pipeline import ledger, scheduler
-from foveate.pipeline.recogniser import Recogniser, load
+from foveate.pipeline.loading import load
+from foveate.pipeline.recogniser import Recogniser
 from foveate.pipeline.reducers import ClassReducer
 from foveate.policy.calibration import Calibration
 from foveate.policy.operating import NEVER

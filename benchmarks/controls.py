@@ -20,7 +20,7 @@ from fights import PROBE, config_of
 from foveate.data import folds, read
 from foveate.evaluate.controls import RULES, ControlAnswers, control_answers, summary
 from foveate.evaluate.results import write_result
-from foveate.pipeline.recogniser import load
+from foveate.pipeline.loading import load
 from foveate.train.kit.memory import keep_freed_memory
 from foveate.train.recipe import run_recipe
 from foveate.train.recipes import supervised

@@ -40,7 +40,7 @@ from foveate.evaluate.metrics import ratio
 from foveate.live.events import Event, EventDetector, EventSettings
 from foveate.live.outputs import EventConfig, EventOutputs, EventTargets
 from foveate.live.step import StepResult
-from foveate.pipeline.recogniser import load
+from foveate.pipeline.loading import load
 
 MODEL, MEMORY = "movinet-a0-stream-lite.actions15", "segments:2:5"
 SECONDS, WINDOW = 120.0, 2.0

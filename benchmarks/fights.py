@@ -28,7 +28,7 @@ from foveate.evaluate.metrics import Floats, Statistic
 from foveate.evaluate.results import write_result
 from foveate.evaluate.run import evaluate
 from foveate.media import Video
-from foveate.pipeline.recogniser import load
+from foveate.pipeline.loading import load
 from foveate.train.kit.memory import keep_freed_memory
 from foveate.train.recipe import run_recipe
 from foveate.train.recipes import supervised

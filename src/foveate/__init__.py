@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from foveate.models.spec import InputSpec
     from foveate.pipeline import presets as specs
     from foveate.pipeline.export import export
+    from foveate.pipeline.loading import load
     from foveate.pipeline.presets import Preset
-    from foveate.pipeline.recogniser import Recogniser, load
+    from foveate.pipeline.recogniser import Recogniser
     from foveate.train.api import train
 
 __version__ = "0.1.0"
@@ -58,7 +59,7 @@ _DEFINED_IN = {
     "WeightsError": "core",
     "bench": "evaluate.api",
     "export": "pipeline.export",
-    "load": "pipeline.recogniser",
+    "load": "pipeline.loading",
     "read_results": "core",
 }
 # Names that are modules: policies, their specifications, and two packages that can be called.

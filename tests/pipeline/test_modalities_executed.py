@@ -203,6 +203,14 @@ def test_skipping_equals_masking(rows) -> None:
     assert found.any() == any(map(any, rows))
 
 
+@pytest.mark.parametrize(
+    ("rows", "warned"), [([[0, 0]] * 4, True), ([[0, 0]] * 3 + [[1, 0]], False)]
+)
+def test_an_answer_from_nothing_comes_with_a_warning(rows, warned) -> None:
+    result = recogniser(network("rgb", "sound"), rows).predict(clip())
+    assert any("used no modality" in line for line in result.warnings) == warned
+
+
 def test_all_modalities_need_no_policy() -> None:
     model = network("rgb", "sound")
     result = recogniser(model, fixed=("rgb", "sound")).predict(clip())
@@ -354,7 +362,7 @@ def test_a_damaged_curve_is_one_line() -> None:
         spec.calibrated({}, "runs/m")
     with pytest.raises(WeightsError, match=r"m/run.json: calibration.frames"):
         spec.calibrated(card(frames=0), "runs/m")
-    with pytest.raises(WeightsError, match="do not belong together"):
+    with pytest.raises(WeightsError, match="calibration.default: no such point"):
         spec.calibrated(card(default=7), "runs/m")
 
 

@@ -13,7 +13,7 @@ from foveate.core import ConfigError
 from foveate.media import Video
 from foveate.models import registry
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
-from foveate.pipeline.recogniser import load
+from foveate.pipeline.loading import load
 from tiny_weights import LABELS, SPEC
 
 

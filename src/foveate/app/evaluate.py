@@ -180,8 +180,8 @@ def recogniser_of(
     """
     from foveate.core.config import build
     from foveate.media.limits import Limits
+    from foveate.pipeline.loading import assemble
     from foveate.pipeline.presets import edit, resolve
-    from foveate.pipeline.recogniser import assemble
 
     changes, limits = request.changes()
     if look is not None:

@@ -52,7 +52,7 @@ def run(request: Request) -> int:
     preset = edit(preset, changed, "settings")
     explained_as: Callable[[Item], Explanation]
     if isinstance(preset.look, AdaFocusSpec):
-        from foveate.pipeline.recogniser import assemble
+        from foveate.pipeline.loading import assemble
 
         explained_as = partial(watched, assemble(preset, limits=limits), fps=request.fps)
     else:

@@ -85,7 +85,7 @@ def _accuracy(request: ExportRequest, dataset: Any, preset: Preset) -> None:
     """Measure model and export on labelled videos; print both and keep them in `run.json`."""
     from foveate.evaluate.run import compare_runs, evaluate
     from foveate.models.weights.run import card_text, read_run
-    from foveate.pipeline.recogniser import assemble
+    from foveate.pipeline.loading import assemble
 
     split = choose_split(dataset, None)
     before = evaluate(assemble(preset, device="cpu", offline=request.offline), dataset, split)
@@ -120,7 +120,7 @@ def bench(request: BenchEnginesRequest) -> int:
     Raises:
         FoveateError: No such model, or no engine runs it.
     """
-    from foveate.pipeline.recogniser import assemble
+    from foveate.pipeline.loading import assemble
 
     preset = edit(resolve(request.model)[1], apply_sets({}, request.sets), "settings")
     build = partial(

@@ -77,7 +77,7 @@ def run(request: Request, write: Callable[[list[Result], Any], None] | None = No
 
 def load_model(request: RunOptions, named: str | None, preset: Preset, limits: Limits) -> Any:
     """The recogniser of a preset, with a progress bar while weights are fetched."""
-    from foveate.pipeline.recogniser import assemble
+    from foveate.pipeline.loading import assemble
 
     engine, precision = None, None  # detectors run in torch
     if isinstance(request, PresetOptions):

@@ -173,7 +173,8 @@ def _warn(model: str, dataset: Dataset, split: str | None) -> None:
 def _loaded(
     recogniser: Measurable, device: str | None, offline: bool, settings: Mapping[str, Any]
 ) -> Recogniser:
-    from foveate.pipeline.recogniser import Recogniser, load
+    from foveate.pipeline.loading import load
+    from foveate.pipeline.recogniser import Recogniser
 
     if not isinstance(recogniser, Recogniser):
         return load(recogniser, device=device, offline=offline, **settings)

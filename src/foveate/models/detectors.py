@@ -253,6 +253,13 @@ def _pyramid(backbone: str, levels: list[int] | None = None, extra: Any = None) 
     return _resnet_fpn_extractor(_resnet(backbone), 5, levels, extra)
 
 
+def _pyramid_to_p7(backbone: str) -> Any:
+    """The pyramid of detectors of one stage: from stride 8 on, two levels above the network."""
+    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+    return _pyramid(backbone, [2, 3, 4], LastLevelP6P7(256, 256))
+
+
 @register(
     "ssdlite320-mobilenet-v3-large",
     classifier=False,
@@ -279,11 +286,8 @@ def fcos(
     num_classes: int = 91, backbone: str = "resnet50", low_blocks: int | None = None
 ) -> Detector:
     """FCOS (arXiv 1904.01355) on a ResNet with a feature pyramid, as torchvision has it."""
-    library = detection_library()
-    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
-
-    trunk = _pyramid(backbone, [2, 3, 4], LastLevelP6P7(256, 256))
-    return TorchvisionDetector(library.FCOS(trunk, num_classes), low_blocks, background=False)
+    model = detection_library().FCOS(_pyramid_to_p7(backbone), num_classes)
+    return TorchvisionDetector(model, low_blocks, background=False)
 
 
 @register(
@@ -297,11 +301,8 @@ def retinanet(
     num_classes: int = 91, backbone: str = "resnet50", low_blocks: int | None = None
 ) -> Detector:
     """RetinaNet (arXiv 1708.02002) on a ResNet with a feature pyramid, as torchvision has it."""
-    library = detection_library()
-    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
-
-    trunk = _pyramid(backbone, [2, 3, 4], LastLevelP6P7(256, 256))
-    return TorchvisionDetector(library.RetinaNet(trunk, num_classes), low_blocks, background=False)
+    model = detection_library().RetinaNet(_pyramid_to_p7(backbone), num_classes)
+    return TorchvisionDetector(model, low_blocks, background=False)
 
 
 @register(

@@ -19,8 +19,8 @@ from foveate.models.weights.exported import Format
 from foveate.models.weights.run import RunCard, card_text
 from foveate.pipeline.engines import load_model
 from foveate.pipeline.fetch import crop, decode_size
+from foveate.pipeline.loading import OwnModule
 from foveate.pipeline.presets import Preset, resolve
-from foveate.pipeline.recogniser import OwnModule
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from foveate.core import ConfigError, Executor, Look, ModelError
 from foveate.models.loaded import NETWORK
@@ -27,10 +27,12 @@ class Method:
     Attributes:
         build: Makes the executor of a loaded model for a look, on a device.
         defaults: Fields of the preset that are not given.
+        task: What its answers are.
     """
 
     build: Callable[[LoadedModel, Look, Context, torch.device], Executor]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    task: Literal["classify", "detect"] = "classify"
 
 
 def _network(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
@@ -135,7 +137,7 @@ METHODS: dict[str, Method] = {
     "ensemble": Method(_ensemble),
     "adafocus": Method(_adafocus, {"look": {"name": "adafocus"}, "decide": {"name": "calibrated"}}),
     "cascade": Method(_cascade, {"look": {"name": "groups"}, "decide": {"name": "calibrated"}}),
-    "detector": Method(_detector, {"look": {"name": "key-frames"}}),
+    "detector": Method(_detector, {"look": {"name": "key-frames"}}, "detect"),
     "adamml": Method(_adamml, {"look": {"name": "modalities"}}),
 }
 

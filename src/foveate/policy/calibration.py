@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,8 +21,26 @@ from foveate.policy.stopping import ByExit, Confident, DecideSpec
 Order = Literal["measured", "published"]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A part of a calibration: plain finite values, unknown keys refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class CalibrationCard(Strict):
+    """The whole calibration of a run folder; each method has its own kind."""
+
+    @classmethod
+    def read(cls, saved: Mapping[str, Any], name: str) -> Self:
+        """Validate the calibration in a run folder.
+
+        Raises:
+            WeightsError: It is damaged.
+        """
+        try:
+            return cls.model_validate(dict(saved))
+        except ValidationError as error:
+            raise WeightsError(f"{name}: calibration.{fault_of(error)}") from None
 
 
 @dataclass(frozen=True)
@@ -47,7 +65,7 @@ class Operating:
     spoiled: float = 1.0
 
 
-class PointCard(_Strict):
+class PointCard(Strict):
     """An `Operating` point as it is saved."""
 
     threshold: float = Field(ge=0, le=1.1)
@@ -58,7 +76,7 @@ class PointCard(_Strict):
     spoiled: float = Field(1.0, ge=0, le=1)
 
 
-class FusionCard(_Strict):
+class FusionCard(Strict):
     """How the exits taken so far are joined; see `policy.fuse.Wise`."""
 
     exits: list[str] = Field(min_length=1, max_length=1000)
@@ -66,7 +84,7 @@ class FusionCard(_Strict):
     temperatures: list[float]
 
 
-class OrderCard(_Strict):
+class OrderCard(Strict):
     """One order of the modalities.
 
     Attributes:
@@ -98,7 +116,7 @@ class OrderCard(_Strict):
         return within(points, budget).threshold
 
 
-class Calibration(_Strict):
+class Calibration(CalibrationCard):
     """What the calibration of a cascade found.
 
     Attributes:
@@ -113,20 +131,8 @@ class Calibration(_Strict):
     stage_seconds: dict[str, float]
     macs: dict[str, int]
 
-    @classmethod
-    def read(cls, saved: Mapping[str, Any], name: str) -> Calibration:
-        """Validate the calibration in a run folder.
 
-        Raises:
-            WeightsError: It is damaged.
-        """
-        try:
-            return cls.model_validate(dict(saved))
-        except ValidationError as error:
-            raise WeightsError(f"{name}: calibration.{fault_of(error)}") from None
-
-
-class ExitPoint(_Strict):
+class ExitPoint(Strict):
     """One operating point of a network with exits: a threshold for each.
 
     Attributes:
@@ -150,7 +156,7 @@ class ExitPoint(_Strict):
     spoiled: float = Field(1.0, ge=0, le=1)
 
 
-class ExitCard(_Strict):
+class ExitCard(CalibrationCard):
     """The calibration of one network with exits (AdaFocus); `operating.fit_exits` makes it.
 
     Attributes:
@@ -180,18 +186,6 @@ class ExitCard(_Strict):
         if self.default >= len(self.points):
             raise ValueError("default: no such point")
         return self
-
-    @classmethod
-    def read(cls, saved: Mapping[str, Any], name: str) -> ExitCard:
-        """Validate the calibration in a run folder.
-
-        Raises:
-            WeightsError: It is damaged.
-        """
-        try:
-            return cls.model_validate(dict(saved))
-        except ValidationError as error:
-            raise WeightsError(f"{name}: calibration.{fault_of(error)}") from None
 
     def point(self, budget: Budget) -> ExitPoint:
         """The most expensive point within a budget per answer, the default one without a budget.

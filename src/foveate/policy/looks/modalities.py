@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, model_validator
 
 from foveate.core import (
     Budget,
@@ -24,11 +24,9 @@ from foveate.core import (
     Sample,
     Selection,
     ViewRequest,
-    WeightsError,
     Window,
 )
-from foveate.core.config import fault_of
-from foveate.policy.calibration import per_answer
+from foveate.policy.calibration import CalibrationCard, Strict, per_answer
 from foveate.policy.looks.base import Context, LookSpec
 
 POLICY, FUSE = "policy", "fuse"  # parts of the model
@@ -41,11 +39,7 @@ Span = tuple[float, float]
 Use = npt.NDArray[np.bool_]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class PointCard(_Strict):
+class PointCard(Strict):
     """One operating point: a model that was trained with one strength of the cost.
 
     Attributes:
@@ -65,7 +59,7 @@ class PointCard(_Strict):
     rates: dict[str, float]
 
 
-class CurveCard(_Strict):
+class CurveCard(CalibrationCard):
     """What a run of the recipe `adamml` knows of its modalities and operating points.
 
     Attributes:
@@ -88,20 +82,13 @@ class CurveCard(_Strict):
     default: int = Field(ge=0)
     calibrated_on: int = Field(ge=0)
 
-    @classmethod
-    def read(cls, saved: Mapping[str, Any], name: str) -> CurveCard:
-        """Validate the calibration in a run folder.
-
-        Raises:
-            WeightsError: It is damaged.
-        """
-        try:
-            card = cls.model_validate(dict(saved))
-        except ValidationError as error:
-            raise WeightsError(f"{name}: calibration.{fault_of(error)}") from None
-        if card.default >= len(card.points) or len(card.seen) != len(card.modalities):
-            raise WeightsError(f"{name}: calibration: its parts do not belong together")
-        return card
+    @model_validator(mode="after")
+    def _fits(self) -> CurveCard:
+        if self.default >= len(self.points):
+            raise ValueError("default: no such point")
+        if len(self.seen) != len(self.modalities):
+            raise ValueError("seen: not one per modality")
+        return self
 
     def within(self, budget: Budget) -> int:
         """The most accurate point within a budget per answer, the default one without a budget.

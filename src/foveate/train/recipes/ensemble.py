@@ -21,7 +21,7 @@ from foveate.models.weights.run import (
     read_run,
     write_run,
 )
-from foveate.pipeline.recogniser import load
+from foveate.pipeline.loading import load
 from foveate.train.recipe import Recipe, RecipeContext
 from foveate.train.recipes import supervised
 from foveate.train.recipes.supervised import SupervisedConfig

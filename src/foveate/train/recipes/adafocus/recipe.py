@@ -32,7 +32,7 @@ from foveate.models.spec import InputSpec
 from foveate.models.weights.builtin import run_folder
 from foveate.models.weights.run import load_run, read_run, write_run
 from foveate.pipeline.adafocus import AdaFocusExecutor, exit_seconds
-from foveate.pipeline.recogniser import load
+from foveate.pipeline.loading import load
 from foveate.policy.operating import fit_exits
 from foveate.train.features import FeatureSet, computed_once, kept_features, key_of
 from foveate.train.initial_model import InitialModel
