@@ -59,7 +59,7 @@ class Feed:
         convert: Makes pixels of a picture at a `(width, height)`.
         ledger: Of the camera; guarded by `lock`.
         lock: Guards everything here; it is notified when something changes.
-        live: Whether frames that nobody takes are lost; otherwise the reader waits.
+        live: Whether frames that are not taken are lost; otherwise the reader waits.
         capacity: Frames that are kept.
         max_lag: Seconds that a frame may wait for the loop, which then skips to the newest one.
 
@@ -228,7 +228,7 @@ class Feed:
             self._lock.notify_all()
 
     def queued(self) -> int:
-        """Frames in the queue that nobody has looked at."""
+        """Frames in the queue that were not looked at yet."""
         with self._lock:
             return sum(not frame.looked for frame in self._frames)
 

@@ -167,7 +167,7 @@ class Camera:
         self._broken.set()
 
     def next_feed(self) -> Feed | None:
-        """An epoch that nobody has taken yet."""
+        """An epoch that was not taken yet."""
         return self._feeds.popleft() if self._feeds else None
 
     @property

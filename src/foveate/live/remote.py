@@ -126,7 +126,7 @@ class Webhook:
         raise FoveateError(f"{self.shown}: status {status}")
 
     def close(self) -> None:
-        """Nothing is held between events."""
+        """Nothing to close between events."""
 
 
 def _key(secret: str | None) -> bytes:

@@ -143,7 +143,7 @@ class MemoryQueue:
         self._head = None
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 class Deliveries:
@@ -380,7 +380,7 @@ class Command:
             )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 def fields_of(event: Event) -> dict[str, str]:

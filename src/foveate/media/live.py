@@ -112,7 +112,7 @@ class LiveInput:
         name: What it is called in messages.
         received: Gives what comes, until the connection ends.
         close: Releases it.
-        live: Whether frames come by themselves, so that those that nobody takes are lost.
+        live: Whether frames come by themselves, so that those that are not taken are lost.
     """
 
     name: str
@@ -199,7 +199,7 @@ def open_iterable(frames: Iterator[tuple[Any, float]], name: str, live: bool) ->
     Args:
         frames: Pairs of (H, W, 3) uint8 RGB and ascending seconds.
         name: What it is called in messages.
-        live: Whether frames that nobody takes are lost.
+        live: Whether frames that are not taken are lost.
     """
 
     def given() -> Iterator[Received]:

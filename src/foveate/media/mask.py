@@ -1,4 +1,4 @@
-"""Privacy masks: polygons of a source that nobody sees, neither a model nor a file.
+"""Privacy masks: polygons of a source that reach neither a model nor a file.
 
 `MaskedSample` wraps a source, so that all pictures that leave it are masked, whatever look, model
 or writer asks for them. It is the only way to pictures in the inference loop.
