@@ -362,7 +362,7 @@ def test_a_damaged_curve_is_one_line() -> None:
         spec.calibrated({}, "runs/m")
     with pytest.raises(WeightsError, match=r"m/run.json: calibration.frames"):
         spec.calibrated(card(frames=0), "runs/m")
-    with pytest.raises(WeightsError, match="calibration.default: no such point"):
+    with pytest.raises(WeightsError, match=r"calibration.default: no such point"):
         spec.calibrated(card(default=7), "runs/m")
 
 
