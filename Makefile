@@ -26,7 +26,7 @@ demo: $(VENV)/.installed
 # alternate stack of pytest's faulthandler, so the next signal that Python handles (SIGCHLD after a
 # loader of PyTorch, SIGTERM in tests of training) would end the process.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/engines $(PYTEST)
+	$(BIN)/python -m pytest -n 3 --dist worksteal --ignore=tests/engines $(PYTEST)
 	$(BIN)/python -m pytest -n 2 tests/engines $(PYTEST)
 
 check: $(VENV)/.installed-dev
