@@ -23,9 +23,9 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from benchmarks import record
 
 import foveate
-import record
 from foveate.core import ViewRequest
 from foveate.media import Video
 from foveate.media.encode import ENCODINGS, Encoding, encode, with_vectors

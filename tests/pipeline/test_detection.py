@@ -119,12 +119,19 @@ def test_boxes_follow_the_vectors_and_copied_ones_stay(clip: bytes) -> None:
     assert parts(with_vectors) == {"key": 3, "move": 27}
     assert lefts(with_vectors) == pytest.approx(truth, abs=2.5)
     assert with_vectors.cost.stage("move").calls == 27
-    assert with_vectors.cost.stage("motion").calls == 27
+    assert with_vectors.cost.stage("motion").calls == 30
     copied = recogniser(KeyFrames(every=10, between="copy")).predict(clip)
     assert parts(copied) == {"key": 3, None: 27}
     assert lefts(copied)[9] == lefts(copied)[0]
     assert len(copied.detections) == 30
     assert copied.cost.stage("key").calls == 3
+
+
+@pytest.mark.parametrize("settings", [{"every": 10}, {"every": None}, {"every": 10, "hold": True}])
+def test_no_frame_is_decoded_twice(clip: bytes, settings: dict[str, Any]) -> None:
+    found = recogniser(KeyFrames(**settings)).predict(clip)
+    assert set(parts(found)) == {"key", "move"}
+    assert found.cost.stage("decode").frames <= 30  # and one to open the file
 
 
 def test_boxes_follow_at_a_lower_rate_too(clip: bytes) -> None:

@@ -59,7 +59,9 @@ def timeline_svg(result: Result, width: int = 940, detail: bool = True) -> str:
     single = detail and len(looks) <= _SINGLE_LOOKS
     places = [min(max(time * scale, 0.0), float(length)) for time, _ in looks]
     step = nice_step(span, max(2, length // 80))
-    strip = _LANE + _PLOT + _AXIS
+    # Without segments, as of a detector, there is only the axis with its looks.
+    lane, plot = (_LANE, _PLOT) if bars else (_AXIS // 4, 0)
+    strip = lane + plot + _AXIS
     top = strip + (_STRIP if looks else 0)
     key = _key(segments, colours, width, top + 6)
     return render(
@@ -67,8 +69,8 @@ def timeline_svg(result: Result, width: int = 940, detail: bool = True) -> str:
         width=width,
         height=key[-1]["y"] + _LINE + 4 if key else top,
         left=_LEFT,
-        lane=_LANE,
-        plot=_PLOT,
+        lane=lane,
+        plot=plot,
         length=length,
         strip=strip,
         label=_summary(segments, len(looks), span),

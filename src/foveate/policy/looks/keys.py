@@ -123,6 +123,12 @@ class KeyFrames(TimedLook):
         others = {"auto": ("move",), "copy": ()}.get(self.between, (self.between,))
         return ("key", *others)
 
+    @property
+    def _reads_vectors(self) -> bool:
+        """Whether frames between key frames are measured by vectors, where there are any."""
+        moves = self.between in ("auto", "move") and self.every != 1
+        return moves or self.hold or self.every is None
+
     def online(self) -> Self:
         """Without looking ahead."""
         return replace(self, look_ahead=False)
@@ -155,9 +161,12 @@ class KeyFrames(TimedLook):
     ) -> tuple[Selection, _Memory]:  # fmt: skip
         after = replace(now, done=now.done + 1)
         key = replace(after, key=now.done, moved=0.0)
-        if now.key is None or (not self.look_ahead and now.done - now.key == self.every):
-            return Selection.of_frames([time], part="key"), key
         vectors = sample.info.has_vectors
+        if now.key is None or (not self.look_ahead and now.done - now.key == self.every):
+            if vectors and self._reads_vectors:
+                # The picture comes from the reader of vectors, not from a second decoder beside it.
+                _motion(sample, (time,))
+            return Selection.of_frames([time], part="key"), key
         source = sample.info.rate or DEFAULT_RATE
         skipped = max(0, round(source / rate) - 1)  # frames since the last one that was selected
         times = tuple(time - n / source for n in range(skipped, -1, -1))
