@@ -1,9 +1,10 @@
 """`predict` with one and two threads of the network, where idle threads spin and where they sleep.
 
-OpenMP's threads wait for work by spinning unless `OMP_WAIT_POLICY=PASSIVE`; the command sets it,
-unless the user did. Fresh processes in turn, the bundled clip, several calls in each; without and
-with two other processes that keep both cores busy. `auto` is `--threads auto`, which measured once
-before. Beside it, OpenCV's optical flow with one and two of its threads.
+OpenMP's threads wait for work by spinning unless `OMP_WAIT_POLICY=PASSIVE`; the command and
+`foveate.load(threads=2)` set it, unless the user did or PyTorch was imported before. Fresh
+processes in turn, the bundled clip, several calls in each; without and with two other processes
+that keep both cores busy. `auto` is `--threads auto`, which measured once before. Beside it,
+OpenCV's optical flow with one and two of its threads.
 
     python -m benchmarks.threads [--rounds N]
 """
@@ -31,15 +32,17 @@ PROTOCOL = (
     "pixels in OpenCV; median over processes, in turn, of the median over calls; two cores on "
     "which other work ran; busy: and on which two loops ran, too"
 )
-# Threads of the network, OMP_WAIT_POLICY.
+# Threads of the network, and what is imported first: before PyTorch is imported foveate sets the
+# policy, afterwards it is that of OpenMP, to spin.
 CASES = {
-    "one thread": ("1", "ACTIVE"),
-    "two, spinning": ("2", ""),
-    "two, sleeping": ("2", "PASSIVE"),
-    "auto": ("auto", ""),
+    "one thread": ("1", "foveate"),
+    "two, spinning": ("2", "torch"),
+    "two, sleeping": ("2", "foveate"),
+    "auto": ("auto", "foveate"),
 }
 _CHILD = """
-import json, statistics, sys, time
+import importlib, json, statistics, sys, time
+importlib.import_module(sys.argv[3])
 import foveate
 
 threads = sys.argv[1] if sys.argv[1] == "auto" else int(sys.argv[1])
@@ -110,7 +113,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as cache:
-        child(_CHILD, "auto", str(CLIP), FOVEATE_CACHE=cache)  # measures, and remembers
+        child(_CHILD, "auto", str(CLIP), "foveate", FOVEATE_CACHE=cache)  # measures, and remembers
         remembered = json.loads((Path(cache) / "engines.json").read_text("utf-8"))
         figures["auto_chose"] = int(next(iter(remembered.values())))
         for name, loops in (("as it was", 0), ("busy", 2)):
@@ -118,10 +121,9 @@ def main() -> None:
             flows = []
             with load(loops):
                 for _ in range(rounds):
-                    for case, (threads, policy) in CASES.items():
-                        environment = {"OMP_WAIT_POLICY": policy} if policy else {}
+                    for case, (threads, first) in CASES.items():
                         found[case].append(
-                            child(_CHILD, threads, str(CLIP), FOVEATE_CACHE=cache, **environment)
+                            child(_CHILD, threads, str(CLIP), first, FOVEATE_CACHE=cache)
                         )
                     flows.append(child(_FLOW))
             seconds = {case: medians(rows) for case, rows in found.items()}

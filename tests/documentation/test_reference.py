@@ -17,7 +17,7 @@ def test_the_command_page_has_every_command_and_option() -> None:
     predict = page.partition("## `foveate predict`")[2].partition("\n## ")[0]
     assert "| `--look` | `LOOK` |" in predict
     assert "| `--report` | `FILE` |" in predict
-    assert "| `--threads` | `N` | `1` |" in predict
+    assert r"| `--threads` | `N\|auto` | `1` |" in predict
     assert "--help" not in page
 
 
