@@ -22,10 +22,11 @@ from foveate.core import (
     Result,
     Sample,
     Trace,
+    TraceStep,
     View,
 )
 from foveate.core.text import plural
-from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
+from foveate.media import DEFAULT_LIMITS, Limits, Video, name_of, open_source
 from foveate.pipeline.fetch import DEFAULT_RATE
 from foveate.pipeline.ledger import Ledger
 from foveate.pipeline.presets import Preset
@@ -314,7 +315,7 @@ class Recogniser:
     def _open(self, source: Any, fps: float | None, plan: Plan) -> Session:
         ledger = Ledger()
         with ledger.stage("open"):
-            sample = open_source(source, fps=fps, limits=self.limits)
+            sample = open_source(source, fps=fps, limits=self.limits, decoding=self.preset.decode)
         ledger.add("open", calls=0, frames=sample.meter.frames, bytes=sample.meter.bytes)
         return self._session(source, sample, ledger, plan)
 
@@ -351,7 +352,7 @@ class Recogniser:
             preset=self.preset_name,
             duration=duration,
             cost=session.ledger.cost(),
-            trace=Trace(size=[info.width, info.height], steps=session.steps) if trace else None,
+            trace=self._trace(session, session.steps) if trace else None,
             warnings=[
                 *warnings,
                 *_single_pictures(session),
@@ -371,10 +372,15 @@ class Recogniser:
             preset=self.preset_name,
             duration=info.duration,
             cost=session.ledger.take(),
-            trace=Trace(size=[info.width, info.height], steps=steps),
+            trace=self._trace(session, steps),
             warnings=list(session.sample.warnings),
             **session.reducer.step(self.naming, session.span, session.joins),
         )
+
+    def _trace(self, session: Session, steps: list[TraceStep]) -> Trace:
+        info = session.info
+        decode = self.preset.decode.changes() if isinstance(session.sample, Video) else {}
+        return Trace(size=[info.width, info.height], steps=steps, decode=decode)
 
     def _failed(self, name: str, error: FoveateError) -> Result:
         """The Result of a source that could not be read."""

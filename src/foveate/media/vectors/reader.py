@@ -15,6 +15,7 @@ from foveate.core import MediaError, Meter
 from foveate.media import index as indexing
 from foveate.media.container import VECTOR_CODECS, codec_name, open_video
 from foveate.media.decoder import Decoder
+from foveate.media.decoding import EXACT, Decoding
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.lookahead import LOOKAHEAD
 from foveate.media.packets import packets
@@ -49,6 +50,8 @@ class VectorReader:
             asked to. Without it, going back begins at the very start.
         fast: False for NumPy; True to load the compiled loops (extra `fast`) at once; None to use
             them where they are loaded already. The fields are the same.
+        decoding: What the decoder may leave out of the pictures; `lowres` is not used, since
+            vectors are read at full size.
 
     Raises:
         MediaError: The source cannot be opened, or its codec exports no vectors.
@@ -65,9 +68,11 @@ class VectorReader:
         warn: Callable[[str], None] | None = None,
         find_index: Callable[[bool], indexing.Index | None] | None = None,
         fast: bool | None = None,
+        decoding: Decoding = EXACT,
     ) -> None:
         self._open_reader = source if callable(source) else opener(source, limits)
         self._limits, self._threads, self._pixels = limits, threads, pixels
+        self._decoding = decoding.model_copy(update={"lowres": 0}) if pixels else EXACT
         self.meter = meter or Meter()
         self._warn = warn or (lambda line: None)
         self._work = Work(limits, self.meter.bytes)
@@ -191,6 +196,7 @@ class VectorReader:
             self._decoder = Decoder(
                 opened, self._limits, self._threads, self.meter, self._work, self._warn,
                 vectors=True, quality="full" if self._pixels else "none",
+                decoding=self._decoding,
             )  # fmt: skip
             self._restart(packets(opened), from_start=True)
         except BaseException:
