@@ -239,15 +239,15 @@ def _path(
     if rule.track == "viterbi":
         # In shares of the mean motion: frames with little of it follow the others.
         coarse = coarse / max(float(mass.mean()), 1e-12)
-        path = viterbi(coarse, rule.stiffness / side**2 / gaps, cuts, 2, places)
-        return path.astype(np.float64), moves
+        smooth = viterbi(coarse, rule.stiffness / side**2 / gaps, cuts, 2, places)
+        return smooth.astype(np.float64), moves
     # In shares of the frame's motion, so that no single frame outweighs a shot.
     coarse = coarse / np.maximum(mass, max(0.5 * float(np.median(mass)), 1e-12))[:, None, None]
     usual = float(np.median(gaps[1:])) if len(gaps) > 1 else 1.0
     weight = np.full(len(maps), _STEADY / usual)
     if rule.track == "segments":
         return viterbi(coarse, weight, cuts, 0, places).astype(np.float64), moves
-    path: Places = viterbi(coarse, weight / side, cuts, 1, places).astype(np.float64)
+    path = viterbi(coarse, weight / side, cuts, 1, places).astype(np.float64)
     follows = viterbi(coarse, _FOLLOW / side**2 / gaps, cuts, 2, places)
     number = shots(cuts)
     for n in range(int(number[-1]) + 1):
