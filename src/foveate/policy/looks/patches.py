@@ -391,10 +391,11 @@ class MotionPatch(PatchLook):
         source = "grey" if need == "grey" else "vectors" if need == "vectors" else self.source
         if source == "vectors":
             source = "auto"  # without vectors, flow is used, and the trace says so
-        if self.pictures == "decoded" and source == "auto" and sample.info.has_vectors:
-            motion = sample.motion(times, source, self.around, every=False)
-        else:
-            motion = sample.motion(times, source, self.around)
+        more: dict[str, bool] = {}
+        if source == "auto" and sample.info.has_vectors:
+            # `affine_diff` takes six numbers from the field: those of one picture are enough.
+            more = {"every": self.pictures == "all", "single": self.motion == "affine_diff"}
+        motion = sample.motion(times, source, self.around, **more)
         name = self.motion
         if motion.source == "vectors":
             name = _ON_VECTORS.get(name, name)
