@@ -2,10 +2,10 @@
 
     python -m benchmarks.motion_time [VIDEO or FOLDER] [--every N] [--rounds N] [--only NAME...]
 
-One video, or every n-th of a folder, is recognised by networks of rising cost, freshly initialised (time does not ask what they
-know), looked at whole, resized, and through the motion patch of the library's defaults. Opening,
-decoding, measuring motion and choosing are in the time. CPU time of the process, one thread, looks
-in turns within a round, medians.
+One video, or every n-th of a folder, is recognised by networks of rising cost, freshly initialised
+(time does not ask what they know), looked at whole, resized, and through the motion patch of the
+library's defaults. Opening, decoding, measuring motion and choosing are in the time. CPU time of
+the process, one thread, looks in turns within a round, medians.
 """
 
 from __future__ import annotations
