@@ -241,7 +241,13 @@ class Video:
         return sorted(tick for tick in free if tick < last.get(index.position(tick), -1))
 
     def motion(
-        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+        self,
+        times: Sequence[float],
+        source: str = "auto",
+        around: int = 2,
+        *,
+        every: bool = True,
+        single: bool = False,
     ) -> Motion:
         """How things move at those times; see `core.Sample.motion`.
 
@@ -253,7 +259,7 @@ class Video:
         self._recent.clear()
         if source in ("auto", "vectors"):
             try:
-                return self._vector_motion(times, around, every)
+                return self._vector_motion(times, around, every, single)
             except MediaError as error:
                 if source == "vectors":
                     raise
@@ -409,7 +415,9 @@ class Video:
         filmed_motion(self._cursor, self._pixels, self._recent.keep, pairs, self._tick, times, rate)
         return pairs.motion(reason)
 
-    def _vector_motion(self, times: Sequence[float], around: int, every: bool) -> Motion:
+    def _vector_motion(
+        self, times: Sequence[float], around: int, every: bool, single: bool
+    ) -> Motion:
         """Codec vectors around each time; the reader is opened, and asked for proof, once."""
         if self._no_vectors is not None:
             raise MediaError(f"{self.name}: {self._no_vectors}")
@@ -438,7 +446,7 @@ class Video:
             elif reader.end is not None and asked >= reader.end:
                 self._recent.keep(self._tick(asked), None)
 
-        return vector_motion(near, times, around, self._convert, keep)
+        return vector_motion(near, times, around, self._convert, keep, single)
 
     def _use_own_index(self) -> None:
         """Take the index that the container carries; looking for one may cost a pass over it."""

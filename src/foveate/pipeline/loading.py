@@ -277,6 +277,7 @@ def assemble(
         preset_name=named,
         familiar=familiar if preset.unknown else None,
         limits=limits,
+        notice=notice,
     )
 
 

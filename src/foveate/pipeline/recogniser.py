@@ -35,6 +35,7 @@ from foveate.pipeline.scheduler import Opener, in_order, schedule
 from foveate.pipeline.session import OnStep, Plan, Session
 from foveate.policy import AtEnd, Groups
 from foveate.policy.looks.adafocus import AdaFocusLook
+from foveate.policy.looks.auto import AutoLook
 from foveate.policy.looks.modalities import Modalities
 from foveate.policy.unknown import Familiar
 
@@ -72,6 +73,7 @@ class Recogniser:
         familiar: What the training clips are like, so that other footage is `unknown`; None for
             never.
         limits: Bounds on what a source may cost.
+        notice: Called with a line about what was measured once.
 
     Attributes:
         name: Name of the model.
@@ -83,6 +85,7 @@ class Recogniser:
         limits: Bounds on what a source may cost.
         plan: What is the same for all sources.
         naming: How scores become labels.
+        cheapest_looks: What the look `auto` has measured so far.
     """
 
     def __init__(
@@ -100,7 +103,10 @@ class Recogniser:
         preset_name: str | None = None,
         familiar: Familiar | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        notice: Callable[[str], None] | None = None,
     ) -> None:
+        self._notice = notice
+        self.cheapest_looks: dict[str, str] = {}
         self.preset = preset or Preset(model=type(executor).__name__)
         self.name = self.preset.model
         self.preset_name = preset_name
@@ -317,6 +323,11 @@ class Recogniser:
         with ledger.stage("open"):
             sample = open_source(source, fps=fps, limits=self.limits, decoding=self.preset.decode)
         ledger.add("open", calls=0, frames=sample.meter.frames, bytes=sample.meter.bytes)
+        if isinstance(plan.look, AutoLook):
+            from foveate.pipeline.cheapest import cheapest
+
+            chosen = cheapest(self, source, sample.info, fps, self._notice)
+            plan = replace(plan, look=plan.look.looks[chosen])
         return self._session(source, sample, ledger, plan)
 
     def _session(self, source: Any, sample: Sample, ledger: Ledger, plan: Plan) -> Session:
