@@ -14,6 +14,9 @@ SECONDS = 1.28
 SAMPLES = round(RATE * SECONDS)
 _FFT, _WINDOW, _HOP = 511, 240, 120  # samples; an odd FFT gives exactly 256 columns
 _FLOOR = 1e-6
+SILENCE = np.full((256, 256), np.log(_FLOOR), np.float32)
+"""The log spectrogram of zeros."""
+SILENCE.flags.writeable = False
 
 
 def log_spectrogram(wave: Floats) -> Floats:

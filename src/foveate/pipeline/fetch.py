@@ -25,7 +25,7 @@ from foveate.core import (
     Window,
 )
 from foveate.media.modalities import Modality, find, stacks
-from foveate.media.spectrogram import SAMPLES, around, log_spectrogram
+from foveate.media.spectrogram import SILENCE, around, log_spectrogram
 from foveate.policy import window as windows
 from foveate.policy.cuts import distances, signature
 
@@ -366,7 +366,8 @@ class Fetch:
     def _sound(self, request: ViewRequest) -> View:
         """A log spectrogram around the middle of each span; invalid where there is no sound.
 
-        What was heard before in this window is neither decoded nor transformed again.
+        What was heard before in this window is neither decoded nor transformed again, and where
+        there is no sound nothing is transformed.
         """
         info = self.sample.info
         valid = np.array([self._audible(*span) for span in request.spans], bool)
@@ -374,9 +375,10 @@ class Fetch:
             if span in self._heard:
                 continue
             last = span[1] if info.duration is None else info.duration
-            wave = np.zeros(SAMPLES, np.float32)
-            if audible:
-                wave = around(self.sample, sum(span) / 2, end=last)
+            if not audible:
+                self._heard[span] = SILENCE
+                continue
+            wave = around(self.sample, sum(span) / 2, end=last)
             with self.ledger.stage("transform"):
                 self._heard[span] = log_spectrogram(wave)
         rows = [self._heard[span] for span in request.spans]
