@@ -395,6 +395,20 @@ def test_a_movinet_stream_may_be_the_network_of_frames(monkeypatch) -> None:
         combined(exit="layer9")
 
 
+def test_the_embedding_of_sound_is_computed_only_where_it_is_chosen(monkeypatch) -> None:
+    model = combined(modalities=("rgb", "yamnet"))
+    assert model.seen == ("rgb", "sound")
+    counted = Reading(monkeypatch, model)
+    result = recogniser(model, [[0, 0], [0, 1], [0, 0], [0, 1]]).predict(clip())
+    assert counted.rows == {"yamnet": 2}
+    assert counted.calls["audio"] == 4 + 2  # of the policy, and waveforms
+    macs = AdaMMLExecutor(model, SPEC).segment_macs()["yamnet"]
+    assert 65e6 < macs < 75e6
+    assert result.cost.stage("network-yamnet").macs == 2 * macs
+    silent = recogniser(model, fixed=("rgb", "yamnet")).predict(clip(tone=None))
+    assert silent.ok  # without sound its answer has no weight
+
+
 def test_frames_without_a_file_have_no_sound() -> None:
     frames = np.random.default_rng(0).integers(0, 255, (60, 80, 96, 3), np.uint8)
     result = recogniser(network("rgb", "sound")).predict(ArrayVideo(frames, 25.0))

@@ -18,12 +18,13 @@ from typer.testing import CliRunner
 import sounding
 from foveate import load
 from foveate.app.main import app
-from foveate.core import ConfigError, FoveateError
+from foveate.core import ConfigError, FoveateError, WeightsError
 from foveate.core.config import build
 from foveate.data import DataRequest, open_labelled
 from foveate.models import registry
 from foveate.models.adamml import selection_loss
 from foveate.models.weights.run import load_run, read_run
+from foveate.models.yamnet import YAMNet
 from foveate.train import presets
 from foveate.train.kit.checkpoint import Checkpoints
 from foveate.train.recipe import run_recipe
@@ -287,6 +288,29 @@ def test_a_video_network_starts_from_its_weights(monkeypatch) -> None:
     same = {key for key, value in wanted.items() if torch.equal(value, found[key])}
     assert set(wanted) == same
     assert recipe.spec_of(config).mean == (0.0, 0.0, 0.0)
+
+
+def test_only_the_head_on_an_embedding_of_sound_is_trained(
+    videos, cache, tmp_path, monkeypatch
+) -> None:
+    torch.manual_seed(0)
+    weights = YAMNet().eval()
+    torch.nn.init.uniform_(weights.mel)
+    monkeypatch.setattr(recipe, "load_yamnet", lambda: weights)
+    settings = {**ALTERNATING, "modalities": ("rgb", "yamnet"), "lambdas": ()}
+    config = AdaMMLConfig(**{**settings, "cache": str(cache)})
+    dataset = open_labelled(DataRequest(videos))
+    monkeypatch.setenv("FOVEATE_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"yamnet\.tflite"):
+        run_recipe(recipe.RECIPE, config, dataset, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    monkeypatch.setattr(recipe, "locate", lambda *_, **__: None)
+    run_recipe(recipe.RECIPE, config, dataset, tmp_path / "m")
+    network: Any = load_run(tmp_path / "m").networks["point-0"]
+    for key, value in weights.state_dict().items():
+        assert torch.equal(network.nets["yamnet"].net.state_dict()[key], value), key
+    assert load(tmp_path / "m").predict(videos / "test" / "low" / "0.mp4").ok
 
 
 def test_a_strength_of_zero_costs_nothing() -> None:

@@ -35,7 +35,8 @@ class Modality:
     Attributes:
         name: What it is called.
         channels: Channels that it gives.
-        source: `frames` are built of decoded pictures; `sound` of the sound track; `groups` are
+        source: `frames` are built of decoded pictures; `sound` of the sound track, as spectrograms
+            or, named `waveform`, as .975 s of samples at 16 kHz; `groups` are
             read from the compressed file (`core.Sample.pictures`). Both `vectors` and `motion` are
             read by `core.Sample.motion`. `vectors` is what a network is shown: the field of each
             picture that was asked for, a key picture's replaced by its neighbour's. `motion` is
@@ -162,6 +163,7 @@ register(
 )  # fmt: skip
 register(Modality("flow", 2 * STACK, following=STACK, build=_flow, mean=(0.5,), std=(0.226,)))
 register(Modality("sound", 1, source="sound"))
+register(Modality("waveform", 1, source="sound"))
 register(Modality("iframe", 3, source="groups"))
 register(Modality("mv", 2, source="groups"))
 register(Modality("residual", 3, source="groups"))

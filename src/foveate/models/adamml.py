@@ -19,11 +19,13 @@ from foveate.core.errors import ModelError
 from foveate.models import backbones
 from foveate.models.coviar import InternalClassifier, split_stages
 from foveate.models.registry import create, is_architecture, register, split_name
+from foveate.models.yamnet import YAMNetHead
 
 # Channels of a frame: flow and differences are stacks of five; motion vectors are one field.
-CHANNELS = {"rgb": 3, "patch": 3, "flow": 10, "rgbdiff": 15, "sound": 1, "mv": 2}
+CHANNELS = {"rgb": 3, "patch": 3, "flow": 10, "rgbdiff": 15, "sound": 1, "yamnet": 1, "mv": 2}
 FRAMES = ("rgb", "patch")  # modalities of frames
-PROXIES = {"flow": "rgbdiff", "patch": "rgb"}  # what the policy sees instead
+SOUND = ("sound", "yamnet")  # spectrograms, and waveforms for YAMNet
+PROXIES = {"flow": "rgbdiff", "patch": "rgb", "yamnet": "sound"}  # what the policy sees instead
 POLICY_SIDE = 160  # pixels of the policy's views; sound and motion vectors are seen whole
 USE = 1  # index of the decision that a modality is used
 
@@ -352,6 +354,9 @@ class AdaMML(nn.Module):
         self.seen = seen_of(modalities, proxy)
         self.nets = nn.ModuleDict()
         for name in modalities:
+            if name == "yamnet":
+                self.nets[name] = YAMNetHead(num_classes, dropout)
+                continue
             backbone = audio if name == "sound" else visual if name in FRAMES else motion or visual
             if not is_video_network(backbone):
                 self.nets[name] = SegmentNet(
@@ -385,7 +390,7 @@ class AdaMML(nn.Module):
 
     def frames_of(self, name: str) -> int:
         """Frames of a segment in which a modality is shown."""
-        return 1 if name == "sound" else self.frames
+        return 1 if name in SOUND else self.frames
 
     def views(self, x: Mapping[str, Tensor]) -> list[Tensor]:
         """What the policy sees of (B, S, F, C, H, W) inputs: every second frame, small.

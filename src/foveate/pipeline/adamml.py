@@ -24,6 +24,7 @@ from foveate.media import modalities as kinds
 from foveate.models.adamml import CHANNELS, AdaMML
 from foveate.models.coviar import square
 from foveate.models.macs import on_meta
+from foveate.models.yamnet import SAMPLES
 from foveate.policy.looks.modalities import FUSE, POLICY, REST, UNSURE, VIEWS
 
 _VECTOR_SCALE = 8.0  # pixels per frame that are one after scaling
@@ -223,6 +224,8 @@ class AdaMMLExecutor:
         network: Any = on_meta(self.network)
 
         def empty(name: str) -> Tensor:
+            if name == "yamnet":
+                return torch.empty((1, 1, 1, 1, 1, SAMPLES), device="meta")
             frames, side = network.frames_of(name), side_of(name, self.spec, network.patch_side)
             wide = network.columns if name == "sound" else side
             return torch.empty((1, 1, frames, CHANNELS[name], side, wide), device="meta")
@@ -271,6 +274,8 @@ def prepared(name: str, view: View, spec: InputSpec, columns: int, device: torch
         ModelError: The view has another size than the network takes.
     """
     x = torch.from_numpy(view.array).to(device)
+    if name == "yamnet":
+        return x[:, None, None, None]
     if name == "sound":
         if columns != x.shape[2]:
             x = functional.adaptive_avg_pool2d(x, (x.shape[1], columns))

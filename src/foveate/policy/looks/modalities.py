@@ -34,7 +34,7 @@ from foveate.policy.looks.patches import MotionPatch
 
 POLICY, FUSE, REST = "policy", "fuse", "-rest"  # parts of the model, and the ending of one
 UNSURE = "unsure"  # segments of which an early answer is not sure, in the evidence
-VIEWS = {"rgbdiff": "rgb-difference", "mv": "vectors", "patch": "rgb"}
+VIEWS = {"rgbdiff": "rgb-difference", "mv": "vectors", "patch": "rgb", "yamnet": "waveform"}
 """Modality of the network → its name in `media.modalities`, where they differ."""
 
 _NEAR = 1e-6  # seconds
@@ -320,7 +320,7 @@ class Modalities:
             sample: The source, whose motion says where patches are cut out. Every segment has a
                 place of its own, so that it does not depend on which others were chosen.
         """
-        if name == "sound":
+        if name in ("sound", "yamnet"):
             return ViewRequest(spans=segments)
         times, rows = [], []
         for row, (start, end) in enumerate(segments):

@@ -27,7 +27,7 @@ from foveate.data.sources import duration_of
 from foveate.media import display_name, open_source
 from foveate.media.compressed.cache import write_arrays
 from foveate.media.folder import RATE
-from foveate.models.adamml import FRAMES
+from foveate.models.adamml import FRAMES, SOUND
 from foveate.pipeline.adamml import prepared
 from foveate.pipeline.fetch import Fetch
 from foveate.pipeline.ledger import ChargedSample, Ledger
@@ -273,11 +273,13 @@ class SegmentBatches:
         for name in (one for one in FRAMES if one in batch.x):
             gain, offset = torch.rand(2, 3, 1, 1, generator=random)
             batch.x[name] = batch.x[name] * (0.6 + 0.8 * gain) + offset - 0.5
-        if "sound" in batch.x:
-            # Another start and loudness, so that a network does not memorise its few clips.
-            x = batch.x["sound"]
+        # Another start and loudness, so that a network does not memorise its few clips.
+        for name in (one for one in SOUND if one in batch.x):
+            x = batch.x[name]
             turn = int(torch.randint(x.shape[-1], (), generator=random))
-            batch.x["sound"] = x.roll(turn, -1) + 2 * torch.randn((), generator=random)
+            louder = 2 * torch.randn((), generator=random)  # of a power, as a logarithm
+            x = x.roll(turn, -1)
+            batch.x[name] = x + louder if name == "sound" else x * (louder / 2).exp()
         return batch
 
     def _shown(
@@ -288,9 +290,9 @@ class SegmentBatches:
         x, valid = {}, {}
         shown = stored(self.kept.files[row], names, places.tolist()) if names else {}
         for name, view in shown.items():
-            if name == "patch" and flip:
+            if name == "patch" and flip:  # other pictures are larger than a network's input
                 view = View(np.ascontiguousarray(view.array[:, :, :, ::-1]), (), view.valid)
-            elif name not in ("sound", "patch"):
+            elif name not in (*SOUND, "patch"):
                 array = _moved(name, view.array, self.spec.size, self.how.spec.size, at, flip)
                 view = View(array, (), view.valid)
             x[name] = prepared(name, view, self.spec, self._columns, torch.device("cpu"))

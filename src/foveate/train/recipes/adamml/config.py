@@ -32,7 +32,7 @@ class AdaMMLConfig(RecipeConfig):
         ("rgb", "sound"),
         min_length=1,
         description="of rgb, patch (frames cut out where things move), rgbdiff, flow, sound "
-        "(audio), mv",
+        "(audio), yamnet (its embedding of sound), mv",
     )
     lambdas: tuple[float, ...] = Field(
         (0.1, 0.5, 2.0),
@@ -81,7 +81,7 @@ class AdaMMLConfig(RecipeConfig):
     dropout: float = Field(0.5, ge=0, lt=1, description="before the outputs of the networks")
     epochs: int = Field(30, ge=1, description="of each modality by itself")
     visual_epochs: int | None = Field(
-        None, ge=1, description="of each modality of frames by itself; None: as epochs"
+        None, ge=1, description="of rgb and patch by themselves; None: as epochs"
     )
     policy_epochs: int = Field(
         10, ge=0, description="of each backbone of the policy by itself, on the labels"
@@ -155,7 +155,7 @@ class AdaMMLConfig(RecipeConfig):
 
     def alone_epochs(self, modality: str) -> int:
         """Epochs of a modality by itself."""
-        return self.epochs if modality == "sound" else self.visual_epochs or self.epochs
+        return (self.visual_epochs if modality in FRAMES else None) or self.epochs
 
 
 def default_visual() -> str:

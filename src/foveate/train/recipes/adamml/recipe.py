@@ -27,12 +27,22 @@ from foveate.data import DataError, Dataset, Record
 from foveate.data.probing import probe
 from foveate.evaluate.results import commit, now
 from foveate.models import backbones
-from foveate.models.adamml import CHANNELS, AdaMML, SegmentNet, VideoNet, is_video_network, seen_of
+from foveate.models.adamml import (
+    CHANNELS,
+    SOUND,
+    AdaMML,
+    SegmentNet,
+    VideoNet,
+    is_video_network,
+    seen_of,
+)
 from foveate.models.backbones_weights import BACKBONES
 from foveate.models.registry import create
 from foveate.models.weights import table
 from foveate.models.weights.load import load as load_weights
+from foveate.models.weights.resolve import locate
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
+from foveate.models.yamnet import FILE, YAMNetHead, load_yamnet
 from foveate.pipeline.adamml import AdaMMLExecutor
 from foveate.pipeline.recogniser import Recogniser
 from foveate.policy.looks.modalities import CurveCard, Modalities, PointCard, patches_of
@@ -165,10 +175,14 @@ def prepare(config: AdaMMLConfig, dataset: Dataset) -> AdaMMLConfig:
             why = "" if split == config.train_split else "; operating points are measured on it"
             raise ConfigError(f"the split {split!r} has no clips{why}")
     train = dataset.subset(config.train_split).records
-    if "sound" in config.modalities and not any(probe(one.path).has_audio for one in train):
+    heard = [name for name in config.modalities if name in SOUND]
+    if heard and not any(probe(one.path).has_audio for one in train):
         raise DataError(
-            f"modalities: none of the {len(train)} training clips has sound", "leave out sound"
+            f"modalities: none of the {len(train)} training clips has {heard[0]}",
+            f"leave out {heard[0]}",
         )
+    if "yamnet" in config.modalities:
+        locate(FILE, offline=True)  # missing weights are refused before anything is written
     return config.model_copy(update={"visual": config.visual or default_visual()})
 
 
@@ -183,7 +197,9 @@ def build_model(config: AdaMMLConfig, classes: int) -> AdaMML:
           for name, net in zip(model.seen, model.policy.nets, strict=True)),
     ]  # fmt: skip
     for name, backbone, net in nets:
-        if isinstance(net, VideoNet):
+        if isinstance(net, YAMNetHead):
+            net.net.load_state_dict(load_yamnet().state_dict())
+        elif isinstance(net, VideoNet):
             if "." in backbone:
                 pretrained = load_weights(backbone, num_classes=classes).network
                 net.net.load_state_dict(pretrained.state_dict())
