@@ -389,7 +389,7 @@ def measure(name: str, videos: Path, runs: Sequence[Path], seeds: Sequence[int])
 def fights(data: Path, out: Path, seed: int) -> None:
     """FS-4 on the clips with audible sound: train and test every fold; writes the result."""
     torch.set_num_threads(1)
-    whole = read(data, format="csv")
+    whole = read(data)
     audible = tuple(one for one in whole.records if one.tag("audio") == "audible")
     parts: list[dict[str, Way]] = []
     details, groups = [], []

@@ -46,7 +46,8 @@ class YAMNet(nn.Module):
         """(N, 96, 64) of waveforms (N, 15600) at 16 kHz in -1..1."""
         hann = torch.hann_window(_FRAME, device=wave.device)
         power = torch.fft.rfft(wave.unfold(-1, _FRAME, _HOP) * hann, _FFT).abs()
-        return (power @ self.mel.T + _FLOOR).log()
+        found: Tensor = (power @ self.mel.T + _FLOOR).log()
+        return found
 
     def forward(self, wave: Tensor) -> Tensor:
         """Embeddings (N, 1024) of waveforms (N, 15600) at 16 kHz in -1..1.

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.core import Evidence, InputSpec, ModelError, View, Views
@@ -76,16 +77,13 @@ class AdaMMLExecutor:
         return "head" if part == FUSE else f"network-{part}"
 
     def batch_key(self, part: str, views: Views, state: Any) -> Hashable:
-        """Sources share a call of a modality whatever their numbers of segments are."""
+        """Sources share a call of a part whatever their numbers of segments are."""
         if part == FUSE:
             return part
         if part.endswith(REST):
             return part, state["maps"].shape[1:]
         shapes = tuple((name, view.array.shape[1:]) for name, view in sorted(views.items()))
-        if part != POLICY:
-            return part, shapes
-        rows = max(len(view.array) for view in views.values())
-        return part, shapes, rows, state is None
+        return part, shapes, part == POLICY and state is None
 
     @torch.inference_mode()
     def run(
@@ -122,35 +120,37 @@ class AdaMMLExecutor:
     def _decided(
         self, views: Sequence[Views], states: Sequence[Any]
     ) -> tuple[list[Any], list[Evidence]]:
+        """Decisions for the segments of each source, however many it has."""
         network, seen = self.network, self.network.seen
+        names = [VIEWS.get(name, name) for name in seen]
+        counts = [max(len(one[name].array) for name in names) for one in views]
         x = {
-            name: torch.stack([
-                self._prepared(name, one[VIEWS.get(name, name)]) for one in views
-            ])
-            for name in seen
-        }  # fmt: skip
+            name: torch.cat([self._prepared(name, one[shown]) for one in views]).unsqueeze(0)
+            for name, shown in zip(seen, names, strict=True)
+        }
         masks = [
-            torch.stack([_valid(one[VIEWS.get(name, name)], x[name].shape[1]) for one in views])
-            for name in seen
+            torch.cat([_valid(one[name], rows) for one, rows in zip(views, counts, strict=True)])
+            for name in names
         ]
-        valid = torch.stack(masks, 2).to(self.device)
-        features = network.policy.features(network.views(x), valid)
+        valid = torch.stack(masks, 1).to(self.device)
+        features = network.policy.features(network.views(x), valid.unsqueeze(0))[0]
+        padded = pad_sequence(list(features.split(counts)), batch_first=True)
         before = None
         if states[0] is not None:
             before = tuple(torch.stack([s[key] for s in states]) for key in _RECURRENT)
-        rows = []
-        for at in range(features.shape[1]):
-            logits, before = network.policy.step(features[:, at], before)  # type: ignore[arg-type]
-            rows.append(logits)
-        assert before is not None
-        # A proxy stands for its modality: without it there is no reason to compute the modality.
-        use = network.decide(torch.stack(rows, 1), valid=valid)
+        steps = []
+        for at in range(max(counts)):
+            logits, before = network.policy.step(padded[:, at], before)  # type: ignore[arg-type]
+            steps.append(dict(zip(_RECURRENT, before, strict=True)))
         after, evidence = [], []
-        for number, state in enumerate(states):
-            own = {key: value[number] for key, value in zip(_RECURRENT, before, strict=True)}
-            after.append(self._begun(state, use[number]) | own)
-            proposals = {"use": use[number].cpu().numpy()}
-            evidence.append(Evidence(proposals=proposals))
+        for number, there in enumerate(valid.split(counts)):
+            rows = len(there)
+            logits = torch.stack([step["last"][number] for step in steps[:rows]])
+            # A proxy stands for its modality: without it there is no reason to compute that.
+            use = network.decide(logits, valid=there)
+            own = {key: value[number] for key, value in steps[rows - 1].items()}
+            after.append(self._begun(states[number], use) | own)
+            evidence.append(Evidence(proposals={"use": use.cpu().numpy()}))
         return after, evidence
 
     def _recognised(
