@@ -11,7 +11,7 @@ import foveate
 SOURCE = Path(foveate.__file__).parent
 LAYERS = {
     "core": 0, "scale": 1, "media": 2, "viz": 2, "data": 3, "models": 3, "engines": 4, "policy": 4,
-    "live": 5, "pipeline": 6, "evaluate": 7, "train": 8, "search": 9, "app": 10,
+    "live": 5, "primitives": 5, "pipeline": 6, "evaluate": 7, "train": 8, "search": 9, "app": 10,
 }  # fmt: skip
 NARROW = {"models": {"core"}, "engines": {"core", "models"}, "policy": {"core", "models"}}
 OWNERS = {

@@ -1,0 +1,1 @@
+"""Typed pipelines: their parts are primitives, which are data."""
