@@ -12,13 +12,13 @@ import warnings
 from collections.abc import Iterator
 from functools import cache, reduce
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from operator import or_
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from foveate.core.config import Config
+from foveate.core.lazy import entry_point_values
 from foveate.core.search import Search
 
 __all__ = ["Primitive", "Search", "kind_of", "registered", "union"]
@@ -69,20 +69,28 @@ def registered(group: str) -> dict[str, type[Primitive]]:
         for value in vars(import_module(name)).values():
             if _belongs(value, group):
                 found.setdefault(str(kind_of(value)), value)
-    for point in entry_points(group=ENTRY_POINTS):
-        value = _loaded(point)
-        if value is None or value.group != group:
-            continue
-        if kind_of(value) in found:
+    for point, value in entry_point_values(ENTRY_POINTS):
+        if not (isinstance(value, type) and issubclass(value, Primitive) and kind_of(value)):
+            _warn(point, "is no Primitive with a literal kind")
+        elif value.group not in GROUPS:
+            _warn(point, f"its group {value.group!r} is none of {', '.join(GROUPS)}")
+        elif value.group == group and kind_of(value) in found:
             _warn(point, f"{group} have a {kind_of(value)} already")
-        else:
+        elif value.group == group:
             found[str(kind_of(value))] = value
     return found
 
 
 def union(group: str) -> Any:
-    """The type of a field that takes any primitive of a group, discriminated by `kind`."""
-    return Annotated[reduce(or_, registered(group).values()), Field(discriminator="kind")]
+    """The type of a field that takes any primitive of a group, discriminated by `kind`.
+
+    A text is a kind with its defaults.
+    """
+    return Annotated[
+        reduce(or_, registered(group).values()),
+        Field(discriminator="kind"),
+        BeforeValidator(lambda value: {"kind": value} if isinstance(value, str) else value),
+    ]
 
 
 def _modules(beginnings: tuple[str, ...]) -> Iterator[str]:
@@ -101,21 +109,5 @@ def _belongs(value: Any, group: str) -> bool:
     )
 
 
-def _loaded(point: EntryPoint) -> type[Primitive] | None:
-    """The class of an entry point, None (and a warning) if it is no primitive."""
-    try:
-        value = point.load()
-    except Exception as error:  # code of another package: anything may happen
-        _warn(point, f"cannot be imported ({type(error).__name__}: {error})")
-        return None
-    if not (isinstance(value, type) and issubclass(value, Primitive) and kind_of(value)):
-        _warn(point, "is no Primitive with a literal kind")
-    elif value.group not in GROUPS:
-        _warn(point, f"its group {value.group!r} is none of {', '.join(GROUPS)}")
-    else:
-        return value
-    return None
-
-
-def _warn(point: EntryPoint, reason: str) -> None:
-    warnings.warn(f"entry point {point.name} = {point.value}: {reason}", stacklevel=3)
+def _warn(point: str, reason: str) -> None:
+    warnings.warn(f"entry point {point}: {reason}", stacklevel=3)
