@@ -40,8 +40,8 @@ STEPS = ((0, -1), (0, 1), (-1, 0), (1, 0), (0, 0))
 COUNTS = {"train": 160, "val": 60, "test": 300}
 EPOCHS = 8
 PROTOCOL = (
-    f"generated clips of {FRAMES} frames of {SIDE} pixels: a textured square moves {SPEED} pixels a "
-    f"frame in one of four directions over noise, or stands still; {COUNTS['train']} training, "
+    f"generated clips of {FRAMES} frames of {SIDE} pixels: a textured square moves {SPEED} pixels "
+    f"a frame in one of four directions over noise, or stands still; {COUNTS['train']} training, "
     f"{COUNTS['val']} validation and {COUNTS['test']} test clips; {EPOCHS} epochs in batches of 16 "
     "with AdamW, best epoch by the validation split; top-1 with a 95 % percentile bootstrap over "
     "clips; one training seed; CPU seconds of the training, one thread"
