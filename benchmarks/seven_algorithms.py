@@ -120,7 +120,7 @@ def measure(pipeline: Pipeline, data: Squares, folder: Path) -> dict[str, Any]:
     began = time.process_time()
     dataset: Any = data
     source: Any = data.source
-    run_recipe(recipe, config, dataset, folder, lambda event: None, source=source)
+    run_recipe(recipe, config, dataset, folder, on_progress=lambda event: None, source=source)
     seconds = time.process_time() - began
     run = load_run(folder)
     x, y = data.parts["test"]
