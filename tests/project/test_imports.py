@@ -11,22 +11,22 @@ import foveate
 SOURCE = Path(foveate.__file__).parent
 LAYERS = {
     "core": 0, "scale": 1, "media": 2, "viz": 2, "data": 3, "models": 3, "engines": 4, "policy": 4,
-    "live": 5, "pipeline": 6, "evaluate": 7, "train": 8, "search": 9, "app": 10,
+    "live": 5, "primitives": 5, "pipeline": 6, "evaluate": 7, "train": 8, "search": 9, "app": 10,
 }  # fmt: skip
 NARROW = {"models": {"core"}, "engines": {"core", "models"}, "policy": {"core", "models"}}
 OWNERS = {
     "av": {"media"},
-    "cv2": {"media", "viz", "data"},
+    "cv2": {"media", "viz", "data", "primitives"},
     "PIL": {"viz"},
     "jinja2": {"viz"},
     "platformdirs": {"core"},
     "numba": {"media"},
     "timm": {"models", "data"},
-    "torchvision": {"models", "data"},
+    "torchvision": {"models", "data", "primitives"},
     "tflite": {"models"},
     "ray": {"scale", "search"},
     "optuna": {"search"},
-    "sklearn": {"evaluate"},
+    "sklearn": {"evaluate", "train"},
     "matplotlib": {"viz"},
     "fastapi": {"app"},
     "typer": {"app"},
