@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from foveate.core import ConfigError
+from foveate.evaluate.figures import history_svg
 from foveate.search import study as studies
 from foveate.search.study import (
     INTERRUPTED,
@@ -26,6 +30,8 @@ from foveate.search.study import (
     open_study,
     read_trials,
 )
+from foveate.search.study_page import page_of
+from foveate.search.study_ray import run_on_ray
 from foveate.search.study_space import Space
 from foveate.search.study_trials import Job, Outcome, run_in_child
 from search import study_parts
@@ -250,3 +256,44 @@ def test_a_wrong_space_is_one_line(given, message) -> None:
     with pytest.raises(ConfigError) as caught:
         Space(Model, given, "x.yaml")
     assert str(caught.value) == message
+
+
+@pytest.mark.slow
+def test_tasks_of_a_cluster_share_one_study(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # no token in the home folder
+    open_study(tmp_path, TWO)
+    run_on_ray(partial(study_parts.step, tmp_path, Limits(4)), "local", 2)
+    trials = read_trials(tmp_path, TWO)
+    assert [trial.state for trial in trials] == ["complete"] * 4
+    runs = (tmp_path / "runs.txt").read_text().split()
+    assert sorted(runs) == [str(trial.number) for trial in trials if trial.same_as is None]
+
+
+def test_the_page_shows_every_trial_and_draws_the_front(tmp_path, quick) -> None:
+    folder = tmp_path / "study"
+    drawn(folder, TWO, 8)
+    trials = list(read_trials(folder, TWO))
+    trials[2] = Trial(2, "failed", {"frames": 3}, reason="used more than <4> GB of memory")
+    front = best_of(tuple(trials), TWO)
+    page = page_of(folder, TWO, tuple(trials), "One line.", {front[0].number: "best"})
+    assert f"{front[0].number} (best)" in page
+    assert "used more than &lt;4&gt; GB" in page
+    assert page.count("<svg") == 3
+    assert f"trial {front[-1].number}:" in page
+    nothing = tuple(replace(one, state="failed") for one in trials)
+    assert "No trial is within the bounds" in page_of(folder, TWO, nothing, "", {})
+
+
+def test_a_history_has_a_step_for_every_better_trial() -> None:
+    svg = history_svg({0: 3.0, 1: math.nan, 2: 4.0, 5: 1.0}, "ms", "{:g} ms".format, highest=False)
+    drawing = ElementTree.fromstring(svg)
+    space = "{http://www.w3.org/2000/svg}"
+    assert [next(one.itertext()) for one in drawing.iter(f"{space}circle")] == [
+        "trial 0: 3 ms", "trial 2: 4 ms", "trial 5: 1 ms",
+    ]  # fmt: skip
+    (best,) = (one for one in drawing.iter(f"{space}path") if "opacity" in one.attrib
+               and one.attrib["opacity"] == ".6")  # fmt: skip
+    assert best.attrib["d"].count("V") == 1
+    ElementTree.fromstring(history_svg({}, "ms", str, highest=True))
