@@ -32,6 +32,11 @@ class Large(Primitive):
     lr: Annotated[float, Field(gt=0), Search.float(1e-4, 1e-1, log=True)] = 1e-2
 
 
+class Distilled(Primitive):
+    kind: Literal["distilled"] = "distilled"
+    teacher: str = Field(min_length=1)
+
+
 class Patch(Config):
     name: Literal["patch"] = "patch"
     size: int = Field(96, ge=8)
@@ -42,10 +47,11 @@ class Whole(Config):
 
 
 class Model(Config):
-    recogniser: Annotated[Small | Large, Field(discriminator="kind")] = Small()
+    recogniser: Annotated[Small | Large | Distilled, Field(discriminator="kind")] = Small()
     look: Annotated[Patch | Whole, Field(discriminator="name")] | None = None
     frames: Annotated[int, Field(ge=1), Search.int(1, 8)] = 4
     steps: tuple[str, ...] = ()
+    settings: dict[str, int] = Field(default_factory=dict)
 
 
 def measure(job: Job, report: Report) -> dict[str, Any]:

@@ -217,14 +217,15 @@ def test_other_settings_need_another_folder(tmp_path) -> None:
     ("given", "expected"),
     [
         ({}, {"recogniser/kind": ["small", "large"], "frames": {"low": 1, "high": 8, "step": 1},
-              "look/name": ["none", "patch", "whole"],
               "recogniser/small/segments": {"low": 4, "high": 16, "step": 4},
               "recogniser/large/lr": {"low": 1e-4, "high": 0.1, "log": True}}),
-        ({"recogniser": {"kind": "small", "segments": {"high": 8}}, "look/name": ["patch"],
+        ({"recogniser": {"kind": "small", "segments": {"high": 8}}, "look/kind": ["patch"],
           "look/patch/size": [32, 64], "frames": 2, "recogniser/small/dropout": {"high": 0.5},
-          "steps": [["a"], []]},
+          "steps": [["a"], []], "settings": {"low": 1, "wide": 2},
+          "recogniser/large/lr": 0.1},
          {"recogniser/kind": "small", "recogniser/small/segments": {"low": 4, "high": 8, "step": 4},
-          "recogniser/small/dropout": {"low": 0, "high": 0.5}, "look/name": "patch",
+          "settings": {"low": 1, "wide": 2},
+          "recogniser/small/dropout": {"low": 0, "high": 0.5}, "look/kind": "patch",
           "look/patch/size": [32, 64], "frames": 2, "steps": [["a"], []]}),
     ],
 )  # fmt: skip
@@ -297,3 +298,26 @@ def test_a_history_has_a_step_for_every_better_trial() -> None:
                and one.attrib["opacity"] == ".6")  # fmt: skip
     assert best.attrib["d"].count("V") == 1
     ElementTree.fromstring(history_svg({}, "ms", str, highest=True))
+
+
+def test_a_union_that_follows_another_is_drawn_only_where_all_kinds_fit() -> None:
+    def allowed(kind: str) -> tuple[str, ...]:
+        return ("whole",) if kind == "small" else ("patch", "whole")
+
+    def drawn_of(recogniser, look) -> tuple[str, list[str]]:
+        asked = []
+        given = {"recogniser": recogniser, "look": look, "frames": 1}
+        space = Space(Model, given, follows={"look": ("recogniser", allowed)})
+        values = space.draw(lambda path, search: asked.append(path) or search.choices[0])
+        return values["look"]["name"], asked
+
+    both, one = {"kind": ["patch", "whole"]}, {"patch/size": 64}
+    large, small = {"kind": "large", "lr": 0.1}, {"kind": "small", "segments": 4}
+    assert drawn_of(large, both) == ("patch", ["look/kind"])
+    assert drawn_of(large, one) == ("patch", [])
+    assert drawn_of(small, both) == ("whole", [])
+    assert drawn_of({"kind": "distilled", "teacher": "runs/1"}, one) == ("patch", [])
+    either = {"kind": ["small", "large"], "segments": 4, "lr": 0.1}
+    assert drawn_of(either, both) == ("whole", ["recogniser/kind"])
+    with pytest.raises(ConfigError, match="look/kind: none fits recogniser small"):
+        drawn_of(small, {"kind": "patch"})

@@ -202,17 +202,21 @@ class Runner:
     ) -> None:  # fmt: skip
         self.folder, self.settings, self.limits = folder, settings, limits
         self._space, self._objective, self._on_trial = space, objective, on_trial
+        self._stopped = False
         self._deadline = None if limits.timeout is None else time.monotonic() + limits.timeout
 
     def run(self) -> None:
         """Run trials until there are enough."""
         if self.limits.workers == 1:
-            while self.step():
-                pass
+            self._steps()
             return
         with ThreadPoolExecutor(self.limits.workers) as pool:
-            for done in [pool.submit(self._steps) for _ in range(self.limits.workers)]:
-                done.result()
+            try:
+                for done in [pool.submit(self._steps) for _ in range(self.limits.workers)]:
+                    done.result()
+            except BaseException:
+                self._stopped = True
+                raise
 
     def _steps(self) -> None:
         while self.step():
@@ -220,7 +224,8 @@ class Runner:
 
     def step(self) -> bool:
         """Run one trial; False if there are enough, or the time is over."""
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        late = self._deadline is not None and time.monotonic() > self._deadline
+        if late or self._stopped:
             return False
         with locked(self.folder):
             study = _load(self.folder, self.settings)
@@ -265,6 +270,7 @@ class Runner:
         return run_in_child(
             self._objective, job,
             seconds=self.limits.trial_time, memory=self.limits.trial_memory, prune=prune,
+            stopped=lambda: self._stopped,
         )  # fmt: skip
 
 

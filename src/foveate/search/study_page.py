@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from foveate.core import units
@@ -76,7 +77,7 @@ def page_of(
             history_svg(
                 {one.number: one.values[name] for one in measured},
                 TITLES[name],
-                lambda value, name=name: text_of(name, value),
+                partial(text_of, name),
                 DIRECTIONS[name] == "maximize",
             )
             for name in settings.objectives

@@ -1,9 +1,10 @@
 """The search space of a typed model, such as a pipeline, read from its fields.
 
 Every discriminated union becomes a categorical parameter, named by its path (`recogniser/kind`);
-the fields of its members are parameters below their kind (`recogniser/tsm/segments`) and exist
+the fields of its members are parameters below their kind (`recogniser/tsm/dropout`) and exist
 only where that kind was drawn. A field is varied if it has a `Search` annotation. A space file
-narrows ranges, pins values, restricts kinds, and varies further fields within their bounds.
+narrows ranges, pins values, restricts kinds, and varies further fields within their bounds; an
+optional union is left at its default unless the file names it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _RANGE = {"low", "high", "step", "log"}
 Draw = Callable[[str, Search], Any]
 """Draws a value: path of the parameter, and what it may be."""
 
+Follows = tuple[str, Callable[[str], tuple[str, ...]]]
+"""A union that another one depends on, and the kinds that its kind allows, the usual one first."""
+
 
 @dataclass(frozen=True)
 class _Pin:
@@ -46,6 +50,7 @@ class _Union:
 
     tag: str
     kinds: dict[str, _Group | None]
+    follows: Follows | None = None
 
 
 _Node = _Pin | Search | _Group | _Union
@@ -59,6 +64,8 @@ class Space:
         narrowed: Paths, or nested keys, with what they are narrowed to: a value pins, a list gives
             choices, and `{low:, high:, step:, log:}` a range; of a union, `kind` is a path, too.
         source: Name of the file, for errors.
+        follows: Unions of the model that depend on one before them. Unless the file says more,
+            they have the usual kind; one is drawn only where all that are left are allowed.
 
     Raises:
         ConfigError: A path that does not exist (with the nearest one), or a value out of bounds.
@@ -66,9 +73,11 @@ class Space:
 
     def __init__(
         self, model: type[BaseModel], narrowed: Mapping[str, Any] | None = None,
-        source: str = "space",
+        source: str = "space", follows: Mapping[str, Follows] | None = None,
     ) -> None:  # fmt: skip
+        self._follows = follows or {}
         self._given = dict(_flattened(narrowed or {}))
+        self._mappings = dict(_mappings(narrowed or {}))
         self._source = source
         self._known: set[str] = set()
         self._root = self._group(model, "", "", ())
@@ -86,7 +95,7 @@ class Space:
 
     def draw(self, suggest: Draw) -> dict[str, Any]:
         """The values of one model, nested, without those left at their defaults."""
-        drawn: dict[str, Any] = _drawn(self._root, "", suggest)
+        drawn: dict[str, Any] = _drawn(self._root, "", suggest, {})
         return drawn
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,6 +124,8 @@ class Space:
             if name == tag:
                 continue
             node = self._node(info, _join(path, name), _join(short, name), (*above, model))
+            if isinstance(node, _Union) and _join(path, name) in self._follows:
+                node = self._following(node, _join(path, name), fields)
             if node is not None:
                 fields[name] = node
         return _Group(fields)
@@ -124,6 +135,10 @@ class Space:
     ) -> _Node | None:
         """What is drawn of a field, None if it is left at its default."""
         self._known |= {path, short}
+        for place in (path, short) if get_origin(info.annotation) is dict else ():
+            if place in self._mappings:
+                self._known |= {p for p in self._given if p.startswith(f"{place}/")}
+                return _Pin(self._checked(info, place, self._mappings[place]))
         at = path if path in self._given else short
         if at in self._given:
             return self._narrowed(info, at, self._given[at])
@@ -141,9 +156,12 @@ class Space:
         self, tag: str, members: dict[str, type[BaseModel]], optional: bool, path: str, short: str,
         above: tuple[type[BaseModel], ...],
     ) -> _Union | None:  # fmt: skip
+        """The kinds that may be drawn, None if an optional union is left at its default."""
+        # A required field without a value cannot be left at its default.
+        members = {k: m for k, m in members.items() if not self._lacking(m, path, short, k)}
         known = [*([NONE] if optional else ()), *members]
-        at = next((p for p in (f"{path}/{tag}", f"{short}/{tag}") if p in self._given), None)
-        self._known |= {f"{path}/{tag}", f"{short}/{tag}"}
+        at = next((p for p in (f"{path}/kind", f"{short}/kind") if p in self._given), None)
+        self._known |= {f"{path}/kind", f"{short}/kind"}
         chosen = known if at is None else self._given[at]
         chosen = chosen if isinstance(chosen, list) else [chosen]
         for kind in chosen:
@@ -156,13 +174,43 @@ class Space:
         kinds: dict[str, _Group | None] = {}
         for kind in known:
             member = members.get(kind)
-            if member is None or member in above:
-                group = _Group() if member in above else None
+            if kind not in chosen:  # to narrow what is not drawn is no mistake
+                if member is not None:
+                    self._known |= {f"{path}/{kind}/{name}" for name in member.model_fields}
+            elif member is None or member in above:
+                kinds[kind] = _Group() if member in above else None
             else:
-                group = self._group(member, f"{path}/{kind}", path, above, tag)
-            if kind in chosen:  # a path of a kind that is left out is no mistake
-                kinds[kind] = group
+                kinds[kind] = self._group(member, f"{path}/{kind}", path, above, tag)
+        named = any(p.startswith((f"{path}/", f"{short}/")) for p in self._given)
+        if optional and not named:
+            return None
         return _Union(tag, kinds)
+
+    def _following(self, union: _Union, path: str, before: dict[str, _Node]) -> _Union:
+        """A union with the kinds that one before it allows."""
+        leader, allowed = self._follows[path]
+        node = before[leader]
+        if not isinstance(node, _Union):
+            return union
+        kept: dict[str, None] = {}
+        for kind in node.kinds:
+            usable = [one for one in allowed(kind) if one in union.kinds]
+            if not usable:
+                hint = f"possible: {', '.join(allowed(kind))}"
+                raise ConfigError(f"{self._source}: {path}/kind: none fits {leader} {kind}", hint)
+            given = f"{path}/kind" in self._given
+            kept |= dict.fromkeys(usable if given else usable[:1])
+        kinds = {kind: union.kinds[kind] for kind in kept}
+        return _Union(union.tag, kinds, (leader, allowed))
+
+    def _lacking(self, member: type[BaseModel], path: str, short: str, kind: str) -> bool:
+        """Whether a kind has a required field that the file does not give."""
+        return any(
+            info.is_required()
+            and f"{path}/{kind}/{name}" not in self._given
+            and f"{short}/{name}" not in self._given
+            for name, info in member.model_fields.items()
+        )
 
     def _narrowed(self, info: FieldInfo, path: str, given: Any) -> _Node:
         """A pin, a range or choices from the file, checked against the field's own bounds."""
@@ -235,6 +283,15 @@ def _flattened(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str
             yield path, dict(value) if isinstance(value, Mapping) else value
 
 
+def _mappings(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every nested mapping by its path."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            path = _join(above, str(key).strip("/"))
+            yield path, dict(value)
+            yield from _mappings(value, path)
+
+
 def _join(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
 
@@ -246,7 +303,7 @@ def _walk(node: _Node, path: str) -> Iterator[tuple[str, _Node]]:
             yield from _walk(inner, _join(path, name))
     elif isinstance(node, _Union):
         kinds = tuple(node.kinds)
-        at = f"{path}/{node.tag}"
+        at = f"{path}/kind"
         yield at, _Pin(kinds[0]) if len(kinds) == 1 else Search(choices=kinds)
         for kind, group in node.kinds.items():
             if group is not None:
@@ -255,23 +312,28 @@ def _walk(node: _Node, path: str) -> Iterator[tuple[str, _Node]]:
         yield path, node
 
 
-def _drawn(node: _Node, path: str, suggest: Draw) -> Any:
+def _drawn(node: _Node, path: str, suggest: Draw, beside: Mapping[str, Any]) -> Any:
     if isinstance(node, _Pin):
         return node.value
     if isinstance(node, Search):
         return suggest(path, node)
     if isinstance(node, _Group):
-        return {
-            name: _drawn(inner, _join(path, name), suggest) for name, inner in node.fields.items()
-        }
-    kinds = tuple(node.kinds)
-    kind = kinds[0]
-    if len(kinds) > 1:
-        kind = suggest(f"{path}/{node.tag}", Search(choices=kinds))
+        values: dict[str, Any] = {}
+        for name, inner in node.fields.items():
+            values[name] = _drawn(inner, _join(path, name), suggest, values)
+        return values
+    kinds, kind = tuple(node.kinds), None
+    if node.follows is not None:
+        leader, allowed = node.follows
+        fitting = [one for one in allowed(beside[leader]["kind"]) if one in kinds]
+        kind = None if len(fitting) == len(kinds) else fitting[0]
+    if kind is None:
+        one = len(kinds) == 1
+        kind = kinds[0] if one else suggest(f"{path}/kind", Search(choices=kinds))
     group = node.kinds[kind]
     if group is None:
         return None
-    return {node.tag: kind, **_drawn(group, f"{path}/{kind}", suggest)}
+    return {node.tag: kind, **_drawn(group, f"{path}/{kind}", suggest, {})}
 
 
 def _written(search: Search) -> Any:

@@ -82,6 +82,7 @@ def run_in_child(
     seconds: float | None = None,
     memory: float | None = None,
     prune: Callable[[int, float], bool] = lambda step, value: False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Evaluate an objective function in a child process.
 
@@ -92,10 +93,15 @@ def run_in_child(
         memory: Limit in bytes on the memory of the child and its loading processes, None for none.
             It is checked five times a second.
         prune: Called with the number of a report, from 1, and its value; True ends the trial.
+        stopped: Asked five times a second whether the study was interrupted.
+
+    Raises:
+        KeyboardInterrupt: The study was interrupted; the child is ended.
     """
     began = time.monotonic()
     with _Child(objective, job) as child:
-        answer = child.wait(None if seconds is None else began + seconds, memory, prune)
+        deadline = None if seconds is None else began + seconds
+        answer = child.wait(deadline, memory, prune, stopped)
     spent = time.monotonic() - began
     if answer == "time":
         return Outcome("failed", reason=f"took more than {seconds:g} s", seconds=spent)
@@ -146,8 +152,9 @@ class _Child:
         return self
 
     def wait(
-        self, deadline: float | None, memory: float | None, prune: Callable[[int, float], bool]
-    ) -> str:
+        self, deadline: float | None, memory: float | None, prune: Callable[[int, float], bool],
+        stopped: Callable[[], bool],
+    ) -> str:  # fmt: skip
         """Until the end (""), or until a limit was passed: `time`, `memory` or `pruned`."""
         answers, step, rest = self._process.stdout, 0, b""
         assert answers is not None
@@ -163,6 +170,8 @@ class _Child:
                         step += 1
                         if prune(step, float(line)):
                             return "pruned"
+                if stopped():
+                    raise KeyboardInterrupt
                 if deadline is not None and time.monotonic() > deadline:
                     return "time"
                 if memory is not None and _memory_of(self._process.pid) > memory:
