@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from foveate.pipeline.loading import load
     from foveate.pipeline.presets import Preset
     from foveate.pipeline.recogniser import Recogniser
+    from foveate.primitives.pipeline import Pipeline
     from foveate.train.api import train
+    from foveate.train.classifier import VideoClassifier
+    from foveate.train.pipelines import fit
 
 __version__ = "0.1.0"
 
@@ -51,14 +54,17 @@ _DEFINED_IN = {
     "MediaError": "core",
     "MissingExtra": "core",
     "ModelError": "core",
+    "Pipeline": "primitives.pipeline",
     "Preset": "pipeline.presets",
     "Recogniser": "pipeline.recogniser",
     "Result": "core",
     "ResultError": "core",
     "Video": "media",
+    "VideoClassifier": "train.classifier",
     "WeightsError": "core",
     "bench": "evaluate.api",
     "export": "pipeline.export",
+    "fit": "train.pipelines",
     "load": "pipeline.loading",
     "read_results": "core",
 }
@@ -81,16 +87,19 @@ __all__ = [
     "MediaError",
     "MissingExtra",
     "ModelError",
+    "Pipeline",
     "Preset",
     "Recogniser",
     "Result",
     "ResultError",
     "Video",
+    "VideoClassifier",
     "WeightsError",
     "__version__",
     "bench",
     "evaluate",
     "export",
+    "fit",
     "load",
     "looks",
     "read_results",

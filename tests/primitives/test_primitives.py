@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
+from foveate.core import lazy
 from foveate.primitives import base
 from foveate.primitives.base import Primitive, Search, registered
 
@@ -45,7 +46,7 @@ def test_annotations() -> None:
 def points(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
     """Pretend that installed packages have these entry points."""
     found = [EntryPoint(name, value, base.ENTRY_POINTS) for name, value in values.items()]
-    monkeypatch.setattr(base, "entry_points", lambda group: found)
+    monkeypatch.setattr(lazy, "entry_points", lambda group: found)
     monkeypatch.setattr(base, "registered", registered.__wrapped__)
 
 

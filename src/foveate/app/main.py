@@ -89,6 +89,9 @@ data_app = _Typer(
 weights_app = _Typer(
     cls=_Group, help="Pretrained weights: list, fetch, verify, import.", no_args_is_help=True
 )
+pipeline_app = _Typer(
+    cls=_Group, help="Pipelines: list, show, schema, validate.", no_args_is_help=True
+)
 search_app = _Typer(
     cls=_Group, help="Search for networks that cost no more than a target.", no_args_is_help=True
 )
@@ -120,6 +123,7 @@ add_command(app, "watch", requests.WatchRequest, "watch")
 add_command(app, "events", requests.EventsRequest, "events")
 add_command(app, "explain", requests.ExplainRequest, "explain")
 add_command(app, "train", requests.TrainRequest, "train")
+add_command(app, "fit", requests.FitRequest, "fit")
 add_command(app, "evaluate", requests.EvaluateRequest, "evaluate")
 add_command(app, "bench", requests.BenchRequest, "bench")
 add_command(app, "bench engines", requests.BenchEnginesRequest, "export", "bench")
@@ -128,10 +132,13 @@ add_command(data_app, "check", requests.CheckRequest, "data", "check")
 add_command(data_app, "make", requests.MakeRequest, "data", "make")
 add_command(data_app, "transcode", requests.TranscodeRequest, "data", "transcode")
 add_command(data_app, "timelines", requests.TimelinesRequest, "data", "timelines")
+add_command(pipeline_app, "show", requests.ShowPipelineRequest, "pipelines", "show")
+add_command(pipeline_app, "validate", requests.ValidateRequest, "pipelines", "validate")
 add_command(search_app, "architecture", requests.ArchitectureRequest, "search", "architecture")
 add_command(search_app, "scaling", requests.ScalingRequest, "search", "scaling")
 add_command(weights_app, "import", requests.ImportRequest, "weights", "import_one")
 app.add_typer(data_app, name="data")
+app.add_typer(pipeline_app, name="pipeline")
 app.add_typer(search_app, name="search")
 app.add_typer(weights_app, name="weights")
 
@@ -154,6 +161,22 @@ def doctor() -> None:
     from foveate.app.doctor import run
 
     guard(run)
+
+
+@pipeline_app.command("list")
+def pipeline_list() -> None:
+    """List the pipelines that come with the package, and the kinds that pipelines are made of."""
+    from foveate.app.pipelines import list_all
+
+    guard(list_all)
+
+
+@pipeline_app.command("schema")
+def pipeline_schema() -> None:
+    """Print the JSON Schema of pipelines, for editors and forms."""
+    from foveate.app.pipelines import schema
+
+    guard(schema)
 
 
 @weights_app.command("list")

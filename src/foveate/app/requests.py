@@ -702,6 +702,60 @@ class TrainRequest(RunOptions, SplitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FitRequest(RunOptions, SplitOptions):
+    """Train a pipeline on labelled videos; an interrupted run continues with --resume."""
+
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATA]", help="A folder with one folder per class, or annotations."
+        ),
+    ] = None
+    pipeline: Annotated[
+        str | None,
+        typer.Option(
+            "--pipeline",
+            "-p",
+            metavar="PIPELINE",
+            help="A YAML or JSON file, a name of `foveate pipeline list`, or a run folder.",
+        ),
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run folder.")
+    ] = None
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Continue this run.")
+    ] = None
+    print_config: PrintConfig = False
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Open every clip before the first step.")
+    ] = True
+
+    @property
+    def data(self) -> DataRequest | None:
+        """The data set, None if it is that of the run to resume."""
+        return None if self.path is None else self.request_for(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowPipelineRequest:
+    """Print a pipeline: what it does, and all its settings as YAML."""
+
+    name: Annotated[
+        str, typer.Argument(metavar="PIPELINE", help="A name, a file, or a run folder.")
+    ]
+    sets: Sets = field(default_factory=list)
+    json: Annotated[bool, typer.Option("--json", help="Print only the settings, as JSON.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateRequest:
+    """Check pipelines, and whether their recipes take their settings; nothing is trained."""
+
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="YAML or JSON files.")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyOptions(RunOptions, SplitOptions):
     """A search on labelled videos."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foveate.app.guard import DONE, INTERRUPTED, print_faults
 from foveate.app.options import LOOKS_OF_TRAINING, look_named
@@ -19,6 +19,10 @@ from foveate.data import DataError, DataRequest, Dataset
 from foveate.evaluate.api import unlabelled
 from foveate.train.api import config_file, find_recipe, open_for
 from foveate.train.kit.interrupt import terminable
+from foveate.train.pipelines import FILE
+
+if TYPE_CHECKING:
+    from foveate.primitives.pipeline import Pipeline
 
 
 def run(request: Request) -> int:
@@ -27,14 +31,24 @@ def run(request: Request) -> int:
     Raises:
         FoveateError: The request is wrong, or the training cannot continue.
     """
+    return interruptible(lambda: _run(request), request.resume or request.out, "train")
+
+
+def interruptible(work: Callable[[], int], out: Path | None, verb: str) -> int:
+    """Do the work of a command that trains; if it is interrupted, say how to continue.
+
+    Args:
+        work: Returns the exit code.
+        out: The run folder, None if none was named.
+        verb: The command.
+    """
     with terminable():
         try:
-            return _run(request)
+            return work()
         except KeyboardInterrupt:
-            out = request.resume or request.out
             if _is_main():
                 begun = out is not None and (out / "training.json").is_file()
-                hint = _resume_hint(out) if begun else "nothing was written"
+                hint = _resume_hint(out, verb) if begun else "nothing was written"
                 _say(f"foveate: interrupted; {hint}")
             return INTERRUPTED
 
@@ -95,6 +109,7 @@ def fit(
     out: Path,
     resume: bool = False,
     again: str = "",
+    pipeline: Pipeline | None = None,
 ) -> int:
     """Open the data, run a recipe and print the summary; returns the exit code.
 
@@ -106,6 +121,7 @@ def fit(
         out: The run folder.
         resume: Resume the run that is there.
         again: How to resume; empty for `foveate train --resume`.
+        pipeline: What recipe and settings were made of; it is written to the run folder.
 
     Raises:
         FoveateError: See `run_recipe`.
@@ -131,10 +147,17 @@ def fit(
     torch.set_num_threads(request.threads)
     keep_freed_memory()
     checks = is_main and not resume and getattr(request, "check", False)
+
+    def before() -> None:
+        if checks:
+            _check(dataset)
+        if is_main and pipeline is not None:
+            pipeline.write(out / FILE)
+
     summary = run_recipe(
         recipe, settings, dataset, out, resume,
-        origin=origin, device=request.device, offline=request.offline,
-        before=(lambda: _check(dataset)) if checks else None,
+        origin=origin, device=request.device, offline=request.offline, before=before,
+        preset=None if pipeline is None else pipeline.preset(),
     )  # fmt: skip
     if not is_main:
         return _code(summary)
@@ -213,8 +236,8 @@ def _listed(figures: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
 
 
-def _resume_hint(folder: Path | None) -> str:
-    return f"go on with: foveate train --resume {folder}"
+def _resume_hint(folder: Path | None, verb: str = "train") -> str:
+    return f"go on with: foveate {verb} --resume {folder}"
 
 
 def _is_main() -> bool:

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -34,12 +34,18 @@ _TEXTS = {
     "string_type": "must be text",
     "too_long": "must have at most {max_length} entries",
     "too_short": "must have at least {min_length} entries",
-    "union_tag_not_found": "needs a name",
 }
 
 
 class Config(BaseModel):
-    """Base of every configuration: immutable, and no unknown keys."""
+    """Base of every configuration: immutable, and no unknown keys.
+
+    Attributes:
+        tag: The key by which files name the members of all unions below, whatever the field is
+            called in Python; None for the name of the field.
+    """
+
+    tag: ClassVar[str | None] = None
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -181,17 +187,23 @@ def _explain(error: ValidationError, model: type[BaseModel], source: str) -> Con
     fault = error.errors(include_url=False)[0]
     path, nodes, members = _follow(model, fault["loc"])
     key = str(fault["loc"][-1]) if fault["loc"] else ""
-    if fault["type"] == "union_tag_invalid":
-        known = sorted(word.strip("' ") for word in fault["ctx"]["expected_tags"].split(","))
+    tag = getattr(model, "tag", None)
+    if fault["type"].startswith("union_tag"):
+        tag = tag or fault["ctx"]["discriminator"].strip("'")
+        known = sorted(str(_tag(one)) for one in _last_union(model, fault["loc"]))
+        listed = f"known: {', '.join(known)}"
+        if fault["type"] == "union_tag_not_found":
+            return ConfigError(f"{source}: {path}: needs a {tag}", listed)
         guess = nearest(fault["ctx"]["tag"], known)
-        hint = f"did you mean {guess}?" if guess else f"known: {', '.join(known)}"
-        return ConfigError(f"{source}: {path}.name: there is no {fault['ctx']['tag']}", hint)
+        hint = f"did you mean {guess}? {listed}" if guess else listed
+        return ConfigError(f"{source}: {path}.{tag}: there is no {fault['ctx']['tag']}", hint)
     if fault["type"] != "extra_forbidden":
         return ConfigError(f"{source}: {path + ': ' if path else ''}{_said(error)}")
     parent = path.rpartition(".")[0]
     if owners := sorted(str(_tag(one)) for one in members if key in one.model_fields):
         allowed = owners[0] if len(owners) == 1 else f"one of {', '.join(owners)}"
-        hint = f"it needs {parent}.name to be {allowed}"
+        field = tag or ("kind" if "kind" in nodes[0].model_fields else "name")
+        hint = f"it needs {parent}.{field} to be {allowed}"
         return ConfigError(f"{source}: {path}: {_tag(nodes[0])} has no such setting", hint)
     valid = {name for node in nodes for name in node.model_fields}
     guess = nearest(key, valid)
@@ -210,6 +222,9 @@ def _follow(model: type[BaseModel], location: Sequence[Any]) -> tuple[str, list[
     members: list[Any] = []
     words: list[str] = []
     for at, part in enumerate(location):
+        if isinstance(part, int):  # a place in a list
+            words.append(str(part))
+            continue
         fields = [node.model_fields[part] for node in nodes if part in node.model_fields]
         last = at == len(location) - 1
         # pydantic adds the tag of a tagged union to the path, which is not a field.
@@ -226,12 +241,19 @@ def _follow(model: type[BaseModel], location: Sequence[Any]) -> tuple[str, list[
     return ".".join(words), nodes, members
 
 
+def _last_union(model: type[BaseModel], location: Sequence[Any]) -> list[Any]:
+    """The members of the union at the end of a path."""
+    return _follow(model, (*location, ""))[1]
+
+
 def _tag(model: Any) -> Any:
-    field = model.model_fields.get("name")
+    """The value by which a model is told apart from the others of its union."""
+    field = model.model_fields.get("kind") or model.model_fields.get("name")
     return None if field is None else field.default
 
 
 def _models_in(annotation: Any) -> list[Any]:
+    annotation = getattr(annotation, "__value__", annotation)  # of a type alias
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]

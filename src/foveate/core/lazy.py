@@ -1,9 +1,11 @@
-"""Imports on first use: public names of a package (PEP 562), and optional dependencies."""
+"""Imports on first use: public names of a package (PEP 562), optional packages, entry points."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
+from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
@@ -42,3 +44,23 @@ def import_extra(module: str, extra: str) -> ModuleType:
         return import_module(module)
     except ImportError:
         raise MissingExtra(module.partition(".")[0], extra) from None
+
+
+def entry_point_values(group: str) -> Iterator[tuple[str, Any]]:
+    """What the entry points of installed packages name; one that cannot be imported is a warning.
+
+    Args:
+        group: Of the entry points.
+
+    Yields:
+        The entry point as written (`NAME = MODULE:OBJECT`), and the object.
+    """
+    for point in entry_points(group=group):
+        name = f"{point.name} = {point.value}"
+        try:
+            value = point.load()
+        except Exception as error:  # code of another package: anything may happen
+            reason = f"cannot be imported ({type(error).__name__}: {error})"
+            warnings.warn(f"entry point {name}: {reason}", stacklevel=2)
+        else:
+            yield name, value

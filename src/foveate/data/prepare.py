@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from foveate.core.loop import Pixels
 
 Labels = tuple[int, ...]
@@ -105,6 +105,8 @@ def shorter_side(source: tuple[int, int], size: int) -> tuple[int, int]:
 
 def to_tchw(frames: Pixels) -> Tensor:
     """(N, H, W, 3) uint8 frames as an (N, 3, H, W) tensor, channels last in memory."""
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
 
 

@@ -318,3 +318,23 @@ def _is_turned(exif: bytes) -> bool:
 def _number(name: str) -> int:
     found = _NUMBER.search(Path(name).stem)
     return int(found.group(1)[-18:]) if found else -1
+
+
+def write_pictures(frames: Pixels, folder: Path) -> None:
+    """Write frames without loss as the numbered pictures of a new folder.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        folder: Created.
+
+    Raises:
+        MediaError: It exists, or cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True)
+        for number, frame in enumerate(frames):
+            _, data = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+            (folder / f"{number:06d}.png").write_bytes(data.tobytes())
+    except OSError as error:
+        name = display_name(folder)
+        raise MediaError(f"{name}: cannot be written ({error.strerror})") from None

@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from foveate.core.errors import ModelError
+from foveate.core.lazy import entry_point_values
 from foveate.core.spec import InputSpec
 from foveate.core.text import did_you_mean
 
@@ -105,6 +106,13 @@ def import_modules(ending: str = "") -> None:
             importlib.import_module(f"{__package__}.{module.name}")
 
 
+@cache
+def import_entry_points() -> None:
+    """Import what installed packages add, once; their modules register architectures."""
+    for _ in entry_point_values("foveate.primitives"):
+        pass
+
+
 def available() -> list[str]:
     """Return the names of all architectures that classify clips, sorted.
 
@@ -122,6 +130,8 @@ def entry(name: str) -> ModelEntry:
     """
     import_modules()
     name = name.partition(":")[0]
+    if name not in _ENTRIES:
+        import_entry_points()
     if name not in _ENTRIES:
         raise ModelError(f"there is no model {name!r}", did_you_mean(name, _ENTRIES))
     return _ENTRIES[name]

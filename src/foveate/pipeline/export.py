@@ -116,7 +116,7 @@ def export(
                 memory=preset.memory,
             )  # fmt: skip
         if own is None:  # it is used with the look and the other settings it was exported with
-            settings = preset.model_dump(mode="json", exclude={"model"})
+            settings = preset.model_dump(mode="json", exclude={"model", "engine", "precision"})
             card = card.model_copy(update={"preset": settings})
             replace_file(partial / CARD, card_text(card, folder.name))
     return card

@@ -40,6 +40,10 @@ class Preset(Config):
     look: AnyLook = UniformSpec()
     decide: AnyDecide = AtEndSpec()
     budget: BudgetSpec = BudgetSpec()
+    engine: str | None = Field(
+        None, description="torch, onnxruntime, openvino, litert or auto; None: torch"
+    )
+    precision: str | None = Field(None, description="fp32, bf16 or int8; None: the model's")
     window: float | None = Field(
         None,
         gt=0,

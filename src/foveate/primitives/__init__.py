@@ -1,1 +1,23 @@
-"""Typed pipelines: their parts are primitives, which are data."""
+"""Typed pipelines: samplers, looks, transforms, recognisers, stopping rules, training.
+
+`from foveate.primitives import TSM, MotionPatch, Segments` imports the settings of these parts;
+`foveate.Pipeline` joins them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# Where names are looked for, in this order.
+_MODULES = ("base", "samplers", "looks", "recognisers", "training", "modalities", "augment")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a primitive on its first use (PEP 562)."""
+    if name[:1].isupper():
+        for module in _MODULES:
+            found = import_module(f"{__name__}.{module}")
+            if name in getattr(found, "__all__", vars(found)):
+                return getattr(found, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,20 +7,21 @@ discriminated. Its fields carry their bounds (`pydantic.Field`) and, where a stu
 
 from __future__ import annotations
 
-import builtins
 import pkgutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache, reduce
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from operator import or_
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from foveate.core.config import Config
+from foveate.core.lazy import entry_point_values
+from foveate.core.search import Search
+
+__all__ = ["Primitive", "Search", "kind_of", "registered", "union"]
 
 ENTRY_POINTS = "foveate.primitives"
 # Group → beginnings of the names of the modules of this package that define its primitives.
@@ -47,62 +48,6 @@ class Primitive(Config):
     kind: str
 
 
-@dataclass(frozen=True)
-class Search:
-    """How a study may vary a field; an annotation beside the field's bounds.
-
-    >>> Search.int(4, 16, step=4)
-    Search(low=4, high=16, step=4, log=False, choices=None, integer=True)
-
-    Attributes:
-        low: Least value, None with `choices`.
-        high: Greatest value, None with `choices`.
-        step: Distance of values, None for continuous ones.
-        log: Draw on a logarithmic scale.
-        choices: The values, None for a range.
-        integer: Whether values are whole numbers.
-    """
-
-    low: builtins.float | None = None
-    high: builtins.float | None = None
-    step: builtins.float | None = None
-    log: bool = False
-    choices: tuple[Any, ...] | None = None
-    integer: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be drawn from.
-
-        Raises:
-            ValueError: An empty range or no choices, or a logarithm of what is not positive.
-        """
-        if self.choices is not None:
-            if not self.choices:
-                raise ValueError("Search: no choices")
-            return
-        if self.low is None or self.high is None or self.low > self.high:
-            raise ValueError(f"Search: from {self.low} to {self.high} is no range")
-        if self.log and self.low <= 0:
-            raise ValueError(f"Search: a logarithmic scale cannot begin at {self.low}")
-
-    @classmethod
-    def int(
-        cls, low: builtins.int, high: builtins.int, step: builtins.int = 1, log: bool = False
-    ) -> Search:
-        """Whole numbers from `low` to `high`, both included."""
-        return cls(low, high, step, log, integer=True)
-
-    @classmethod
-    def float(cls, low: builtins.float, high: builtins.float, log: bool = False) -> Search:
-        """Numbers from `low` to `high`."""
-        return cls(low, high, log=log)
-
-    @classmethod
-    def choice(cls, *values: Any) -> Search:
-        """One of these values."""
-        return cls(choices=values)
-
-
 def kind_of(primitive: type[Primitive]) -> str | None:
     """The literal kind of a class, None for a base class."""
     kind = primitive.model_fields["kind"].default
@@ -124,20 +69,28 @@ def registered(group: str) -> dict[str, type[Primitive]]:
         for value in vars(import_module(name)).values():
             if _belongs(value, group):
                 found.setdefault(str(kind_of(value)), value)
-    for point in entry_points(group=ENTRY_POINTS):
-        value = _loaded(point)
-        if value is None or value.group != group:
-            continue
-        if kind_of(value) in found:
+    for point, value in entry_point_values(ENTRY_POINTS):
+        if not (isinstance(value, type) and issubclass(value, Primitive) and kind_of(value)):
+            _warn(point, "is no Primitive with a literal kind")
+        elif value.group not in GROUPS:
+            _warn(point, f"its group {value.group!r} is none of {', '.join(GROUPS)}")
+        elif value.group == group and kind_of(value) in found:
             _warn(point, f"{group} have a {kind_of(value)} already")
-        else:
+        elif value.group == group:
             found[str(kind_of(value))] = value
     return found
 
 
 def union(group: str) -> Any:
-    """The type of a field that takes any primitive of a group, discriminated by `kind`."""
-    return Annotated[reduce(or_, registered(group).values()), Field(discriminator="kind")]
+    """The type of a field that takes any primitive of a group, discriminated by `kind`.
+
+    A text is a kind with its defaults.
+    """
+    return Annotated[
+        reduce(or_, registered(group).values()),
+        Field(discriminator="kind"),
+        BeforeValidator(lambda value: {"kind": value} if isinstance(value, str) else value),
+    ]
 
 
 def _modules(beginnings: tuple[str, ...]) -> Iterator[str]:
@@ -156,21 +109,5 @@ def _belongs(value: Any, group: str) -> bool:
     )
 
 
-def _loaded(point: EntryPoint) -> type[Primitive] | None:
-    """The class of an entry point, None (and a warning) if it is no primitive."""
-    try:
-        value = point.load()
-    except Exception as error:  # code of another package: anything may happen
-        _warn(point, f"cannot be imported ({type(error).__name__}: {error})")
-        return None
-    if not (isinstance(value, type) and issubclass(value, Primitive) and kind_of(value)):
-        _warn(point, "is no Primitive with a literal kind")
-    elif value.group not in GROUPS:
-        _warn(point, f"its group {value.group!r} is none of {', '.join(GROUPS)}")
-    else:
-        return value
-    return None
-
-
-def _warn(point: EntryPoint, reason: str) -> None:
-    warnings.warn(f"entry point {point.name} = {point.value}: {reason}", stacklevel=3)
+def _warn(point: str, reason: str) -> None:
+    warnings.warn(f"entry point {point}: {reason}", stacklevel=3)

@@ -32,6 +32,7 @@ from foveate.models.weights.run import (
     read_run,
     write_run,
 )  # fmt: skip
+from foveate.primitives.augment.compose import input_of
 from foveate.train import run_state
 from foveate.train.config import RecipeConfig, TrainingConfig
 from foveate.train.features import compute
@@ -238,6 +239,7 @@ def run_recipe(
     device: str | None = None,
     offline: bool = False,
     before: Callable[[], None] | None = None,
+    preset: Mapping[str, Any] | None = None,
     features: Path | None = None,
 ) -> RunSummary:
     """Train, or resume training, and leave a run folder that `foveate.load` can open.
@@ -256,6 +258,8 @@ def run_recipe(
         offline: Do not use the network for weights.
         before: Called once settings and model are checked, before anything is written; for checks
             that take long.
+        preset: Fields of the preset with which the trained model is used, besides those that the
+            recipe sets; None for none or, when resuming, for those that the run was begun with.
         features: Folder for the features of frozen networks, which several runs may share; None for
             one in the run folder.
 
@@ -270,7 +274,9 @@ def run_recipe(
     if recipe.prepare is not None:
         config = recipe.prepare(config, dataset)
     folder = Path(out)
-    training = run_state.Training(recipe.name, config.model_dump(mode="json"), dict(origin or {}))
+    training = run_state.Training(
+        recipe.name, config.model_dump(mode="json"), dict(origin or {}), preset=dict(preset or {})
+    )
     with ExitStack() as stack:
         group = stack.enter_context(join_group(device))
         stack.enter_context(randomness.preserved())
@@ -285,8 +291,9 @@ def run_recipe(
                 before()
             if group.is_main:
                 checkpoints.clean()
-                origin_kept = run_state.read_training(folder).origin if resume else training.origin
-                run_state.write_training(folder, replace(training, origin=origin_kept))
+                kept = run_state.read_training(folder) if resume else training
+                used = kept.preset if preset is None else training.preset
+                run_state.write_training(folder, replace(training, origin=kept.origin, preset=used))
             group.barrier()
 
         context = RecipeContext(
@@ -300,8 +307,9 @@ def run_recipe(
         summary = replace(summary, seconds=time.perf_counter() - began)
         begin()
         if group.is_main:
+            written = run_state.read_training(folder)
+            run_state.add_preset(folder, written.preset)
             if summary.outcome != "interrupted":
-                written = run_state.read_training(folder)
                 run_state.write_training(folder, replace(written, outcome=summary.outcome))
             run_state.write_timing(summary)
         return summary
@@ -382,11 +390,16 @@ def initial_model(context: RecipeContext, start_from: Path | None = None) -> Ini
     """
     config = context.config
     randomness.seed_all(config.seed, "weights")
-    return build_initial_model(
+    start = build_initial_model(
         config.model if start_from is None else str(start_from), tuple(context.dataset.classes),
         dict(config.settings), size=config.size, frames=config.frames, rate=config.rate,
         offline=context.offline, initial=None if start_from is not None else config.initial,
     )  # fmt: skip
+    transforms = getattr(config, "augment", None)
+    # What a look shows has a size of its own.
+    if isinstance(transforms, tuple) and getattr(config, "look", None) is None:
+        start = replace(start, input=input_of(transforms, start.input))
+    return start
 
 
 def _say_plan(context: RecipeContext, run: Run, validates: bool) -> None:

@@ -16,7 +16,7 @@ from foveate.core.files import replace_file
 from foveate.data import Dataset
 from foveate.evaluate.results import commit, hardware, now
 from foveate.models.weights.builtin import CARD
-from foveate.models.weights.run import RunCard, read_run
+from foveate.models.weights.run import RunCard, card_text, read_run
 from foveate.train.kit.checkpoint import Saved
 
 TRAINING = "training.json"
@@ -44,12 +44,14 @@ class Training:
         configuration: Its settings, as plain values.
         origin: How the caller opened the data.
         outcome: Of a run that is over (see `RunSummary`), None before.
+        preset: Fields of the preset with which the model is used, besides those of the recipe.
     """
 
     recipe: str
     configuration: dict[str, Any]
     origin: dict[str, Any]
     outcome: str | None = None
+    preset: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,18 @@ def write_training(folder: Path, training: Training) -> None:
         FoveateError: It cannot be written.
     """
     replace_file(folder / TRAINING, f"{json.dumps(asdict(training), indent=1)}\n".encode())
+
+
+def add_preset(folder: Path, preset: Mapping[str, Any]) -> None:
+    """Add fields to the preset of the model in a run folder, if there is one.
+
+    Raises:
+        FoveateError: The folder cannot be written.
+    """
+    if preset and (folder / CARD).is_file():
+        card = read_run(folder)
+        card = card.model_copy(update={"preset": {**(card.preset or {}), **preset}})
+        replace_file(folder / CARD, card_text(card, folder.name))
 
 
 def finish_run(folder: Path) -> RunCard:

@@ -19,6 +19,9 @@ from foveate.data.transforms import Augment, mirrored_by_words
 from foveate.media import open_source
 from foveate.media.folder import RATE
 from foveate.models.spec import InputSpec
+from foveate.primitives.augment import Augment as Composed
+from foveate.primitives.augment import Transform as ClipTransform
+from foveate.primitives.samplers import Sampler
 from foveate.train.kit.batches import Batch, Batches, Prepare
 from foveate.train.kit.distributed import ProcessGroup
 
@@ -123,16 +126,20 @@ class VideoClips:
         workers: Loading processes.
         augment: `none`: the centre square; `light`: random crops of at least half the area;
             `strong`: smaller crops, colour and RandAugment; `full`: crops of any size and shape
-            (area from .08, width by height from 1/2 to 2) and two operations of RandAugment.
+            (area from .08, width by height from 1/2 to 2) and two operations of RandAugment; or
+            these transforms and no others.
         flip: Mirror half of the clips; classes with `left` or `right` in their names change too.
+            A list of transforms says so itself.
+        sampler: Which frames of a clip; None: a window at an even rate.
     """
 
     dataset: Dataset
     batch: int
     seed: int
     workers: int
-    augment: Strength = "light"
+    augment: Strength | tuple[ClipTransform, ...] = "light"
     flip: bool = True
+    sampler: Sampler | None = None
 
     def __call__(
         self, split: str, training: bool, spec: InputSpec, group: ProcessGroup
@@ -150,12 +157,17 @@ class VideoClips:
 
     def sampling(self, spec: InputSpec) -> samplers.Sampling:
         """Which times of a clip are shown."""
+        if self.sampler is not None:
+            return self.sampler.build(spec)
         return partial(samplers.window, count=spec.clip_frames, rate=spec.frames_per_second)
 
     def transform(self, spec: InputSpec, training: bool) -> Transform:
         """From decoded frames to those of a clip."""
         if not training or self.augment == "none":
             return Centre.of(spec)
+        if isinstance(self.augment, tuple):
+            mirror = mirror_of(self.dataset.classes)
+            return Composed(spec.size, self.augment, mirror, centre=Centre.of(spec))
         return transform_of(self.augment, spec.size, self.dataset.classes, self.flip)
 
     def selector(self, spec: InputSpec) -> Any:

@@ -63,7 +63,7 @@ def job_of(context: RecipeContext, start: InitialModel, source: Source) -> Job:
     """
     config: DistillConfig = context.config
     mirror = mirror_of(context.dataset.classes)
-    if config.flip and config.augment != "none" and mirror != tuple(range(len(mirror))):
+    if config.mirrors and mirror != tuple(range(len(mirror))):
         raise ConfigError(
             "mirror images belong to other classes, and the teacher does not see them",
             "set flip=false",
@@ -161,4 +161,4 @@ def _train(context: RecipeContext) -> RunSummary:
     return train_network(context, source, job_of, supervised.protocol_of)
 
 
-RECIPE = Recipe("distill", DistillConfig, _train)
+RECIPE = Recipe("distill", DistillConfig, _train, supervised.prepare)

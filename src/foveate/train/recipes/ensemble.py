@@ -107,4 +107,4 @@ def _half(context: RecipeContext, place: int) -> SupervisedConfig:
     return SupervisedConfig(**own | changed)
 
 
-RECIPE = Recipe("ensemble", EnsembleConfig, _train)
+RECIPE = Recipe("ensemble", EnsembleConfig, _train, supervised.prepare)

@@ -18,11 +18,16 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from foveate.core import ConfigError
+from foveate.data import Dataset
 from foveate.data.mixing import cutmix, mixup
 from foveate.evaluate import metrics
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import declared
 from foveate.policy.build import TrainedLook
+from foveate.primitives.augment import Flip
+from foveate.primitives.augment.compose import mirrors
+from foveate.primitives.augment.geometry import SizeTransform
+from foveate.primitives.unions import AnySampler, AnyTransform
 from foveate.train.config import TrainingConfig
 from foveate.train.features import (
     FeatureSet,
@@ -40,7 +45,14 @@ from foveate.train.kit.losses import loss_for
 from foveate.train.policy_clips import PolicyClips
 from foveate.train.recipe import Job, Recipe, RecipeContext, initial_model, train_network
 from foveate.train.run_state import RunSummary
-from foveate.train.videos import Source, Strength, VideoClips, mirror_of, prepare_of
+from foveate.train.videos import (
+    Source,
+    Strength,
+    VideoClips,
+    median_seconds,
+    mirror_of,
+    prepare_of,
+)
 
 HEAD_EPOCHS = 100  # at most, on features; an epoch takes less than a second
 
@@ -56,7 +68,12 @@ class SupervisedConfig(TrainingConfig):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     mixup: float = Field(0.0, ge=0, description="alpha; 0: none")
     cutmix: float = Field(0.0, ge=0, description="alpha; 0: none; with mixup, one of the two")
-    augment: Strength = "light"
+    augment: Strength | tuple[AnyTransform, ...] = Field(
+        "light", description="a strength, or transforms in their order; then `flip` is one of them"
+    )
+    sampler: AnySampler | None = Field(
+        None, description="which frames of a clip; None: a window at an even rate"
+    )
     look: TrainedLook | None = Field(
         None, description="train on what this look shows; the run then predicts with it"
     )
@@ -66,6 +83,42 @@ class SupervisedConfig(TrainingConfig):
     def _by_name(cls, look: Any) -> Any:
         return {"name": look} if isinstance(look, str) else look
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether clips are mirrored in training."""
+        if isinstance(self.augment, tuple):
+            return mirrors(self.augment)
+        return self.flip and self.augment != "none"
+
+
+def prepare(config: SupervisedConfig, dataset: Dataset) -> SupervisedConfig:
+    """Set the rate of a sampler that spreads frames over whole clips, by the median clip.
+
+    Raises:
+        ConfigError: Transforms or a sampler that would do nothing.
+    """
+    if config.freeze == "backbone" and isinstance(config.augment, tuple):
+        for one in config.augment:
+            if not isinstance(one, SizeTransform | Flip):
+                raise ConfigError(
+                    f"transforms: {one.kind} needs frames: features are computed once",
+                    "set freeze=none, or leave it out",
+                )
+    sampler = config.sampler
+    if sampler is None:
+        return config
+    if config.look is not None:
+        raise ConfigError(
+            f"sampler: the look {config.look.name} chooses the times of frames",
+            "leave one of them out",
+        )
+    frames = config.frames or sampler.frames
+    update: dict[str, Any] = {"frames": frames}
+    if sampler.spans and config.rate is None and frames is not None:
+        seconds = median_seconds(dataset, config.train_split)
+        update["rate"] = None if seconds is None else frames / seconds
+    return config.model_copy(update=update)
+
 
 def source_of(context: RecipeContext) -> VideoClips:
     """Augmented clips of the data set's files, seen through the look of the settings if any.
@@ -73,7 +126,8 @@ def source_of(context: RecipeContext) -> VideoClips:
     Selections of the look are stored in the run folder.
     """
     config = context.config
-    shared = config.model_dump(include={"batch", "seed", "workers", "augment", "flip"})
+    names = ("batch", "seed", "workers", "augment", "flip", "sampler")
+    shared = {name: getattr(config, name) for name in names}
     if config.look is None:
         return VideoClips(context.dataset, **shared)
     return PolicyClips(
@@ -83,12 +137,15 @@ def source_of(context: RecipeContext) -> VideoClips:
 
 
 def protocol_of(config: SupervisedConfig, split: str | None, spec: InputSpec) -> str:
-    """One clip from the middle of each video."""
+    """One clip from the middle of each video, or frames that are spread over it."""
     where = "no validation" if split is None else f"split {split}"
     seen = "" if config.look is None else f", of which the look {config.look.name} shows its part"
+    at = f"at {spec.frames_per_second:g}/s from the middle"
+    if config.sampler is not None:
+        at = f"by the sampler {config.sampler.kind}"
     return (
-        f"{where}; one clip of {spec.clip_frames} frames at {spec.frames_per_second:g}/s from the "
-        f"middle, centre crop of {spec.size} pixels{seen}"
+        f"{where}; one clip of {spec.clip_frames} frames {at}, centre crop of {spec.size} "
+        f"pixels{seen}"
     )
 
 
@@ -146,7 +203,7 @@ def _features(
     context.begin()
     # Mirror images are further views, unless they belong to another class.
     mirror = mirror_of(dataset.classes)
-    views = config.flip and config.augment != "none" and mirror == tuple(range(len(mirror)))
+    views = config.mirrors and mirror == tuple(range(len(mirror)))
     sources: list[Source] = [source]
     if isinstance(source, PolicyClips) and split == config.train_split:
         # Several random patches, so that the head does not overfit to one.
@@ -227,7 +284,10 @@ def _train(context: RecipeContext) -> RunSummary:
         update = {"freeze": freeze}
         return _train(replace(context, config=config.model_copy(update=update)))
     # Features cannot be cut out of and pasted into each other as frames can.
-    head = {"freeze": "backbone", "epochs": HEAD_EPOCHS, "cutmix": 0.0}
+    head: dict[str, Any] = {"freeze": "backbone", "epochs": HEAD_EPOCHS, "cutmix": 0.0}
+    if isinstance(config.augment, tuple):
+        kept = (one for one in config.augment if isinstance(one, SizeTransform | Flip))
+        head["augment"] = tuple(kept)
     frozen = context.train_stage("frozen", RECIPE, config.model_copy(update=head))
     context.say("the head is trained; now all layers, as long as validation improves")
     summary = train_network(context, source_of(context), job_of, protocol_of, frozen)
@@ -252,4 +312,4 @@ def _possible(context: RecipeContext) -> str:
     return "backbone" if frozen_part(network) else "head-first"
 
 
-RECIPE = Recipe("supervised", SupervisedConfig, _train)
+RECIPE = Recipe("supervised", SupervisedConfig, _train, prepare)
