@@ -33,7 +33,7 @@ from foveate.search.study import (
 from foveate.search.study_page import page_of
 from foveate.search.study_ray import run_on_ray
 from foveate.search.study_space import Space
-from foveate.search.study_trials import Job, Outcome, run_in_child
+from foveate.search.study_trials import Job, Outcome, name_of, run_in_child
 from search import study_parts
 from search.study_parts import Model
 
@@ -130,6 +130,12 @@ def test_a_trial_that_fails_says_why(objective, limits, reason, tmp_path) -> Non
     assert outcome.state == "failed"
     assert outcome.reason.startswith(reason)
     assert outcome.seconds < 30
+
+
+def test_an_objective_function_is_found_by_name() -> None:
+    assert name_of(study_parts.measure) == "search.study_parts:measure"
+    with pytest.raises(ConfigError, match="cannot be imported by child processes"):
+        name_of(lambda job, report: {})
 
 
 def test_a_failed_trial_counts_and_stays_out_of_the_front(tmp_path) -> None:

@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from foveate.core import FoveateError
+from foveate.core import ConfigError, FoveateError
 from foveate.core.files import replace_file
 
 RESULT, LOG = "result.json", "log.txt"
@@ -123,6 +123,24 @@ def read_outcome(folder: Path) -> Outcome | None:
         return None
 
 
+def name_of(objective: Objective) -> str:
+    """Module and name of a function, by which a child process finds it.
+
+    Raises:
+        ConfigError: It cannot be imported: a function inside another one, or of a plain script.
+    """
+    module, name = objective.__module__, objective.__qualname__
+    if module == "__main__":  # of `python -m package.module`
+        spec = getattr(sys.modules[module], "__spec__", None)
+        module = module if spec is None else spec.name
+    if module == "__main__" or "<" in name:
+        raise ConfigError(
+            f"objective function {name}: cannot be imported by child processes",
+            "define it at the top of a module",
+        )
+    return f"{module}:{name}"
+
+
 class _Child:
     """A process that evaluates one job; it is ended with everything that it started."""
 
@@ -142,7 +160,7 @@ class _Child:
             )
         order = {
             **asdict(job), "folder": str(job.folder), "study": str(job.study),
-            "objective": f"{objective.__module__}:{objective.__qualname__}",
+            "objective": name_of(objective),
         }  # fmt: skip
         assert self._process.stdin is not None
         with suppress(OSError):  # of a child that is dead already
