@@ -190,7 +190,7 @@ def search_pipelines(
     else:
         from foveate.search.study_ray import run_on_ray
 
-        run_on_ray(partial(step, folder.resolve(), limits), ray, workers)
+        run_on_ray(partial(step, folder.resolve(), limits), ray, workers, timeout=timeout)
     return finish(folder, refit)
 
 
@@ -421,17 +421,26 @@ def _refit(study: PipelineStudy, trial: Trial, out: Path) -> str | None:
         outcome = run_in_child(refit, job)
         if outcome.state != "complete":
             return outcome.reason
-    partial_copy = out.with_name(f".{out.name}.partial")
-    for old in (partial_copy, out):
+
+    def used(folder: Path) -> None:
+        """Say how the model is used, which a training that trials share does not."""
+        add_preset(folder, pipeline.preset())
+        write_training(folder, replace(read_training(folder), preset=pipeline.preset()))
+        pipeline.write(folder / FILE)
+
+    _copy(again, out, used)
+    return None
+
+
+def _copy(run: Path, out: Path, change: Callable[[Path], None] = lambda folder: None) -> None:
+    """Copy a run folder without what only training needs; it appears whole or not at all."""
+    incomplete = out.with_name(f".{out.name}.partial")
+    for old in (incomplete, out):
         shutil.rmtree(old, ignore_errors=True)
     ignored = shutil.ignore_patterns("checkpoints", "head", FEATURES, "looks")
-    shutil.copytree(again, partial_copy, ignore=ignored)
-    add_preset(partial_copy, pipeline.preset())
-    training = replace(read_training(partial_copy), preset=pipeline.preset())
-    write_training(partial_copy, training)
-    pipeline.write(partial_copy / FILE)
-    os.replace(partial_copy, out)
-    return None
+    shutil.copytree(run, incomplete, ignore=ignored)
+    change(incomplete)
+    os.replace(incomplete, out)
 
 
 def refit(job: Job, report: Report) -> dict[str, Any]:
@@ -451,7 +460,7 @@ def refit(job: Job, report: Report) -> dict[str, Any]:
     out = trial.with_name(f"{trial.name}-again")
     begun = read_training(trial)
     if begun.recipe != "supervised":
-        shutil.copytree(trial, out, dirs_exist_ok=True)
+        _copy(trial, out)
         return {"clips": "train"}
     recipe = find_recipe(begun.recipe)
     dataset = read_data(job.study)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from foveate.core import FoveateError
@@ -10,7 +11,10 @@ from foveate.core.lazy import import_extra
 LOCAL = "local"  # address of a cluster of this machine alone, for as long as the study runs
 
 
-def run_on_ray(step: Callable[[], bool], address: str, workers: int, lost: int = 10) -> None:
+def run_on_ray(
+    step: Callable[[], bool], address: str, workers: int, *,
+    timeout: float | None = None, lost: int = 10,
+) -> None:  # fmt: skip
     """Run trials as Ray tasks until there are enough.
 
     A task whose node is lost leaves its trial to the next one, which enqueues it again.
@@ -21,6 +25,7 @@ def run_on_ray(step: Callable[[], bool], address: str, workers: int, lost: int =
         address: Of the cluster: `auto` for the one that this machine belongs to, `local` to start
             one here, else as for `ray.init`.
         workers: Tasks at the same time.
+        timeout: Seconds after which no further task is begun, None for no limit.
         lost: Lost tasks after which the study ends.
 
     Raises:
@@ -28,6 +33,7 @@ def run_on_ray(step: Callable[[], bool], address: str, workers: int, lost: int =
         FoveateError: There is no cluster at the address, or too many tasks were lost.
     """
     ray = import_extra("ray", "ray")
+    deadline = None if timeout is None else time.monotonic() + timeout
     try:
         cpus = workers if address == LOCAL else None
         ray.init(address=address, log_to_driver=False, num_cpus=cpus, include_dashboard=False)
@@ -50,7 +56,7 @@ def run_on_ray(step: Callable[[], bool], address: str, workers: int, lost: int =
                 if lost < 0:
                     raise FoveateError(f"--ray {address}: too many tasks were lost") from error
                 more = True
-            if more:
+            if more and (deadline is None or time.monotonic() < deadline):
                 running.append(task.remote(step))
     finally:
         ray.shutdown()

@@ -145,6 +145,7 @@ class _Child:
     """A process that evaluates one job; it is ended with everything that it started."""
 
     def __init__(self, objective: Objective, job: Job) -> None:
+        name = name_of(objective)
         job.folder.mkdir(parents=True, exist_ok=True)
         (job.folder / RESULT).unlink(missing_ok=True)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -160,7 +161,7 @@ class _Child:
             )
         order = {
             **asdict(job), "folder": str(job.folder), "study": str(job.study),
-            "objective": name_of(objective),
+            "objective": name,
         }  # fmt: skip
         assert self._process.stdin is not None
         with suppress(OSError):  # of a child that is dead already
