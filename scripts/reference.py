@@ -1,7 +1,8 @@
-"""Reference pages that are generated from the code: the command line and the settings.
+"""Reference pages that are generated from the code: the command line, settings and pipelines.
 
     python scripts/reference.py command     # prints the page
     python scripts/reference.py settings
+    python scripts/reference.py pipelines
 
 The documentation site builds them with `docs_hooks.py`, so they cannot fall behind the code.
 """
@@ -16,11 +17,12 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from foveate import Limits, specs
+from foveate import Limits, Pipeline, specs
 from foveate.app.main import app
 from foveate.live.camera import CameraSettings
 from foveate.live.outputs import EventConfig
 from foveate.policy.build import DECISIONS, LOOKS
+from foveate.primitives.base import GROUPS, registered
 from foveate.search.architecture import ArchitectureConfig
 from foveate.search.scaling import ScalingConfig
 from foveate.train.api import RECIPES, find_recipe
@@ -58,7 +60,7 @@ def command() -> str:
 
 def settings() -> str:
     """The page of the settings: presets, looks, decisions, recipes and limits."""
-    preset = ("model", "window", "cut_threshold", "top_k", "none_below")
+    preset = ("model", "engine", "precision", "window", "cut_threshold", "top_k", "none_below")
     lines = [
         "# Settings",
         "",
@@ -120,7 +122,30 @@ def settings() -> str:
     return "\n".join(lines)
 
 
-PAGES: dict[str, Callable[[], str]] = {"command": command, "settings": settings}
+def pipelines() -> str:
+    """The page of the primitives that pipelines are made of."""
+    lines = [
+        "# Pipelines",
+        "",
+        "The parts of [pipelines](../how-to/pipelines.md) by group and kind. Looks and stopping "
+        "rules are those of the [settings](settings.md).",
+        "",
+        "## Pipeline",
+        "",
+        *_table(Pipeline),
+    ]
+    for group in GROUPS:
+        lines += [f"## {group.capitalize()}", ""]
+        for kind, primitive in registered(group).items():
+            lines += _section(kind, primitive)
+    return "\n".join(lines)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "command": command,
+    "settings": settings,
+    "pipelines": pipelines,
+}
 
 
 def _commands(found: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -163,7 +188,7 @@ def _default(value: Any) -> str:
 
 def _section(name: str, model: type[BaseModel]) -> list[str]:
     text = (model.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
-    own = [key for key in model.model_fields if key != "name"]
+    own = [key for key in model.model_fields if key not in ("name", "kind")]
     body = _table(model, names=own) if own else ["No settings.", ""]
     return [f"### `{name}`", "", " ".join(text.split()), "", *body]
 
@@ -176,7 +201,10 @@ def _differs(key: str, model: type[BaseModel], base: type[BaseModel] | None) -> 
 
 
 def _table(model: type[BaseModel], names: Any = None) -> list[str]:
-    properties = model.model_json_schema()["properties"]
+    schema = model.model_json_schema()
+    if "$ref" in schema:  # a model that contains itself
+        schema = schema["$defs"][schema["$ref"].rpartition("/")[2]]
+    properties = schema["properties"]
     lines = ["| setting | value | default | description |", "|---|---|---|---|"]
     for key in names or properties:
         found, field = properties[key], model.model_fields[key]
@@ -191,7 +219,9 @@ def _table(model: type[BaseModel], names: Any = None) -> list[str]:
 
 def _plain(field: Any) -> Any:
     value = field.get_default(call_default_factory=True)
-    return value.name if isinstance(value, BaseModel) and hasattr(value, "name") else value
+    if isinstance(value, BaseModel):
+        return next((getattr(value, key) for key in ("kind", "name") if hasattr(value, key)), None)
+    return value
 
 
 def _kind(found: dict[str, Any]) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 
 import pytest
 
 from data.labelled import put, video
+from foveate.core.config import build
+from foveate.core.search import Search
+from foveate.primitives.pipeline import Pipeline
 from foveate.search import pipelines, study
 from foveate.search.pipelines import PipelineStudy, best_epoch, read_data
 from foveate.search.study import read_settings
@@ -110,6 +114,25 @@ def test_a_study_finds_a_model_without_the_test_clips(run, videos, tmp_path, qui
     said = run(*command(videos, tmp_path / "bounded", *bound))
     assert said.code == 1
     assert "no trial is within the bounds" in said.err
+
+
+@pytest.mark.parametrize("given", [{}, None])
+def test_every_draw_of_the_whole_space_is_a_pipeline(given) -> None:
+    chance, kinds = random.Random(0), set()
+
+    def draw(path: str, search: Search) -> object:
+        if search.choices:
+            return chance.choice(search.choices)
+        low, high = search.low, search.high
+        return chance.randint(low, high) if search.integer else chance.uniform(low, high)
+
+    space = pipelines.space_of(given)
+    for _ in range(60):
+        pipeline = build(Pipeline, space.draw(draw), "drawn")
+        kinds.add(pipeline.recogniser.kind)
+    assert kinds == ({"movinet"} if given is None else set(space.parameters()["recogniser/kind"]
+                                                           .choices))  # fmt: skip
+    assert "training/kind" in space.pinned() or given is not None
 
 
 def test_the_best_epoch_is_that_of_the_exported_model(tmp_path) -> None:

@@ -7,6 +7,7 @@ import re
 from scripts import reference
 
 from foveate.policy.build import DECISIONS, LOOKS
+from foveate.primitives.base import GROUPS, registered
 from foveate.train.api import RECIPES
 
 
@@ -37,8 +38,16 @@ def test_the_settings_page_has_every_policy_and_recipe_with_its_bounds() -> None
     assert "`label_smoothing`" in distill.partition("As in `supervised`:")[2]
 
 
+def test_the_pipelines_page_has_every_kind_with_its_bounds() -> None:
+    page = reference.pipelines()
+    headings = re.findall(r"^### `(.+)`$", page, re.M)
+    assert sorted(headings) == sorted(kind for group in GROUPS for kind in registered(group))
+    tsm = page.partition("### `tsm`")[2].partition("\n### ")[0]
+    assert "| `dropout` | float, ≥ 0, < 1 | `0.5` |" in tsm
+
+
 def test_tables_have_as_many_cells_as_columns() -> None:
-    for page in (reference.command(), reference.settings()):
+    for page in (reference.command(), reference.settings(), reference.pipelines()):
         rows = [line for line in page.splitlines() if line.startswith("|")]
         assert rows
         assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {6}

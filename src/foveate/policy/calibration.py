@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from foveate.core import Budget, ConfigError, Decide, WeightsError
 from foveate.core.config import fault_of
+from foveate.core.search import Search
 from foveate.policy.looks.base import Context
 from foveate.policy.stopping import ByExit, Confident, DecideSpec
 
@@ -213,7 +214,7 @@ class CalibratedSpec(DecideSpec):
     """Stop at the exit that is sure enough by the calibration in the run folder."""
 
     name: Literal["calibrated"] = "calibrated"
-    threshold: float | None = Field(
+    threshold: Annotated[float | None, Search.float(0.3, 1.1)] = Field(
         None, ge=0, le=1.1, description="of the probability; None: by budget, or the run's default"
     )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from foveate.core import Budget, Decide, Evidence, More, Stop, Verdict
 from foveate.core.config import Config
+from foveate.core.search import Search
 from foveate.policy.looks.base import Context
 
 
@@ -42,7 +43,9 @@ class ConfidentSpec(DecideSpec):
     """Stop as soon as the best class is likely enough."""
 
     name: Literal["confident"] = "confident"
-    threshold: float = Field(0.9, gt=0, le=1, description="softmax probability of the best class")
+    threshold: Annotated[float, Search.float(0.5, 0.99)] = Field(
+        0.9, gt=0, le=1, description="softmax probability of the best class"
+    )
 
     def build(self, context: Context) -> Confident:
         """The policy with this threshold."""

@@ -82,15 +82,17 @@ def registered(group: str) -> dict[str, type[Primitive]]:
 
 
 def union(group: str) -> Any:
-    """The type of a field that takes any primitive of a group, discriminated by `kind`.
-
-    A text is a kind with its defaults.
-    """
+    """The type of a field that takes any primitive of a group, discriminated by `kind`."""
     return Annotated[
         reduce(or_, registered(group).values()),
         Field(discriminator="kind"),
-        BeforeValidator(lambda value: {"kind": value} if isinstance(value, str) else value),
+        BeforeValidator(kind_or_values),
     ]
+
+
+def kind_or_values(value: Any) -> Any:
+    """The values of a primitive; a text is a kind with its defaults."""
+    return {"kind": value} if isinstance(value, str) else value
 
 
 def _modules(beginnings: tuple[str, ...]) -> Iterator[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from foveate.primitives.base import Primitive, Search
+from foveate.primitives.base import Primitive, Search, kind_or_values
 
 
 class Modality(Primitive):
@@ -51,5 +51,7 @@ class Sound(Modality):
 
 # No entry points: the recipe of several modalities knows these.
 AnyModality = Annotated[
-    RGB | RGBDifference | Flow | MotionVectors | Sound, Field(discriminator="kind")
+    RGB | RGBDifference | Flow | MotionVectors | Sound,
+    Field(discriminator="kind"),
+    BeforeValidator(kind_or_values),
 ]

@@ -84,30 +84,31 @@ class Pipeline(Config):
 
     >>> Pipeline(recogniser={"kind": "tsm", "backbone": "resnet18"}).recogniser.backbone
     'resnet18'
-
-    Attributes:
-        sampler: The frames of a clip.
-        look: What is shown of them; None for what the recogniser needs (whole frames).
-        transforms: Pre-processing and augmentation, in their order; None for those of the recipe.
-            The sizes that they set hold for prediction, too; everything random is for training.
-        recogniser: The network, or the method of several networks.
-        stopping: When enough was seen; None for the recogniser's own rule (at the end).
-        budget: What may be spent in prediction.
-        engine: What runs the network in prediction.
-        training: The recipe and its settings; the recogniser's own recipe if it is not given.
     """
 
     tag: ClassVar[str | None] = "kind"
 
-    version: Literal[1] = VERSION
-    sampler: AnySampler = Uniform()
-    look: Annotated[AnyLook | None, *_BY_KIND] = None
-    transforms: tuple[AnyTransform, ...] | None = None
-    recogniser: AnyRecogniser = MoViNet()
-    stopping: Annotated[AnyDecide | None, *_BY_KIND] = None
-    budget: BudgetSpec = BudgetSpec()
-    engine: Engine = Engine()
-    training: AnyTraining = Supervised()
+    version: Literal[1] = Field(VERSION, description="of this format")
+    sampler: AnySampler = Field(Uniform(), description="the frames of a clip")
+    look: Annotated[AnyLook | None, *_BY_KIND] = Field(
+        None, description="what is shown of them; None: what the recogniser needs (whole frames)"
+    )
+    transforms: tuple[AnyTransform, ...] | None = Field(
+        None,
+        description="pre-processing and augmentation in their order; sizes hold for prediction, "
+        "too; None: those of the recipe",
+    )
+    recogniser: AnyRecogniser = Field(
+        MoViNet(), description="the network, or the method of several networks"
+    )
+    stopping: Annotated[AnyDecide | None, *_BY_KIND] = Field(
+        None, description="when enough was seen; None: the recogniser's own rule"
+    )
+    budget: BudgetSpec = Field(BudgetSpec(), description="what prediction may spend")
+    engine: Engine = Field(Engine(), description="what runs the network in prediction")
+    training: AnyTraining = Field(
+        Supervised(), description="recipe and settings; the recogniser's own if not given"
+    )
 
     @model_validator(mode="before")
     @classmethod

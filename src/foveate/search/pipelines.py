@@ -33,6 +33,8 @@ from foveate.data import Dataset, open_labelled
 from foveate.data.labelled import Videos, request_for
 from foveate.primitives.base import registered
 from foveate.primitives.pipeline import Pipeline
+from foveate.primitives.recognisers import Network
+from foveate.primitives.samplers import Uniform
 from foveate.search.study import (
     Limits,
     Name,
@@ -206,7 +208,7 @@ def space_of(given: str | os.PathLike[str] | Mapping[str, Any] | None, *sets: st
         values["engine"] = {"name": [name for name in _ENGINES if find_spec(_ENGINES[name])]}
     elif not isinstance(given, Mapping):
         source, values = str(given), read_yaml(Path(given))
-    follows = {"training": ("recogniser", _recipes)}
+    follows = {"training": ("recogniser", _recipes), "sampler": ("recogniser", _samplers)}
     return Space(Pipeline, apply_sets(values, sets), source, follows)
 
 
@@ -214,6 +216,16 @@ def _recipes(recogniser: str) -> tuple[str, ...]:
     """The trainings that a kind of recogniser can have, its own first."""
     recipes: tuple[str, ...] = getattr(registered("recognisers")[recogniser], "recipes", ())
     return recipes
+
+
+def _samplers(recogniser: str) -> tuple[str, ...]:
+    """The samplers that a kind of recogniser can have; none if it has one of its own."""
+    known = registered("recognisers")[recogniser]
+    if "sampler" not in getattr(known, "takes", ()):
+        return ()
+    plain = Uniform().kind
+    others = [kind for kind in registered("samplers") if kind != plain]
+    return (plain, *others) if issubclass(known, Network) else (plain,)
 
 
 def study_data(videos: Videos) -> tuple[Dataset, dict[str, Any]]:

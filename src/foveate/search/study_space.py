@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import NoneType
-from typing import Annotated, Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -23,13 +23,15 @@ from foveate.core.config import fault_of, nearest
 from foveate.primitives.base import Search
 
 NONE = "none"  # of an optional union: without any of its kinds
+_UNIONS = (Union, UnionType)
 _RANGE = {"low", "high", "step", "log"}
 
 Draw = Callable[[str, Search], Any]
 """Draws a value: path of the parameter, and what it may be."""
 
 Follows = tuple[str, Callable[[str], tuple[str, ...]]]
-"""A union that another one depends on, and the kinds that its kind allows, the usual one first."""
+"""The union that another one depends on, and what its kind allows, the usual kind first; if nothing
+is allowed, the other one is left at its default."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,9 @@ class Space:
         narrowed: Paths, or nested keys, with what they are narrowed to: a value pins, a list gives
             choices, and `{low:, high:, step:, log:}` a range; of a union, `kind` is a path, too.
         source: Name of the file, for errors.
-        follows: Unions of the model that depend on one before them. Unless the file says more,
-            they have the usual kind; one is drawn only where all that are left are allowed.
+        follows: Unions of the model that depend on another one, which is drawn first. Unless the
+            file says more, they have the usual kind; one is drawn only where all that are left are
+            allowed.
 
     Raises:
         ConfigError: A path that does not exist (with the nearest one), or a value out of bounds.
@@ -120,7 +123,9 @@ class Space:
             tag: The field that names the kind.
         """
         fields: dict[str, _Node] = {}
-        for name, info in model.model_fields.items():
+        ordered = sorted(model.model_fields, key=lambda name: _join(path, name) in self._follows)
+        for name in ordered:
+            info = model.model_fields[name]
             if name == tag:
                 continue
             node = self._node(info, _join(path, name), _join(short, name), (*above, model))
@@ -186,8 +191,8 @@ class Space:
             return None
         return _Union(tag, kinds)
 
-    def _following(self, union: _Union, path: str, before: dict[str, _Node]) -> _Union:
-        """A union with the kinds that one before it allows."""
+    def _following(self, union: _Union, path: str, before: dict[str, _Node]) -> _Union | None:
+        """A union with the kinds that another one allows, None if that is nothing."""
         leader, allowed = self._follows[path]
         node = before[leader]
         if not isinstance(node, _Union):
@@ -195,11 +200,13 @@ class Space:
         kept: dict[str, None] = {}
         for kind in node.kinds:
             usable = [one for one in allowed(kind) if one in union.kinds]
-            if not usable:
+            if not usable and allowed(kind):
                 hint = f"possible: {', '.join(allowed(kind))}"
                 raise ConfigError(f"{self._source}: {path}/kind: none fits {leader} {kind}", hint)
             given = f"{path}/kind" in self._given
             kept |= dict.fromkeys(usable if given else usable[:1])
+        if not kept:
+            return None
         kinds = {kind: union.kinds[kind] for kind in kept}
         return _Union(union.tag, kinds, (leader, allowed))
 
@@ -320,6 +327,10 @@ def _drawn(node: _Node, path: str, suggest: Draw, beside: Mapping[str, Any]) -> 
     if isinstance(node, _Group):
         values: dict[str, Any] = {}
         for name, inner in node.fields.items():
+            if isinstance(inner, _Union) and inner.follows is not None:
+                leader, allowed = inner.follows
+                if not allowed(values[leader]["kind"]):
+                    continue
             values[name] = _drawn(inner, _join(path, name), suggest, values)
         return values
     kinds, kind = tuple(node.kinds), None
@@ -345,7 +356,7 @@ def _written(search: Search) -> Any:
 
 def _union_of(info: FieldInfo) -> tuple[str, dict[str, type[BaseModel]], bool] | None:
     """Discriminator, members by kind, and whether None is allowed; None if it is no such union."""
-    parts = get_args(info.annotation)
+    parts = get_args(info.annotation) if get_origin(info.annotation) in _UNIONS else ()
     found = [(info, info.annotation)] + [
         (one, get_args(part)[0])
         for part in parts

@@ -16,7 +16,7 @@ from foveate.primitives.base import registered
 from foveate.primitives.pipeline import Pipeline
 from foveate.primitives.recognisers import Model
 from foveate.train import presets as recipe_presets
-from foveate.train.api import find_recipe, open_for
+from foveate.train.api import RECIPES, find_recipe, open_for
 
 if TYPE_CHECKING:
     from foveate.train.config import RecipeConfig
@@ -128,10 +128,12 @@ def of_settings(values: Mapping[str, Any], recipe: str | None = None) -> Pipelin
 
     Args:
         values: Settings, as of a file for `foveate train --config`.
-        recipe: The recipe; None to tell it by the settings.
+        recipe: The recipe; None for the first one that has all of them.
     """
     values = dict(values)
-    kind = recipe or ("adafocus" if "variant" in values else "supervised")
+    first = sorted(RECIPES, key=lambda name: name != "supervised")
+    fits = (n for n in first if values.keys() <= find_recipe(n).config.model_fields.keys())
+    kind = recipe or next(fits, "supervised")
     known = registered("recognisers")
     recogniser = {"kind": kind} if kind in known else {"kind": "model"}
     if "model" in values and kind not in known:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from foveate.core import Budget, Evidence, Sample, Selection, Window
+from foveate.core.search import Search
 from foveate.policy.looks.base import Context, LookSpec, TimedLook
 
 
@@ -18,7 +19,9 @@ class UniformSpec(LookSpec):
     trains: ClassVar[bool] = True
 
     name: Literal["uniform"] = "uniform"
-    rate: float | None = Field(None, gt=0, le=240, description="frames/s; None: the model's own")
+    rate: Annotated[float | None, Search.float(2, 15)] = Field(
+        None, gt=0, le=240, description="frames/s; None: the model's own"
+    )
     chunk: int = Field(10, ge=1, le=256, description="frames computed in one piece")
 
     def build(self, context: Context) -> Uniform:
@@ -30,7 +33,9 @@ class KeyframesFirstSpec(LookSpec):
     """Key frames first; the frames between them only while undecided."""
 
     name: Literal["keyframes-first"] = "keyframes-first"
-    rate: float | None = Field(None, gt=0, le=240, description="frames/s; None: the model's own")
+    rate: Annotated[float | None, Search.float(2, 15)] = Field(
+        None, gt=0, le=240, description="frames/s; None: the model's own"
+    )
     chunk: int = Field(10, ge=1, le=256, description="frames computed in one piece")
     least: int = Field(2, ge=1, description="key frames that a first look needs")
 

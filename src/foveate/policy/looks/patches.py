@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from foveate.core import Budget, ConfigError, Evidence, Motion, Sample, Selection, Window
+from foveate.core.search import Search
 from foveate.policy.looks.base import Context, LookSpec, TimedLook
 from foveate.policy.looks.frames import grid, within
 from foveate.policy.motion import MotionInput, motion_times, saliency
@@ -36,9 +37,11 @@ class PatchSpec(LookSpec):
 
     trains: ClassVar[bool] = True
 
-    rate: float | None = Field(None, gt=0, le=240, description="frames/s; None: the model's own")
+    rate: Annotated[float | None, Search.float(2, 15)] = Field(
+        None, gt=0, le=240, description="frames/s; None: the model's own"
+    )
     chunk: int = Field(10, ge=1, le=256, description="frames computed in one piece")
-    size: int | None = Field(
+    size: Annotated[int | None, Search.int(64, 160, step=32)] = Field(
         None, ge=16, le=1024, description="side shown to the network; None: a third of its work"
     )
     extent: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] | None = Field(
@@ -83,7 +86,9 @@ class MotionPatchSpec(MotionSizedSpec):
     """A window where things move on their own."""
 
     name: Literal["motion-patch"] = "motion-patch"
-    motion: str = Field("affine_diff", description="saliency: a key of policy.motion.METHODS")
+    motion: Annotated[str, Search.choice("affine_diff", "flow_affine", "mv_affine", "fd")] = Field(
+        "affine_diff", description="saliency: a key of policy.motion.METHODS"
+    )
     track: Literal["auto", "frame", "viterbi", "tube", "ema", "one-euro"] = "auto"
     source: Literal["auto", "vectors", "flow"] = Field("auto", description="of the motion")
     gate: float = Field(0.1, ge=0, le=1, description="excess capture below which: whole frame")
