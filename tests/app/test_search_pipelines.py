@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ training: {kind: supervised, freeze: none, epochs: 2, batch: 8, lr: 0.01, worker
 
 def at_once(objective, job: Job, **limits) -> Outcome:
     """The first trial in a child process; others in this one, which need not import PyTorch."""
-    if job.number == 0 and job.study.name == "study":
+    if job.number == 0 and objective is pipelines.measure:
         return run_in_child(objective, job, **limits)
     job.folder.mkdir(parents=True, exist_ok=True)
     return Outcome("complete", dict(objective(job, lambda value: None)), seconds=1.0)
@@ -106,14 +105,19 @@ def test_a_study_finds_a_model_without_the_test_clips(run, videos, tmp_path, qui
     assert said.code == 0, said.err
     assert (out / "best" / "model.safetensors").stat().st_mtime_ns == before
     assert PipelineStudy.read(out).trials == found.trials
-    # Bounds make another study, and one that nothing reaches says so.
+    # Bounds make another study.
     said = run(*command(videos, out, "--at-least", "accuracy=.9"))
     assert (said.code, "begun with at_least accuracy=null, not 0.9" in said.err) == (2, True)
-    shutil.rmtree(out / "best")
-    bound = ["--at-most", "macs=1", "--trials", "1", "--refit", "none"]
-    said = run(*command(videos, tmp_path / "bounded", *bound))
+
+
+def test_a_study_without_a_good_trial_says_why(run, videos, tmp_path, monkeypatch) -> None:
+    failed = Outcome("failed", reason="used more than 1 GB of memory")
+    monkeypatch.setattr(study, "run_in_child", lambda *job, **limits: failed)
+    said = run(*command(videos, tmp_path, "--trials", "2"))
     assert said.code == 1
-    assert "no trial is within the bounds" in said.err
+    end = "no trial is within the bounds; the first failed trial: used more than 1 GB of memory"
+    assert said.err.splitlines()[-1] == f"foveate: {end}"
+    assert "out of bounds" not in (tmp_path / "study.html").read_text()
 
 
 @pytest.mark.parametrize("given", [{}, None])
