@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
+from clips import encode
 from foveate.primitives.pipeline import Pipeline
+from tiny_weights import NAME
 from train import tiny_motion
 
 YAML = """
@@ -82,6 +85,30 @@ def test_fit_writes_a_run_folder_that_is_used_like_any_other(run, spec, tmp_path
     assert said.code == 0, said.err
     assert "finished: 2 epochs" in said.err
     assert run("pipeline", "show", out, "--json").out == (out / "pipeline.json").read_text()
+
+
+def test_a_pipeline_with_weights_is_used_without_training(run, tmp_path) -> None:
+    path = tmp_path / "used.yaml"
+    stop = "stopping: {kind: confident, threshold: 0.5}\nlook: {kind: resize, size: 24}\n"
+    path.write_text(f"recogniser: {{kind: model, name: {NAME}}}\n{stop}", "utf-8")
+    shown = yaml.safe_load(run("evaluate", tmp_path, "--model", path, "--print-config").out)
+    assert shown["model"] == NAME
+    assert shown["look"]["size"] == 24
+    assert shown["decide"] == {"name": "confident", "threshold": 0.5}
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for frames in (10, 11, 12):
+        (clips / f"{frames}.mp4").write_bytes(encode(frames=frames, size=(48, 32), rate=5))
+    data = (clips, "--format", "unlabelled")
+    said = run("bench", *data, "--presets", f"{NAME},{path}")
+    assert said.code == 0, said.err
+    assert str(path) in said.out
+    path.write_text("recogniser: tsn\n")
+    said = run("bench", *data, "--presets", path)
+    assert said.code == 2
+    assert "used.yaml: its recogniser tsn has no weights" in said.err
+    path.write_text("recogniser: tsnn\n")
+    assert "there is no tsnn (did you mean tsn?" in run("bench", *data, "--models", path).err
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import jsonschema
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 
 import foveate
 from foveate.core import ConfigError
@@ -34,7 +37,7 @@ from foveate.primitives import (
     Uniform,
     pipeline,
 )
-from foveate.primitives.base import registered
+from foveate.primitives.base import GROUPS, Search, registered
 from foveate.primitives.pipeline import Pipeline
 from foveate.primitives.recognisers import Network
 from foveate.train import pipelines
@@ -275,3 +278,40 @@ def test_presets_are_pipelines() -> None:
         pipelines.find("resnet3dr")
     assert Segments().frames == 8
     assert foveate.Pipeline is Pipeline
+
+
+def numbers() -> dict[str, Any]:
+    """Every field of every primitive that takes a number."""
+    found = {}
+    for group in GROUPS:
+        for kind, primitive in registered(group).items():
+            for name, field in primitive.model_fields.items():
+                types = {field.annotation, *get_args(field.annotation)}
+                if types & {int, float}:
+                    found[f"{group}/{kind}/{name}"] = field
+    return found
+
+
+def test_every_number_has_its_bounds_in_its_type() -> None:
+    """AutoVideo's hyper-parameters were untyped: users restated their ranges."""
+    found = numbers()
+    assert len(found) > 50
+    for path, field in found.items():
+        low = [one for one in field.metadata if hasattr(one, "ge") or hasattr(one, "gt")]
+        assert low, f"{path} has no bound"
+        for search in (one for one in field.metadata if isinstance(one, Search)):
+            for value in search.choices or (search.low, search.high):
+                TypeAdapter(Annotated[(field.annotation, *field.metadata)]).validate_python(value)
+
+
+def test_training_neither_exits_nor_takes_paths_apart() -> None:
+    """AutoVideo called `exit()` in a base class, and split paths at slashes."""
+    root = Path(foveate.__file__).parent
+    for file in (
+        f for part in ("data", "primitives", "train") for f in (root / part).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("exit", "quit", "sys.exit"), file
+                assert not re.fullmatch(r"\w*(path|file|video)\w*\.r?split", called), file

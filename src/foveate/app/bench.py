@@ -148,6 +148,7 @@ def _recognisers(
 ) -> tuple[dict[str, Any], int]:
     """The recognisers that know the data's classes; a line is printed for each of the others."""
     from foveate.evaluate.truth import columns_of
+    from foveate.pipeline.presets import resolve
 
     classes = () if unlabelled(measured) else measured.classes
     found: dict[str, Any] = {}
@@ -169,7 +170,7 @@ def _recognisers(
             print_error(error, "not measured: ")
             problems += 1
             continue
-        warning = seen_in_training(name, dataset, split)
+        warning = seen_in_training(resolve(name)[1].model, dataset, split)
         if warning:
             print(f"foveate: warning: {name}: {warning}", file=sys.stderr)
     return found, problems

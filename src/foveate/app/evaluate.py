@@ -61,7 +61,7 @@ def run(request: Request) -> int:
             raise ConfigError(f"--{name}: for classes of clips, and the data has boxes")
     split = choose_split(dataset, request.split)
     recogniser = recogniser_of(request.model, request)
-    warning = seen_in_training(request.model, dataset, split)
+    warning = seen_in_training(recogniser.name, dataset, split)
     if warning:
         print(f"foveate: warning: {warning}", file=sys.stderr)
     if request.classes is not None:

@@ -36,7 +36,9 @@ Rate = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", metavar="MODEL", help="A run folder, a preset or weights."),
+    typer.Option(
+        "--model", "-m", metavar="MODEL", help="A run folder, preset, weights or pipeline."
+    ),
 ]
 Sets = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
@@ -569,7 +571,11 @@ class BenchRequest(MeasureOptions):
     models: Annotated[
         str,
         typer.Option(
-            "--models", "-m", metavar="A,B", help="Separated by commas; the first is the reference."
+            "--models",
+            "--presets",
+            "-m",
+            metavar="A,B",
+            help="Run folders, presets, weights or pipelines; the first is the reference.",
         ),
     ]
     looks: Annotated[

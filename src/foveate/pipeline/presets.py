@@ -79,16 +79,19 @@ PRESETS: dict[str, Preset] = {
 
 
 def resolve(model: str) -> tuple[str | None, Preset]:
-    """The preset that `model` names: one of its own name, or the default one around a model
-    (a run folder, weights that come with the package, or weights of the table).
+    """The preset that `model` names: its own name, the file of a pipeline, or a model (a run
+    folder, weights that come with the package, or weights of the table), around which it is made.
 
     Returns:
         The name of the preset (None for a plain model) and the preset.
 
     Raises:
-        ModelError: None of these.
+        ModelError: None of these, or a pipeline without weights.
+        ConfigError: A pipeline with a fault.
         WeightsError: A run folder whose card is damaged.
     """
+    if model.endswith((".yaml", ".yml", ".json")) and os.path.isfile(model):
+        return os.path.basename(model), _of_pipeline(model)
     folder = run_folder(model)
     if folder is not None:
         card = read_run(folder)
@@ -120,6 +123,26 @@ def resolve(model: str) -> tuple[str | None, Preset]:
         guess = nearest(model, known)
         hint = f"did you mean {guess}?" if guess else f"known: {', '.join(known)}"
         raise ModelError(f"there is no model or preset {model!r}", hint) from None
+
+
+def _of_pipeline(path: str) -> Preset:
+    """How a pipeline's weights are used; nothing is trained.
+
+    Raises:
+        ConfigError: A fault in the file.
+        ModelError: Its recogniser has no weights.
+    """
+    from foveate.primitives.pipeline import Pipeline
+    from foveate.primitives.recognisers import Model, Network
+
+    pipeline = Pipeline.read(path)
+    network = pipeline.recogniser
+    if not isinstance(network, Network) or not (network.weights or isinstance(network, Model)):
+        raise ModelError(
+            f"{path}: its recogniser {network.kind} has no weights",
+            f"train it: foveate fit VIDEOS --pipeline {path} --out RUN",
+        )
+    return edit(resolve(network.model())[1], pipeline.preset(), path)
 
 
 def edit(preset: Preset, changes: dict[str, Any], source: str = "configuration") -> Preset:

@@ -6,6 +6,7 @@ of the architecture's builder or of the method's recipe; those that are None are
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -68,8 +69,8 @@ class Network(Recogniser):
         name = self.architecture()
         if self.weights is None:
             return name
-        if "/" in self.weights or "\\" in self.weights:
-            return self.weights
+        if os.path.lexists(self.weights) or os.path.basename(self.weights) != self.weights:
+            return self.weights  # a run folder
         arch, colon, backbone = name.partition(":")
         return f"{arch}.{self.weights}{colon}{backbone}"
 
