@@ -77,7 +77,7 @@ def page_of(
             history_svg(
                 {one.number: one.values[name] for one in measured},
                 TITLES[name],
-                partial(text_of, name),
+                units.si if name == "macs" else partial(text_of, name),
                 DIRECTIONS[name] == "maximize",
             )
             for name in settings.objectives
