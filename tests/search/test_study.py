@@ -225,6 +225,10 @@ def test_other_settings_need_another_folder(tmp_path) -> None:
         ({}, {"recogniser/kind": ["small", "large"], "frames": {"low": 1, "high": 8, "step": 1},
               "recogniser/small/segments": {"low": 4, "high": 16, "step": 4},
               "recogniser/large/lr": {"low": 1e-4, "high": 0.1, "log": True}}),
+        ({"recogniser": ["large"], "look": ["none", "whole"], "frames": 1},
+         {"recogniser/kind": "large", "frames": 1,
+          "recogniser/large/lr": {"low": 1e-4, "high": 0.1, "log": True},
+          "look/kind": ["none", "whole"]}),
         ({"recogniser": {"kind": "small", "segments": {"high": 8}}, "look/kind": ["patch"],
           "look/patch/size": [32, 64], "frames": 2, "recogniser/small/dropout": {"high": 0.5},
           "steps": [["a"], []], "settings": {"low": 1, "wide": 2},
@@ -240,7 +244,7 @@ def test_a_space_is_read_from_the_fields_and_narrowed(given, expected) -> None:
     assert space.to_dict() == expected
     assert Space(Model, space.to_dict()).to_dict() == expected
     first = space.draw(lambda path, search: search.choices[0] if search.choices else search.low)
-    assert Model.model_validate(first).recogniser.kind == "small"
+    assert Model.model_validate(first).recogniser.kind in expected["recogniser/kind"]
 
 
 @pytest.mark.parametrize(
@@ -323,6 +327,7 @@ def test_a_union_that_follows_another_is_drawn_only_where_all_kinds_fit() -> Non
     assert drawn_of(large, one) == ("patch", [])
     assert drawn_of(small, both) == ("whole", [])
     assert drawn_of({"kind": "distilled", "teacher": "runs/1"}, one) == ("patch", [])
+    assert drawn_of([{"kind": "small"}], both) == ("whole", ["recogniser"])
     either = {"kind": ["small", "large"], "segments": 4, "lr": 0.1}
     assert drawn_of(either, both) == ("whole", ["recogniser/kind"])
     with pytest.raises(ConfigError, match="look/kind: none fits recogniser small"):

@@ -145,9 +145,9 @@ class Space:
                 self._known |= {p for p in self._given if p.startswith(f"{place}/")}
                 return _Pin(self._checked(info, place, self._mappings[place]))
         at = path if path in self._given else short
-        if at in self._given:
-            return self._narrowed(info, at, self._given[at])
         union = _union_of(info)
+        if at in self._given and not (union and _names(self._given[at])):
+            return self._narrowed(info, at, self._given[at])
         if union is not None:
             tag, members, optional = union
             return self._union(tag, members, optional, path, short, above)
@@ -165,7 +165,8 @@ class Space:
         # A required field without a value cannot be left at its default.
         members = {k: m for k, m in members.items() if not self._lacking(m, path, short, k)}
         known = [*([NONE] if optional else ()), *members]
-        at = next((p for p in (f"{path}/kind", f"{short}/kind") if p in self._given), None)
+        places = (f"{path}/kind", f"{short}/kind", path, short)
+        at = next((place for place in places if place in self._given), None)
         self._known |= {f"{path}/kind", f"{short}/kind"}
         chosen = known if at is None else self._given[at]
         chosen = chosen if isinstance(chosen, list) else [chosen]
@@ -187,23 +188,20 @@ class Space:
             else:
                 kinds[kind] = self._group(member, f"{path}/{kind}", path, above, tag)
         named = any(p.startswith((f"{path}/", f"{short}/")) for p in self._given)
-        if optional and not named:
+        if optional and at is None and not named:
             return None
         return _Union(tag, kinds)
 
     def _following(self, union: _Union, path: str, before: dict[str, _Node]) -> _Union | None:
         """A union with the kinds that another one allows, None if that is nothing."""
         leader, allowed = self._follows[path]
-        node = before[leader]
-        if not isinstance(node, _Union):
-            return union
         kept: dict[str, None] = {}
-        for kind in node.kinds:
+        for kind in _kinds_of(before[leader]):
             usable = [one for one in allowed(kind) if one in union.kinds]
             if not usable and allowed(kind):
                 hint = f"possible: {', '.join(allowed(kind))}"
                 raise ConfigError(f"{self._source}: {path}/kind: none fits {leader} {kind}", hint)
-            given = f"{path}/kind" in self._given
+            given = path in self._given or f"{path}/kind" in self._given
             kept |= dict.fromkeys(usable if given else usable[:1])
         if not kept:
             return None
@@ -345,6 +343,19 @@ def _drawn(node: _Node, path: str, suggest: Draw, beside: Mapping[str, Any]) -> 
     if group is None:
         return None
     return {node.tag: kind, **_drawn(group, f"{path}/{kind}", suggest, {})}
+
+
+def _names(given: Any) -> bool:
+    """Whether a value names kinds of a union."""
+    return all(isinstance(one, str) for one in (given if isinstance(given, list) else [given]))
+
+
+def _kinds_of(node: _Node) -> list[str]:
+    """The kinds that a union may have, whose values may be given as a whole."""
+    if isinstance(node, _Union):
+        return list(node.kinds)
+    values = node.choices if isinstance(node, Search) else (getattr(node, "value", None),)
+    return [one["kind"] for one in values or () if isinstance(one, dict)]
 
 
 def _written(search: Search) -> Any:
