@@ -35,6 +35,7 @@ from foveate.data import Dataset, read
 from foveate.data.labelled import only_classes
 from foveate.search import pipelines
 from foveate.search.study import (
+    INTERRUPTED,
     Limits,
     Runner,
     StudySettings,
@@ -108,7 +109,7 @@ def study(dataset: Dataset, work: Path, sampler: str, seed: int, trials: int) ->
     )  # type: ignore[arg-type]  # fmt: skip
     open_study(folder, settings)
     Runner(folder, settings, space, measure, Limits(trials)).run()
-    return list(read_trials(folder, settings))
+    return [one for one in read_trials(folder, settings) if one.state != INTERRUPTED]
 
 
 def seconds_of(trial: Trial) -> float:
