@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from foveate.core import files
 from foveate.data import Dataset
-from foveate.data.transforms import Augment
 from foveate.evaluate.results import write_result
+from foveate.primitives.augment import Augment, RandomResizedCrop
 from foveate.train.kit.checkpoint import Checkpoints
 from foveate.train.recipe import run_recipe
 from foveate.train.recipes import supervised
@@ -156,7 +156,8 @@ def measure(kills: int, seed: int, folder: Path, counts: Sequence[int] = WORKERS
     """
     # What the first step would load is loaded here once, and the children get it with the fork.
     import_module("torch._dynamo")
-    Augment(tiny_motion.config().size or 16)
+    size = tiny_motion.config().size or 16
+    Augment(size, (RandomResizedCrop(size),))
     data = tiny_motion.on_disk(folder / "clips")
     dice = random.Random(seed)
     unbroken: dict[int, dict[str, Any]] = {}

@@ -14,10 +14,10 @@ import clips
 from foveate.data import ClipDataset, Dataset, Record, samplers
 from foveate.data.dataset import BadClip
 from foveate.data.prepare import Centre, to_float
-from foveate.data.transforms import Augment
 from foveate.media import Video
 from foveate.models.spec import InputSpec
 from foveate.pipeline import executors, fetch
+from foveate.primitives.augment import Augment, ColourJitter, Flip, RandAugment, RandomResizedCrop
 
 EIGHT = partial(samplers.window, count=8, rate=25.0)
 
@@ -88,7 +88,7 @@ def test_a_folder_of_pictures_is_a_clip(tmp_path: Path) -> None:
 
 def test_seed_epoch_and_index_decide_everything(video: Path) -> None:
     data = of([Record(video, ("run",))] * 2, video.parent)
-    augment = Augment(32, colour=0.3, operations=1)
+    augment = Augment(32, (RandomResizedCrop(32), Flip(), ColourJitter(), RandAugment()))
     few = partial(samplers.window, count=4, rate=25.0)
 
     def clip(seed: int, epoch: int, index: int) -> bytes:
@@ -105,8 +105,8 @@ def test_seed_epoch_and_index_decide_everything(video: Path) -> None:
 
 def test_a_handed_class_changes_with_its_mirror_image(video: Path) -> None:
     data = one(video, ("jump",))
-    mirrored = Augment(32, (1.0, 1.0), flip=1.0, mirror=(1, 0))
-    kept = Augment(32, (1.0, 1.0), flip=1.0, mirror=(None, None))
+    mirrored = Augment(32, (Flip(p=1.0),), mirror=(1, 0))
+    kept = Augment(32, (Flip(p=1.0),), mirror=(None, None))
     one_of = {t: ClipDataset(data, EIGHT, t, train=True)[0] for t in (mirrored, kept)}
     assert int(one_of[mirrored]["y"]) == 1
     assert int(one_of[kept]["y"]) == 0

@@ -14,7 +14,7 @@ import pytest
 
 from foveate.data import DataError, Dataset, Loader, Record, make_loader, read, samplers
 from foveate.data.prepare import Centre
-from foveate.data.transforms import Augment
+from foveate.primitives.augment import Augment, ColourJitter, Flip, RandAugment, RandomResizedCrop
 
 FOUR = partial(samplers.window, count=4, rate=25.0)
 
@@ -42,7 +42,8 @@ def bits(batches: Any) -> list[tuple[Any, ...]]:
 
 def test_any_number_of_workers_gives_the_same_bits_from_any_step(tmp_path: Path) -> None:
     data = records(tmp_path)
-    augment = Augment(32, flip=0.5, mirror=(1, 0), colour=0.3, operations=1)
+    drawn = (RandomResizedCrop(32), Flip(), ColourJitter(strength=0.3), RandAugment(operations=1))
+    augment = Augment(32, drawn, mirror=(1, 0))
     first: list[list[tuple[Any, ...]]] = []
     for workers in (0, 1, 2):
         made = make_loader(

@@ -16,9 +16,9 @@ from foveate.core import ConfigError
 from foveate.data import ClipDataset, Dataset, Record, samplers
 from foveate.data.dataset import BadClip
 from foveate.data.prepare import Centre
-from foveate.data.transforms import Augment
 from foveate.media import flow as media_flow
 from foveate.media import modalities
+from foveate.primitives.augment import Augment, Flip
 
 SIZE = (128, 128)
 PIXELS_PER_FRAME = 3
@@ -102,8 +102,8 @@ def test_flow_is_the_displacement_per_frame(video: Path) -> None:
 
 
 def test_the_flow_of_a_mirrored_clip_points_the_other_way(video: Path) -> None:
-    mirrored = Augment(128, (1.0, 1.0), decode=1.0, flip=1.0)
-    plain = Augment(128, (1.0, 1.0), decode=1.0, flip=0.0)
+    mirrored = Augment(128, (Flip(p=1.0),))
+    plain = Augment(128, (Flip(p=0.0),))
     there, back = (
         shown(video, ("flow",), transform, train=True)["x"][0::2, :, 32:96, 32:96].float() - 127.5
         for transform in (plain, mirrored)

@@ -12,9 +12,10 @@ from benchmarks import contrastive as bars
 
 from foveate.data import read
 from foveate.data.samplers import pair
-from foveate.data.transforms import Augment, EachView
+from foveate.data.transforms import EachView
 from foveate.models import registry
 from foveate.models.weights.run import read_run
+from foveate.primitives.augment import Augment, ColourJitter, Grey, RandomResizedCrop
 from foveate.train.kit.batches import TensorBatches
 from foveate.train.recipe import run_recipe
 from foveate.train.recipes import contrastive
@@ -155,7 +156,8 @@ def test_frames_of_a_view_are_treated_alike_and_views_apart() -> None:
 
     still = np.random.default_rng(0).integers(0, 255, (1, 40, 48, 3), dtype=np.uint8)
     frames = still.repeat(6, 0)
-    both = EachView(Augment(16, (0.3, 1.0), ratio=(0.5, 2.0), colour=0.4, grey=0.5), 2)
+    drawn = (RandomResizedCrop(16, scale=0.3, ratio=2.0), ColourJitter(), Grey())
+    both = EachView(Augment(16, drawn), 2)
     x, labels = both(frames, (0,), np.random.default_rng(1))
     assert x.shape == (6, 3, 16, 16)
     assert labels == (0,)

@@ -12,8 +12,8 @@ from foveate.app.requests import TrainRequest
 from foveate.app.train import run
 from foveate.core import ConfigError
 from foveate.core.config import build, read_yaml
-from foveate.data.transforms import Augment
 from foveate.models.registry import create_tiny
+from foveate.primitives.augment import Augment, describe
 from foveate.train.api import find_recipe
 from foveate.train.kit.ema import EMA
 from foveate.train.presets import find, names
@@ -50,8 +50,9 @@ def test_the_published_recipe() -> None:
     assert (config.epochs, config.batch, config.lr, config.ema) == (350, 1024, 0.8, 0.9999)
     augment = transform_of(config.augment, 224, ("a",), True)
     assert isinstance(augment, Augment)
-    assert (augment.scale, augment.ratio) == ((0.08, 1.0), (0.5, 2.0))
-    assert augment.operations
+    assert describe(augment.transforms) == (
+        "random-resized-crop(size=224, scale=0.08, ratio=2.0), flip, rand-augment"
+    )
     assert augment.decode_size((320, 256)) == (320, 256)
 
 

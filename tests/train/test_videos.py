@@ -13,6 +13,7 @@ from foveate.core import ConfigError, ModelError
 from foveate.data import DataError, Dataset
 from foveate.data.prepare import Centre
 from foveate.models.spec import InputSpec
+from foveate.primitives.augment import describe, mirrors
 from foveate.train import videos
 from foveate.train.initial_model import build_initial_model, set_trainable
 from foveate.train.kit.distributed import ProcessGroup
@@ -66,12 +67,14 @@ def test_strengths(data: Dataset) -> None:
     assert videos.VideoClips(data, 4, 0, 0, "none").transform(SPEC, True) == Centre(16)
     made = partial(videos.transform_of, size=16, classes=("left", "right", "still"))
     light, strong = made("light", flip=True), made("strong", flip=True)
-    assert (light.mirror, light.flip, light.operations) == ((1, 0, 2), 0.5, 0)
-    assert strong.operations == 1
-    assert strong.scale is not None
-    assert strong.scale[0] < 0.5
-    assert made("light", flip=False).flip == 0.0
-    assert made("full", flip=True, crop=False).scale == (1.0, 1.0)
+    assert light.mirror == (1, 0, 2)
+    assert describe(light.transforms) == "random-resized-crop(size=16), flip"
+    assert describe(strong.transforms) == (
+        "random-resized-crop(size=16, scale=0.25), flip, colour-jitter(strength=0.3), "
+        "rand-augment(operations=1, magnitude=7)"
+    )
+    assert not mirrors(made("light", flip=False).transforms)
+    assert describe(made("full", flip=True, crop=False).transforms) == "flip, rand-augment"
 
 
 def test_frames_are_as_many_as_fit(data: Dataset) -> None:

@@ -25,8 +25,7 @@ from foveate.models.registry import ModelEntry
 from foveate.pipeline.fetch import shown
 from foveate.policy import Context, MotionPatch, RandomPatch, RwfCrop
 from foveate.policy.build import TrainedLook
-from foveate.primitives.augment import Augment as Composed
-from foveate.train.videos import VideoClips, mirror_of, transform_of
+from foveate.train.videos import VideoClips, transform_of
 
 if TYPE_CHECKING:
     from foveate.core.loop import Pixels
@@ -185,9 +184,6 @@ class PolicyClips(VideoClips):
         size = self.selector(spec).size
         if not training or self.augment == "none":
             return Centre(size)
-        if isinstance(self.augment, tuple):
-            mirror = mirror_of(self.dataset.classes)
-            return Composed(size, self.augment, mirror, shown=size)
         return transform_of(self.augment, size, self.dataset.classes, self.flip, crop=False)
 
 

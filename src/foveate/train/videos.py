@@ -15,11 +15,17 @@ from foveate.core import FoveateError
 from foveate.data import Dataset, Loader, make_loader, samplers
 from foveate.data.prepare import Centre, Transform, to_float
 from foveate.data.sources import duration_of
-from foveate.data.transforms import Augment, mirrored_by_words
+from foveate.data.transforms import mirrored_by_words
 from foveate.media import open_source
 from foveate.media.folder import RATE
 from foveate.models.spec import InputSpec
-from foveate.primitives.augment import Augment as Composed
+from foveate.primitives.augment import (
+    Augment,
+    ColourJitter,
+    Flip,
+    RandAugment,
+    RandomResizedCrop,
+)
 from foveate.primitives.augment import Transform as ClipTransform
 from foveate.primitives.samplers import Sampler
 from foveate.train.kit.batches import Batch, Batches, Prepare
@@ -165,48 +171,60 @@ class VideoClips:
         """From decoded frames to those of a clip."""
         if not training or self.augment == "none":
             return Centre.of(spec)
-        if isinstance(self.augment, tuple):
-            mirror = mirror_of(self.dataset.classes)
-            return Composed(spec.size, self.augment, mirror, centre=Centre.of(spec))
-        return transform_of(self.augment, spec.size, self.dataset.classes, self.flip)
+        return transform_of(
+            self.augment, spec.size, self.dataset.classes, self.flip, centre=Centre.of(spec)
+        )
 
     def selector(self, spec: InputSpec) -> Any:
         """Chooses times and positions instead of `sampling`, None where the sampling does."""
 
 
-_COLOURS: dict[str, dict[str, Any]] = {
-    "light": {},
-    "strong": {"colour": 0.3, "operations": 1, "magnitude": 7},
-    "full": {"operations": 2},
+_COLOURS: dict[str, tuple[ClipTransform, ...]] = {
+    "light": (),
+    "strong": (ColourJitter(strength=0.3), RandAugment(operations=1, magnitude=7)),
+    "full": (RandAugment(operations=2),),
 }
-_CROPS: dict[str, dict[str, Any]] = {
-    "light": {"scale": (0.5, 1.0)},
-    "strong": {"scale": (0.25, 1.0)},
-    # 3D ResNet-RS decodes 256 pixels for squares of 224.
-    "full": {"scale": (0.08, 1.0), "decode": 256 / 224, "ratio": (0.5, 2.0)},
+_CROPS: dict[str, dict[str, float]] = {
+    "light": {"scale": 0.5},
+    "strong": {"scale": 0.25},
+    "full": {"scale": 0.08, "ratio": 2.0},
 }
 
 
 def transform_of(
-    augment: Strength, size: int, classes: Sequence[str], flip: bool, crop: bool = True
+    augment: Strength | tuple[ClipTransform, ...],
+    size: int,
+    classes: Sequence[str],
+    flip: bool,
+    crop: bool = True,
+    centre: Centre | None = None,
 ) -> Augment:
-    """The training transform of a strength other than `none`.
+    """The training transform of a strength other than `none`, or of a list.
 
     Args:
         augment: See `VideoClips`.
-        size: Side of the square in pixels.
+        size: Side in pixels of the square that the network takes.
         classes: Names of the classes, for mirror images.
-        flip: Mirror half of the clips.
-        crop: Cut out random parts of the frames.
+        flip: Mirror half of the clips; a list says so itself.
+        crop: Whether whole frames are decoded; else a look shows squares of `size` pixels, and a
+            strength cuts nothing out of them.
+        centre: What is cut out if a list sets no size; None: the centre square.
 
     Raises:
-        MissingExtra: torchvision is not installed.
+        ConfigError: Frames come out with another size.
+        MissingExtra: torchvision, or what a transform needs, is not installed.
     """
-    whole = {"scale": (1.0, 1.0), "decode": 1.0, "ratio": (1.0, 1.0)}
-    return Augment(
-        size, flip=0.5 if flip else 0.0, mirror=mirror_of(classes), **_COLOURS[augment],
-        **(_CROPS[augment] if crop else whole),
-    )  # fmt: skip
+    mirror, shown = mirror_of(classes), None if crop else size
+    if isinstance(augment, tuple):
+        return Augment(size, augment, mirror, centre=centre, shown=shown)
+    chosen = (
+        *((RandomResizedCrop(size=size, **_CROPS[augment]),) if crop else ()),
+        *((Flip(),) if flip else ()),
+        *_COLOURS[augment],
+    )
+    # 3D ResNet-RS decodes 256 pixels for squares of 224.
+    decode = 256 / 224 if augment == "full" else 1.25
+    return Augment(size, chosen, mirror, decode, shown=shown)
 
 
 def prepare_of(spec: InputSpec, device: torch.device) -> Prepare:

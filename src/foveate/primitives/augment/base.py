@@ -192,6 +192,14 @@ def one_picture(x_tchw: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     return function(joined).reshape(channels, count, height, width).transpose(0, 1)
 
 
+def each_frame(x_tchw: Tensor, function: Any) -> Tensor:
+    """Apply a function of OpenCV to every frame (H, W, 3)."""
+    import torch
+
+    frames = np.ascontiguousarray(x_tchw.permute(0, 2, 3, 1).numpy())
+    return torch.from_numpy(np.stack([function(x) for x in frames])).permute(0, 3, 1, 2)
+
+
 def describe(transforms: Sequence[Transform]) -> str:
     """Transforms in their order with the settings that differ from their defaults, in one line."""
     return ", ".join(one.describe() for one in transforms)

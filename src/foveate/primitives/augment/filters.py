@@ -12,6 +12,7 @@ from foveate.primitives.augment.base import (
     Augmentation,
     Random,
     array,
+    each_frame,
     functional,
     to_uint8,
 )
@@ -127,15 +128,16 @@ class ZoomBlur(Albumentation):
 
 # --- convolution, edges, pooling ------------------------------------------------------------
 
-# The kernels of Pillow's filters, row by row: weights, their divisor, and what is added.
+# The kernels of Pillow's filters, from the top row on (Pillow writes them from the bottom row on):
+# weights, their divisor, and what is added.
 _RING = [-1.0, -1, -1, -1, 8, -1, -1, -1, -1]
 FILTERS: dict[str, tuple[list[float], float, float]] = {
-    "blur": ([1.0] * 6 + [0, 0, 0, 1] * 3 + [1.0] * 7, 16, 0),
+    "blur": ([1.0] * 5 + [1, 0, 0, 0, 1] * 3 + [1.0] * 5, 16, 0),
     "contour": (_RING, 1, 255),
     "detail": ([0.0, -1, 0, -1, 10, -1, 0, -1, 0], 6, 0),
     "edge-enhance": ([*_RING[:4], 10, *_RING[5:]], 2, 0),
     "edge-enhance-more": ([*_RING[:4], 9, *_RING[5:]], 1, 0),
-    "emboss": ([-1.0, 0, 0, 0, 1, 0, 0, 0, 0], 1, 128),
+    "emboss": ([0.0, 0, 0, 0, 1, 0, -1, 0, 0], 1, 128),
     "find-edges": (_RING, 1, 0),
     "sharpen": ([-2.0, -2, -2, -2, 32, -2, -2, -2, -2], 16, 0),
     "smooth": ([1.0, 1, 1, 1, 5, 1, 1, 1, 1], 13, 0),
@@ -247,7 +249,7 @@ class Fog(Albumentation):
     )
 
     def make(self, package: Any) -> Any:
-        return package.RandomFog(fog_coef_range=(0.1, self.density), alpha_coef=0.1, p=1)
+        return package.RandomFog(fog_coef_range=(0.1, self.density), alpha_coef=0.2, p=1)
 
 
 class Rain(Albumentation):
@@ -263,11 +265,11 @@ class Rain(Albumentation):
 
 
 class Snow(Albumentation):
-    """Cover bright areas with snow."""
+    """Whiten areas that are darker than a threshold, as lying snow does."""
 
     kind: Literal["snow"] = "snow"
     amount: Annotated[float, Field(gt=0.1, le=1), Search.float(0.2, 0.8)] = Field(
-        0.5, description="greatest; drawn from .1 on"
+        0.5, description="greatest threshold; drawn from .1 on"
     )
 
     def make(self, package: Any) -> Any:
@@ -293,11 +295,3 @@ def convolved(x_tchw: Tensor, weights: Any, added: float, alpha: float) -> Tenso
     padded = nn.pad(x, (side // 2,) * 4, "replicate")
     filtered = (nn.conv2d(padded, kernel, groups=3) + added).clamp_(0, 255)
     return to_uint8(x.lerp(filtered, alpha))
-
-
-def each_frame(x_tchw: Tensor, function: Any) -> Tensor:
-    """Apply a function of OpenCV to every frame (H, W, 3)."""
-    import torch
-
-    frames = np.ascontiguousarray(x_tchw.permute(0, 2, 3, 1).numpy())
-    return torch.from_numpy(np.stack([function(x) for x in frames])).permute(0, 3, 1, 2)

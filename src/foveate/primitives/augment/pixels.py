@@ -15,6 +15,7 @@ from foveate.primitives.augment.base import (
     Random,
     Share,
     array,
+    each_frame,
     functional,
     one_picture,
     seeded,
@@ -140,8 +141,14 @@ class Jpeg(Augmentation):
     quality: Annotated[int, Field(ge=1, le=95), Search.int(5, 80)] = 20
 
     def change(self, x_tchw: Tensor, random: Random) -> Tensor:
-        packed: Tensor = functional().jpeg(x_tchw, int(random.integers(self.quality, 96)))
-        return packed
+        import cv2
+
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(self.quality, 96))]
+        # OpenCV takes blue first; channels are exchanged before and after.
+        packed = each_frame(
+            x_tchw.flip(1), lambda x: cv2.imdecode(cv2.imencode(".jpg", x, quality)[1], 1)
+        )
+        return packed.flip(1)
 
 
 # --- colour ---------------------------------------------------------------------------------
@@ -245,12 +252,15 @@ class ChannelDropout(Augmentation):
 
 
 class ColourTemperature(Albumentation):
-    """Change the colour of the light, as from candles to a blue sky."""
+    """Change the colour of the light, from that of lamps to that of a blue sky."""
 
     kind: Literal["colour-temperature"] = "colour-temperature"
+    warmest: Annotated[int, Field(ge=3000, le=6500), Search.int(3000, 6000, step=500)] = Field(
+        4500, description="least temperature in kelvin; drawn up to 12000"
+    )
 
     def make(self, package: Any) -> Any:
-        return package.PlanckianJitter(p=1)
+        return package.PlanckianJitter(temperature_limit=(self.warmest, 12_000), p=1)
 
 
 class Posterize(Augmentation):
@@ -306,7 +316,7 @@ class LogContrast(Curve):
     """Brighten dark values more than bright ones, by a logarithm."""
 
     kind: Literal["log-contrast"] = "log-contrast"
-    gain: Annotated[float, Field(gt=0.5, le=2), Search.float(0.6, 1.5)] = 1.2
+    gain: Annotated[float, Field(gt=0.5, le=2), Search.float(0.6, 1.5)] = 1.0
 
     def curve(self, values: Any, random: Random) -> Any:
         return random.uniform(0.9, 1.1) * self.gain * np.log2(1 + values)

@@ -21,10 +21,11 @@ from torch import nn
 from foveate.core import ConfigError
 from foveate.data import samplers
 from foveate.data.prepare import Centre, Transform
-from foveate.data.transforms import Augment, EachView
+from foveate.data.transforms import EachView
 from foveate.evaluate import metrics
 from foveate.models.layers.again import again
 from foveate.models.spec import InputSpec
+from foveate.primitives.augment import Augment, ColourJitter, Flip, Grey, RandomResizedCrop
 from foveate.train.config import TrainingConfig
 from foveate.train.features import is_head
 from foveate.train.initial_model import InitialModel
@@ -141,10 +142,11 @@ class PairClips(VideoClips):
         """Augmentation drawn for each of the two clips."""
         one: Transform = Centre.of(spec)
         if training:
-            one = Augment(
-                spec.size, (self.config.crop, 1.0), ratio=(0.5, 2.0),
-                flip=0.5 if self.flip else 0.0, colour=self.config.colour, grey=self.config.grey,
-            )  # fmt: skip
+            config = self.config
+            jitter = (ColourJitter(strength=config.colour),) if config.colour else ()
+            flip = (Flip(),) if self.flip else ()
+            crop = RandomResizedCrop(size=spec.size, scale=config.crop, ratio=2.0)
+            one = Augment(spec.size, (crop, *flip, *jitter, Grey(p=config.grey)))
         return EachView(one, 2)
 
 
