@@ -1,11 +1,10 @@
 """CPU time of every transform per clip: which ones a loading process can afford.
 
-    python benchmarks/transforms_time.py
-
 Clips of 16 frames of 160 x 120 pixels of the bundled video; each transform with its defaults at
-p = 1, transforms of others left out. The time of the process on one thread counts, so that other
-work on the machine changes little; the median of draws from several seeds. Writes
-results/transforms_time.json.
+p = 1, those of other transforms left out. The time of the process on one thread counts, so that
+other work on the machine changes little; the median of draws from several seeds.
+
+    python -m benchmarks.transforms_time
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from benchmarks.record import write
 
-import record
 from foveate.media import Video
 from foveate.primitives.augment.base import Augmentation
 from foveate.primitives.augment.geometry import SizeTransform
@@ -51,7 +50,7 @@ def main() -> None:
         f"clips of {len(clip)} frames of {SIZE[0]} x {SIZE[1]} pixels; process time on one thread, "
         f"median of {SEEDS} draws after one that is not counted; defaults, p = 1, size 96"
     )
-    record.write(
+    write(
         "transforms_time", protocol, len(found),
         {"milliseconds": {kind: round(value, 3) for kind, value in found.items()}},
         tuple(range(SEEDS)),
