@@ -57,14 +57,10 @@ def load(
         budget: What may be spent, such as `3fps`, `100MMAC/s` or `2ms/frame`; the preset's if None.
         device: Where the network runs, such as `cpu` or `cuda:0`; CUDA if there is one.
         engine: `torch`, `onnxruntime`, `openvino`, `litert`, or `auto` for the fastest here; None
-            for `torch`, and for an exported model the engine of its format.
-        precision: `fp32`, `bf16` or `int8`; what the model has if None.
-        threads: CPU threads of the network; `auto` for the fastest number here; None leaves those
-            of PyTorch as they are, and is one for other engines.
             for the preset's, else `torch`, and for an exported model the engine of its format.
         precision: `fp32`, `bf16` or `int8`; the preset's or what the model has if None.
-        threads: CPU threads of the network; None leaves those of PyTorch as they are, and is one
-            for other engines.
+        threads: CPU threads of the network; `auto` for the fastest number here; None leaves those
+            of PyTorch as they are, and is one for other engines.
         offline: Never touch the network for weights.
         progress: Called with (bytes so far, bytes in total) during a download.
         limits: Bounds on what a source may cost.
@@ -207,10 +203,10 @@ def assemble(
     from foveate.pipeline.engines import fastest, load_model
     from foveate.pipeline.methods import executor_of, method_of
 
-    if threads not in (None, 1):
-        sleep_when_idle()
     if engine is None:
         engine, precision = preset.engine, precision or preset.precision
+    if threads not in (None, 1):
+        sleep_when_idle()
     if engine == "auto" and (own is not None or device not in (None, "cpu")):
         engine = "torch"  # other engines run models with weights, on the CPU
     given: dict[str, Any] = {
