@@ -78,7 +78,7 @@ def test_fit_writes_a_run_folder_that_is_used_like_any_other(run, spec, tmp_path
     assert not out.exists()
     said = run("fit", tmp_path / "clips", "--pipeline", spec, "--out", out, "--no-check")
     assert said.code == 0, said.err
-    assert "training:   resize(size=32)" in said.err
+    assert "transforms: resize(size=32)" in said.err
     assert Pipeline.read(out / "pipeline.json") == Pipeline.read(spec)
     assert run("evaluate", tmp_path / "clips", "--model", out, "--split", "val").code == 0
     said = run("fit", "--resume", out, "--set", "training.epochs=2")

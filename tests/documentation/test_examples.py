@@ -93,7 +93,7 @@ spec = foveate.Pipeline(
 assert foveate.Pipeline.model_validate_json(spec.to_json()) == spec
 assert isinstance(spec.recogniser, foveate_mean_pool.MeanPool)
 assert spec.settings()["sampler"] == {"kind": "every", "frames": None, "rate": 2.0}
-network = registry.create(spec.settings()["model"], num_classes=2, width=8)
+network = registry._ENTRIES["mean-pool"].build(num_classes=2, width=8)
 print(sum(p.numel() for p in network.parameters()))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), *sys.path])}

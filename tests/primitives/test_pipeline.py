@@ -123,6 +123,7 @@ def test_specifications_are_frozen_and_leave_their_arguments_alone() -> None:
         ({"sampler": {"kind": "segments", "frames": 0}}, "sampler.frames: must be at least", None),
         ({"version": 2}, "version: there is no 2, this is 1; a newer foveate wrote it", None),
         ({"version": "x"}, "version: there is no 'x', this is 1", None),
+        ({"version": [1]}, "version: there is no [1], this is 1", None),
         (
             {"recogniser": "adafocus", "training": {"kind": "supervised"}},
             "training.kind: supervised does not train adafocus; possible: adafocus", None,
@@ -165,7 +166,7 @@ def test_the_description_says_what_is_done() -> None:
     assert "tsm (dropout=0.1)" in text
     plain = Pipeline(transforms=(Resize(160), RandomCrop(128)), recogniser=TSM())
     assert "scaled to 160 x 160, the centre square of 128" in str(plain)
-    assert "training:   nothing" in str(Pipeline(transforms=()))
+    assert "transforms: nothing" in str(Pipeline(transforms=()))
 
 
 def test_translation_to_a_recipe_and_a_preset() -> None:

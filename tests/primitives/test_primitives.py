@@ -5,8 +5,10 @@ from importlib.metadata import EntryPoint
 from typing import Any, ClassVar, Literal
 
 import pytest
+from torch import nn
 
 from foveate.core import lazy
+from foveate.models import registry
 from foveate.primitives import base
 from foveate.primitives.base import Primitive, Search, registered
 
@@ -72,3 +74,23 @@ def test_broken_entry_points_are_left_out_with_a_warning(
     points(monkeypatch, one=value)
     with pytest.warns(UserWarning, match=said):
         assert "one" not in base.registered("samplers")
+
+
+def test_an_architecture_of_another_package_is_found_by_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run folder names it, and nothing else has imported the package."""
+
+    class Point:
+        name, value = "theirs", "theirs:Theirs"
+
+        def load(self) -> type[Every]:
+            registry.register("theirs")(lambda num_classes=2: nn.Linear(1, num_classes))
+            return Every
+
+    registry.available()
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    monkeypatch.setattr(lazy, "entry_points", lambda group: [Point()])
+    registry.import_entry_points.cache_clear()
+    assert registry.create("theirs", num_classes=3).out_features == 3
+    registry.import_entry_points.cache_clear()

@@ -7,7 +7,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from foveate.primitives.augment import *  # noqa: F403
+    from foveate.primitives.base import *  # noqa: F403
+    from foveate.primitives.looks import *  # noqa: F403
+    from foveate.primitives.modalities import *  # noqa: F403
+    from foveate.primitives.recognisers import *  # noqa: F403
+    from foveate.primitives.samplers import *  # noqa: F403
+    from foveate.primitives.training import *  # noqa: F403
 
 # Where names are looked for, in this order.
 _MODULES = ("base", "samplers", "looks", "recognisers", "training", "modalities", "augment")

@@ -232,16 +232,14 @@ class Pipeline(Config):
     def describe(self) -> str:
         """What the pipeline does, a line per part."""
         recogniser, training, sampler = self.recogniser, self.training, self.sampler
-        own = f"as the recipe {training.kind} does"
+        own, own_rule = f"as the recipe {training.kind} does", "the recogniser's own"
         lines = {
             "sampler": described(sampler) if "sampler" in recogniser.takes else own,
-            "look": "the recogniser's own" if self.look is None else described(self.look),
-            "training": own if self.transforms is None else _listed(self.transforms),
+            "look": own_rule if self.look is None else described(self.look),
+            "transforms": own if self.transforms is None else _listed(self.transforms),
             "prediction": self._shown(),
             "recogniser": described(recogniser),
-            "stopping": "the recogniser's own"
-            if self.stopping is None
-            else described(self.stopping),
+            "stopping": own_rule if self.stopping is None else described(self.stopping),
             "budget": described(self.budget) if self.budget != BudgetSpec() else "none",
             "engine": described(self.engine),
             "recipe": described(training),
@@ -277,7 +275,7 @@ def migrate(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = dict(values)
     version = values.get("version", VERSION)
-    while version in MIGRATIONS:
+    while isinstance(version, int) and version in MIGRATIONS:
         values = {**MIGRATIONS[version](values), "version": version + 1}
         version += 1
     if version != VERSION:
