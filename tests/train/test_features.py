@@ -80,6 +80,7 @@ def test_kept_features_are_read_and_others_are_not(tmp_path: Path) -> None:
     assert torch.equal(first.index, again.index)
     assert again.failures == ["a.mp4: no video stream"]
     assert again.warnings == ["b.mp4: 36 of 72 frames"]
+    assert first.saved == 0 < again.saved
     get("b" * 64)
     assert made == [4, 4, 2] * 2
 

@@ -40,6 +40,8 @@ EXTRAS = {
     "onnxruntime": ("the engine ONNX Runtime", ("onnxruntime", "onnx", "onnxscript")),
     "openvino": ("the engine OpenVINO", ("openvino", "onnx", "onnxscript")),
     "litert": ("the engine LiteRT", ("ai_edge_litert",)),
+    "search": ("searches for pipelines", ("optuna",)),
+    "ray": ("searches on a Ray cluster", ("optuna", "ray")),
     "dev": (
         "tests and checks",
         ("pytest", "xdist", "hypothesis", "jsonschema", "sklearn", "ruff", "mypy"),

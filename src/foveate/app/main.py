@@ -44,6 +44,14 @@ class _Group(TyperGroup):
         return super().resolve_command(ctx, [both, *args[2:]] if both in self.commands else args)
 
 
+class _SearchGroup(_Group):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What is no command is the first argument of `study`: `foveate search VIDEOS`."""
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["study", *args]
+        return super().parse_args(ctx, args)
+
+
 class _Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_flag_types(super().get_params(ctx))
@@ -93,7 +101,10 @@ pipeline_app = _Typer(
     cls=_Group, help="Pipelines: list, show, schema, validate.", no_args_is_help=True
 )
 search_app = _Typer(
-    cls=_Group, help="Search for networks that cost no more than a target.", no_args_is_help=True
+    cls=_SearchGroup,
+    help="Search for pipelines on labelled videos (`foveate search VIDEOS`), or for networks that "
+    "cost no more than a target.",
+    no_args_is_help=True,
 )
 
 
@@ -134,6 +145,7 @@ add_command(data_app, "transcode", requests.TranscodeRequest, "data", "transcode
 add_command(data_app, "timelines", requests.TimelinesRequest, "data", "timelines")
 add_command(pipeline_app, "show", requests.ShowPipelineRequest, "pipelines", "show")
 add_command(pipeline_app, "validate", requests.ValidateRequest, "pipelines", "validate")
+add_command(search_app, "study", requests.SearchRequest, "search", "study")
 add_command(search_app, "architecture", requests.ArchitectureRequest, "search", "architecture")
 add_command(search_app, "scaling", requests.ScalingRequest, "search", "scaling")
 add_command(weights_app, "import", requests.ImportRequest, "weights", "import_one")
@@ -213,8 +225,10 @@ def weights_verify() -> None:
 def main() -> None:
     """Entry point of the command; a usage error is one line."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # damaged pictures are warnings of results
-    # Threads of PyTorch that wait by spinning make two threads slower than one on a busy machine.
+    # Threads of PyTorch that wait by spinning make two threads slower than one on a busy machine,
+    # and on small pictures so do OpenCV's (`benchmarks/threads.py`).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     try:
         code = app(prog_name="foveate", standalone_mode=False)
     except Exception as error:

@@ -20,6 +20,7 @@ from foveate.app.guard import guard
 if TYPE_CHECKING:
     from foveate.data import DataRequest
     from foveate.live.outputs import EventTargets
+    from foveate.pipeline.threads import Threads
 
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="A folder with one folder per class, or annotations.")
@@ -64,9 +65,27 @@ class RunOptions:
         typer.Option("--device", metavar="DEVICE", help="cpu or cuda:0; default: CUDA if present."),
     ] = None
     threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of the network.")
-    ] = 1
+        str,
+        typer.Option(
+            "--threads", metavar="N|auto", help="CPU threads of the network; auto: by measuring."
+        ),
+    ] = "1"
     offline: Offline = False
+
+    @property
+    def thread_count(self) -> Threads:
+        """The number of threads, or `auto`.
+
+        Raises:
+            ConfigError: It is neither.
+        """
+        from foveate.core import ConfigError
+
+        if self.threads == "auto":
+            return "auto"
+        if not self.threads.isdecimal() or int(self.threads) < 1:
+            raise ConfigError(f"--threads {self.threads}: must be at least 1, or auto")
+        return int(self.threads)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -771,6 +790,92 @@ class StudyOptions(RunOptions, SplitOptions):
         Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML.")
     ] = None
     print_config: PrintConfig = False
+
+    @property
+    def data(self) -> DataRequest:
+        """The data set."""
+        return self.request_for(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRequest(RunOptions, SplitOptions):
+    """Find pipelines for labelled videos; the same command again resumes. `study` may be left out.
+
+    DIR/pareto.json lists what no other trial beats, DIR/study.html draws it, and DIR/best is the
+    run folder of the best. The test split is never read.
+    """
+
+    path: Data
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Folder of the study; default: studies/NAME."
+        ),
+    ] = None
+    space: Annotated[
+        Path | None,
+        typer.Option("--space", metavar="FILE", help="What is varied, as YAML; see --print-space."),
+    ] = None
+    trials: Annotated[
+        int, typer.Option("--trials", metavar="N", min=1, help="In all, resumed ones included.")
+    ] = 40
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            "--objective",
+            metavar="NAMES",
+            help="accuracy, macs, milliseconds, or accuracy and a cost; default: "
+            "accuracy,milliseconds.",
+        ),
+    ] = None
+    minimise: Annotated[
+        str | None,
+        typer.Option("--minimise", metavar="NAME", help="The only objective: a cost."),
+    ] = None
+    at_least: Annotated[
+        list[str],
+        typer.Option("--at-least", metavar="NAME=VALUE", help="Lower bound; repeatable."),
+    ] = field(default_factory=list)
+    at_most: Annotated[
+        list[str],
+        typer.Option("--at-most", metavar="NAME=VALUE", help="Upper bound; repeatable."),
+    ] = field(default_factory=list)
+    sampler: Annotated[
+        str, typer.Option("--sampler", metavar="NAME", help="tpe, nsga2 or random.")
+    ] = "tpe"
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the draws.")] = 0
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", min=0, help="Begin no trial after that."),
+    ] = None
+    trial_time: Annotated[
+        float | None,
+        typer.Option("--trial-time", metavar="SECONDS", min=0, help="Limit of one trial."),
+    ] = None
+    trial_memory: Annotated[
+        float | None,
+        typer.Option("--trial-memory", metavar="GB", min=0, help="Limit of one trial."),
+    ] = None
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", min=1, help="Trials at the same time.")
+    ] = 1
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", metavar="ADDRESS", help="Run trials on a Ray cluster: auto, or its address."
+        ),
+    ] = None
+    refit: Annotated[
+        str,
+        typer.Option(
+            "--refit",
+            metavar="WHICH",
+            help="Train again on training and validation clips: best, front or none.",
+        ),
+    ] = "front"
+    print_space: Annotated[
+        bool, typer.Option("--print-space", help="Print what is varied, as a space file.")
+    ] = False
 
     @property
     def data(self) -> DataRequest:

@@ -6,14 +6,15 @@ Text and axes take the colour of their surroundings, so one drawing serves light
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from foveate.core.text import shorten, visible
 from foveate.core.units import si
 from foveate.viz.pages import render
-from foveate.viz.palette import COLOURS
+from foveate.viz.palette import COLOURS, OTHER
+from foveate.viz.timeline import nice_step
 
 _LETTERS = 24  # of a class name beside a matrix
 _LETTER = 7.0  # width of a letter at 12 pixels, rounded up; measuring needs a browser
@@ -83,13 +84,14 @@ def reliability_svg(bins: Sequence[Mapping[str, float | int | None]]) -> str:
 
 @dataclass(frozen=True)
 class Point:
-    """One recogniser in a plot of accuracy against cost."""
+    """One recogniser in a plot of accuracy against cost; a muted one is grey and has no name."""
 
     name: str
     cost: float
     value: float
     low: float
     high: float
+    muted: bool = False
 
 
 def cost_svg(points: Sequence[Point], cost: str, value: str) -> str:
@@ -105,7 +107,8 @@ def cost_svg(points: Sequence[Point], cost: str, value: str) -> str:
     low = math.log10(min((p.cost for p in shown), default=1.0)) - 0.15
     high = math.log10(max((p.cost for p in shown), default=10.0)) + 0.15
     # The vertical axis begins below the lowest interval, at a tick.
-    lowest = min((v for p in shown for v in (p.value, p.low) if math.isfinite(v)), default=0.0)
+    ends = [v for p in shown for v in (p.value, p.value if p.muted else p.low)]
+    lowest = min(filter(math.isfinite, ends), default=0.0)
     step = 0.1 if lowest < 0.6 else 0.05
     floor = max(0.0, math.floor(lowest / step - 1e-9) * step)
 
@@ -124,13 +127,17 @@ def cost_svg(points: Sequence[Point], cost: str, value: str) -> str:
             | {
                 "x": places[i][0],
                 "y": places[i][1],
-                "fill": COLOURS[i % len(COLOURS)],
-                "interval": (down(p.low), down(p.high)) if math.isfinite(p.low + p.high) else None,
+                "fill": OTHER if p.muted else COLOURS[i % len(COLOURS)],
+                "interval": (down(p.low), down(p.high))
+                if math.isfinite(p.low + p.high) and not p.muted
+                else None,
             }
             for i, p in enumerate(shown)
         ],
         front=[(across(p.cost), down(p.value)) for p in front(shown)],
-        labels=_labels([p.name for p in shown], places, (left, top, width, height)),
+        labels=_labels(
+            ["" if p.muted else p.name for p in shown], places, (left, top, width, height)
+        ),
         columns=[
             (across(mark), si(mark).replace(".00", "").replace(".0", ""))
             for mark in _decades(low, high)
@@ -150,6 +157,60 @@ def cost_svg(points: Sequence[Point], cost: str, value: str) -> str:
     )
 
 
+def history_svg(
+    values: Mapping[int, float], value: str, text: Callable[[float], str], highest: bool
+) -> str:
+    """The values of a study's trials, and a line along the best so far.
+
+    Args:
+        values: By number of the trial; those that are not finite are left out.
+        value: What the vertical axis shows.
+        text: Writes a value with its unit.
+        highest: Whether larger values are better.
+    """
+    shown = {number: v for number, v in sorted(values.items()) if math.isfinite(v)}
+    width, height, left, top = 620, 220, 90, 28
+    marks = _round_marks(min(shown.values(), default=0.0), max(shown.values(), default=1.0))
+    last = max(max(shown, default=1), 1)
+
+    def place(number: int, v: float) -> tuple[float, float]:
+        share = (v - marks[0]) / (marks[-1] - marks[0])
+        return left + (0.02 + 0.96 * number / last) * width, top + (1 - share) * height
+
+    best: list[tuple[float, float]] = []
+    so_far: float | None = None
+    for number, v in shown.items():
+        if so_far is None or (v > so_far if highest else v < so_far):
+            so_far = v
+            best.append(place(number, v))
+    step = max(1, -(-last // 10))
+    return render(
+        "history.svg.j2",
+        points=[
+            {"number": number, "x": x, "y": y, "text": text(v)}
+            for number, v in shown.items()
+            for x, y in [place(number, v)]
+        ],
+        best=best,
+        columns=[(place(k, marks[0])[0], str(k)) for k in range(0, last + 1, step)],
+        rows=[(place(0, mark)[1], text(mark)) for mark in marks],
+        title=f"{value[:1].upper()}{value[1:]} by trial",
+        value=value,
+        fill=COLOURS[0],
+        width=width,
+        height=height,
+        left=left,
+        top=top,
+    )
+
+
+def _round_marks(low: float, high: float) -> list[float]:
+    """Round numbers in equal steps, around all values between the two ends."""
+    step = nice_step((high - low) or abs(high) or 1.0, 5)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [step * k for k in range(first, max(last, first + 1) + 1)]
+
+
 def _labels(
     names: Sequence[str],
     places: Sequence[tuple[float, float]],
@@ -163,6 +224,8 @@ def _labels(
     taken: list[Sequence[float]] = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
     labels = []
     for i, (full, (x, y)) in enumerate(zip(names, places, strict=True)):
+        if not full:
+            continue
         name = shorten(visible(full), 34)
         wide = _LETTER * len(name)
         boxes = [

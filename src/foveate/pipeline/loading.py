@@ -13,6 +13,7 @@ from foveate.core.budget import parse_budget
 from foveate.media import DEFAULT_LIMITS, Limits
 from foveate.pipeline.presets import Preset, edit, resolve
 from foveate.pipeline.recogniser import Output, Recogniser
+from foveate.pipeline.threads import Threads, fastest_threads, sleep_when_idle
 from foveate.policy import Context, PatchLook
 from foveate.policy.unknown import Familiar
 
@@ -34,7 +35,7 @@ def load(
     device: str | None = None,
     engine: str | None = None,
     precision: str | None = None,
-    threads: int | None = None,
+    threads: Threads | None = None,
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -56,6 +57,10 @@ def load(
         budget: What may be spent, such as `3fps`, `100MMAC/s` or `2ms/frame`; the preset's if None.
         device: Where the network runs, such as `cpu` or `cuda:0`; CUDA if there is one.
         engine: `torch`, `onnxruntime`, `openvino`, `litert`, or `auto` for the fastest here; None
+            for `torch`, and for an exported model the engine of its format.
+        precision: `fp32`, `bf16` or `int8`; what the model has if None.
+        threads: CPU threads of the network; `auto` for the fastest number here; None leaves those
+            of PyTorch as they are, and is one for other engines.
             for the preset's, else `torch`, and for an exported model the engine of its format.
         precision: `fp32`, `bf16` or `int8`; the preset's or what the model has if None.
         threads: CPU threads of the network; None leaves those of PyTorch as they are, and is one
@@ -171,7 +176,7 @@ def assemble(
     device: str | None = None,
     engine: str | None = None,
     precision: str | None = None,
-    threads: int | None = None,
+    threads: Threads | None = None,
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
@@ -202,20 +207,32 @@ def assemble(
     from foveate.pipeline.engines import fastest, load_model
     from foveate.pipeline.methods import executor_of, method_of
 
+    if threads not in (None, 1):
+        sleep_when_idle()
     if engine is None:
         engine, precision = preset.engine, precision or preset.precision
     if engine == "auto" and (own is not None or device not in (None, "cpu")):
         engine = "torch"  # other engines run models with weights, on the CPU
+    given: dict[str, Any] = {
+        "look": look, "decide": decide, "device": device, "precision": precision,
+        "offline": offline, "progress": progress, "notice": notice, "limits": limits, "own": own,
+    }  # fmt: skip
     if engine == "auto":
-        options: dict[str, Any] = {
-            "look": look, "device": device, "precision": precision, "threads": threads,
-            "offline": offline, "progress": progress, "notice": notice, "own": own,
-        }  # fmt: skip
+        count = threads if isinstance(threads, int) else 1
         engine = fastest(
             preset,
-            lambda name: assemble(preset, engine=name, **options).executor,
+            lambda name: assemble(preset, engine=name, threads=count, **given).executor,
             precision=precision,
-            threads=threads or 1,
+            threads=count,
+            notice=notice,
+        )
+    if threads == "auto":
+        threads = fastest_threads(
+            preset,
+            lambda count: assemble(preset, engine=engine, threads=count, **given),
+            engine=engine,
+            precision=precision,
+            own=own is not None,
             notice=notice,
         )
     loaded, place = load_model(
@@ -266,6 +283,7 @@ def assemble(
         preset_name=named,
         familiar=familiar if preset.unknown else None,
         limits=limits,
+        notice=notice,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,6 +70,7 @@ class FeatureSet:
         index: (N,) positions of the records in their split; failed ones are missing.
         failures: What could not be read.
         warnings: What was damaged but could be read.
+        saved: Seconds that were not spent because they were read from a file.
     """
 
     x: torch.Tensor
@@ -76,6 +78,7 @@ class FeatureSet:
     index: torch.Tensor
     failures: list[str]
     warnings: list[str]
+    saved: float = 0.0
 
 
 def key_of(network: nn.Module, **inputs: Any) -> str:
@@ -121,11 +124,16 @@ def kept_features(
         try:
             held = load_file(path)
             problems = json.loads(bytes(held["problems"].numpy()))
-            return FeatureSet(held["x"], held["y"], held["index"], **problems)
+            spent = problems.pop("seconds", 0.0)
+            return FeatureSet(held["x"], held["y"], held["index"], **problems, saved=spent)
         except (SafetensorError, OSError, KeyError, ValueError, TypeError):
             pass  # damaged: computed again
+    began = time.perf_counter()
     found = compute(network, batches, prepare, mirror, progress)
-    problems = json.dumps({"failures": found.failures, "warnings": found.warnings})
+    spent = time.perf_counter() - began
+    problems = json.dumps(
+        {"failures": found.failures, "warnings": found.warnings, "seconds": spent}
+    )
     text = torch.frombuffer(bytearray(problems.encode()), dtype=torch.uint8)
     data = {"x": found.x, "y": found.y, "index": found.index, "problems": text}
     replace_file(path, save({name: value.contiguous() for name, value in data.items()}))
@@ -186,7 +194,10 @@ def several(sets: Sequence[FeatureSet]) -> FeatureSet:
     first = sets[0]
     if any(not torch.equal(one.index, first.index) for one in sets):
         raise FoveateError("clips of a split could be read at first and not later")
-    return replace(first, x=torch.cat([one.x for one in sets], 1)) if len(sets) > 1 else first
+    if len(sets) == 1:
+        return first
+    x = torch.cat([one.x for one in sets], 1)
+    return replace(first, x=x, saved=sum(one.saved for one in sets))
 
 
 def draw_view(x: torch.Tensor, random: torch.Generator) -> torch.Tensor:

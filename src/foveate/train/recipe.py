@@ -93,6 +93,7 @@ class Job:
         warnings: Clips that were damaged when features were computed.
         factors: On the learning rate, by the name of the parameter in `model`; None for the
             settings' `backbone_lr` on what is before the head.
+        features_saved: Seconds that were not spent because features had been computed before.
     """
 
     model: nn.Module
@@ -103,6 +104,7 @@ class Job:
     failures: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     factors: Mapping[str, float] | None = None
+    features_saved: float = 0.0
 
     def problems(self) -> tuple[list[str], list[str]]:
         """All clips that could not be read, and all that were damaged."""
@@ -127,6 +129,7 @@ class RecipeContext:
         source: Where batches come from instead of the data set's files, None for the files.
         group: The processes that train together.
         offline: Do not use the network for weights.
+        features: Where features of frozen networks are stored, None for the run folder.
         summaries: Of the stages that were trained in this call.
         begin: Creates the run folder, the first time it is called. `train_network` and
             `train_stage` call it once everything that can be checked is checked; a recipe that
@@ -143,6 +146,7 @@ class RecipeContext:
     source: Source | None = None
     group: ProcessGroup = field(default_factory=ProcessGroup)
     offline: bool = False
+    features: Path | None = None
     summaries: list[RunSummary] = field(default_factory=list)
     begin: Callable[[], None] = lambda: None
 
@@ -185,6 +189,7 @@ class RecipeContext:
             recipe, config, dataset or self.dataset, folder, begun, on_progress,
             source=self.source if dataset is None else None,
             device=str(self.group.device), offline=self.offline, before=self.begin,
+            features=self.features,
         )  # fmt: skip
         self.summaries.append(summary)
         if summary.outcome == "interrupted":
@@ -208,6 +213,7 @@ class RecipeContext:
             epochs=sum(stage.epochs for stage in stages),
             steps=sum(stage.steps for stage in stages),
             figures=figures,
+            features_saved=sum(stage.features_saved for stage in stages),
             clips_per_second=statistics.mean([s.clips_per_second for s in stages] or [0.0]),
             loader_share=statistics.mean([s.loader_share for s in stages] or [0.0]),
             warnings=[*self.checkpoints.warnings, *(w for s in stages for w in s.warnings)],
@@ -234,6 +240,7 @@ def run_recipe(
     offline: bool = False,
     before: Callable[[], None] | None = None,
     preset: Mapping[str, Any] | None = None,
+    features: Path | None = None,
 ) -> RunSummary:
     """Train, or resume training, and leave a run folder that `foveate.load` can open.
 
@@ -253,6 +260,8 @@ def run_recipe(
             that take long.
         preset: Fields of the preset with which the trained model is used, besides those that the
             recipe sets; None for none or, when resuming, for those that the run was begun with.
+        features: Folder for the features of frozen networks, which several runs may share; None for
+            one in the run folder.
 
     Raises:
         ConfigError: Settings or data that do not fit, or a folder that holds another run.
@@ -289,7 +298,7 @@ def run_recipe(
 
         context = RecipeContext(
             recipe, config, dataset, folder, resume, checkpoints,
-            on_progress or (lambda event: None), source, group, offline, begin=begin,
+            on_progress or (lambda event: None), source, group, offline, features, begin=begin,
         )  # fmt: skip
         try:
             summary = recipe.train(context)
@@ -365,6 +374,7 @@ def train_network(
             clips_per_second=run.clock.clips / trained if trained else 0.0,
             loader_share=run.clock.waiting / trained if trained else 0.0,
             features_seconds=computed,
+            features_saved=work.features_saved,
             warnings=[*run.checkpoints.warnings, *damaged],
             failures=failures,
             stages={} if run.start is None else {

@@ -68,6 +68,7 @@ class RunSummary:
         clips_per_second: While training and computing features, without validation.
         loader_share: Fraction of the training time spent waiting for data.
         features_seconds: Time spent computing features of the frozen network.
+        features_saved: Time not spent because such features had been computed before.
         seconds: Time of this call.
         peak_memory_mb: Of this process.
         warnings: What the user should know.
@@ -83,6 +84,7 @@ class RunSummary:
     clips_per_second: float
     loader_share: float
     features_seconds: float = 0.0
+    features_saved: float = 0.0
     seconds: float = 0.0
     peak_memory_mb: float | None = field(default_factory=peak_memory_mb)
     warnings: list[str] = field(default_factory=list)

@@ -188,6 +188,7 @@ def job_of(context: RecipeContext, start: InitialModel, source: Source) -> Job:
         validation_of(held_out, prepare, dataset.multilabel),
         [line for one in sets for line in one.failures],
         [line for one in sets for line in one.warnings],
+        features_saved=sum(one.saved for one in sets),
     )
 
 
@@ -216,7 +217,8 @@ def _features(
         if config.look is not None:
             inputs.update(look=config.look.model_dump(mode="json"), draw=draw)
         return kept_features(
-            context.folder / "features", split, key_of(start.model, **inputs), start.model, clips,
+            context.features or context.folder / "features", split,
+            key_of(start.model, **inputs), start.model, clips,
             prepare_of(spec, group.device), views, partial(context.report, f"features of {split}"),
         )  # fmt: skip
 
@@ -293,6 +295,7 @@ def _train(context: RecipeContext) -> RunSummary:
     return replace(
         summary,
         features_seconds=sum(stage.features_seconds for stage in done),
+        features_saved=sum(stage.features_saved for stage in done),
         warnings=list(dict.fromkeys(w for s in (*done, summary) for w in s.warnings)),
         failures=list(dict.fromkeys(f for s in (*done, summary) for f in s.failures)),
     )
