@@ -265,9 +265,10 @@ def test_frames_are_decoded_as_the_first_transform_needs_them(
 
 @pytest.mark.parametrize(
     ("transforms", "said"),
-    [((RandomCrop(24),), "come out with 24 x 24 pixels, but the network takes 32 x 32"),
+    [((RandomCrop(24),), "24 x 24 pixels come out, but the network takes 32 x 32"),
      ((Resize(28), CROP, RandomCrop(64)), "no square of 64"),
-     ((ResizeShorter(32),), "32 x 43 pixels"), ((Sometimes(CROP),), "pixels")],
+     ((ResizeShorter(32),), "32 x 43 pixels"), ((Sometimes(CROP),), "pixels"),
+     ((made("rain", length=99),), r"rain\(length=99\): high .+, of frames of 32 x 43 pixels")],
 )  # fmt: skip
 def test_sizes_that_do_not_fit(transforms: tuple[Transform, ...], said: str) -> None:
     with pytest.raises(ConfigError, match=said):

@@ -22,7 +22,7 @@ OWNERS = {
     "platformdirs": {"core"},
     "numba": {"media"},
     "timm": {"models", "data"},
-    "torchvision": {"models", "data", "primitives"},
+    "torchvision": {"models", "primitives"},
     "tflite": {"models"},
     "ray": {"scale", "search"},
     "optuna": {"search"},

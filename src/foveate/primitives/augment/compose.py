@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foveate.core import ConfigError, InputSpec
+from foveate.core import ConfigError, FoveateError, InputSpec
 from foveate.data.prepare import Centre, Labels, shorter_side, to_tchw
 from foveate.primitives.augment.base import Random, Transform, describe
 from foveate.primitives.augment.geometry import (
@@ -70,8 +70,13 @@ class Augment:
             for seed in range(_TRIALS):
                 try:
                     self(frames, (), np.random.default_rng(seed))
-                except ValueError as error:
-                    raise ConfigError(f"transforms: {error}") from None
+                except FoveateError:
+                    raise
+                except Exception as error:  # of torchvision, albumentations or another package
+                    raise ConfigError(
+                        f"transforms: {describe(self.transforms)}: {error}, "
+                        f"of frames of {height} x {width} pixels"
+                    ) from None
 
     def first(self) -> Centre | None:
         """What comes before the transforms, None if one of them sets the size."""
@@ -103,8 +108,8 @@ class Augment:
         height, width = x_tchw.shape[-2:]
         if (height, width) != (self.size, self.size):
             raise ValueError(
-                f"{describe(self.transforms)}: frames come out with {height} x {width} pixels, "
-                f"but the network takes {self.size} x {self.size}"
+                f"{height} x {width} pixels come out, but the network takes "
+                f"{self.size} x {self.size}"
             )
         return x_tchw, labels
 

@@ -322,7 +322,9 @@ class Elastic(Augmentation):
     )
 
     def change(self, x_tchw: Tensor, random: Random) -> Tensor:
-        move: Callable[[Tensor], Tensor] = v2().ElasticTransform(self.strength, self.smoothness)
+        # The Gaussian is cut off at four times its deviation, which must fit into the frame.
+        sigma = min(self.smoothness, (min(x_tchw.shape[-2:]) - 3) / 4)
+        move: Callable[[Tensor], Tensor] = v2().ElasticTransform(self.strength, sigma)
         with seeded(random):
             return move(x_tchw)
 

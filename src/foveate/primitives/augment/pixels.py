@@ -255,7 +255,7 @@ class ColourTemperature(Albumentation):
     """Change the colour of the light, from that of lamps to that of a blue sky."""
 
     kind: Literal["colour-temperature"] = "colour-temperature"
-    warmest: Annotated[int, Field(ge=3000, le=6500), Search.int(3000, 6000, step=500)] = Field(
+    warmest: Annotated[int, Field(ge=3000, le=6000), Search.int(3000, 6000, step=500)] = Field(
         4500, description="least temperature in kelvin; drawn up to 12000"
     )
 
