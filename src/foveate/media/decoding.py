@@ -31,8 +31,8 @@ class Decoding(Config):
         1,
         ge=1,
         le=16,
-        description="frame threads of the decoder: the same pixels in less elapsed time if cores are "
-        "free; decodes a few frames more at every jump",
+        description="frame threads of the decoder: the same pixels in less elapsed time if cores "
+        "are free; decodes a few frames more at every jump",
     )
 
     def options(self) -> dict[str, str]:
