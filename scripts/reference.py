@@ -81,7 +81,7 @@ def settings() -> str:
         *_table(specs.BudgetSpec),
         "### `decode`",
         "",
-        "`--set decode.skip_loop_filter=all`; both change pixels.",
+        "`--set decode.skip_loop_filter=all`; `skip_loop_filter` and `lowres` change pixels.",
         "",
         *_table(Decoding),
         "## Looks",

@@ -77,6 +77,18 @@ def test_lowres_keeps_sizes_times_and_about_the_picture(codec: str, lowres: int)
     assert warnings == []
 
 
+def test_frame_threads_change_no_pixel_in_whatever_order_frames_are_requested(h264: bytes) -> None:
+    with Video(h264) as one, Video(h264, decoding=Decoding(threads=3)) as three:
+        for start in (20, 3, 11, 0, 23):  # back and forth
+            times = TIMES[start : start + 4 : 2]
+            found = three.frames(times)
+            assert found.times == one.frames(times).times
+            assert (found.pixels == one.frames(times).pixels).all()
+        for video in (one, three):
+            assert video.motion(TIMES[2:4], "vectors").field is not None
+    assert Decoding(threads=3).changes() == Decoding(threads=3).options() == {}
+
+
 def test_lowres_is_said_to_be_impossible_where_it_is(h264: bytes) -> None:
     exact, found = shown(h264), shown(h264, lowres=1)
     assert (exact[0].pixels == found[0].pixels).all()

@@ -18,6 +18,7 @@ from clips import encode, number_of, picture
 from foveate.core import LimitError, MediaError, Sample
 from foveate.media import (
     ArrayVideo,
+    Decoding,
     Limits,
     Video,
     display_name,
@@ -328,7 +329,7 @@ def test_real_files(shared: Path) -> None:
 
 def test_threads_change_nothing() -> None:
     data = encode(frames=20, bframes=2)
-    with Video(data) as one, Video(data, threads=2) as two:
+    with Video(data) as one, Video(data, decoding=Decoding(threads=2)) as two:
         times = [n / 25 for n in range(20)]
         assert (one.frames(times).pixels == two.frames(times).pixels).all()
 

@@ -48,7 +48,7 @@ def open_source(
         fps: Frames per second of arrays, folders and iterables of frames without times; of a
             folder 25 if None.
         limits: Bounds on work.
-        decoding: What the decoder of a file may leave out.
+        decoding: Settings of the decoder of a file.
 
     Raises:
         MediaError: With the reason, if it is no video that can be opened.

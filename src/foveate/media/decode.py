@@ -39,11 +39,10 @@ class Cursor:
     Args:
         open_reader: Opens the source from its start.
         limits: Bounds on work.
-        threads: Slice threads of the decoder.
         meter: Counts decoded frames, fed packets and bytes.
         find_index: Gives the index; makes one by a pass over the packets only if asked to.
         warn: Takes one line about damage.
-        decoding: What the decoder may leave out.
+        decoding: Settings of the decoder.
 
     Attributes:
         stream, decoder: Of the picture; other objects after the source was opened again.
@@ -60,7 +59,6 @@ class Cursor:
         self,
         open_reader: Callable[[], Reader],
         limits: Limits,
-        threads: int,
         meter: Meter,
         find_index: Callable[[bool], Index | None],
         warn: Callable[[str], None],
@@ -73,7 +71,7 @@ class Cursor:
         self._warn = warn
         self._work = Work(limits, meter.bytes)
         self._make_decoder = partial(
-            Decoder, limits=limits, threads=threads, meter=meter, work=self._work, warn=warn,
+            Decoder, limits=limits, threads=1, meter=meter, work=self._work, warn=warn,
             decoding=decoding,
         )  # fmt: skip
         self.end: int | None = None

@@ -21,13 +21,13 @@ _MOST_INSIDE = 256  # frames
 class Decoder:
     """The decoder of an open picture stream; the only place where packets become frames.
 
-    It works with slice threads only: frame threads hold several pictures more and have crashed
-    over many files.
+    It works with one thread unless told otherwise: frame threads hold several pictures more, and
+    damage vectors.
 
     Args:
         opened: The open container with its stream.
         limits: Bounds on work.
-        threads: Slice threads.
+        threads: Slice threads, where `decoding` asks for no frame threads.
         meter: Counts decoded frames and fed packets.
         work: Holds the work against the limits.
         warn: Takes one line about damage.
@@ -57,8 +57,9 @@ class Decoder:
         decoding: Decoding = EXACT,
     ) -> None:
         codec = opened.stream.codec_context
-        codec.thread_type = "SLICE"
-        codec.thread_count = threads
+        in_frames = decoding.threads > 1 and not vectors
+        codec.thread_type = "FRAME" if in_frames else "SLICE"
+        codec.thread_count = decoding.threads if in_frames else threads
         codec.options = {
             **codec.options, "max_pixels": str(limits.pixels), **decoding.options()
         }  # fmt: skip

@@ -70,7 +70,6 @@ class Video:
         source: Source,
         *,
         limits: Limits = DEFAULT_LIMITS,
-        threads: int = 1,
         decoding: Decoding = EXACT,
     ) -> None:
         """Open a source; only headers are read.
@@ -78,8 +77,7 @@ class Video:
         Args:
             source: A path, the bytes of a file, or an open binary file.
             limits: Bounds on work.
-            threads: Slice threads of the decoder.
-            decoding: What the decoder may leave out; times and sizes stay the same.
+            decoding: Settings of the decoder; times and sizes stay the same.
 
         Raises:
             MediaError: The source is no video that can be opened.
@@ -98,9 +96,8 @@ class Video:
         self._times: tuple[float, ...] | None = None
         self._end: int | None = None  # of the picture, where it had to be looked for
         self._make_cursor = partial(
-            Cursor, self._open_reader, limits, threads, self.meter, self._find_index, self._warn,
-            decoding,
-        )  # fmt: skip
+            Cursor, self._open_reader, limits, self.meter, self._find_index, self._warn, decoding
+        )
         self._cursor = self._make_cursor()
         try:
             turned = self._orientation()  # may open the file anew, where times are in disorder

@@ -20,6 +20,7 @@ from foveate.live.feed import Feed, LiveSample
 from foveate.live.reader import Camera, CameraStatus, log
 from foveate.live.share import CpuBudget, cpu_share, distribute
 from foveate.live.step import DropCause, StepResult
+from foveate.media.decoding import EXACT
 from foveate.media.mask import MaskedSample
 from foveate.media.ring import PacketRing
 from foveate.pipeline.ledger import Ledger
@@ -79,7 +80,7 @@ class Watch:
         max_wait: float = 0.0,
         outputs: Outputs | None = None,
     ) -> None:
-        if recogniser.preset.decode.changes():
+        if recogniser.preset.decode != EXACT:
             raise ConfigError(
                 "decode: only for files", "a camera of a cams.yaml has skip_loop_filter"
             )
