@@ -53,16 +53,17 @@ SIZE = (128, 96)
 DRAWS = 20  # of the random policies
 BATCH = 8  # clips in flight
 ALL, ORACLE = "all modalities", "oracle: the cheapest useful one"
+SMALL = "mobilenetv3_small_050"
 SETTINGS: dict[str, Any] = {
-    "modalities": ("rgb", "sound"), "size": 80, "resize": "squash", "frames": 2, "segments": 4,
-    "epochs": 20, "visual_epochs": 12, "policy_epochs": 8, "warmup_epochs": 1,
-    "joint": "policy-layers", "held_out": 0.4, "policy": PRETRAINED, "policy_size": 64,
-    "policy_audio": "test_efficientnet", "joint_epochs": 80, "tune_epochs": 0,
-    "milestones": (0.6, 0.85), "lambdas": (0.0, 0.1, 0.3), "columns": 32, "temperature": 1.0,
-    "cooling": 1.0, "lr": 2e-3, "policy_lr": 3e-3,
+    "modalities": ("rgb", "mv", "sound"), "visual": PRETRAINED, "motion": SMALL, "audio": SMALL,
+    "policy": SMALL, "policy_audio": SMALL, "size": 80, "policy_size": 64, "resize": "squash",
+    "frames": 4, "columns": 32, "segments": 4, "held_out": 0.4, "epochs": 40, "visual_epochs": 12,
+    "policy_epochs": 20, "warmup_epochs": 1, "joint": "policy-layers", "joint_epochs": 80,
+    "tune_epochs": 0, "milestones": (0.6, 0.85), "lambdas": (0.0, 0.05, 0.1, 0.2),
+    "temperature": 1.0, "cooling": 1.0, "lr": 2e-3, "policy_lr": 3e-3,
 }  # fmt: skip
 FIGHTS: dict[str, Any] = {
-    "segments": 2, "epochs": 12, "visual_epochs": 5, "policy_epochs": 8, "lambdas": (0.0, 0.1)
+    "segments": 2, "epochs": 20, "visual_epochs": 5, "policy_epochs": 10, "lambdas": (0.0, 0.1)
 }  # fmt: skip
 Right = npt.NDArray[np.float64]
 Use = npt.NDArray[np.float64]
