@@ -21,7 +21,7 @@ import torch
 from foveate.core import ConfigError, InputSpec, ModelError
 from foveate.core.files import replace_file
 from foveate.core.lazy import import_extra
-from foveate.engines.functions import Function, NetworkFunctions, functions_of
+from foveate.engines.functions import CHUNK, Function, NetworkFunctions, functions_of
 from foveate.engines.network import EngineNetwork, logits_of
 from foveate.engines.quantise import quantised
 from foveate.engines.runtimes import BATCH, RUNS, Array, installed
@@ -40,7 +40,7 @@ from foveate.models.weights.run import InputCard, NetworkCard, RunCard, card_tex
 
 PARITY = 1e-4  # largest difference of a logit, as a share of the largest, of an fp32 export
 _COMPARED = 16  # clips
-_FRAMES = 8  # of the pattern that is shown without clips
+_FRAMES = CHUNK + 2  # of the pattern that is shown without clips
 Clips = Sequence[Array]
 
 
@@ -304,6 +304,8 @@ class _Compared:
             with torch.inference_mode():
                 wanted = one.reference(clip).numpy()
             found = np.stack(list(logits_of(network, clip)))
+            if one.kind == "stream":
+                wanted = np.concatenate([wanted, wanted[-1:]])
             worst = float(np.abs(found - wanted).max() / np.abs(wanted).max())
             self.worst = max(self.worst, worst)
             self.wanted.append(wanted[-1])

@@ -23,6 +23,8 @@ from foveate.models.weights.exported import StateCard
 
 NEXT = "next:"  # before the name of a state among the outputs
 METHODS = ("network", "ensemble", "cascade")
+CHUNK = 5  # frames of a call where there are so many; more take longer to export
+_FRAMES = "head/frames"  # the state that counts the frames before
 
 
 @dataclass(frozen=True)
@@ -122,16 +124,26 @@ class _Prepared(nn.Module):
 
 
 class _Step(nn.Module):
-    """One frame of a stream: frames (B, S, S, 3) and the state, as `MoViNetStep` has it."""
+    """The next frames of streams and their state, as `MoViNetStep` has it.
 
-    def __init__(self, step: Any, spec: InputSpec, names: list[str], outputs: list[str]) -> None:
+    Frames are (B, S, S, 3), or (B, count, S, S, 3) if there are several.
+    """
+
+    def __init__(
+        self, step: Any, spec: InputSpec | None, names: list[str], outputs: list[str], count: int
+    ) -> None:
         super().__init__()
-        self.step, self.prepared = step, _Prepared(spec)
-        self.names, self.outputs = names, outputs
+        self.step, self.prepared = step, None if spec is None else _Prepared(spec)
+        self.names, self.outputs, self.count = names, outputs, count
 
     def forward(self, frames: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         state = dict(zip(self.names, values, strict=True))
-        new = self.step(self.prepared(frames), state)
+        images = frames if self.count == 1 else frames.flatten(0, 1)
+        # Pixels are moved as bytes; the first convolution scales them if nothing is subtracted.
+        x = images.movedim(-1, 1).float() if self.prepared is None else self.prepared(images)
+        new = self.step(x, state, self.count)
+        if _FRAMES in self.outputs:
+            new[_FRAMES] = state[_FRAMES] + self.count
         return tuple(new[name] for name in self.outputs)
 
 
@@ -142,14 +154,17 @@ class _AnyStep(nn.Module):
         super().__init__()
         self.network, self.side = network, side
         self.buffers_of: dict[str, list[str]] = {}
-        self.remembered = [key for key in self.initial() if key != "head/frames"]
+        self.remembered = [key for key in self.initial() if key != _FRAMES]
 
     def initial(self) -> dict[str, torch.Tensor]:
         state: dict[str, torch.Tensor] = self.network.initial_state(1, self.side, self.side)
         return state
 
-    def forward(self, x: torch.Tensor, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        new: dict[str, torch.Tensor] = self.network.step_features(x.unsqueeze(2), state)[1]
+    def forward(
+        self, x: torch.Tensor, state: dict[str, torch.Tensor], count: int
+    ) -> dict[str, torch.Tensor]:
+        clips = x.unsqueeze(2) if count == 1 else x.unflatten(0, (-1, count)).transpose(1, 2)
+        new: dict[str, torch.Tensor] = self.network.step_features(clips, state)[1]
         return new
 
 
@@ -167,12 +182,16 @@ class _Head(nn.Module):
 
 def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> NetworkFunctions:
     step: Any
+    prepared: InputSpec | None = spec
     if (
         isinstance(network, MoViNetStream)
         and network.config.conv == "2plus1d"
         and network.config.padding == "same"
     ):
-        step = MoViNetStep(network.folded(), side, products=products)
+        pixels = _Prepared(spec)
+        prepared = spec if pixels.shifted else None
+        scale = None if pixels.shifted else pixels.scale
+        step = MoViNetStep(network.folded(), side, products=products, scale=scale)
     else:
         step = _AnyStep(network, side)
     initial = step.initial()
@@ -183,13 +202,21 @@ def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> Network
         )
     buffers = [StateCard(inputs=keys, output=NEXT + keys[-1]) for keys in step.buffers_of.values()]
     others = [StateCard(inputs=[key], output=NEXT + key) for key in step.remembered]
-    cards = (*buffers, *others, *([StateCard(inputs=["head/frames"])] * ("head/frames" in initial)))
+    cards = (*buffers, *others, *([StateCard(inputs=[_FRAMES])] * (_FRAMES in initial)))
     names = [key for card in cards for key in card.inputs]
-    outputs = [card.output for card in cards if card.output is not None]
-    plain = [name.removeprefix(NEXT) for name in outputs]
-    frames = torch.zeros(1, side, side, 3, dtype=torch.uint8)
-    shape = (1, 3, 1, side, side)
-    features = macs_of(network, shape, "features")
+    features = macs_of(network, (1, 3, 1, side, side), "features")
+
+    def function(cards: tuple[StateCard, ...], count: int) -> Function:
+        outputs = [card.output for card in cards if card.output is not None]
+        plain = [name.removeprefix(NEXT) for name in outputs]
+        shape = (1, side, side, 3) if count == 1 else (1, count, side, side, 3)
+        return Function(
+            _Step(step, prepared, names, plain, count).eval(),
+            {"frames": torch.zeros(shape, dtype=torch.uint8), **{k: initial[k] for k in names}},
+            tuple(outputs), cards, features * count,
+        )  # fmt: skip
+
+    each = tuple(StateCard(inputs=[key], output=NEXT + key) for key in names)
     pooled = [key for key in initial if key.startswith("head/")]
 
     def reference(clip: Any) -> torch.Tensor:
@@ -203,11 +230,8 @@ def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> Network
     return NetworkFunctions(
         "stream",
         {
-            f"step-{side}": Function(
-                _Step(step, spec, names, plain).eval(),
-                {"frames": frames, **{key: initial[key] for key in names}},
-                tuple(outputs), cards, features,
-            ),
+            f"step-{side}": function(cards, 1),
+            f"chunk-{side}": function(each, CHUNK),
             "head": Function(
                 _Head(network, pooled).eval(),
                 {key: initial[key] for key in pooled},

@@ -100,6 +100,52 @@ class EngineNetwork:
             )
         return name
 
+    def spans(self, side: int, count: int) -> Iterator[tuple[str, slice]]:
+        """The graphs that run the next frames of streams, and which of the frames each takes.
+
+        Args:
+            side: Of the frames in pixels.
+            count: Number of frames.
+
+        Raises:
+            ConfigError: See `sized`.
+        """
+        single, several, start = self.sized("step", side), f"chunk-{side}", 0
+        size: Any = self.card(several).inputs[0].shape[1] if self.has(several) else count + 1
+        while start < count:
+            graph, taken = (several, size) if count - start >= size else (single, 1)
+            yield graph, slice(start, start + taken)
+            start += taken
+
+    def advance(self, frames: Array, state: State | None) -> tuple[State, State]:
+        """Run the next frames of streams.
+
+        Args:
+            frames: (B, n, S, S, 3) uint8, n at least 1.
+            state: Before them; None at the start. It is not changed.
+
+        Returns:
+            Outputs after the last frame that are no state (a published file has its head within),
+            and the state.
+        """
+        found: State = {}
+        for graph, span in self.spans(frames.shape[2], frames.shape[1]):
+            if state is None:
+                state = self.initial(graph, len(frames))
+            card = self.card(graph).inputs[0]
+            given = frames[:, span] if len(card.shape) == 5 else frames[:, span.start]
+            if card.dtype == "uint8":
+                given = np.ascontiguousarray(given)
+            else:  # published files take 0..1
+                given = (given.astype(np.float32) / 255).reshape(len(given), *card.shape[1:])
+            found, state = self.step(graph, {card.name: given}, state)
+        assert state is not None
+        return found, state
+
+    def head(self, state: State) -> State:
+        """Logits, and features, for all that streams have seen."""
+        return self.call("head", {one.name: state[one.name] for one in self.card("head").inputs})
+
     def open(self, *graphs: str) -> None:
         """Open graphs now, so that the first call takes no longer than others; all if none named.
 
@@ -277,7 +323,11 @@ def _check_state(folder: Path, graph: GraphCard) -> None:
 
 
 def logits_of(network: EngineNetwork, clip: Array) -> Iterator[Array]:
-    """The logits (classes,) of an exported network after each frame, of a clip, or at each exit."""
+    """The logits (classes,) of an exported network after each frame, of a clip, or at each exit.
+
+    Of a stream, those after the last frame are there twice: found frame by frame, and with as many
+    frames in each call as the graphs take.
+    """
     if network.kind == "exits":
         given = {"pictures": clip}
         for at in range(len(network.exits)):
@@ -285,15 +335,16 @@ def logits_of(network: EngineNetwork, clip: Array) -> Iterator[Array]:
             yield found["logits"].mean(0)
             given = {"maps": found["next:maps"]}
         return
-    graph = network.sized("step" if network.streaming else "clip", clip.shape[1])
     if not network.streaming:
+        graph = network.sized("clip", clip.shape[1])
         yield network.call(graph, {"frames": clip[None]})["logits"][0]
         return
-    state = network.initial(graph, 1)
-    for frame in clip:
-        _, state = network.step(graph, {"frames": frame[None]}, state)
-        keys = [one.name for one in network.card("head").inputs]
-        yield network.call("head", {key: state[key] for key in keys})["logits"][0]
+    state: State | None = None
+    for at in range(len(clip)):
+        _, state = network.advance(clip[None, at : at + 1], state)
+        yield network.head(state)["logits"][0]
+    _, state = network.advance(clip[None], None)
+    yield network.head(state)["logits"][0]
 
 
 def _shape(card: TensorCard, rows: int) -> list[int]:

@@ -50,7 +50,7 @@ class _Exported:
 
 
 class ExportedStream(_Exported):
-    """Runs frame by frame; several sources, and rows of one, share every call.
+    """Runs frames in their order; several sources, and rows of one, share every call.
 
     The state of a source is that of its graph, and `logits` if the graph has its head within.
     """
@@ -64,15 +64,10 @@ class ExportedStream(_Exported):
         rows = [len(view["rgb"].array) for view in views]
         arrays = [view["rgb"].array for view in views]
         frames = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        graph = self._graph(views[0])
-        state = (
-            self.network.initial(graph, len(frames))
-            if states[0] is None
-            else stacked([{k: v for k, v in one.items() if k != "logits"} for one in states])
-        )
-        found: State = {}
-        for i in range(frames.shape[1]):
-            found, state = self.network.step(graph, self._given(graph, frames[:, i]), state)
+        state = None
+        if states[0] is not None:
+            state = stacked([{k: v for k, v in one.items() if k != "logits"} for one in states])
+        found, state = self.network.advance(frames, state)
         return taken_apart({**state, **found}, rows), [Evidence() for _ in views]
 
     def cost(self, part: str, views: Views, state: Any) -> int:
@@ -81,7 +76,8 @@ class ExportedStream(_Exported):
             rows = 1 if state is None else len(next(iter(state.values())))
             return rows * self.network.card("head").macs if self.network.has("head") else 0
         rows, frames = views["rgb"].array.shape[:2]
-        return int(rows * frames * self.network.card(self._graph(views)).macs)
+        graph = self.network.sized("step", views["rgb"].array.shape[2])
+        return int(rows * frames * self.network.card(graph).macs)
 
     def batch_key(self, part: str, views: Views, state: Any) -> Hashable:
         """Calls of equal keys can be made together."""
@@ -89,23 +85,12 @@ class ExportedStream(_Exported):
             return part
         return part, views["rgb"].array.shape[1:], state is None
 
-    def _graph(self, views: Views) -> str:
-        return self.network.sized("step", views["rgb"].array.shape[2])
-
-    def _given(self, graph: str, frames: Array) -> State:
-        """Frames (B, S, S, 3) uint8 as the graph takes them; published files take 0..1."""
-        card = self.network.card(graph).inputs[0]
-        if card.dtype == "uint8":
-            return {card.name: np.ascontiguousarray(frames)}
-        x = frames.astype(np.float32) / 255
-        return {card.name: x.reshape(len(x), *map(int, card.shape[1:]))}
-
     def _answer(self, states: Sequence[State]) -> list[Evidence]:
         """Logits for all that was seen; the features are their pooled mean."""
         rows = [len(next(iter(state.values()))) for state in states]
         if self.network.has("head"):
             keys = [one.name for one in self.network.card("head").inputs]
-            found = self.network.call("head", stacked([{k: s[k] for k in keys} for s in states]))
+            found = self.network.head(stacked([{k: s[k] for k in keys} for s in states]))
         else:
             found = stacked([{"logits": state["logits"]} for state in states])
         return _evidence(found, rows)

@@ -69,8 +69,8 @@ class ExportedNetwork(_Strict):
     """One network of the model.
 
     Attributes:
-        kind: `stream` has graphs `step-SIDE` and `head`; `clip` has `clip-SIDE`; `exits` has one
-            graph for each exit, `exit-INDEX`.
+        kind: `stream` has graphs `step-SIDE`, `chunk-SIDE` for several frames and `head`; `clip`
+            has `clip-SIDE`; `exits` has one graph for each exit, `exit-INDEX`.
         graphs: By name.
         mixes_frames: Whether features of a place meet those of other frames.
         exits: Names of the exits, in order.
