@@ -99,11 +99,13 @@ def export(
             for name, function in one.functions.items()
         }
         card = ExportedNetwork(
-            kind=one.kind, graphs=graphs, mixes_frames=one.mixes_frames, exits=one.exits
-        )
+            kind=one.kind, graphs=graphs, mixes_frames=one.mixes_frames, exits=one.exits,
+            least_score=one.least_score, overlap=one.overlap,
+        )  # fmt: skip
         if precision == "int8":
-            if one.kind == "exits":
-                raise ConfigError("precision int8: not for a cascade", "export it as fp32")
+            if one.kind in ("exits", "detector"):
+                what = "a cascade" if one.kind == "exits" else "a detector"
+                raise ConfigError(f"precision int8: not for {what}", "export it as fp32")
             card = quantised(loaded.name, folder, card, shown)
         if format == "openvino":
             card = _each(card, partial(_converted, folder))
@@ -151,6 +153,7 @@ def card_of(loaded: LoadedModel, exported: ExportCard) -> RunCard:
         classes=list(loaded.labels),
         input=InputCard.of(loaded.input),
         output=loaded.output,
+        method=loaded.method,
         protocol=entry.protocol if entry else "",
         licence=entry.licence if entry else None,
         exported=exported,
@@ -308,6 +311,8 @@ class _Compared:
                 wanted = np.concatenate([wanted, wanted[-1:]])
             worst = float(np.abs(found - wanted).max() / np.abs(wanted).max())
             self.worst = max(self.worst, worst)
+            if one.kind == "detector":
+                continue  # the figures are of labels of clips
             self.wanted.append(wanted[-1])
             self.found.append(found[-1])
 

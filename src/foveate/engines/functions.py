@@ -16,13 +16,14 @@ from torch import nn
 from foveate.core import InputSpec, ModelError
 from foveate.models import LoadedModel, is_streaming, macs_of, mixes_frames
 from foveate.models.coviar import CHANNELS, ExitNetwork, normalise
+from foveate.models.fastestdet import MINIMUM_SCORE, OVERLAP, FastestDet
 from foveate.models.maps import glance_method
 from foveate.models.movinet import MoViNetStream
 from foveate.models.movinet_step import MoViNetStep
 from foveate.models.weights.exported import StateCard
 
 NEXT = "next:"  # before the name of a state among the outputs
-METHODS = ("network", "ensemble", "cascade")
+METHODS = ("network", "ensemble", "cascade", "detector")
 CHUNK = 5  # frames of a call where there are so many; more take longer to export
 _FRAMES = "head/frames"  # the state that counts the frames before
 
@@ -55,9 +56,11 @@ class NetworkFunctions:
         functions: By name of the graph.
         reference: Frames (T, S, S, 3) uint8 of one clip → logits of the original network, one row
             for each frame of a stream, else a single row; for exits, pictures → one row for each
-            exit.
+            exit; for a detector, one row of boxes and scores for each frame.
         mixes_frames: See `ExportedNetwork`.
         exits: See `ExportedNetwork`.
+        least_score: See `ExportedNetwork`.
+        overlap: See `ExportedNetwork`.
     """
 
     kind: Any
@@ -65,6 +68,8 @@ class NetworkFunctions:
     reference: Callable[[Any], torch.Tensor]
     mixes_frames: bool = True
     exits: list[str] = field(default_factory=list)
+    least_score: float = 0.0
+    overlap: float = 1.0
 
 
 def functions_of(
@@ -90,6 +95,9 @@ def functions_of(
         spec = loaded.input_of(part)
         if isinstance(network, ExitNetwork):
             found[part] = _exits(network, spec)
+            continue
+        if loaded.method == "detector":
+            found[part] = _detector(loaded.name, network, spec)
             continue
         made = [
             _stream(network, spec, side, products)
@@ -317,3 +325,42 @@ def _exits(network: ExitNetwork, spec: InputSpec) -> NetworkFunctions:
 
     names = [str(name) for name in network.exits]
     return NetworkFunctions("exits", functions, reference, mixes_frames(network), names)
+
+
+class _Detector(nn.Module):
+    """Frames (B, S, S, 3) uint8 → boxes (B, n, 4) as shares of the frame, scores and labels."""
+
+    def __init__(self, network: FastestDet, spec: InputSpec) -> None:
+        super().__init__()
+        self.network, self.prepared = network, _Prepared(spec)
+
+    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        network = self.network
+        return network.decoded(network.high(network.low(self.prepared(frames))))
+
+
+def _detector(name: str, network: nn.Module, spec: InputSpec) -> NetworkFunctions:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    if not isinstance(network, FastestDet) or spec.resize != "squash":
+        raise ModelError(
+            f"{name}: a {type(network).__name__} cannot be exported, only FastestDet on square "
+            "frames",
+            "use --engine torch",
+        )
+    module = _Detector(network, spec).eval()
+    frames = torch.zeros(1, spec.size, spec.size, 3, dtype=torch.uint8)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(frames)
+
+    def reference(clip: Any) -> torch.Tensor:
+        boxes, scores, _ = module(torch.as_tensor(clip))
+        return torch.cat([boxes.flatten(1), scores], 1)
+
+    names = ("boxes", "scores", "labels")
+    macs = counter.get_total_flops() // 2
+    function = Function(module, {"frames": frames}, names, macs=macs)
+    return NetworkFunctions(
+        "detector", {f"detect-{spec.size}": function}, reference, mixes_frames=False,
+        least_score=MINIMUM_SCORE, overlap=OVERLAP,
+    )  # fmt: skip

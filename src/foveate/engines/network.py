@@ -53,6 +53,8 @@ class EngineNetwork:
         streaming: Whether it runs frame by frame.
         mixes_frames: See `ExportedNetwork`.
         exits: Names of the exits, in order.
+        least_score: See `ExportedNetwork`.
+        overlap: See `ExportedNetwork`.
         engine: Name of the engine.
     """
 
@@ -69,6 +71,7 @@ class EngineNetwork:
         self.name, self.kind, self.engine = name, card.kind, engine
         self.streaming, self.mixes_frames = card.kind == "stream", card.mixes_frames
         self.exits = tuple(card.exits)
+        self.least_score, self.overlap = card.least_score, card.overlap
         self._how = (engine, precision, threads)
         self._more = more
         self._graphs: dict[str, tuple[Path, GraphCard]] = {}
@@ -325,9 +328,14 @@ def _check_state(folder: Path, graph: GraphCard) -> None:
 def logits_of(network: EngineNetwork, clip: Array) -> Iterator[Array]:
     """The logits (classes,) of an exported network after each frame, of a clip, or at each exit.
 
-    Of a stream, those after the last frame are there twice: found frame by frame, and with as many
-    frames in each call as the graphs take.
+    Of a detector, its boxes and scores in each frame. Of a stream, the last row is there twice:
+    found frame by frame, and with as many frames in each call as the graphs take.
     """
+    if network.kind == "detector":
+        found = network.call(network.sized("detect", clip.shape[1]), {"frames": clip})
+        rows = found["boxes"].reshape(len(clip), -1)
+        yield from np.concatenate([rows, found["scores"]], 1)
+        return
     if network.kind == "exits":
         given = {"pictures": clip}
         for at in range(len(network.exits)):

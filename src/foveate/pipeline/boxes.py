@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from foveate.core import Detections
+from foveate.core import Detections, View
 from foveate.core.loop import Box
 from foveate.policy.looks.keys import STILL
 
@@ -32,6 +33,19 @@ def in_source(
     corner = np.array([region[0], region[1]] * 2)
     boxes = found["boxes"][kept].astype(np.float64) * scale + corner
     return Detections(time, boxes, found["scores"][kept], found["labels"][kept])
+
+
+def following(motion: View, last: Detections) -> Detections:
+    """The boxes of a frame after the motion since then.
+
+    Args:
+        motion: Fields (1, T, h, w, 3), one per frame; see `moved`.
+        last: The boxes.
+    """
+    boxes = last.boxes
+    for field in motion.array[0]:
+        boxes = moved(boxes, field, motion.regions[0])
+    return replace(last, boxes=boxes, time=motion.times[-1])
 
 
 def moved(boxes: Array, field: Array, region: Box) -> Array:

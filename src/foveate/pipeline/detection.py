@@ -21,7 +21,7 @@ from foveate.core import Detections, Evidence, InputSpec, ModelError, View, View
 from foveate.media.flow import dense_flow
 from foveate.models.detectors import Maps
 from foveate.models.video_detector import VideoState, split_state, stack_states
-from foveate.pipeline.boxes import in_source, moved
+from foveate.pipeline.boxes import following, in_source
 from foveate.pipeline.executors import calling, to_tensor
 
 Array = np.ndarray[Any, Any]
@@ -112,8 +112,12 @@ class DetectExecutor:
                 raise ModelError(f"the part {part!r} needs a key frame before it")
         if part == "move":
             found = [
-                self._moved(view["motion"], state)
-                for view, state in zip(views, states, strict=True)
+                (replace(state, last=last), Evidence(detections=(last,)))
+                for state, last in (
+                    (state, following(view["motion"], state.last))
+                    for view, state in zip(views, states, strict=True)
+                    if state is not None
+                )
             ]
         else:
             found = self._frames(part, [view["rgb"] for view in views], list(states))
@@ -168,14 +172,6 @@ class DetectExecutor:
         before = [VideoState() if state is None else state.video for state in states]
         features, video = getattr(self.module, part)(x, stack_states(before))
         return features, split_state(video, len(x))
-
-    def _moved(self, motion: View, state: Any) -> tuple[DetectState, Evidence]:
-        """Let the boxes of one source follow the motion since the last frame."""
-        boxes = state.last.boxes
-        for field in motion.array[0]:
-            boxes = moved(boxes, field, motion.regions[0])
-        state = replace(state, last=replace(state.last, boxes=boxes, time=motion.times[-1]))
-        return state, Evidence(detections=(state.last,))
 
     def _counted(self, part: str, size: tuple[int, int], first: bool) -> int:
         from torch.utils.flop_counter import FlopCounterMode
