@@ -29,7 +29,7 @@ import foveate
 from foveate.core import ViewRequest
 from foveate.media import Video
 from foveate.media.encode import ENCODINGS, Encoding, encode, with_vectors
-from foveate.pipeline.detection import moved
+from foveate.pipeline.boxes import moved
 from foveate.pipeline.tracking import overlap
 
 SEQUENCES = ("crossing", "david", "dragonbaby")

@@ -8,7 +8,9 @@ One run on one thread measures, in interleaved rounds of process CPU time:
   beside the floors of `step_time.py`;
 * `agreement`: logits of A0-stream-lite with Kinetics weights on real clips (`--clips FOLDER`)
   against fp32 torch; int8 ranges are measured on other clips of the same folder;
-* `drift`: logits over a stream of ten minutes against fp32 torch;
+* `drift`: logits over a stream against fp32 torch, frame by frame;
+* `drift_long`: the same over ten minutes at 5 frames/s, ten frames a call;
+* `chunks`: a call for one frame and for ten, and a key frame of FastestDet;
 * `clips`: networks of whole clips and of frames;
 * `files`: `predict` from file to label at four sizes, and a fresh process until its first answer.
 
@@ -40,10 +42,11 @@ from foveate.engines.export import export
 from foveate.engines.network import EngineNetwork, logits_of, open_exported
 from foveate.models import LoadedModel, create, macs_of
 from foveate.models.movinet import INPUTS
+from foveate.pipeline.detection import DetectExecutor
 from foveate.pipeline.engines import job_of
 from foveate.pipeline.executors import StreamExecutor, executor_for
 from foveate.pipeline.export import frames_of
-from foveate.pipeline.exported import exported_executor
+from foveate.pipeline.exported import ExportedDetector, exported_executor
 
 WEIGHTS = "movinet-a0-stream-lite.k600"
 STREAMS = {"movinet-a0-stream-lite": "a0", "movinet-a0-stream": "a0", "movinet-a2-stream": "a2"}
@@ -53,6 +56,7 @@ CLIPS = {
 }  # fmt: skip
 SIZES = ((320, 240), (640, 360), (1280, 720), (1920, 1080))
 ENGINES = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+NEEDS_LITE = {"steps", "agreement", "drift", "drift_long", "chunks"}
 CPU = torch.device("cpu")
 PROTOCOL = (
     "one thread, process CPU time, interleaved rounds, median and least; steps are one frame with "
@@ -187,14 +191,7 @@ def drift(frames: int, lite: dict[str, Any]) -> dict[str, Any]:
     module: Any = loaded.network
     fast = module.for_inference()
     side = loaded.input.size
-    random = np.random.default_rng(0)
-    picture = random.integers(0, 256, (side // 4 + 40, side // 4 + 40, 3), np.uint8)
-    picture = picture.repeat(4, 0).repeat(4, 1)
-
-    def frame(i: int) -> Any:
-        x, y = (int(80 * (1 + np.sin(i / period))) for period in (17, 29))
-        return picture[y : y + side, x : x + side]
-
+    frame = moving_picture(side)
     ages = [age for age in (10, 100, 500, 1000, 2000, 3000, frames) if age <= frames]
     figures: dict[str, Any] = {"frames": frames, "ages": ages}
     networks: dict[str, EngineNetwork] = {key: one.network for key, one in lite.items()}
@@ -224,6 +221,90 @@ def drift(frames: int, lite: dict[str, Any]) -> dict[str, Any]:
                 }
             )
     return figures
+
+
+def moving_picture(side: int) -> Any:
+    """Number of a frame → (S, S, 3) uint8 of a random pattern that moves to and fro."""
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, (side // 4 + 40, side // 4 + 40, 3), np.uint8)
+    picture = picture.repeat(4, 0).repeat(4, 1)
+
+    def frame(i: int) -> Any:
+        x, y = (int(80 * (1 + np.sin(i / period))) for period in (17, 29))
+        return picture[y : y + side, x : x + side]
+
+    return frame
+
+
+def drift_long(lite: dict[str, Any], frames: int = 3000, count: int = 10) -> dict[str, Any]:
+    """The largest difference of a logit from fp32 torch over a stream, ten frames a call."""
+    loaded = foveate.models.load(WEIGHTS, offline=True)
+    module: Any = loaded.network
+    fast, side = module.for_inference(), loaded.input.size
+    frame = moving_picture(side)
+    state, states = fast.initial_state(1, side, side), dict.fromkeys(lite)
+    rows: dict[str, list[tuple[float, float, bool]]] = {key: [] for key in lite}
+    for start in range(0, frames, count):
+        shown = np.stack([frame(i) for i in range(start, start + count)])[None]
+        x = torch.from_numpy(shown).permute(0, 4, 1, 2, 3).float() / 255
+        wanted, state = fast.step(x, state)
+        reference = wanted[0].numpy()
+        for key, one in lite.items():
+            _, states[key] = one.network.advance(shown, states[key])
+            found = one.network.head(states[key])["logits"][0]
+            difference = float(np.abs(found - reference).max() / np.abs(reference).max())
+            correlation = float(np.corrcoef(found, reference)[0, 1])
+            rows[key].append((difference, correlation, bool(found.argmax() == reference.argmax())))
+    minute = 300 // count
+    return {
+        "frames": frames,
+        **{
+            key: {
+                "largest_difference_by_minute": [
+                    max(row[0] for row in found[at : at + minute])
+                    for at in range(0, len(found), minute)
+                ],
+                "least_correlation": min(row[1] for row in found),
+                "same_top1": sum(row[2] for row in found) / len(found),
+            }
+            for key, found in rows.items()
+        },
+    }
+
+
+def chunks(rounds: int, lite: dict[str, Any]) -> dict[str, Any]:
+    """CPU milliseconds of a frame: streams one frame and ten frames a call, FastestDet."""
+    loaded = foveate.models.load(WEIGHTS, offline=True)
+    streams: dict[str, Any] = {
+        "torch folded": executor_for(loaded.network, CPU, loaded.input),
+        **{key: exported_executor(one.network, loaded.input) for key, one in lite.items()},
+    }
+    detector = foveate.models.load("fastestdet.coco", offline=True)
+    detectors: dict[str, Any] = {"torch": DetectExecutor(detector.network, CPU, detector.input)}
+    with tempfile.TemporaryDirectory() as folder:
+        for key, one in in_engines(detector, Path(folder)).items():
+            detectors[key] = ExportedDetector(one.network, detector.input)
+        jobs = {}
+        for key, executor in streams.items():
+            jobs[f"{key}, one frame"] = (job_of(executor), 1)
+            jobs[f"{key}, ten frames"] = (job_of(executor, frames=10), 10)
+        jobs |= {f"{key}, fastestdet": (job_of(one), 1) for key, one in detectors.items()}
+        times = interleave(jobs, rounds)
+
+    def ratios(kind: str, base: str) -> dict[str, float]:
+        before = times[f"{base}, {kind}"]["median"]
+        return {
+            key.removesuffix(f", {kind}"): before / value["median"]
+            for key, value in times.items()
+            if key.endswith(kind)
+        }
+
+    return {
+        "ms": times,
+        "speedup_one_frame": ratios("one frame", "torch folded"),
+        "speedup_ten_frames": ratios("ten frames", "torch folded"),
+        "speedup_fastestdet": ratios("fastestdet", "torch"),
+    }
 
 
 def clip_networks(rounds: int, names: list[str]) -> dict[str, Any]:
@@ -325,13 +406,15 @@ def main() -> None:
         chosen = sorted(options.clips.rglob("*.mp4"))[::12]
         calibration = [frames_of(path, spec) for path in chosen]
     with tempfile.TemporaryDirectory() as folder:
-        needed = not options.parts or {"steps", "agreement", "drift"} & {*options.parts.split(",")}
+        needed = not options.parts or NEEDS_LITE & {*options.parts.split(",")}
         lite = in_engines(loaded, Path(folder), calibration) if needed else {}
         parts = {
             "steps": lambda: steps(options.rounds, lite),
             "files": lambda: files(max(3, options.rounds // 4)),
             "agreement": lambda: agreement(options.clips, lite),
             "drift": lambda: drift(options.frames, lite),
+            "drift_long": lambda: drift_long(lite),
+            "chunks": lambda: chunks(options.rounds, lite),
             "clips": lambda: clip_networks(options.rounds, options.networks.split(",")),
         }
         figures: dict[str, Any] = {}

@@ -71,6 +71,42 @@ def test_all_outputs_say_the_same(run, folder: Path, tmp_path: Path) -> None:
     assert "move 9×" in page
 
 
+def test_an_engine_finds_the_boxes_of_torch(
+    run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("onnxscript", engine := "onnxruntime"):
+        pytest.importorskip(package)
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
+    words = ("detect", folder / "clip.mp4", "--model", folder / "run", "--every", "5",
+             "--min-score", "0.1", "--json")  # fmt: skip
+    assert run(*words, tmp_path / "torch.jsonl").code == 0
+    said = run(*words, tmp_path / "engine.jsonl", "--engine", engine)
+    assert said.code == 0, said.err
+    (wanted,), (found,) = (read_results(tmp_path / f"{one}.jsonl") for one in ("torch", "engine"))
+    assert wanted.detections
+    assert [one.label for one in found.detections] == [one.label for one in wanted.detections]
+    for a, b in zip(found.detections, wanted.detections, strict=True):
+        assert (*a.box, a.score) == pytest.approx((*b.box, b.score), abs=0.05)
+    assert [step.part for step in found.trace.steps] == [step.part for step in wanted.trace.steps]
+    assert found.cost.macs == wanted.cost.macs
+    warped = run(*words, "-", "--engine", engine, "--between", "warp")
+    assert (warped.code, "has no part 'warp'" in warped.err) == (2, True)
+
+
+def test_a_detector_that_no_engine_runs_is_one_line(run, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    network = NetworkCard(arch="rfcn:resnet18", settings={"channels": 64})
+    card = CARD.model_copy(update={"networks": {"network": network}})
+    built = registry.create("rfcn:resnet18", num_classes=3, channels=64)
+    write_run(tmp_path / "run", {"network": built}, card)
+    model = tmp_path / "run"
+    said = run("detect", folder / "clip.mp4", "--model", model, "--engine", "onnxruntime")
+    assert said.code == 2
+    assert "a TorchvisionDetector cannot be exported, only FastestDet" in said.err
+    assert "Traceback" not in said.err
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

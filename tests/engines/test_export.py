@@ -24,6 +24,7 @@ from foveate.app.requests import BenchEnginesRequest, ExportRequest
 from foveate.core import ConfigError, InputSpec, ModelError, View, WeightsError
 from foveate.engines import cache
 from foveate.engines.export import PARITY, export, moving_frames
+from foveate.engines.functions import CHUNK
 from foveate.engines.network import open_exported
 from foveate.models import LoadedModel, registry
 from foveate.models.movinet_config import TINY, lite, table_text
@@ -67,7 +68,7 @@ def copy(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
-def frames(seed: int, count: int = 5) -> dict[str, View]:
+def frames(seed: int, count: int = CHUNK + 2) -> dict[str, View]:
     random = np.random.default_rng(seed)
     array = random.integers(0, 256, (1, count, 32, 32, 3)).astype(np.uint8)
     return {"rgb": View(array, tuple(i / 5 for i in range(count)), np.ones(1, bool))}
@@ -92,6 +93,8 @@ def test_streams_in_one_step_give_the_logits_of_the_network(
     found = logits(exported_executor(loaded.network, SPEC), views)
     assert np.abs(found - wanted).max() < PARITY * np.abs(wanted).max()
     assert not np.allclose(found[0], found[1], rtol=1e-2)
+    spans = [(graph, span.stop) for graph, span in loaded.network.spans(32, CHUNK + 2)]
+    assert spans == [("chunk-32", CHUNK), ("step-32", CHUNK + 1), ("step-32", CHUNK + 2)]
 
 
 def test_a_folder_predicts_what_the_model_predicts(folder: Path, network: nn.Module) -> None:
@@ -398,7 +401,7 @@ def test_export_as_torch_program(
     assert written.exported is not None
     assert written.exported.weights == read_run(run).sha256
     graphs = written.exported.networks["network"].graphs
-    assert set(graphs) == {"step-32", "step-48", "head"}
+    assert set(graphs) == {"step-32", "chunk-32", "step-48", "chunk-48", "head"}
     program = torch.export.load(tmp_path / "out" / "network.head.pt2").module()
     mean = torch.rand(1, 24)
     inputs = {"head/sum": mean, "head/frames": torch.tensor([1])}

@@ -16,7 +16,8 @@ from foveate.core.config import build
 from foveate.media import ArrayVideo, Video
 from foveate.models import registry
 from foveate.models.detectors import Detector
-from foveate.pipeline.detection import DetectExecutor, moved, warped
+from foveate.pipeline.boxes import moved
+from foveate.pipeline.detection import DetectExecutor, warped
 from foveate.pipeline.presets import Preset
 from foveate.policy.looks.base import Context
 from foveate.policy.looks.keys import KeyFrames, KeyFramesSpec, least_interval

@@ -12,7 +12,7 @@ from foveate.app.guard import print_error, print_notice
 from foveate.app.inputs import Item, check_rate, expand
 from foveate.app.output import JsonLines, check_writable, make_folder
 from foveate.app.progress import Bar, bar, download
-from foveate.app.requests import DetectRequest, PredictRequest, PresetOptions, RunOptions
+from foveate.app.requests import DetectRequest, EngineOptions, PredictRequest, RunOptions
 from foveate.core import ConfigError, MediaError, Result
 from foveate.core.config import build, to_yaml
 from foveate.media.limits import Limits
@@ -79,8 +79,8 @@ def load_model(request: RunOptions, named: str | None, preset: Preset, limits: L
     """The recogniser of a preset, with a progress bar while weights are fetched."""
     from foveate.pipeline.loading import assemble
 
-    engine, precision = None, None  # detectors run in torch
-    if isinstance(request, PresetOptions):
+    engine, precision = None, None
+    if isinstance(request, EngineOptions):
         engine, precision = request.engine, request.precision
     with bar(1.0) as shown:
         return assemble(

@@ -89,8 +89,8 @@ class RunOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PresetOptions(RunOptions):
-    """What a model looks at, and when it stops."""
+class EngineOptions(RunOptions):
+    """Which engine runs a network."""
 
     engine: Annotated[
         str | None,
@@ -101,6 +101,12 @@ class PresetOptions(RunOptions):
     precision: Annotated[
         str | None, typer.Option("--precision", metavar="NAME", help="fp32, bf16 or int8.")
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetOptions(EngineOptions):
+    """What a model looks at, and when it stops."""
+
     look: Annotated[
         str | None,
         typer.Option(
@@ -322,7 +328,7 @@ class PredictRequest(MediaOptions, PresetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectRequest(MediaOptions, RunOptions):
+class DetectRequest(MediaOptions, EngineOptions):
     """Detect objects in media files: boxes, labels, scores and, with --track, their tracks.
 
     The whole network runs on key frames; between them boxes follow the motion vectors of the file,

@@ -25,7 +25,7 @@ from foveate.models.weights.exported import Format, Precision
 from foveate.models.weights.run import read_run
 from foveate.models.weights.table import find
 
-VERSION = 1  # increased when the same model is exported otherwise
+VERSION = 2  # increased when the same model is exported otherwise
 _FORMATS: dict[Engine, Format] = {
     "onnxruntime": "onnx",
     "openvino": "openvino",

@@ -21,7 +21,7 @@ import torch
 from foveate.core import ConfigError, InputSpec, ModelError
 from foveate.core.files import replace_file
 from foveate.core.lazy import import_extra
-from foveate.engines.functions import Function, NetworkFunctions, functions_of
+from foveate.engines.functions import CHUNK, Function, NetworkFunctions, functions_of
 from foveate.engines.network import EngineNetwork, logits_of
 from foveate.engines.quantise import quantised
 from foveate.engines.runtimes import BATCH, RUNS, Array, installed
@@ -40,7 +40,7 @@ from foveate.models.weights.run import InputCard, NetworkCard, RunCard, card_tex
 
 PARITY = 1e-4  # largest difference of a logit, as a share of the largest, of an fp32 export
 _COMPARED = 16  # clips
-_FRAMES = 8  # of the pattern that is shown without clips
+_FRAMES = CHUNK + 2  # of the pattern that is shown without clips
 Clips = Sequence[Array]
 
 
@@ -99,11 +99,13 @@ def export(
             for name, function in one.functions.items()
         }
         card = ExportedNetwork(
-            kind=one.kind, graphs=graphs, mixes_frames=one.mixes_frames, exits=one.exits
-        )
+            kind=one.kind, graphs=graphs, mixes_frames=one.mixes_frames, exits=one.exits,
+            least_score=one.least_score, overlap=one.overlap,
+        )  # fmt: skip
         if precision == "int8":
-            if one.kind == "exits":
-                raise ConfigError("precision int8: not for a cascade", "export it as fp32")
+            if one.kind in ("exits", "detector"):
+                what = "a cascade" if one.kind == "exits" else "a detector"
+                raise ConfigError(f"precision int8: not for {what}", "export it as fp32")
             card = quantised(loaded.name, folder, card, shown)
         if format == "openvino":
             card = _each(card, partial(_converted, folder))
@@ -151,6 +153,7 @@ def card_of(loaded: LoadedModel, exported: ExportCard) -> RunCard:
         classes=list(loaded.labels),
         input=InputCard.of(loaded.input),
         output=loaded.output,
+        method=loaded.method,
         protocol=entry.protocol if entry else "",
         licence=entry.licence if entry else None,
         exported=exported,
@@ -304,8 +307,12 @@ class _Compared:
             with torch.inference_mode():
                 wanted = one.reference(clip).numpy()
             found = np.stack(list(logits_of(network, clip)))
+            if one.kind == "stream":
+                wanted = np.concatenate([wanted, wanted[-1:]])
             worst = float(np.abs(found - wanted).max() / np.abs(wanted).max())
             self.worst = max(self.worst, worst)
+            if one.kind == "detector":
+                continue  # the figures are of labels of clips
             self.wanted.append(wanted[-1])
             self.found.append(found[-1])
 

@@ -16,13 +16,16 @@ from torch import nn
 from foveate.core import InputSpec, ModelError
 from foveate.models import LoadedModel, is_streaming, macs_of, mixes_frames
 from foveate.models.coviar import CHANNELS, ExitNetwork, normalise
+from foveate.models.fastestdet import MINIMUM_SCORE, OVERLAP, FastestDet
 from foveate.models.maps import glance_method
 from foveate.models.movinet import MoViNetStream
 from foveate.models.movinet_step import MoViNetStep
 from foveate.models.weights.exported import StateCard
 
 NEXT = "next:"  # before the name of a state among the outputs
-METHODS = ("network", "ensemble", "cascade")
+METHODS = ("network", "ensemble", "cascade", "detector")
+CHUNK = 5  # frames of a call where there are so many; more take longer to export
+_FRAMES = "head/frames"  # the state that counts the frames before
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,11 @@ class NetworkFunctions:
         functions: By name of the graph.
         reference: Frames (T, S, S, 3) uint8 of one clip → logits of the original network, one row
             for each frame of a stream, else a single row; for exits, pictures → one row for each
-            exit.
+            exit; for a detector, one row of boxes and scores for each frame.
         mixes_frames: See `ExportedNetwork`.
         exits: See `ExportedNetwork`.
+        least_score: See `ExportedNetwork`.
+        overlap: See `ExportedNetwork`.
     """
 
     kind: Any
@@ -63,6 +68,8 @@ class NetworkFunctions:
     reference: Callable[[Any], torch.Tensor]
     mixes_frames: bool = True
     exits: list[str] = field(default_factory=list)
+    least_score: float = 0.0
+    overlap: float = 1.0
 
 
 def functions_of(
@@ -88,6 +95,9 @@ def functions_of(
         spec = loaded.input_of(part)
         if isinstance(network, ExitNetwork):
             found[part] = _exits(network, spec)
+            continue
+        if loaded.method == "detector":
+            found[part] = _detector(loaded.name, network, spec)
             continue
         made = [
             _stream(network, spec, side, products)
@@ -122,16 +132,26 @@ class _Prepared(nn.Module):
 
 
 class _Step(nn.Module):
-    """One frame of a stream: frames (B, S, S, 3) and the state, as `MoViNetStep` has it."""
+    """The next frames of streams and their state, as `MoViNetStep` has it.
 
-    def __init__(self, step: Any, spec: InputSpec, names: list[str], outputs: list[str]) -> None:
+    Frames are (B, S, S, 3), or (B, count, S, S, 3) if there are several.
+    """
+
+    def __init__(
+        self, step: Any, spec: InputSpec | None, names: list[str], outputs: list[str], count: int
+    ) -> None:
         super().__init__()
-        self.step, self.prepared = step, _Prepared(spec)
-        self.names, self.outputs = names, outputs
+        self.step, self.prepared = step, None if spec is None else _Prepared(spec)
+        self.names, self.outputs, self.count = names, outputs, count
 
     def forward(self, frames: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         state = dict(zip(self.names, values, strict=True))
-        new = self.step(self.prepared(frames), state)
+        images = frames if self.count == 1 else frames.flatten(0, 1)
+        # Pixels are moved as bytes; the first convolution scales them if nothing is subtracted.
+        x = images.movedim(-1, 1).float() if self.prepared is None else self.prepared(images)
+        new = self.step(x, state, self.count)
+        if _FRAMES in self.outputs:
+            new[_FRAMES] = state[_FRAMES] + self.count
         return tuple(new[name] for name in self.outputs)
 
 
@@ -142,14 +162,17 @@ class _AnyStep(nn.Module):
         super().__init__()
         self.network, self.side = network, side
         self.buffers_of: dict[str, list[str]] = {}
-        self.remembered = [key for key in self.initial() if key != "head/frames"]
+        self.remembered = [key for key in self.initial() if key != _FRAMES]
 
     def initial(self) -> dict[str, torch.Tensor]:
         state: dict[str, torch.Tensor] = self.network.initial_state(1, self.side, self.side)
         return state
 
-    def forward(self, x: torch.Tensor, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        new: dict[str, torch.Tensor] = self.network.step_features(x.unsqueeze(2), state)[1]
+    def forward(
+        self, x: torch.Tensor, state: dict[str, torch.Tensor], count: int
+    ) -> dict[str, torch.Tensor]:
+        clips = x.unsqueeze(2) if count == 1 else x.unflatten(0, (-1, count)).transpose(1, 2)
+        new: dict[str, torch.Tensor] = self.network.step_features(clips, state)[1]
         return new
 
 
@@ -167,12 +190,16 @@ class _Head(nn.Module):
 
 def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> NetworkFunctions:
     step: Any
+    prepared: InputSpec | None = spec
     if (
         isinstance(network, MoViNetStream)
         and network.config.conv == "2plus1d"
         and network.config.padding == "same"
     ):
-        step = MoViNetStep(network.folded(), side, products=products)
+        pixels = _Prepared(spec)
+        prepared = spec if pixels.shifted else None
+        scale = None if pixels.shifted else pixels.scale
+        step = MoViNetStep(network.folded(), side, products=products, scale=scale)
     else:
         step = _AnyStep(network, side)
     initial = step.initial()
@@ -183,13 +210,21 @@ def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> Network
         )
     buffers = [StateCard(inputs=keys, output=NEXT + keys[-1]) for keys in step.buffers_of.values()]
     others = [StateCard(inputs=[key], output=NEXT + key) for key in step.remembered]
-    cards = (*buffers, *others, *([StateCard(inputs=["head/frames"])] * ("head/frames" in initial)))
+    cards = (*buffers, *others, *([StateCard(inputs=[_FRAMES])] * (_FRAMES in initial)))
     names = [key for card in cards for key in card.inputs]
-    outputs = [card.output for card in cards if card.output is not None]
-    plain = [name.removeprefix(NEXT) for name in outputs]
-    frames = torch.zeros(1, side, side, 3, dtype=torch.uint8)
-    shape = (1, 3, 1, side, side)
-    features = macs_of(network, shape, "features")
+    features = macs_of(network, (1, 3, 1, side, side), "features")
+
+    def function(cards: tuple[StateCard, ...], count: int) -> Function:
+        outputs = [card.output for card in cards if card.output is not None]
+        plain = [name.removeprefix(NEXT) for name in outputs]
+        shape = (1, side, side, 3) if count == 1 else (1, count, side, side, 3)
+        return Function(
+            _Step(step, prepared, names, plain, count).eval(),
+            {"frames": torch.zeros(shape, dtype=torch.uint8), **{k: initial[k] for k in names}},
+            tuple(outputs), cards, features * count,
+        )  # fmt: skip
+
+    each = tuple(StateCard(inputs=[key], output=NEXT + key) for key in names)
     pooled = [key for key in initial if key.startswith("head/")]
 
     def reference(clip: Any) -> torch.Tensor:
@@ -203,11 +238,8 @@ def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> Network
     return NetworkFunctions(
         "stream",
         {
-            f"step-{side}": Function(
-                _Step(step, spec, names, plain).eval(),
-                {"frames": frames, **{key: initial[key] for key in names}},
-                tuple(outputs), cards, features,
-            ),
+            f"step-{side}": function(cards, 1),
+            f"chunk-{side}": function(each, CHUNK),
             "head": Function(
                 _Head(network, pooled).eval(),
                 {key: initial[key] for key in pooled},
@@ -293,3 +325,42 @@ def _exits(network: ExitNetwork, spec: InputSpec) -> NetworkFunctions:
 
     names = [str(name) for name in network.exits]
     return NetworkFunctions("exits", functions, reference, mixes_frames(network), names)
+
+
+class _Detector(nn.Module):
+    """Frames (B, S, S, 3) uint8 → boxes (B, n, 4) as shares of the frame, scores and labels."""
+
+    def __init__(self, network: FastestDet, spec: InputSpec) -> None:
+        super().__init__()
+        self.network, self.prepared = network, _Prepared(spec)
+
+    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        network = self.network
+        return network.decoded(network.high(network.low(self.prepared(frames))))
+
+
+def _detector(name: str, network: nn.Module, spec: InputSpec) -> NetworkFunctions:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    if not isinstance(network, FastestDet) or spec.resize != "squash":
+        raise ModelError(
+            f"{name}: a {type(network).__name__} cannot be exported, only FastestDet on square "
+            "frames",
+            "use --engine torch",
+        )
+    module = _Detector(network, spec).eval()
+    frames = torch.zeros(1, spec.size, spec.size, 3, dtype=torch.uint8)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(frames)
+
+    def reference(clip: Any) -> torch.Tensor:
+        boxes, scores, _ = module(torch.as_tensor(clip))
+        return torch.cat([boxes.flatten(1), scores], 1)
+
+    names = ("boxes", "scores", "labels")
+    macs = counter.get_total_flops() // 2
+    function = Function(module, {"frames": frames}, names, macs=macs)
+    return NetworkFunctions(
+        "detector", {f"detect-{spec.size}": function}, reference, mixes_frames=False,
+        least_score=MINIMUM_SCORE, overlap=OVERLAP,
+    )  # fmt: skip

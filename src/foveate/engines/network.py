@@ -53,6 +53,8 @@ class EngineNetwork:
         streaming: Whether it runs frame by frame.
         mixes_frames: See `ExportedNetwork`.
         exits: Names of the exits, in order.
+        least_score: See `ExportedNetwork`.
+        overlap: See `ExportedNetwork`.
         engine: Name of the engine.
     """
 
@@ -69,6 +71,7 @@ class EngineNetwork:
         self.name, self.kind, self.engine = name, card.kind, engine
         self.streaming, self.mixes_frames = card.kind == "stream", card.mixes_frames
         self.exits = tuple(card.exits)
+        self.least_score, self.overlap = card.least_score, card.overlap
         self._how = (engine, precision, threads)
         self._more = more
         self._graphs: dict[str, tuple[Path, GraphCard]] = {}
@@ -99,6 +102,52 @@ class EngineNetwork:
                 f"export it again with --size {','.join([*known, str(side)])}",
             )
         return name
+
+    def spans(self, side: int, count: int) -> Iterator[tuple[str, slice]]:
+        """The graphs that run the next frames of streams, and which of the frames each takes.
+
+        Args:
+            side: Of the frames in pixels.
+            count: Number of frames.
+
+        Raises:
+            ConfigError: See `sized`.
+        """
+        single, several, start = self.sized("step", side), f"chunk-{side}", 0
+        size: Any = self.card(several).inputs[0].shape[1] if self.has(several) else count + 1
+        while start < count:
+            graph, taken = (several, size) if count - start >= size else (single, 1)
+            yield graph, slice(start, start + taken)
+            start += taken
+
+    def advance(self, frames: Array, state: State | None) -> tuple[State, State]:
+        """Run the next frames of streams.
+
+        Args:
+            frames: (B, n, S, S, 3) uint8, n at least 1.
+            state: Before them; None at the start. It is not changed.
+
+        Returns:
+            Outputs after the last frame that are no state (a published file has its head within),
+            and the state.
+        """
+        found: State = {}
+        for graph, span in self.spans(frames.shape[2], frames.shape[1]):
+            if state is None:
+                state = self.initial(graph, len(frames))
+            card = self.card(graph).inputs[0]
+            given = frames[:, span] if len(card.shape) == 5 else frames[:, span.start]
+            if card.dtype == "uint8":
+                given = np.ascontiguousarray(given)
+            else:  # published files take 0..1
+                given = (given.astype(np.float32) / 255).reshape(len(given), *card.shape[1:])
+            found, state = self.step(graph, {card.name: given}, state)
+        assert state is not None
+        return found, state
+
+    def head(self, state: State) -> State:
+        """Logits, and features, for all that streams have seen."""
+        return self.call("head", {one.name: state[one.name] for one in self.card("head").inputs})
 
     def open(self, *graphs: str) -> None:
         """Open graphs now, so that the first call takes no longer than others; all if none named.
@@ -277,7 +326,16 @@ def _check_state(folder: Path, graph: GraphCard) -> None:
 
 
 def logits_of(network: EngineNetwork, clip: Array) -> Iterator[Array]:
-    """The logits (classes,) of an exported network after each frame, of a clip, or at each exit."""
+    """The logits (classes,) of an exported network after each frame, of a clip, or at each exit.
+
+    Of a detector, its boxes and scores in each frame. Of a stream, the last row is there twice:
+    found frame by frame, and with as many frames in each call as the graphs take.
+    """
+    if network.kind == "detector":
+        found = network.call(network.sized("detect", clip.shape[1]), {"frames": clip})
+        rows = found["boxes"].reshape(len(clip), -1)
+        yield from np.concatenate([rows, found["scores"]], 1)
+        return
     if network.kind == "exits":
         given = {"pictures": clip}
         for at in range(len(network.exits)):
@@ -285,15 +343,16 @@ def logits_of(network: EngineNetwork, clip: Array) -> Iterator[Array]:
             yield found["logits"].mean(0)
             given = {"maps": found["next:maps"]}
         return
-    graph = network.sized("step" if network.streaming else "clip", clip.shape[1])
     if not network.streaming:
+        graph = network.sized("clip", clip.shape[1])
         yield network.call(graph, {"frames": clip[None]})["logits"][0]
         return
-    state = network.initial(graph, 1)
-    for frame in clip:
-        _, state = network.step(graph, {"frames": frame[None]}, state)
-        keys = [one.name for one in network.card("head").inputs]
-        yield network.call("head", {key: state[key] for key in keys})["logits"][0]
+    state: State | None = None
+    for at in range(len(clip)):
+        _, state = network.advance(clip[None, at : at + 1], state)
+        yield network.head(state)["logits"][0]
+    _, state = network.advance(clip[None], None)
+    yield network.head(state)["logits"][0]
 
 
 def _shape(card: TensorCard, rows: int) -> list[int]:

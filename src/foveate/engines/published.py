@@ -100,11 +100,9 @@ def _tensors(details: Any, first: str) -> list[TensorCard]:
 def _difference(network: EngineNetwork, one: Any, loaded: LoadedModel) -> float:
     """The largest difference of a logit from the network in fp32, as a share of the largest."""
     clip = moving_frames(loaded.input)
-    graph = f"step-{loaded.input.size}"
-    state, rows = network.initial(graph, 1), []
-    for frame in clip:
-        image = (frame.astype(np.float32) / 255)[None, None]
-        found, state = network.step(graph, {_IMAGE: image}, state)
+    state, rows = None, []
+    for at in range(len(clip)):
+        found, state = network.advance(clip[None, at : at + 1], state)
         rows.append(found[_LOGITS][0])
     with torch.inference_mode():
         wanted = one.reference(clip).numpy()

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.core.errors import ModelError
 from foveate.core.spec import InputSpec
+from foveate.models.boxes import selected
 from foveate.models.detectors import Detector, Found, Maps, Target
 from foveate.models.registry import register
 
@@ -129,6 +129,27 @@ class FastestDet(Detector):
 
     def detect(self, features: Maps, sizes: Sequence[tuple[int, int]]) -> list[Found]:
         """Boxes of each image after non-maximum suppression; see `Detector`."""
+        boxes, scores, labels = (one.cpu().numpy() for one in self.decoded(features))
+        device = features["0"].device
+        return [
+            {
+                name: torch.from_numpy(value).to(device)
+                for name, value in selected(
+                    boxes[at], scores[at], labels[at], size, MINIMUM_SCORE, OVERLAP
+                ).items()
+            }
+            for at, size in enumerate(sizes)
+        ]
+
+    def decoded(self, features: Maps) -> tuple[Tensor, Tensor, Tensor]:
+        """The box of each position, before non-maximum suppression.
+
+        Args:
+            features: Of `high`.
+
+        Returns:
+            Boxes (N, n, 4) xyxy as shares of the image, scores (N, n) and labels (N, n).
+        """
         out = self.head(features).float()
         height, width = out.shape[2:]
         y, x = torch.meshgrid(
@@ -139,19 +160,8 @@ class FastestDet(Detector):
         half = out[:, 3:5].sigmoid() / 2
         boxes = torch.cat([middle - half, middle + half], 1).flatten(2).transpose(1, 2)
         best, labels = out[:, 5:].flatten(2).max(1)
-        scores = out[:, 0].flatten(1) ** 0.6 * best**0.4  # the weights of the published program
-        found = []
-        for at, (high, wide) in enumerate(sizes):
-            kept = scores[at] > MINIMUM_SCORE
-            whole = boxes.new_tensor([wide, high] * 2)
-            own = torch.minimum((boxes[at, kept] * whole).clamp_min(0), whole)
-            chosen = suppressed(own, scores[at, kept], labels[at, kept], OVERLAP)
-            found.append({
-                "boxes": own[chosen],
-                "scores": scores[at, kept][chosen],
-                "labels": labels[at, kept][chosen],
-            })  # fmt: skip
-        return found
+        # The weights of the two are those of the published program.
+        return boxes, out[:, 0].flatten(1) ** 0.6 * best**0.4, labels
 
     def loss(
         self, features: Maps, targets: Sequence[Target], sizes: Sequence[tuple[int, int]]
@@ -164,36 +174,6 @@ class FastestDet(Detector):
         raise ModelError(
             "fastestdet cannot be trained here", "train another detector, such as rfcn:resnet18"
         )
-
-
-def suppressed(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> Tensor:
-    """Non-maximum suppression within classes, without torchvision, whose import takes a second.
-
-    Args:
-        boxes: (n, 4) xyxy.
-        scores: (n,).
-        labels: (n,).
-        overlap: Intersection over union beyond which the lower score goes.
-
-    Returns:
-        Indices of the boxes that stay, the best first.
-    """
-    order = scores.argsort(descending=True, stable=True)
-    box = boxes[order]
-    sides = torch.minimum(box[:, None, 2:], box[:, 2:]) - torch.maximum(
-        box[:, None, :2], box[:, :2]
-    )
-    common = sides.clamp_min(0).prod(-1)
-    area = (box[:, 2:] - box[:, :2]).prod(-1)
-    alike = labels[order][:, None] == labels[order]
-    covers = (alike & (common > overlap * (area[:, None] + area - common))).cpu().numpy()
-    gone = np.zeros(len(order), bool)
-    kept = []
-    for at in range(len(order)):
-        if not gone[at]:
-            kept.append(at)
-            gone |= covers[at]
-    return order[kept]
 
 
 @register(

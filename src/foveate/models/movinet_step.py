@@ -1,10 +1,12 @@
-"""One step of a causal MoViNet as a function of tensors, for graph engines.
+"""The next frames of a causal MoViNet as a function of tensors, for graph engines.
 
 Everything that the network remembers is an input and an output: the past frames of every temporal
 kernel, what squeeze-excitation and the head remember, and the number of frames before. A temporal
 kernel is a sum of products with the frames of its buffer, so that a step returns only the newest
-frame of each buffer and copies none. Biases, normalisation and the scalars of branches are folded,
-and uneven SAME padding becomes even padding of a kernel with a leading row and column of zeros.
+frame of each buffer and copies none. Several frames are run in one call as rows of one batch, with
+the sums over time written out frame by frame. Biases, normalisation and the scalars of branches are
+folded, and uneven SAME padding becomes even padding of a kernel with a leading row and column of
+zeros.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from foveate.models.movinet_layers import Bottleneck
 
 
 class MoViNetStep(nn.Module):
-    """A frozen copy of a `MoViNetStream` that runs one frame of every stream.
+    """A frozen copy of a `MoViNetStream` that runs the next frames of every stream.
 
     Args:
         model: The folded network (see `MoViNet.folded`), with kernels factored in space and time
@@ -29,13 +31,16 @@ class MoViNetStep(nn.Module):
         side: Height and width of the frames.
         products: Write temporal kernels as products (fastest under OpenVINO) or as depthwise
             convolutions of 1x1 (fastest under ONNX Runtime).
+        scale: What the channels of a frame are multiplied by, folded into the first convolution.
 
     Attributes:
         buffers_of: Layer → names of its past frames, oldest first.
         remembered: Names of the other state, in the order of `forward`.
     """
 
-    def __init__(self, model: Any, side: int, *, products: bool) -> None:
+    def __init__(
+        self, model: Any, side: int, *, products: bool, scale: torch.Tensor | None = None
+    ) -> None:
         super().__init__()
         self.net, self.side, self.products = model, side, products
         self.buffers_of = {
@@ -48,6 +53,8 @@ class MoViNetStep(nn.Module):
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
                 module.to(memory_format=torch.contiguous_format)
+        if scale is not None:
+            model.stem.weight = nn.Parameter(model.stem.weight * scale.view(-1, 1, 1), False)
         self.pads = [_even_padding(model.stem, side)]
         size = -(-side // 2)
         for _, layer in model.layers():
@@ -64,17 +71,22 @@ class MoViNetStep(nn.Module):
             for key, value in state.items()
         }
 
-    def forward(self, x: torch.Tensor, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Run one frame of every stream.
+    def forward(
+        self, x: torch.Tensor, state: dict[str, torch.Tensor], count: int = 1
+    ) -> dict[str, torch.Tensor]:
+        """Run the next frames of every stream.
 
         Args:
-            x: Frames (B, 3, S, S), RGB in 0..1.
+            x: Frames (B * count, 3, S, S), those of a stream one after another, RGB in 0..1 or
+                before `scale`.
             state: As `initial` returns it, with a batch of B.
+            count: Frames of each stream, one or at least as many as any buffer has.
 
         Returns:
-            The newest frame of each buffer by its last name, and the new values of `remembered`.
+            The new values of `remembered`, and the buffers: after one frame only the newest of
+            each, by its last name.
         """
-        net, new = self.net, {}
+        net, new = self.net, dict[str, torch.Tensor]()
         seen = state["head/frames"]
         y = net.activation(_convolve(x, net.stem, self.pads[0]))
         for (name, layer), pad in zip(net.layers(), self.pads[1:], strict=True):
@@ -82,20 +94,27 @@ class MoViNetStep(nn.Module):
             wide = layer.activation(_convolve(wide, layer.feature, pad))
             if name in self.buffers_of:
                 keys = self.buffers_of[name]
-                new[keys[-1]] = wide
-                frames = [*(state[key] for key in keys), wide]
-                wide = layer.activation(self._temporal(frames, layer.feature_temporal))
+                shown = [wide] if count == 1 else wide.unflatten(0, (-1, count)).unbind(1)
+                frames = [*(state[key] for key in keys), *shown]
+                new.update(zip(reversed(keys), reversed(frames[len(keys) :]), strict=False))
+                sums = [
+                    self._temporal(frames[i : i + len(keys) + 1], layer.feature_temporal)
+                    for i in range(count)
+                ]
+                joined = sums[0] if count == 1 else torch.stack(sums, 1).flatten(0, 1)
+                wide = layer.activation(joined)
             if layer.squeeze is not None:
                 key = pool_name(name)
-                means = wide.mean((2, 3)).unsqueeze(1)
+                means = wide.mean((2, 3)).unflatten(0, (-1, count))
                 gates, new[key] = layer.squeeze(means, state[key], seen)
-                wide = wide * gates[:, 0, :, None, None]
+                wide = wide * gates.flatten(0, 1)[:, :, None, None]
             skip = y
             if layer.skip_project is not None:
                 skip = layer.skip_project(avg_pool_same(y) if layer.stride > 1 else y)
             y = layer.projection(wide) + skip
         features = net.activation(net.head_project(y)).mean((2, 3))
-        new["head/sum"] = net.memory.advance(features.unsqueeze(1), state["head/sum"], seen)[1]
+        features = features.unflatten(0, (-1, count))
+        new["head/sum"] = net.memory.advance(features, state["head/sum"], seen)[1]
         return new
 
     def _temporal(self, frames: list[torch.Tensor], conv: nn.Conv2d) -> torch.Tensor:

@@ -18,16 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveate.core import Detections, Evidence, InputSpec, ModelError, View, Views
-from foveate.core.loop import Box
 from foveate.media.flow import dense_flow
-from foveate.models.detectors import Found, Maps
+from foveate.models.detectors import Maps
 from foveate.models.layers.folded import fold_norms
 from foveate.models.video_detector import VideoState, split_state, stack_states
+from foveate.pipeline.boxes import following, in_source
 from foveate.pipeline.executors import calling, to_tensor
-from foveate.policy.looks.keys import STILL
 
 Array = np.ndarray[Any, Any]
-MOVING = 0.25  # share of the cells of a box from which those that move count alone
 
 
 @dataclass(frozen=True)
@@ -116,8 +114,12 @@ class DetectExecutor:
                 raise ModelError(f"the part {part!r} needs a key frame before it")
         if part == "move":
             found = [
-                self._moved(view["motion"], state)
-                for view, state in zip(views, states, strict=True)
+                (replace(state, last=last), Evidence(detections=(last,)))
+                for state, last in (
+                    (state, following(view["motion"], state.last))
+                    for view, state in zip(views, states, strict=True)
+                    if state is not None
+                )
             ]
         else:
             found = self._frames(part, [view["rgb"] for view in views], list(states))
@@ -143,7 +145,10 @@ class DetectExecutor:
                     features, videos = self._features(part, x, states)
                 boxes = self.module.detect(features, [size] * len(x))
             for row, view in enumerate(views):
-                last = self._in_source(boxes[row], view.times[step], size, view.regions[step])
+                own_boxes = {name: value.cpu().numpy() for name, value in boxes[row].items()}
+                last = in_source(
+                    own_boxes, view.times[step], size, view.regions[step], self.min_score
+                )
                 found[row].append(last)
                 own = {name: maps[row : row + 1] for name, maps in features.items()}
                 if part == "key":
@@ -170,26 +175,6 @@ class DetectExecutor:
         features, video = getattr(self.module, part)(x, stack_states(before))
         return features, split_state(video, len(x))
 
-    def _moved(self, motion: View, state: Any) -> tuple[DetectState, Evidence]:
-        """Let the boxes of one source follow the motion since the last frame."""
-        boxes = state.last.boxes
-        for field in motion.array[0]:
-            boxes = moved(boxes, field, motion.regions[0])
-        state = replace(state, last=replace(state.last, boxes=boxes, time=motion.times[-1]))
-        return state, Evidence(detections=(state.last,))
-
-    def _in_source(
-        self, found: Found, time: float, size: tuple[int, int], region: Box
-    ) -> Detections:
-        """Boxes in pixels of the upright source, of what was found in a view of a region of it."""
-        kept = found["scores"] >= self.min_score
-        boxes, scores, labels = (
-            found[name][kept].cpu().numpy() for name in ("boxes", "scores", "labels")
-        )
-        scale = np.array([(region[2] - region[0]) / size[1], (region[3] - region[1]) / size[0]] * 2)
-        corner = np.array([region[0], region[1]] * 2)
-        return Detections(time, boxes.astype(np.float64) * scale + corner, scores, labels)
-
     def _counted(self, part: str, size: tuple[int, int], first: bool) -> int:
         from torch.utils.flop_counter import FlopCounterMode
 
@@ -213,44 +198,6 @@ def _change(now: Maps, key: Maps) -> Array:
     return np.array([
         float((now[name] - key[name]).norm() / key[name].norm().clamp_min(1e-6)) for name in now
     ])  # fmt: skip
-
-
-def moved(boxes: Array, field: Array, region: Box) -> Array:
-    """Boxes moved by the motion inside each: the median of the cells that move, or of all.
-
-    Those that move count alone where they are a quarter of the cells: of a thin object the box has
-    more background than object.
-
-    Args:
-        boxes: (n, 4) xyxy in source pixels.
-        field: (h, w, 3) displacement since the frame before in source pixels, and whether it is
-            known.
-        region: Of the source, that the field covers.
-
-    Returns:
-        (n, 4).
-    """
-    if not len(boxes):
-        return boxes
-    rows, columns = field.shape[:2]
-    wide, high = (region[2] - region[0]) / columns, (region[3] - region[1]) / rows
-    found = np.array(boxes, np.float64)
-    cells = (found - np.array([region[0], region[1]] * 2)) / np.array([wide, high] * 2)
-    # Cells whose middle is inside; a box between two middles belongs to the cell of its own.
-    first = np.round(cells[:, :2]).astype(int)
-    last = np.maximum(np.round(cells[:, 2:]).astype(int), first + 1)
-    first = np.clip(first, 0, [columns - 1, rows - 1])
-    last = np.clip(last, first + 1, [columns, rows])
-    for box, (left, top), (right, bottom) in zip(found, first, last, strict=True):
-        inside = field[top:bottom, left:right].reshape(-1, 3)
-        known = inside[inside[:, 2] > 0, :2]
-        moving = known[np.abs(known).max(1, initial=0) > STILL]
-        if len(moving) >= MOVING * len(known):
-            known = moving
-        if len(known):
-            shift = np.sort(known, 0)[len(known) // 2]  # NumPy's median takes ten times as long
-            box += np.concatenate([shift, shift])
-    return found
 
 
 def _warped(current: Sequence[Array], states: Sequence[DetectState]) -> Maps:

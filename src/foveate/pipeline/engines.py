@@ -225,11 +225,22 @@ def measure(
     }
 
 
-def job_of(executor: Executor, side: int | None = None, rows: int = 1) -> Callable[[], None]:
-    """One frame of a stream with its answer, one clip, or all exits of a cascade."""
+def job_of(
+    executor: Executor, side: int | None = None, rows: int = 1, frames: int = 1
+) -> Callable[[], None]:
+    """The next frames of a stream with an answer, one clip, all exits of a cascade, or a key frame.
+
+    Args:
+        executor: Runs the model.
+        side: Of the frames; the model's own if None.
+        rows: Streams or clips in one call.
+        frames: Of each stream.
+    """
     network = getattr(executor, "network", None) or getattr(executor, "reference", None)
     streaming = bool(getattr(network, "streaming", False))
     parts = [part for part in executor.parts if part != "glance"]
+    if "key" in parts:
+        parts = ["key"]
     modalities = list(dict.fromkeys(part.partition(".")[0] for part in parts if "." in part))
     first = {
         next(p for p in parts if p.startswith(f"{one}.")): one for one in modalities
@@ -238,12 +249,13 @@ def job_of(executor: Executor, side: int | None = None, rows: int = 1) -> Callab
     views: dict[str, Views] = {}
     for part, modality in first.items():
         spec = executor.input(part)
-        size, frames = side or spec.size, 1 if streaming else spec.clip_frames
-        shape = (1, frames, size, size, _CHANNELS.get(modality, 3))
+        size, count = side or spec.size, frames if streaming else spec.clip_frames
+        shape = (1, count, size, size, _CHANNELS.get(modality, 3))
         array = random.integers(0, 256, shape).astype(np.uint8)
         if modality != "rgb":
             array = array.astype(np.float32)
-        views[part] = {modality: View(array, tuple(i / 5 for i in range(frames)), np.ones(1, bool))}
+        times, whole = tuple(i / 5 for i in range(count)), (0.0, 0.0, float(size), float(size))
+        views[part] = {modality: View(array, times, np.ones(1, bool), (whole,) * count)}
     kept: list[Any] = [None] * rows
 
     def job() -> None:

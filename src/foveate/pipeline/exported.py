@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from foveate.core import ConfigError, Evidence, InputSpec, View, Views
+from foveate.core import ConfigError, Evidence, InputSpec, ModelError, View, Views
 from foveate.engines.network import EngineNetwork, State, stacked, taken_apart
 from foveate.engines.runtimes import Array
+from foveate.models.boxes import selected
+from foveate.pipeline.boxes import following, in_source
 from foveate.policy.calibration import FusionCard
 
 THIN = 8  # a clip network keeps at most so many times the frames that it takes
@@ -50,7 +52,7 @@ class _Exported:
 
 
 class ExportedStream(_Exported):
-    """Runs frame by frame; several sources, and rows of one, share every call.
+    """Runs frames in their order; several sources, and rows of one, share every call.
 
     The state of a source is that of its graph, and `logits` if the graph has its head within.
     """
@@ -64,15 +66,10 @@ class ExportedStream(_Exported):
         rows = [len(view["rgb"].array) for view in views]
         arrays = [view["rgb"].array for view in views]
         frames = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        graph = self._graph(views[0])
-        state = (
-            self.network.initial(graph, len(frames))
-            if states[0] is None
-            else stacked([{k: v for k, v in one.items() if k != "logits"} for one in states])
-        )
-        found: State = {}
-        for i in range(frames.shape[1]):
-            found, state = self.network.step(graph, self._given(graph, frames[:, i]), state)
+        state = None
+        if states[0] is not None:
+            state = stacked([{k: v for k, v in one.items() if k != "logits"} for one in states])
+        found, state = self.network.advance(frames, state)
         return taken_apart({**state, **found}, rows), [Evidence() for _ in views]
 
     def cost(self, part: str, views: Views, state: Any) -> int:
@@ -81,7 +78,8 @@ class ExportedStream(_Exported):
             rows = 1 if state is None else len(next(iter(state.values())))
             return rows * self.network.card("head").macs if self.network.has("head") else 0
         rows, frames = views["rgb"].array.shape[:2]
-        return int(rows * frames * self.network.card(self._graph(views)).macs)
+        graph = self.network.sized("step", views["rgb"].array.shape[2])
+        return int(rows * frames * self.network.card(graph).macs)
 
     def batch_key(self, part: str, views: Views, state: Any) -> Hashable:
         """Calls of equal keys can be made together."""
@@ -89,23 +87,12 @@ class ExportedStream(_Exported):
             return part
         return part, views["rgb"].array.shape[1:], state is None
 
-    def _graph(self, views: Views) -> str:
-        return self.network.sized("step", views["rgb"].array.shape[2])
-
-    def _given(self, graph: str, frames: Array) -> State:
-        """Frames (B, S, S, 3) uint8 as the graph takes them; published files take 0..1."""
-        card = self.network.card(graph).inputs[0]
-        if card.dtype == "uint8":
-            return {card.name: np.ascontiguousarray(frames)}
-        x = frames.astype(np.float32) / 255
-        return {card.name: x.reshape(len(x), *map(int, card.shape[1:]))}
-
     def _answer(self, states: Sequence[State]) -> list[Evidence]:
         """Logits for all that was seen; the features are their pooled mean."""
         rows = [len(next(iter(state.values()))) for state in states]
         if self.network.has("head"):
             keys = [one.name for one in self.network.card("head").inputs]
-            found = self.network.call("head", stacked([{k: s[k] for k in keys} for s in states]))
+            found = self.network.head(stacked([{k: s[k] for k in keys} for s in states]))
         else:
             found = stacked([{"logits": state["logits"]} for state in states])
         return _evidence(found, rows)
@@ -190,6 +177,72 @@ def _evidence(found: State, rows: Sequence[int]) -> list[Evidence]:
         )
         for span in spans
     ]
+
+
+class ExportedDetector(_Exported):
+    """Runs a detector on key frames; between them boxes follow the codec's motion vectors.
+
+    The state of a source is the boxes of its last frame. There is no part `warp`: it needs the
+    features of the key frame, which the graph does not return.
+
+    Args:
+        network: The graphs.
+        spec: How frames are prepared.
+        min_score: Detections that score lower are left out.
+    """
+
+    parts: tuple[str, ...] = ("key", "move")
+    head: str | None = None
+    persistent = True
+
+    def __init__(self, network: EngineNetwork, spec: InputSpec, min_score: float = 0.0) -> None:
+        super().__init__(network, spec)
+        self.min_score = min_score
+
+    def run(
+        self, part: str, views: Sequence[Views], states: Sequence[Any]
+    ) -> tuple[list[Any], list[Evidence]]:
+        """Run `key` or `move`; see `core.Executor`.
+
+        Raises:
+            ModelError: Another part than `key` comes first.
+        """
+        if part == "move":
+            if any(state is None for state in states):
+                raise ModelError("the part 'move' needs a key frame before it")
+            pairs = zip(views, states, strict=True)
+            last = [following(view["motion"], state) for view, state in pairs]
+            return list(last), [Evidence(detections=(one,)) for one in last]
+        shown = [view["rgb"] for view in views]
+        frames = np.concatenate([view.array[0] for view in shown])
+        found = self.network.call(self._graph(frames.shape[1]), {"frames": frames})
+        size, net = (frames.shape[1], frames.shape[2]), self.network
+        boxes = iter(
+            selected(*one, size, net.least_score, net.overlap)
+            for one in zip(found["boxes"], found["scores"], found["labels"], strict=True)
+        )
+        rows = [
+            tuple(
+                in_source(next(boxes), time, size, region, self.min_score)
+                for time, region in zip(view.times, view.regions, strict=True)
+            )
+            for view in shown
+        ]
+        return [row[-1] for row in rows], [Evidence(detections=row) for row in rows]
+
+    def cost(self, part: str, views: Views, state: Any) -> int:
+        """Multiply-adds of a part for one source; see `core.Executor`."""
+        if part == "move":
+            return 0
+        frames, side = views["rgb"].array.shape[1:3]
+        return int(frames * self.network.card(self._graph(side)).macs)
+
+    def batch_key(self, part: str, views: Views, state: Any) -> Hashable:
+        """Calls of equal keys can be made together."""
+        return part, tuple(view.array.shape[1:] for view in views.values())
+
+    def _graph(self, side: int) -> str:
+        return self.network.sized("detect", side)
 
 
 class ExportedCascade:

@@ -96,6 +96,13 @@ def _cascade(loaded: LoadedModel, look: Look, context: Context, device: torch.de
 
 def _detector(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
     """A detector, run whole on key frames."""
+    from foveate.pipeline.engines import is_exported
+
+    if is_exported(loaded):
+        from foveate.pipeline.exported import ExportedDetector
+
+        (graphs,) = _graphs(loaded).values()
+        return ExportedDetector(graphs, loaded.input, context.min_score)
     from foveate.pipeline.detection import DetectExecutor
 
     return DetectExecutor(loaded.network, device, loaded.input, context.min_score)

@@ -69,17 +69,22 @@ class ExportedNetwork(_Strict):
     """One network of the model.
 
     Attributes:
-        kind: `stream` has graphs `step-SIDE` and `head`; `clip` has `clip-SIDE`; `exits` has one
-            graph for each exit, `exit-INDEX`.
+        kind: `stream` has graphs `step-SIDE`, `chunk-SIDE` for several frames and `head`; `clip`
+            has `clip-SIDE`; `exits` has one graph for each exit, `exit-INDEX`; `detector` has
+            `detect-SIDE`, whose boxes overlap yet.
         graphs: By name.
         mixes_frames: Whether features of a place meet those of other frames.
         exits: Names of the exits, in order.
+        least_score: Boxes of a detector that score no more are left out.
+        overlap: Intersection over union beyond which two boxes of a class are one object.
     """
 
-    kind: Literal["stream", "clip", "exits"]
+    kind: Literal["stream", "clip", "exits", "detector"]
     graphs: dict[FileName, GraphCard] = Field(min_length=1, max_length=200)
     mixes_frames: bool = True
     exits: list[_Name] = Field(default_factory=list, max_length=100)
+    least_score: float = Field(0.0, ge=0, le=1)
+    overlap: float = Field(1.0, ge=0, le=1)
 
 
 class ExportCard(_Strict):
