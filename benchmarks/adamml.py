@@ -17,11 +17,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +51,7 @@ from foveate.train.recipes.adamml.recipe import RECIPE, reading_of, spec_of
 ACTIONS = ("cartwheel", "crawl", "roll", "walk")  # lying, upside down, as a ball, upright
 SIZE = (128, 96)
 DRAWS = 20  # of the random policies
+BATCH = 8  # clips in flight
 ALL, ORACLE = "all modalities", "oracle: the cheapest useful one"
 SETTINGS: dict[str, Any] = {
     "modalities": ("rgb", "sound"), "size": 80, "resize": "squash", "frames": 2, "segments": 4,
@@ -92,7 +95,7 @@ def make(out: Path, clips: int) -> None:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is seen and heard in the segments of a clip, each (S,)."""
+    """What is seen and heard in the segments of a clip, each (S,); what is seen moves."""
 
     seen: Use
     heard: Use
@@ -106,11 +109,15 @@ class Truth:
         segments = json.loads(path.read_text("utf-8"))["audio"]["segments"]
         return cls(*(np.array([float(s[key]) for s in segments]) for key in ("visible", "audible")))
 
-    def cheapest(self, modalities: Sequence[str]) -> Use:
-        """(S, M) the cheapest modality that shows the class: sound, else rgb, else nothing."""
+    def shows(self, modality: str) -> Use:
+        """(S,) whether a modality shows the class."""
+        return self.heard if modality == "sound" else self.seen
+
+    def cheapest(self, modalities: Sequence[str], each: Sequence[float]) -> Use:
+        """(S, M) the cheapest modality that shows the class, by multiply-adds, else nothing."""
         rows = np.zeros((len(self.seen), len(modalities)))
-        rows[:, modalities.index("sound")] = self.heard
-        rows[:, modalities.index("rgb")] = self.seen * (1 - self.heard)
+        for at in np.argsort(each):
+            rows[:, at] = self.shows(modalities[at]) * (1 - rows.max(1))
         return rows
 
 
@@ -125,10 +132,16 @@ class Way:
 
 
 def results_of(run: Path, look: Mapping[str, Any], clips: Dataset) -> list[Result]:
-    """Results of the loop; the first clip is done twice, to warm up."""
+    """Results of the loop, in seconds of this process's CPU time; a batch before warms up.
+
+    The clips are in flight `BATCH` at a time, so the segments that were chosen of several clips
+    share a call of a network.
+    """
     recogniser = load(run, look={"name": "modalities", **look})
     paths = [one.path for one in clips.records]
-    return list(recogniser.predict_many([paths[0], *paths]))[1:]
+    list(recogniser.predict_many(paths[:BATCH], batch=BATCH))
+    with mock.patch("time.perf_counter", time.process_time):
+        return list(recogniser.predict_many(paths, batch=BATCH))
 
 
 def way_of(results: Sequence[Result], clips: Dataset, modalities: Sequence[str]) -> Way:
@@ -234,7 +247,7 @@ def random_way(
 
 
 def agreement(
-    used: Sequence[Use], truths: Sequence[Truth], modalities: Sequence[str]
+    used: Sequence[Use], truths: Sequence[Truth], modalities: Sequence[str], each: Sequence[float]
 ) -> dict[str, Any]:
     """How decisions agree with what is seen and heard.
 
@@ -246,9 +259,9 @@ def agreement(
     useful, spared, cheapest = [], [], []
     for use, truth in zip(used, truths, strict=True):
         for row, seen, heard, best in zip(
-            use, truth.seen, truth.heard, truth.cheapest(modalities), strict=True
+            use, truth.seen, truth.heard, truth.cheapest(modalities, each), strict=True
         ):
-            there = np.array([seen if m == "rgb" else heard for m in modalities])
+            there = np.array([heard if m == "sound" else seen for m in modalities])
             state = f"{'seen' if seen else 'unseen'}, {'heard' if heard else 'unheard'}"
             count = rates.setdefault(state, Counter())
             count["segments"] += 1
@@ -285,17 +298,13 @@ def saved(point: Sequence[Result], whole: Sequence[Result], used: Sequence[Use],
     }  # fmt: skip
 
 
-def ways_of(
-    run: Path, videos: Path, clips: Dataset, timed: bool
-) -> tuple[dict[str, Way], dict[str, Any]]:
+def ways_of(run: Path, videos: Path, clips: Dataset) -> tuple[dict[str, Way], dict[str, Any]]:
     """All ways of a run on some clips, and what is not accuracy or cost.
 
     Args:
         run: The run folder.
         videos: Folder of the clips, with the truth of rendered ones.
         clips: The test clips.
-        timed: Run the loop, for milliseconds; without, decisions and multiply-adds are those that
-            the loop would have.
     """
     labels = torch.tensor([clips.indices(one)[0] for one in clips.records])
     truths = [Truth.of(videos, one) for one in clips.records]
@@ -319,29 +328,22 @@ def ways_of(
             return Way(fused(network, answers, use, labels), macs_by(use, each), None, use)
 
         if at == 0:
-            ways[ALL] = fixed([1.0] * len(modalities))
-            if timed:
-                whole = results_of(run, {"use": "all", "point": 0}, clips)
-                ways[ALL] = way_of(whole, clips, modalities)
+            whole = results_of(run, {"use": "all", "point": 0}, clips)
+            ways[ALL] = way_of(whole, clips, modalities)
             for place, modality in enumerate(modalities):
                 only = [float(n == place) for n in range(len(modalities))]
                 ways[f"{modality} alone"] = fixed(only)
             if is_known:
-                best = [one.cheapest(modalities) for one in known]
+                best = [one.cheapest(modalities, each) for one in known]
                 right = fused(network, answers, best, labels)
                 ways[ORACLE] = Way(right, macs_by(best, each), None, best)
-        use = known_answers.use
-        way = Way(fused(network, answers, use, labels),
-                  macs_by(use, each, float(segment["policy"])), None, use)  # fmt: skip
-        figures: dict[str, Any] = {}
-        if timed:
-            results = results_of(run, {"point": at}, clips)
-            way = way_of(results, clips, modalities)
-            figures["saved"] = saved(results, whole, way.used, modalities)
+        results = results_of(run, {"point": at}, clips)
+        way = way_of(results, clips, modalities)
+        figures: dict[str, Any] = {"saved": saved(results, whole, way.used, modalities)}
         rates = np.concatenate(way.used).mean(0)
         figures["rates"] = dict(zip(modalities, rates.tolist(), strict=True))
         if is_known:
-            figures["agreement"] = agreement(way.used, known, modalities)
+            figures["agreement"] = agreement(way.used, known, modalities, each)
         title = f"lambda {point.strength:g}"
         ways[f"policy, {title}"] = way
         cost = float(way.macs.sum() / sum(len(one) for one in way.used))
@@ -372,7 +374,7 @@ def measure(name: str, videos: Path, runs: Sequence[Path], seeds: Sequence[int])
     """Measure runs of several seeds on the test clips; writes the result."""
     torch.set_num_threads(1)
     clips = open_labelled(DataRequest(videos)).subset("test")
-    found = [ways_of(run, videos, clips, at == 0) for at, run in enumerate(runs)]
+    found = [ways_of(run, videos, clips) for run in runs]
     ways = {title: [one[title] for one, _ in found] for title in found[0][0]}
     groups = [str(one.group or number) for number, one in enumerate(clips.records)]
     what = (
@@ -387,7 +389,7 @@ def measure(name: str, videos: Path, runs: Sequence[Path], seeds: Sequence[int])
 def fights(data: Path, out: Path, seed: int) -> None:
     """FS-4 on the clips with audible sound: train and test every fold; writes the result."""
     torch.set_num_threads(1)
-    whole = read(data, format="csv")
+    whole = read(data)
     audible = tuple(one for one in whole.records if one.tag("audio") == "audible")
     parts: list[dict[str, Way]] = []
     details, groups = [], []
@@ -397,7 +399,7 @@ def fights(data: Path, out: Path, seed: int) -> None:
         dataset = replace(dealt, records=(*dealt.records, *test.records))
         run = out / f"fold{fold.name}"
         train(dataset, run, {**FIGHTS, "seed": seed, "cache": str(out / "cache")})
-        ways, detail = ways_of(run, data, test, True)
+        ways, detail = ways_of(run, data, test)
         parts.append(ways)
         details.append(detail)
         groups += [str(one.group) for one in test.records]
@@ -430,7 +432,7 @@ def write(
     protocol = (
         f"{what}; clip top-1, mean over runs, 95 % percentile bootstrap over groups, differences "
         "paired with all modalities; MACs per clip; milliseconds of the first run, opening left "
-        f"out; random policies: mean of {DRAWS} draws on the networks' answers"
+        f"random policies: mean of {DRAWS} draws on the networks' answers"
     )
     known = {key: value for key, value in configuration.items() if key != "cache"}
     figures = {"rows": rows, "runs": list(detail), "configuration": known}

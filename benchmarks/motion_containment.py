@@ -15,24 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks import record
+from benchmarks.motion_scenes import CAMERAS, ENCODINGS, SIZE, contains, encoded, scene
 
-import record
 from foveate.data.mocap15 import clip_specs, render_clip
 from foveate.media import Video
 from foveate.media.encode import encode
-from foveate.policy.looks.patches import cuts_between, draws_root, held
+from foveate.policy.looks.patches import cuts_between, draws_root, filled
 from foveate.policy.motion import METHODS, MotionInput, saliency
 from foveate.policy.motion.combine import lasting
 from foveate.policy.window.select import Rule, select
 from foveate.policy.window.track import shots
-from motion_scenes import CAMERAS, ENCODINGS, SIZE, contains, encoded, scene
 
 SIDE = 128.0  # pixels
 RATE = 5.0  # frames looked at per second of mocap15
 FIELD = [n for n, m in METHODS.items() if m.need != "features" and m.need != "vectors"]
 VECTOR = ["affine_diff", "articulated", "mv", "mv_affine", "flow_median", "mb", "mv_resid"]
 LASTING = 0.6  # seconds, for the rows that say so
-TRACKS = ("frame", "viterbi", "tube", "one-euro")
+TRACKS = ("frame", "viterbi", "camera", "tube", "camera-online", "one-euro")
 
 
 def boxes_of(
@@ -42,7 +42,7 @@ def boxes_of(
     seen = MotionInput(motion.field, motion.valid, motion.grey, cell=motion.cell)
     maps = saliency(name, seen, root=draws_root(name))
     if motion.valid is not None:
-        maps = held(maps, motion.valid.any((1, 2, 3)))
+        maps = filled(maps, motion.valid.any((1, 2, 3)))
     if seconds:
         maps = lasting(maps, np.asarray(times), seconds, shots(cuts_between(motion.thumbs)))
     chosen = select(

@@ -57,7 +57,10 @@ def scene(camera: str, frames: int = 250, seed: int = 0) -> Scene:
     width, height = SIZE
     at = np.arange(frames)
     room = np.array([width - DISC, height - DISC]) / 2 - 2
-    path = np.stack([np.sin(2 * np.pi * at / 83), np.sin(2 * np.pi * at / 59 + 0.7)], -1)
+    # Each seed begins elsewhere on the path; drawn apart, so that seed 0 is as it always was.
+    begin = np.random.default_rng((seed, 1)).uniform(0, 83 * 59) if seed else 0.0
+    turn = 2 * np.pi * (at + begin)
+    path = np.stack([np.sin(turn / 83), np.sin(turn / 59 + 0.7)], -1)
     middles = np.array([width, height]) / 2 + path * room
     drawn = np.empty((frames, height, width, 3), np.uint8)
     for k in range(frames):

@@ -21,6 +21,7 @@ from foveate import Limits, Pipeline, specs
 from foveate.app.main import app
 from foveate.live.camera import CameraSettings
 from foveate.live.outputs import EventConfig
+from foveate.media import Decoding
 from foveate.policy.build import DECISIONS, LOOKS
 from foveate.primitives.base import GROUPS, registered
 from foveate.search.architecture import ArchitectureConfig
@@ -78,6 +79,11 @@ def settings() -> str:
         "`--budget 3fps`, `100MMAC/s`, `2ms/frame`; for a cascade `5GMAC` or `20ms`.",
         "",
         *_table(specs.BudgetSpec),
+        "### `decode`",
+        "",
+        "`--set decode.skip_loop_filter=all`; both change pixels.",
+        "",
+        *_table(Decoding),
         "## Looks",
         "",
         "Choose what to look at: `--look NAME`, `--set look.KEY=VALUE`.",

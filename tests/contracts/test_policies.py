@@ -29,6 +29,7 @@ from foveate.policy import (
 from foveate.policy.build import DECISIONS
 from foveate.policy.build import LOOKS as SPECS
 from foveate.policy.motion import METHODS
+from foveate.policy.window import TRACKS
 
 WINDOW = Window(0.4, 2.4)
 SIZE = (96, 72)
@@ -47,7 +48,7 @@ LOOKS = {
         for name, method in METHODS.items()
         if method.need != "features"
     },
-    **{f"track-{t}": MotionPatch(track=t) for t in ("frame", "viterbi", "tube", "ema", "one-euro")},
+    **{f"track-{t}": MotionPatch(track=t) for t in TRACKS},
     "auto-size": MotionPatch(extent="auto"),
     "motion-sampling": MotionPatch(sampling="motion"),
     "lasting": MotionPatch(motion="articulated", lasting=0.6),

@@ -116,7 +116,10 @@ def test_a_value_of_several_kinds_is_named_by_its_key_alone(value, says) -> None
         ({"window": "long"}, "window: must be a number"),
         ({"model": 3}, "model: must be text"),
         ({"look": "full"}, "look: must be key: value pairs"),
-        ({"look": {"name": "motion-patch", "track": "x"}}, "look.track: must be 'auto', 'frame'"),
+        (
+            {"look": {"name": "motion-patch", "track": "x"}},
+            "look.track: must be 'frame', 'viterbi'",
+        ),
         ({"look": {"name": "motion-pach"}}, "look.name: there is no motion-pach"),
         ({"look": {"name": ["a"]}}, "look.name: there is no"),
     ],

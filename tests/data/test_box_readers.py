@@ -111,6 +111,15 @@ def test_what_is_no_coco_is_one_line(text: str, words: str, tmp_path: Path) -> N
         data.read(tmp_path, "coco_videos")
 
 
+def test_a_file_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    write_coco(tmp_path, coco())
+    (file,) = tmp_path.rglob("*.json")
+    text = file.read_text()
+    file.write_text(text[: text.index('"categories"')])
+    with pytest.raises(data.DataError, match="not JSON"):
+        data.read(tmp_path)
+
+
 def test_a_table_of_boxes(tmp_path: Path) -> None:
     labelled.touch(tmp_path, "a.mp4", "b.mp4")
     rows = [

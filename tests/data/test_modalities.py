@@ -56,7 +56,15 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_modality_has_its_channels_and_is_registered(video: Path) -> None:
     names = ("rgb", "rgb-difference", "flow", "sound")
-    assert modalities.known() == (*names, "iframe", "mv", "residual", "vectors", "motion")
+    assert modalities.known() == (
+        *names,
+        "waveform",
+        "iframe",
+        "mv",
+        "residual",
+        "vectors",
+        "motion",
+    )
     item = shown(video, names)
     assert item["x"].shape == (3, 4, 128, 128)
     assert item["rgb-difference"].shape == (15, 4, 128, 128)

@@ -18,14 +18,22 @@ def test_the_command_page_has_every_command_and_option() -> None:
     predict = page.partition("## `foveate predict`")[2].partition("\n## ")[0]
     assert "| `--look` | `LOOK` |" in predict
     assert "| `--report` | `FILE` |" in predict
-    assert "| `--threads` | `N` | `1` |" in predict
+    assert r"| `--threads` | `N\|auto` | `1` |" in predict
     assert "--help" not in page
 
 
 def test_the_settings_page_has_every_policy_and_recipe_with_its_bounds() -> None:
     page = reference.settings()
     headings = re.findall(r"^### `(.+)`$", page, re.M)
-    known = ["budget", *LOOKS, *DECISIONS, *RECIPES, *reference.SEARCHES, *reference.EVENTS]
+    known = [
+        "budget",
+        "decode",
+        *LOOKS,
+        *DECISIONS,
+        *RECIPES,
+        *reference.SEARCHES,
+        *reference.EVENTS,
+    ]
     assert sorted(headings) == sorted(known)
     events = page.partition("### `events`")[2].partition("\n### ")[0]
     assert "| `start_threshold` | float, > 0, ≤ 1 | `0.6` |" in events

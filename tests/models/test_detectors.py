@@ -11,6 +11,7 @@ from torch import Tensor
 from foveate.core.errors import ModelError
 from foveate.models import registry
 from foveate.models.detectors import DETECTORS, Detector, TorchvisionDetector
+from foveate.models.layers.folded import fold_norms
 from foveate.models.lsts import TemporalNeck
 from foveate.models.video_detector import (
     VideoDetector,
@@ -65,6 +66,24 @@ def test_the_parts_are_the_model(name: str) -> None:
         assert torch.equal(own["scores"], theirs["scores"])
         assert torch.equal(own["labels"] + detector.background, theirs["labels"])
         assert 0 <= own["labels"].min() <= own["labels"].max() < 3
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_folded_norms_change_features_by_rounding_only(name: str) -> None:
+    detector = build(name)
+    images = pictures(1)
+    with torch.no_grad():
+        for module in detector.modules():
+            if hasattr(module, "running_var"):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 2)
+        want = detector.high(detector.low(images))
+        before = sum(hasattr(module, "running_var") for module in detector.modules())
+        got = fold_norms(detector).high(detector.low(images))
+    after = sum(hasattr(module, "running_var") for module in detector.modules())
+    assert after < before
+    for level in want:
+        assert torch.allclose(got[level], want[level], atol=1e-4 * float(want[level].abs().max()))
 
 
 @pytest.mark.parametrize("name", ["ssdlite320-mobilenet-v3-large", "fcos", "rfcn"])

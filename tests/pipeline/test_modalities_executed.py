@@ -13,7 +13,7 @@ import torch
 from nontrivial import randomise
 
 import clips
-from foveate.core import Budget, ConfigError, InputSpec, View, WeightsError, Window
+from foveate.core import Budget, ConfigError, InputSpec, ModelError, View, WeightsError, Window
 from foveate.core.config import build
 from foveate.media import ArrayVideo, Video, flow
 from foveate.models import registry
@@ -22,7 +22,7 @@ from foveate.pipeline.adamml import AdaMMLExecutor
 from foveate.pipeline.presets import Preset
 from foveate.pipeline.recogniser import Recogniser
 from foveate.policy import Context
-from foveate.policy.looks.modalities import Modalities, ModalitiesSpec
+from foveate.policy.looks.modalities import Modalities, ModalitiesSpec, patches_of
 
 CLASSES = ("a", "b", "c", "d", "e", "f", "g")
 FRAMES, SEGMENT = 2, 0.64
@@ -60,14 +60,21 @@ class Chosen(Modalities):
 
 def telling(look: Modalities, rows: Any) -> Any:
     """The look with fixed decisions, which the executor gets too."""
-    chosen = Chosen(look.modalities, look.seen, look.frames, look.seconds)
+    chosen = Chosen(
+        look.modalities, look.seen, look.frames, look.seconds, patches=look.patches, exit=look.exit
+    )
     object.__setattr__(chosen, "rows", tuple(map(tuple, rows)))
     return chosen
 
 
-def recogniser(model: AdaMML, rows: Any = None, fixed: Any = None) -> Recogniser:
-    look: Any = Modalities(model.modalities, model.seen, FRAMES, SEGMENT, fixed=fixed)
-    executor = AdaMMLExecutor(model, SPEC, fixed)
+def recogniser(
+    model: AdaMML, rows: Any = None, fixed: Any = None, exit: float | None = None
+) -> Recogniser:
+    patches = patches_of(model.patch_side) if "patch" in model.modalities else None
+    look: Any = Modalities(
+        model.modalities, model.seen, FRAMES, SEGMENT, fixed=fixed, patches=patches, exit=exit
+    )
+    executor = AdaMMLExecutor(model, SPEC, fixed, exit=exit)
     if rows is not None:
         look = telling(look, rows)
         decide = np.array(rows, np.float32)
@@ -236,8 +243,8 @@ def test_segments_of_several_sources_share_a_call(monkeypatch) -> None:
 
     monkeypatch.setattr(toy.executor, "run", run)
     together = list(toy.predict_many(sources, batch=3))
-    # Four segments, three and four: the policy runs once for each number of segments.
-    assert calls == {"policy": 2, "rgb": 1, "sound": 1, "fuse": 1}
+    # They have four segments, three and four.
+    assert calls == {"policy": 1, "rgb": 1, "sound": 1, "fuse": 1}
     for one, other in zip(alone, together, strict=True):
         assert one.labels[0].label == other.labels[0].label
         assert one.labels[0].score == pytest.approx(other.labels[0].score, abs=1e-5)
@@ -280,6 +287,126 @@ def test_missing_sound_is_not_silence(monkeypatch) -> None:
     assert recogniser(model).predict(half).ok
     assert seen == [[True, True, False, False]]
     assert counted.calls["audio"] == 2
+
+
+# --- combinations --------------------------------------------------------------------------------
+
+
+def combined(**settings: Any) -> AdaMML:
+    torch.manual_seed(0)
+    tiny = {**registry.entry("adamml").tiny, "columns": 32, "policy_side": 32, **settings}
+    model = randomise(registry.create("adamml", **tiny))
+    assert isinstance(model, AdaMML)
+    return model.eval()
+
+
+def test_an_early_exit_spares_the_rest_of_the_network_of_frames() -> None:
+    """Segments of which the early answer is sure do not go on; several sources share the rest."""
+    model = combined(exit="layer2")
+    rows = [[1, 1], [1, 0], [0, 1], [1, 0]]
+    net: Any = model.nets["rgb"]
+    sure: list[Any] = []
+    deep: list[int] = []
+
+    def run(exit: float | None) -> Any:
+        toy = recogniser(model, rows, exit=exit)
+        toy.executor.segment_macs()  # counts on the meta device, before the hooks
+        deep.clear()
+        hooks = [
+            net.exit.register_forward_hook(lambda _, x, out: sure.append(out.softmax(1).amax(1))),
+            net.fc.register_forward_pre_hook(lambda _, given: deep.append(len(given[0]))),
+        ]
+        result = toy.predict(clip())
+        for hook in hooks:
+            hook.remove()
+        return result
+
+    whole, never = run(None), run(1.0)
+    assert [label.score for label in never.labels] == pytest.approx(
+        [label.score for label in whole.labels], abs=1e-5
+    )
+    some = run(float(sure[0].unflatten(0, (3, -1)).mean(1).sort().values[1]))
+    assert deep == [1 * net.left]
+    none = run(0.0)
+    assert not deep
+    macs = AdaMMLExecutor(model, SPEC, exit=1.0).segment_macs()
+    assert macs["rgb"] + macs["rgb-rest"] > AdaMMLExecutor(model, SPEC).segment_macs()["rgb"]
+    for result, rest in ((never, 3), (some, 1), (none, 0)):
+        assert result.cost.stage("network-rgb").macs == 3 * macs["rgb"]
+        assert result.cost.stage("network-rgb-rest").macs == rest * macs["rgb-rest"]
+    sources = [clip(), clip(frames=45)]
+    alone = [recogniser(model, rows, exit=1.0).predict(source) for source in sources]
+    together = list(recogniser(model, rows, exit=1.0).predict_many(sources, batch=2))
+    for one, other in zip(alone, together, strict=True):
+        assert one.cost.macs == other.cost.macs
+        assert one.labels[0].score == pytest.approx(other.labels[0].score, abs=1e-5)
+
+
+def test_motion_is_measured_and_patches_are_cut_only_where_they_are_chosen(monkeypatch) -> None:
+    model = combined(modalities=("patch", "sound"), patch_side=16)
+    assert model.seen == ("rgb", "sound")
+    counted = Reading(monkeypatch, model)
+    nothing = recogniser(model, [[0, 1]] * 4).predict(clip())
+    assert counted.calls["motion"] == 0
+    assert counted.rows == {"sound": 4}
+    counted.rows.clear()
+    shapes = []
+    model.nets["patch"].register_forward_pre_hook(
+        lambda module, given: shapes.append(tuple(given[0].shape))
+    )
+    some = recogniser(model, [[1, 0], [0, 0], [1, 0], [0, 0]]).predict(clip())
+    assert counted.calls["motion"] == 2  # a place for each segment
+    assert (2, FRAMES, 3, 16, 16) in shapes
+    step = some.trace.steps[-1]
+    assert (step.part, step.modalities) == ("patch", ["rgb", "motion"])
+    boxes = [tuple(box) for box in step.boxes]
+    assert len(set(boxes[:FRAMES])) == 1
+    assert boxes[0][2] - boxes[0][0] == pytest.approx(0.5 * 80)
+    every = recogniser(model, [[1, 0]] * 4).predict(clip())  # vectors are read by decoding
+    decoded = [one.cost.frames_decoded for one in (nothing, some, every)]
+    assert decoded == sorted(set(decoded))
+    macs = some.cost.stage("network-patch").macs
+    assert macs == 2 * AdaMMLExecutor(model, SPEC).segment_macs()["patch"]
+    # The place of a segment does not depend on which others were chosen.
+    alone = recogniser(model, [[0, 0], [0, 0], [1, 0], [0, 0]]).predict(clip())
+    assert [tuple(box) for box in alone.trace.steps[-1].boxes] == boxes[FRAMES:]
+
+
+def test_a_movinet_stream_may_be_the_network_of_frames(monkeypatch) -> None:
+    settings = {"modalities": ("rgb", "mv", "sound"), "visual": "movinet-a0-stream"}
+    model = combined(**settings, motion="test_resnet")
+    counted = Reading(monkeypatch, model)
+    result = recogniser(model, [[1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 1, 1]]).predict(clip())
+    assert counted.rows == {"rgb": 1, "mv": 2, "sound": 1}
+    macs = AdaMMLExecutor(model, SPEC).segment_macs()
+    assert result.cost.stage("network-rgb").macs == macs["rgb"]
+    # Frame by frame, as a stream takes them.
+    net: Any = model.nets["rgb"].net
+    frames = torch.rand(1, FRAMES, 3, 32, 32)
+    with torch.no_grad():
+        want = model.nets["rgb"](frames)
+        state = net.initial_state(1, 32, 32)
+        for at in range(FRAMES):
+            logits, state = net.step(frames[:, at : at + 1].transpose(1, 2), state)
+    torch.testing.assert_close(logits, want, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ModelError, match="a video network takes frames"):
+        combined(**settings)
+    with pytest.raises(ModelError, match="has no such stage"):
+        combined(exit="layer9")
+
+
+def test_the_embedding_of_sound_is_computed_only_where_it_is_chosen(monkeypatch) -> None:
+    model = combined(modalities=("rgb", "yamnet"))
+    assert model.seen == ("rgb", "sound")
+    counted = Reading(monkeypatch, model)
+    result = recogniser(model, [[0, 0], [0, 1], [0, 0], [0, 1]]).predict(clip())
+    assert counted.rows == {"yamnet": 2}
+    assert counted.calls["audio"] == 4 + 2  # of the policy, and waveforms
+    macs = AdaMMLExecutor(model, SPEC).segment_macs()["yamnet"]
+    assert 65e6 < macs < 75e6
+    assert result.cost.stage("network-yamnet").macs == 2 * macs
+    silent = recogniser(model, fixed=("rgb", "yamnet")).predict(clip(tone=None))
+    assert silent.ok  # without sound its answer has no weight
 
 
 def test_frames_without_a_file_have_no_sound() -> None:

@@ -168,6 +168,15 @@ def test_affine_difference_takes_the_camera_from_the_field_and_change_from_the_p
     assert np.allclose(held, plain, atol=2)
 
 
+@pytest.mark.parametrize("back", [1, 2, 4])
+def test_vectors_that_point_further_back_than_one_picture_do_not_hide_the_mover(back) -> None:
+    grey = pictures((3, -2), (6, 2))
+    pan = np.broadcast_to(np.float32([3, -2]) * back, (1, HEIGHT, WIDTH, 2))
+    found = saliency("affine_diff", MotionInput(field=pan, grey=grey))
+    right = saliency("affine_diff", MotionInput(field=pan / back, grey=grey))
+    assert np.allclose(found, right, atol=0.01)
+
+
 def test_what_bends_outdoes_what_slides_and_what_stays_outdoes_what_passes() -> None:
     """A patch that changes by itself against one that is carried along faster and is brighter."""
     random = np.random.default_rng(3)

@@ -12,7 +12,7 @@ from foveate.models.layers.crop import crop_resized
 from foveate.policy.window import TRACKS, Rule, crop, resample, select, top_tokens
 from foveate.policy.window.search import best, box_sums, capture, centred, excess, tapered
 from foveate.policy.window.select import centre_square
-from foveate.policy.window.track import ema, one_euro, viterbi
+from foveate.policy.window.track import camera, crosses, ema, one_euro, viterbi
 
 FRAME = (320, 240)
 CELL = (8.0, 8.0)
@@ -72,7 +72,7 @@ def test_size_is_the_smallest_that_captures_enough() -> None:
     assert choose(np.zeros((3, 30, 40), np.float32), side=sides).side == 240
 
 
-def brute_force(scores, weight, cuts):
+def brute_force(scores, weight, cuts, cost):
     """The best path by trying all of them."""
     count, rows, columns = scores.shape
     places = list(itertools.product(range(rows), range(columns)))
@@ -82,19 +82,27 @@ def brute_force(scores, weight, cuts):
         for k in range(1, count):
             if not cuts[k]:
                 (a, b), (c, d) = path[k - 1], path[k]
-                value -= weight[k] * ((a - c) ** 2 + (b - d) ** 2)
+                value -= weight[k] * cost(abs(a - c), abs(b - d))
         if value > best_value + 1e-12:
             best_value, best_path = value, path
     return np.array(best_path)
 
 
+COSTS = (lambda a, b: float(a + b > 0), lambda a, b: a + b, lambda a, b: a**2 + b**2)
+
+
+@pytest.mark.parametrize("power", [0, 1, 2])
 @pytest.mark.parametrize("seed", range(4))
-def test_viterbi_equals_the_best_of_all_paths(seed) -> None:
+def test_viterbi_equals_the_best_of_all_paths(seed, power) -> None:
     random = np.random.default_rng(seed)
     scores = random.random((4, 3, 3)).astype(np.float32)
     weight = np.full(4, random.choice([0.0, 0.05, 0.3]))
     cuts = np.array([False, False, seed % 2 == 1, False])
-    assert np.array_equal(viterbi(scores, weight, cuts), brute_force(scores, weight, cuts))
+    expected = brute_force(scores, weight, cuts, COSTS[power])
+    assert np.array_equal(viterbi(scores, weight, cuts, power), expected)
+    apart = np.arange(3) * 2
+    twice = viterbi(scores, weight / 2**power, cuts, power, (apart, apart))
+    assert np.array_equal(twice, 2 * expected)
 
 
 def test_track_ignores_a_flash_and_a_cut_breaks_the_chain() -> None:
@@ -120,6 +128,55 @@ def test_k_windows_are_apart() -> None:
         boxes = choose(maps, track, windows=2, gate=0.0).boxes
         assert boxes.shape == (3, 2, 4)
         assert (np.abs(boxes[:, 0, 0] - boxes[:, 1, 0]) > 150).all()
+
+
+CROSSING = [(2 + 4 * k, 10) for k in range(9)]  # half of a window of 96 pixels between frames
+SHAKING = [(14 + 6 * (k % 3 == 1), 10 - 4 * (k % 2)) for k in range(10)]
+
+
+@pytest.mark.parametrize("track", ["camera", "camera-online"])
+def test_a_camera_stands_still_and_follows_what_crosses(track) -> None:
+    crossing = choose(blobs(CROSSING), track)
+    middles = crossing.boxes[:, 0].reshape(-1, 2, 2).mean(1)
+    away = np.abs(middles - (np.array(CROSSING) + 1.5) * 8).max(1)
+    assert (away < 36).all()  # the whole of it is inside
+    assert crossing.follows[4:].all()
+    shaking = choose(blobs(SHAKING), track)
+    assert not shaking.follows.any()
+    assert len(np.unique(shaking.boxes[4:, 0], axis=0)) == 1
+    # A tube loses what crosses.
+    assert (choose(blobs(CROSSING), "tube", gate=0.0).boxes[:, 0, 0] > 8 * 2).any()
+
+
+def test_a_camera_decides_shot_by_shot() -> None:
+    cuts = np.arange(19) == 9
+    chosen = choose(blobs(CROSSING + SHAKING), "camera", cuts=cuts)
+    assert chosen.follows.tolist() == [True] * 9 + [False] * 10
+    assert len(np.unique(chosen.boxes[9:, 0], axis=0)) == 1
+
+
+def test_segments_are_few_and_jump() -> None:
+    places = [(4, 4)] * 6 + [(33, 22)] * 6
+    boxes = choose(blobs(places), "segments").boxes[:, 0]
+    assert len(np.unique(boxes, axis=0)) == 2
+    assert boxes[5, 0] < 60 < 180 < boxes[6, 0]
+
+
+def test_what_crosses_is_told_from_noise() -> None:
+    random = np.random.default_rng(0)
+    line = np.linspace(0, 2, 10)[:, None] * (1, 0.5)
+    assert crosses(line + random.normal(0, 0.05, line.shape))
+    assert not crosses(random.normal(0, 1, (10, 2)))
+    assert not crosses(line / 8)  # it stays in the window
+    assert not crosses(line[:2])
+
+
+def test_an_online_camera_has_a_bounded_memory() -> None:
+    state = None
+    for k in range(300):
+        state = camera(state, (float(k % 7), 0.0), k / 100, 96.0)
+    assert len(state.recent) == 60
+    assert camera(state, (5.0, 5.0), 90.0, 96.0).recent == ((90.0, 5.0, 5.0),)
 
 
 @pytest.mark.parametrize("track", ["ema", "one-euro"])

@@ -29,6 +29,7 @@ from foveate.primitives import (
     Flow,
     Model,
     MotionPatch,
+    Patch,
     RandomCrop,
     Resize,
     Segments,
@@ -193,9 +194,10 @@ def test_settings_that_a_recipe_does_not_have_are_refused() -> None:
 
 
 def test_modalities_are_those_of_the_recipe() -> None:
-    _, config = pipelines.recipe_of(Pipeline(recogniser=AdaMML(modalities=(Flow(), Sound()))))
-    values: Any = config
-    assert values.modalities == ("flow", "sound")
+    spec = Pipeline(recogniser=AdaMML(modalities=(Flow(), Patch(size=48), Sound())))
+    values: Any = pipelines.recipe_of(spec)[1]
+    assert values.modalities == ("flow", "patch", "sound")
+    assert values.patch_size == 48
 
 
 def test_every_architecture_has_a_recogniser() -> None:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from benchmarks import adamml as benchmark
 from typer.testing import CliRunner
 
 import sounding
 from foveate import load
 from foveate.app.main import app
-from foveate.core import ConfigError, FoveateError
+from foveate.core import ConfigError, FoveateError, WeightsError
 from foveate.core.config import build
 from foveate.data import DataRequest, open_labelled
+from foveate.models import registry
 from foveate.models.adamml import selection_loss
 from foveate.models.weights.run import load_run, read_run
+from foveate.models.yamnet import YAMNet
+from foveate.train import presets
 from foveate.train.kit.checkpoint import Checkpoints
 from foveate.train.recipe import run_recipe
 from foveate.train.recipes.adamml import clips, recipe, stages
@@ -114,8 +119,9 @@ def test_the_command_takes_the_run_wherever_it_takes_a_model(run, videos, tmp_pa
     assert told.exit_code == 0, told.stderr
     assert str(run) in told.stdout
     line = call("train", videos, "--recipe", "adamml", "--out", tmp_path / "x", "--set",
-                   "modalities=[rgb,smell]").stderr.splitlines()[-1]  # fmt: skip
-    assert "modalities=rgb,smell: names of rgb" in line
+                   "modalities=[rgb,sund]").stderr  # fmt: skip
+    assert "modalities: 'sund' is not one of rgb" in line
+    assert "did you mean 'sound'?" in line
     assert not (tmp_path / "x").exists()
 
 
@@ -220,6 +226,93 @@ def test_the_last_layers_of_the_policy_can_be_trained_alone(videos, cache, tmp_p
     assert torch.equal(policy.tensors[f"model/net.{name}"], kept)
 
 
+def test_motion_patches_with_an_early_exit_are_trained_and_executed(
+    videos, cache, tmp_path
+) -> None:
+    settings = {
+        **ALTERNATING, "modalities": ("patch", "sound"), "patch_size": 16, "exit": "layer2",
+        "exit_epochs": 1, "joint": "policy-layers", "lambdas": (0.0,), "flip": True,
+    }  # fmt: skip
+    config = AdaMMLConfig(**{**settings, "cache": str(cache)})
+    run_recipe(recipe.RECIPE, config, open_labelled(DataRequest(videos)), tmp_path / "m")
+    card = read_run(tmp_path / "m").calibration
+    assert card["seen"] == ["rgb", "sound"]
+    assert card["patch_size"] == 16
+    assert 0 < card["exit"] <= 1
+    clip = videos / "test" / "low" / "0.mp4"
+    use = {"name": "modalities", "use": "all"}
+    whole, early = (load(tmp_path / "m", look={**use, "exit": sure}) for sure in (1.0, 0.0))
+    macs = whole.executor.segment_macs()
+    result = whole.predict(clip)
+    assert result.cost.stage("network-patch-rest").macs == 3 * macs["patch-rest"]
+    assert not early.predict(clip).cost.stage("network-patch-rest").calls
+    dataset = open_labelled(DataRequest(videos)).subset("test")
+    how = recipe.reading_of(config, recipe.build_model(config, 2))
+    arrays = clips.read_segments(dataset.records[0], how)
+    assert arrays["patch"].shape == (3, 2, 16, 16, 3)
+    assert arrays["rgb"].shape[:2] == (3, 1)  # the policy sees every second frame
+
+
+def test_the_exit_leaves_where_it_agrees_with_the_network() -> None:
+    class Net:
+        def begin(self, x: Any) -> Any:
+            return x, torch.tensor([[3.0, 0.0], [0.0, 2.0], [1.0, 0.0]])
+
+        def finish(self, maps: Any) -> Any:
+            return torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+
+    shown = SimpleNamespace(x={"rgb": torch.zeros(3)}, valid={"rgb": torch.ones(3)})
+    batches: Any = SimpleNamespace(kept=[0], whole=lambda row, names: shown)
+    found = stages.exit_threshold("rgb", Net(), batches)
+    assert found == pytest.approx(float(torch.tensor([0.0, 2.0]).softmax(0)[1]))
+
+
+@pytest.mark.parametrize("name", [one for one in presets.names() if one.startswith("adamml")])
+def test_presets_can_be_built(name) -> None:
+    path = presets.find(name)
+    assert path is not None
+    config = build(AdaMMLConfig, yaml.safe_load(path.read_text("utf-8")), name)
+    with torch.device("meta"):
+        network = registry.create("adamml", num_classes=3, **recipe.settings_of(config))
+    assert network.modalities == config.modalities
+
+
+def test_a_video_network_starts_from_its_weights(monkeypatch) -> None:
+    settings = {"modalities": ("rgb", "mv", "sound"), "visual": "movinet-a0-stream-lite.k600"}
+    config = AdaMMLConfig(**{**SETTINGS, **settings, "motion": "test_resnet"})
+    torch.manual_seed(0)
+    weights = registry.create("movinet-a0-stream-lite", num_classes=2)
+    monkeypatch.setattr(recipe, "load_weights", lambda *_, **__: SimpleNamespace(network=weights))
+    own: Any = recipe.build_model(config, 2).nets["rgb"]
+    wanted, found = weights.state_dict(), own.net.state_dict()
+    same = {key for key, value in wanted.items() if torch.equal(value, found[key])}
+    assert set(wanted) == same
+    assert recipe.spec_of(config).mean == (0.0, 0.0, 0.0)
+
+
+def test_only_the_head_on_an_embedding_of_sound_is_trained(
+    videos, cache, tmp_path, monkeypatch
+) -> None:
+    torch.manual_seed(0)
+    weights = YAMNet().eval()
+    torch.nn.init.uniform_(weights.mel)
+    monkeypatch.setattr(recipe, "load_yamnet", lambda: weights)
+    settings = {**ALTERNATING, "modalities": ("rgb", "yamnet"), "lambdas": ()}
+    config = AdaMMLConfig(**{**settings, "cache": str(cache)})
+    dataset = open_labelled(DataRequest(videos))
+    monkeypatch.setenv("FOVEATE_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"yamnet\.tflite"):
+        run_recipe(recipe.RECIPE, config, dataset, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    monkeypatch.setattr(recipe, "locate", lambda *_, **__: None)
+    run_recipe(recipe.RECIPE, config, dataset, tmp_path / "m")
+    network: Any = load_run(tmp_path / "m").networks["point-0"]
+    for key, value in weights.state_dict().items():
+        assert torch.equal(network.nets["yamnet"].net.state_dict()[key], value), key
+    assert load(tmp_path / "m").predict(videos / "test" / "low" / "0.mp4").ok
+
+
 def test_a_strength_of_zero_costs_nothing() -> None:
     use = torch.ones(4, 3, 2, requires_grad=True)
     loss = selection_loss(use, torch.ones(4, dtype=torch.bool), 0.0 * torch.tensor([1.0, 0.2]))
@@ -231,8 +324,9 @@ def test_a_strength_of_zero_costs_nothing() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"modalities": ("rgb", "rgb")}, "each once"),
-        ({"modalities": ("flow", "rgbdiff")}, "in place of flow"),
+        ({"modalities": ("rgb", "rgb")}, "each may be there once"),
+        ({"modalities": ("flow", "rgbdiff")}, "the policy sees rgbdiff for flow"),
+        ({"modalities": ("patch", "rgb")}, "the policy sees rgb for patch"),
         ({"modalities": ("rgb", "mv"), "costs": "published"}, "the paper has none for rgb\\+mv"),
         ({"val_split": "nowhere"}, "operating points are measured on it"),
     ],
@@ -301,5 +395,6 @@ def test_a_modality_that_no_clip_has_is_refused(tmp_path) -> None:
     with pytest.raises(FoveateError, match="none of the 2 training clips has sound") as caught:
         run_recipe(recipe.RECIPE, config, open_labelled(request), tmp_path / "run")
     assert caught.value.hint == "leave out sound"
+    assert not (tmp_path / "run").exists()
     sounding.film(tmp_path / "videos" / "train" / "low" / "0.mp4", "low", [0, 2], 1)
     clips.require_modalities(read(), ("rgb", "sound"))

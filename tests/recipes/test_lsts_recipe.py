@@ -136,6 +136,19 @@ def test_the_command_evaluates(
     assert json.loads(out.read_text())["n"] == 1
 
 
+def test_bench_counts_by_frame(run: Path, dataset: Dataset) -> None:
+    key, other = foveate.load(run, look={"every": 1}), foveate.load(run, look={"every": 5})
+    table = foveate.bench({"every frame": key, "every 5": other}, dataset, split="val")
+    every, some = table.rows
+    assert table.unit == "frame"
+    assert every.accuracy is not None
+    assert every.accuracy.name == "map50@frame"
+    assert (every.macs.value or 0) > (some.macs.value or 0) > 0
+    assert every.parts_ms["network"] > 0
+    assert "MACs/frame" in table.markdown()
+    assert "executed MACs per frame" in table.svg()
+
+
 def test_what_does_not_fit_detectors_is_refused(
     run: Path, videos: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ def test_looks_take_turns_and_the_patch_costs_less_work(tmp_path: Path, monkeypa
     video.write_bytes(encode(frames=50, size=(160, 120)))
     small = InputSpec(size=64, frames_per_second=4.0, clip_frames=4)
     monkeypatch.setattr(motion_time, "NETWORKS", {"tsn:test_resnet": small})
-    found = motion_time.measure("tsn:test_resnet", video, rounds=2)
+    found = motion_time.measure("tsn:test_resnet", motion_time.videos_of(tmp_path, 1), rounds=2)
     assert set(found) == set(motion_time.LOOKS)
     assert found["uniform"]["ratios"] == [1.0, 1.0]
     assert found["motion-patch"]["macs"] == found["resize"]["macs"] < found["uniform"]["macs"] / 2

@@ -189,7 +189,7 @@ def recogniser_of(
     named, preset = resolve(model)
     return assemble(
         edit(preset, changes, "settings"), named, device=request.device, engine=request.engine,
-        precision=request.precision, threads=request.threads, offline=request.offline,
+        precision=request.precision, threads=request.thread_count, offline=request.offline,
         notice=print_notice, limits=build(Limits, limits, "limits"),
     )  # fmt: skip
 

@@ -147,6 +147,7 @@ def reasons(look: Any, sample: Sample, seconds: float) -> Iterator[Any]:
                 fallback=plan.fallback[k] if plan.fallback else False,
                 heat=None if plan.maps is None else plan.maps[k],
                 source=plan.source,
+                follows=bool(plan.follows) and plan.follows[k],
             )
         start = None if sample.next_time(window.end - 1e-6) is None else window.end
 
@@ -168,7 +169,8 @@ def _measured(
     source = found[0].source or "not measured"
     said = (
         f"{len(found)} frames looked at, motion from {source}{mean}, "
-        f"fallback on {fell} ({fell / len(found):.0%})"
+        f"fallback on {fell} ({fell / len(found):.0%}), "
+        f"window follows on {sum(reason.follows for reason in found)}"
     )
     extra = {"hold": seconds if still else None, "threshold": getattr(look, "gate", None)}
     return Explanation(found, size, said, notes, extra)

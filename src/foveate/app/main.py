@@ -225,8 +225,10 @@ def weights_verify() -> None:
 def main() -> None:
     """Entry point of the command; a usage error is one line."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # damaged pictures are warnings of results
-    # Threads of PyTorch that wait by spinning make two threads slower than one on a busy machine.
+    # Threads of PyTorch that wait by spinning make two threads slower than one on a busy machine,
+    # and on small pictures so do OpenCV's (`benchmarks/threads.py`).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     try:
         code = app(prog_name="foveate", standalone_mode=False)
     except Exception as error:

@@ -89,7 +89,7 @@ def load_model(request: RunOptions, named: str | None, preset: Preset, limits: L
             device=request.device,
             engine=engine,
             precision=precision,
-            threads=request.threads,
+            threads=request.thread_count,
             offline=request.offline,
             progress=download(shown, "weights"),
             notice=print_notice,

@@ -20,6 +20,7 @@ from foveate.app.guard import guard
 if TYPE_CHECKING:
     from foveate.data import DataRequest
     from foveate.live.outputs import EventTargets
+    from foveate.pipeline.threads import Threads
 
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="A folder with one folder per class, or annotations.")
@@ -64,9 +65,27 @@ class RunOptions:
         typer.Option("--device", metavar="DEVICE", help="cpu or cuda:0; default: CUDA if present."),
     ] = None
     threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of the network.")
-    ] = 1
+        str,
+        typer.Option(
+            "--threads", metavar="N|auto", help="CPU threads of the network; auto: by measuring."
+        ),
+    ] = "1"
     offline: Offline = False
+
+    @property
+    def thread_count(self) -> Threads:
+        """The number of threads, or `auto`.
+
+        Raises:
+            ConfigError: It is neither.
+        """
+        from foveate.core import ConfigError
+
+        if self.threads == "auto":
+            return "auto"
+        if not self.threads.isdecimal() or int(self.threads) < 1:
+            raise ConfigError(f"--threads {self.threads}: must be at least 1, or auto")
+        return int(self.threads)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,6 +133,9 @@ def fit(
     from foveate.train.recipe import run_recipe
 
     is_main = _is_main()
+    threads = request.thread_count
+    if threads == "auto":
+        raise ConfigError("--threads auto: training takes a number of threads")
     choose_device(request.device)
     try:
         dataset, origin = open_for(recipe, data)
@@ -144,7 +147,7 @@ def fit(
         kind = "without labels" if unlabelled(dataset) else f"of {len(dataset.classes)} classes"
         _say(", ".join(f"{len(dataset.subset(name))} {name}" for name in dataset.splits)
              + f" clips {kind}")  # fmt: skip
-    torch.set_num_threads(request.threads)
+    torch.set_num_threads(threads)
     keep_freed_memory()
     checks = is_main and not resume and getattr(request, "check", False)
 

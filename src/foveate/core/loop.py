@@ -148,7 +148,13 @@ class Sample(Protocol):
         """
 
     def motion(
-        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+        self,
+        times: Sequence[float],
+        source: str = "auto",
+        around: int = 2,
+        *,
+        every: bool = True,
+        single: bool = False,
     ) -> Motion:
         """Motion at those times (ascending).
 
@@ -161,6 +167,9 @@ class Sample(Protocol):
             every: False reads the vectors of those pictures only that are decoded anyway: the ones
                 shown at those times, the ones before them, and what these are predicted from.
                 Given only where `info.has_vectors`.
+            single: True reads one field for each time: of the picture shown then, or where it has
+                no vectors (key frames) of the nearest one around it. Given only where
+                `info.has_vectors`.
         """
 
     def next_time(self, after: float) -> float | None:

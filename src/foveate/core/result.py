@@ -149,10 +149,17 @@ class TraceStep(_Plain):
 
 
 class Trace(_Plain):
-    """All steps of the loop, with the upright size `[width, height]` of the source."""
+    """All steps of the loop.
+
+    Attributes:
+        size: Upright `[width, height]` of the source.
+        steps: In the order in which they were made.
+        decode: Settings of the decoder that change pixels, such as `{"skip_loop_filter": "all"}`.
+    """
 
     size: list[int]
     steps: list[TraceStep] = Field(default_factory=list)
+    decode: dict[str, str | int] = Field(default_factory=dict)
 
 
 class Failure(_Plain):

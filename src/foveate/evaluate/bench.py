@@ -17,10 +17,11 @@ from foveate.core import ConfigError
 from foveate.core.text import plural
 from foveate.core.units import si
 from foveate.evaluate.bootstrap import Comparison
+from foveate.evaluate.detection_run import evaluate_any
 from foveate.evaluate.figures import Point, cost_svg
 from foveate.evaluate.metrics import short_name
 from foveate.evaluate.results import write_result
-from foveate.evaluate.run import Evaluation, Figure, compare_runs, evaluate
+from foveate.evaluate.run import Evaluation, Figure, compare_runs
 from foveate.evaluate.truth import Labelled
 from foveate.pipeline.recogniser import Recogniser
 
@@ -28,7 +29,18 @@ from foveate.pipeline.recogniser import Recogniser
 _PARTS = {
     "decode": ("open", "index", "decode", "audio"),
     "selector": ("policy", "motion", "cuts"),
-    "network": ("transform", "network", "head", "glance", "focus", "classifier"),
+    "network": (
+        "transform",
+        "network",
+        "head",
+        "glance",
+        "focus",
+        "classifier",
+        "key",
+        "nonkey",
+        "move",
+        "warp",
+    ),
 }
 _COLUMNS = (
     "name", "metric", "value", "low", "high", "difference", "difference_low", "difference_high",
@@ -43,8 +55,8 @@ class Row:
     Attributes:
         name: As in the call.
         accuracy: Its first figure (top-1, or mAP where labels are several), None without labels.
-        macs: Executed multiply-adds per video.
-        seconds: Seconds per video, opening and decoding included.
+        macs: Executed multiply-adds per video, or per frame where boxes are measured.
+        seconds: Seconds per video or frame, opening and decoding included.
         cpu_seconds: Seconds per video of all cores of this process, everything included.
         median_ms: Median over videos.
         parts_ms: Mean milliseconds per video spent decoding, selecting and in the network.
@@ -84,6 +96,11 @@ class Table:
     protocol: str
     seed: int
     reference: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What costs are counted by: `video`, or `frame` where boxes are measured."""
+        return self.rows[0].macs.name.removeprefix("macs-per-").partition("@")[0]
 
     def figures(self) -> dict[str, Any]:
         """The rows as plain values."""
@@ -139,8 +156,8 @@ class Table:
             "recogniser",
             *([short_name(figure.name), "95 % interval"] if figure is not None else []),
             f"less {self.reference}" if labelled else f"agrees with {self.reference}",
-            "MACs/video", "ms/video", "median", "decode", "selector", "network", "CPU s",
-            "videos/s", "fallback", "n",
+            f"MACs/{self.unit}", f"ms/{self.unit}", "median", "decode", "selector", "network",
+            "CPU s", "videos/s", "fallback", "n",
         ]  # fmt: skip
         lines = [head] + [_cells(row) for row in self.rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
@@ -176,7 +193,7 @@ class Table:
         ]
         if not points:
             raise ConfigError("videos without labels have no accuracy to draw")
-        axis = "executed MACs per video" if cost == "macs" else "milliseconds per video"
+        axis = ("executed MACs" if cost == "macs" else "milliseconds") + f" per {self.unit}"
         first = self.rows[0].accuracy
         return cost_svg(points, axis, short_name(first.name) if first is not None else "")
 
@@ -223,7 +240,7 @@ def bench(
                 progress(name, done, total, video)
 
         started = time.perf_counter(), time.process_time()
-        evaluations[name] = evaluate(
+        evaluations[name] = evaluate_any(
             recogniser, dataset, split, groups=groups, batch=batch, seed=seed,
             threshold=threshold, progress=report,
         )  # fmt: skip
@@ -247,6 +264,7 @@ def _row(
     seed: int,
 ) -> Row:
     videos, figure = found.answered(), found.figures[0]
+    unit = "frame" if figure.name.startswith("map50@frame") else "video"
     difference = against = None
     if first is not None and figure.name.startswith("top1"):
         difference = compare_runs(found, first[1], seed=seed)
@@ -254,8 +272,8 @@ def _row(
     return Row(
         name=name,
         accuracy=figure if found.classes else None,
-        macs=found.figure("macs-per-video"),
-        seconds=found.figure("seconds-per-video"),
+        macs=found.figure(f"macs-per-{unit}"),
+        seconds=found.figure(f"seconds-per-{unit}"),
         cpu_seconds=spent[1] / len(found.predictions),
         median_ms=1000 * statistics.median(video.seconds for video in videos),
         parts_ms={

@@ -104,6 +104,7 @@ def evaluate_any(
     dataset: Labelled,
     split: str | None,
     *,
+    groups: bool = True,
     batch: int = 1,
     seed: int = 0,
     threshold: float | None = None,
@@ -112,10 +113,10 @@ def evaluate_any(
     """Measure detections where the videos have boxes, labels otherwise; see `run.evaluate`."""
     if getattr(dataset, "has_boxes", False):
         return evaluate_detections(
-            recogniser, dataset, split, batch=batch, seed=seed, progress=progress
+            recogniser, dataset, split, groups=groups, batch=batch, seed=seed, progress=progress
         )
     return evaluate(
-        recogniser, dataset, split,
+        recogniser, dataset, split, groups=groups,
         batch=batch, seed=seed, threshold=threshold, progress=progress,
     )  # fmt: skip
 

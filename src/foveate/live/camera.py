@@ -19,6 +19,7 @@ from foveate.core.budget import parse_budget
 from foveate.core.config import build, read_yaml
 from foveate.live.areas import Areas
 from foveate.media import display_name, name_of
+from foveate.media.decoding import SkipLoopFilter
 from foveate.media.live import SCHEMES, LiveInput, open_address, open_iterable, open_paced
 
 Pace = Literal["real", "fast"]
@@ -35,6 +36,9 @@ class CameraSettings(Areas):
     budget: str | None = Field(None, description="such as 2fps; the model's rate otherwise")
     paused: bool = Field(False, description="connected to, but not looked at")
     transport: Literal["tcp", "udp"] = Field("tcp", description="of RTSP")
+    skip_loop_filter: SkipLoopFilter = Field(
+        "none", description="pictures decoded without the deblocking filter: none, noref or all"
+    )
     open_seconds: float = Field(10.0, gt=0, description="to connect")
     read_seconds: float = Field(10.0, gt=0, description="without data: then it is reconnected")
 
@@ -127,7 +131,9 @@ def camera(name: str, settings: CameraSettings, pace: Pace = "fast") -> CameraSo
             )
 
         def read() -> LiveInput:
-            return open_paced(path, name, real=pace == "real")
+            return open_paced(
+                path, name, real=pace == "real", skip_loop_filter=settings.skip_loop_filter
+            )
 
         return CameraSource(name, shown, settings, read, repeats=False)
     if address.isdecimal():
@@ -151,6 +157,7 @@ def camera(name: str, settings: CameraSettings, pace: Pace = "fast") -> CameraSo
             name,
             timeouts=(settings.open_seconds, settings.read_seconds),
             transport=settings.transport,
+            skip_loop_filter=settings.skip_loop_filter,
         )
 
     return CameraSource(name, shown, settings, connect)

@@ -8,6 +8,7 @@ from typing import Any
 
 from foveate.core import Sample
 from foveate.media.array import ArrayVideo, FrameStream, open_frames
+from foveate.media.decoding import EXACT, Decoding
 from foveate.media.folder import FrameFolder
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.names import SUFFIXES, find_media
@@ -19,6 +20,7 @@ __all__ = [
     "DEFAULT_LIMITS",
     "SUFFIXES",
     "ArrayVideo",
+    "Decoding",
     "FrameFolder",
     "FrameStream",
     "Limits",
@@ -32,7 +34,11 @@ __all__ = [
 
 
 def open_source(
-    source: Any, *, fps: float | None = None, limits: Limits = DEFAULT_LIMITS
+    source: Any,
+    *,
+    fps: float | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    decoding: Decoding = EXACT,
 ) -> Sample:
     """Open a path, bytes, a binary file object, a folder of numbered pictures, a (T, H, W, 3)
     uint8 array, or an iterable of (frame, seconds).
@@ -42,6 +48,7 @@ def open_source(
         fps: Frames per second of arrays, folders and iterables of frames without times; of a
             folder 25 if None.
         limits: Bounds on work.
+        decoding: What the decoder of a file may leave out.
 
     Raises:
         MediaError: With the reason, if it is no video that can be opened.
@@ -51,7 +58,7 @@ def open_source(
     if isinstance(source, str | os.PathLike):
         if os.path.isdir(source) and os.fspath(source):
             return FrameFolder(source, fps, limits=limits)
-        return Video(source, limits=limits)
+        return Video(source, limits=limits, decoding=decoding)
     if hasattr(source, "shape") and not isinstance(source, memoryview):
         return open_frames(source, fps, name_of(source), limits)
     if isinstance(source, Iterable) and not (
@@ -59,4 +66,4 @@ def open_source(
         or hasattr(source, "read")
     ):
         return open_frames(source, fps, name_of(source), limits)
-    return Video(source, limits=limits)
+    return Video(source, limits=limits, decoding=decoding)

@@ -135,7 +135,13 @@ class ArrayVideo:
         return Clip(pixels, tuple(self._times[place - self._gone] for place in at))
 
     def motion(
-        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+        self,
+        times: Sequence[float],
+        source: str = "auto",
+        around: int = 2,
+        *,
+        every: bool = True,
+        single: bool = False,
     ) -> Motion:
         """Motion between each frame and the next one; there are no codec vectors.
 

@@ -65,6 +65,7 @@ class Converter:
         geometry: Of the stream as it begins.
         coded_shape: Width of a pixel by its height as the codec says where the stream begins; the
             container may know better.
+        lowres: By how many halvings frames may be smaller than the stream says, see `Decoding`.
 
     Attributes:
         geometry: As given.
@@ -72,8 +73,11 @@ class Converter:
             into the first size with its proportions kept, black beside it.
     """
 
-    def __init__(self, geometry: Geometry, coded_shape: Fraction | None = None) -> None:
+    def __init__(
+        self, geometry: Geometry, coded_shape: Fraction | None = None, lowres: int = 0
+    ) -> None:
         self.geometry = geometry
+        self._lowres = lowres
         self._coded_shape = coded_shape
         self._scaler = VideoReformatter()
         self.changed = False
@@ -106,15 +110,15 @@ class Converter:
 
     def now(self, frame: Any, coded_shape: Fraction | None = None) -> Geometry:
         """The geometry of a frame: the stream's own object where nothing has changed."""
-        first = self.geometry
-        same = frame.width == first.width and frame.height == first.height
+        first, by = self.geometry, self._lowres
+        full, size = (first.width, first.height), (frame.width, frame.height)
+        same = size in (full, _halved(full, by)) if by else size == full
         seen = self._coded_shape
         if same and (coded_shape is seen or not coded_shape or coded_shape == seen):
             return first
         self.changed = True
-        return replace(
-            first, width=frame.width, height=frame.height, shape=pixel_shape(coded_shape)
-        )
+        width, height = size[0] << by, size[1] << by
+        return replace(first, width=width, height=height, shape=pixel_shape(coded_shape))
 
     def _scaled(self, frame: Any, width: int, height: int) -> Pixels:
         tag = frame.colorspace
@@ -131,6 +135,11 @@ class Converter:
             threads=1,
         )
         return np.asarray(rgb.to_ndarray(), np.uint8)
+
+
+def _halved(size: tuple[int, int], by: int) -> tuple[int, int]:
+    """The size at which FFmpeg decodes with `lowres`."""
+    return -(-size[0] >> by), -(-size[1] >> by)
 
 
 def fitted(now: Geometry, first: Geometry, size: tuple[int, int]) -> Box:

@@ -19,6 +19,7 @@ from typing import Any
 from foveate.core import Meter
 from foveate.media.container import open_video
 from foveate.media.decoder import Decoder
+from foveate.media.decoding import EXACT, Decoding
 from foveate.media.index import Index, from_entries, reach
 from foveate.media.limits import Limits
 from foveate.media.lookahead import Lookahead
@@ -42,6 +43,7 @@ class Cursor:
         meter: Counts decoded frames, fed packets and bytes.
         find_index: Gives the index; makes one by a pass over the packets only if asked to.
         warn: Takes one line about damage.
+        decoding: What the decoder may leave out.
 
     Attributes:
         stream, decoder: Of the picture; other objects after the source was opened again.
@@ -62,6 +64,7 @@ class Cursor:
         meter: Meter,
         find_index: Callable[[bool], Index | None],
         warn: Callable[[str], None],
+        decoding: Decoding = EXACT,
     ) -> None:
         self._open_reader = open_reader
         self._limits = limits
@@ -70,8 +73,9 @@ class Cursor:
         self._warn = warn
         self._work = Work(limits, meter.bytes)
         self._make_decoder = partial(
-            Decoder, limits=limits, threads=threads, meter=meter, work=self._work, warn=warn
-        )
+            Decoder, limits=limits, threads=threads, meter=meter, work=self._work, warn=warn,
+            decoding=decoding,
+        )  # fmt: skip
         self.end: int | None = None
         self._weak_keys: set[int] = set()  # these do not come out when decoding starts there
         self.has_times = True

@@ -10,6 +10,7 @@ import av.error
 
 from foveate.core import MediaError, Meter
 from foveate.media.container import Opened
+from foveate.media.decoding import EXACT, Decoding
 from foveate.media.limits import Limits
 from foveate.media.vectors.rows import Quality, export
 from foveate.media.work import Work
@@ -32,8 +33,10 @@ class Decoder:
         warn: Takes one line about damage.
         vectors: Export motion vectors as side data of the frames.
         quality: With `vectors`: which frames must look right, see `rows.export`.
+        decoding: What may be left out.
 
     Attributes:
+        coded_size: Width and height that the container states.
         pixel_shape: Width of a pixel by its height as the last key frame says; None if it does not.
 
     Raises:
@@ -51,11 +54,15 @@ class Decoder:
         *,
         vectors: bool = False,
         quality: Quality = "full",
+        decoding: Decoding = EXACT,
     ) -> None:
         codec = opened.stream.codec_context
         codec.thread_type = "SLICE"
         codec.thread_count = threads
-        codec.options = {**codec.options, "max_pixels": str(limits.pixels)}
+        codec.options = {
+            **codec.options, "max_pixels": str(limits.pixels), **decoding.options()
+        }  # fmt: skip
+        self.coded_size = codec.width, codec.height  # opening it divides them with `lowres`
         if vectors:
             export(codec, quality)
         try:

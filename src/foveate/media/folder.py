@@ -186,7 +186,13 @@ class FrameFolder:
         return Clip(out[: len(shown)], tuple(shown))
 
     def motion(
-        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+        self,
+        times: Sequence[float],
+        source: str = "auto",
+        around: int = 2,
+        *,
+        every: bool = True,
+        single: bool = False,
     ) -> Motion:
         """Motion between each picture and the next one; see `core.Sample.motion`."""
         return numbered_motion(self, self._decode, self._shown_at, times, source, around)

@@ -27,6 +27,7 @@ from foveate.media.container import (
     open_video,
 )
 from foveate.media.convert import Converter, orientation
+from foveate.media.decoding import SkipLoopFilter
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.source import opener
 
@@ -128,6 +129,7 @@ def open_address(
     timeouts: tuple[float, float] = (10.0, 10.0),
     transport: str = "tcp",
     limits: Limits = DEFAULT_LIMITS,
+    skip_loop_filter: SkipLoopFilter = "none",
 ) -> LiveInput:
     """Connect to an address such as `rtsp://camera/stream` or to a device such as `/dev/video0`.
 
@@ -137,6 +139,7 @@ def open_address(
         timeouts: Seconds to connect, and seconds without data.
         transport: `tcp` or `udp`, for RTSP.
         limits: Bounds on the size of a picture.
+        skip_loop_filter: Pictures decoded without the deblocking filter, see `Decoding`.
 
     Raises:
         AccessDenied: The user name or password is wrong or missing.
@@ -167,7 +170,7 @@ def open_address(
     try:
         stream = _moving(container, name)
         untimed = container.format.name in _UNTIMED
-        received = _decoded(container, stream, name, timeouts[1], untimed, limits)
+        received = _decoded(container, stream, name, timeouts[1], untimed, limits, skip_loop_filter)
         if container.format.name == "hls":  # whole segments arrive at once
             received = _paced(received)
     except BaseException:
@@ -176,7 +179,14 @@ def open_address(
     return LiveInput(name, received, container.close)
 
 
-def open_paced(path: Any, name: str, *, real: bool, limits: Limits = DEFAULT_LIMITS) -> LiveInput:
+def open_paced(
+    path: Any,
+    name: str,
+    *,
+    real: bool,
+    limits: Limits = DEFAULT_LIMITS,
+    skip_loop_filter: SkipLoopFilter = "none",
+) -> LiveInput:
     """Open a file as if it were filmed now; like every file it cannot open anything else.
 
     Args:
@@ -184,12 +194,15 @@ def open_paced(path: Any, name: str, *, real: bool, limits: Limits = DEFAULT_LIM
         name: What it is called in messages.
         real: Give frames at their times; otherwise as fast as they are taken.
         limits: Bounds on work.
+        skip_loop_filter: Pictures decoded without the deblocking filter, see `Decoding`.
 
     Raises:
         MediaError: It is no video that can be opened.
     """
     opened = open_video(opener(path, limits), limits)
-    received = _decoded(opened.container, opened.stream, name, None, False, limits)
+    received = _decoded(
+        opened.container, opened.stream, name, None, False, limits, skip_loop_filter
+    )
     return LiveInput(name, _paced(received) if real else received, opened.close, live=real)
 
 
@@ -237,6 +250,7 @@ def _decoded(
     read_seconds: float | None,
     untimed: bool,
     limits: Limits,
+    skip_loop_filter: SkipLoopFilter,
 ) -> Iterator[Received]:
     """Packets with their frames, until the connection ends.
 
@@ -246,7 +260,9 @@ def _decoded(
     codec = stream.codec_context
     clock = _Clock(None if untimed else float(stream.time_base))
     codec.thread_type, codec.thread_count = "SLICE", 1
-    codec.options = {**codec.options, "max_pixels": str(limits.pixels)}
+    codec.options = {
+        **codec.options, "max_pixels": str(limits.pixels), "skip_loop_filter": skip_loop_filter
+    }  # fmt: skip
     packets = container.demux(stream)
     while True:
         try:

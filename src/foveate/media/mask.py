@@ -88,10 +88,10 @@ class MaskedSample:
         return Clip(mask_pixels(clip.pixels, self._polygons), clip.times) if len(clip) else clip
 
     def motion(
-        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+        self, times: Sequence[float], source: str = "auto", around: int = 2, **more: bool
     ) -> Motion:
         """Motion at those times: zero and not valid inside the masks."""
-        found = self._sample.motion(times, source, around, every=every)
+        found = self._sample.motion(times, source, around, **more)
         changed: dict[str, Any] = {"thumbs": self._black(found.thumbs)}
         if found.grey is not None:
             changed["grey"] = self._black(found.grey)

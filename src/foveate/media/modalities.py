@@ -35,10 +35,13 @@ class Modality:
     Attributes:
         name: What it is called.
         channels: Channels that it gives.
-        source: `frames` are built of decoded pictures; `sound` of the sound track; `groups` are
-            read from the compressed file (`core.Sample.pictures`); `vectors` are the motion
-            vectors of single pictures (`core.Sample.motion`); `motion` is the displacement since
-            the frame before, and of several times the steps to the last one.
+        source: `frames` are built of decoded pictures; `sound` of the sound track, as spectrograms
+            or, named `waveform`, as .975 s of samples at 16 kHz; `groups` are
+            read from the compressed file (`core.Sample.pictures`). Both `vectors` and `motion` are
+            read by `core.Sample.motion`. `vectors` is what a network is shown: the field of each
+            picture that was asked for, a key picture's replaced by its neighbour's. `motion` is
+            how far things moved from one time to the next, through all pictures between, and where
+            that is not known: by it boxes and features are moved.
         following: Frames that it needs after each time.
         build: Of `frames`: makes (H, W, channels) of one time's stack (1 + following, H, W, 3)
             uint8.
@@ -160,6 +163,7 @@ register(
 )  # fmt: skip
 register(Modality("flow", 2 * STACK, following=STACK, build=_flow, mean=(0.5,), std=(0.226,)))
 register(Modality("sound", 1, source="sound"))
+register(Modality("waveform", 1, source="sound"))
 register(Modality("iframe", 3, source="groups"))
 register(Modality("mv", 2, source="groups"))
 register(Modality("residual", 3, source="groups"))

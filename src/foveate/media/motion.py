@@ -136,6 +136,13 @@ def _pair_of(
     return fields, [past, here]
 
 
+def _nearest(fields: list[VectorField | None], around: int) -> VectorField | None:
+    """The field with vectors that is nearest to the middle one, later ones first."""
+    order = sorted(range(len(fields)), key=lambda at: (abs(at - around), -at))
+    near = [field for at in order if (field := fields[at]) is not None]
+    return next((field for field in near if field.valid.any()), fields[around])
+
+
 def same(first: Grey | None, second: Grey | None) -> bool:
     """Whether two small grey pictures differ by no more than coding makes them."""
     if first is None or second is None or first.shape != second.shape:
@@ -149,6 +156,7 @@ def vector_motion(
     around: int,
     convert: Converter,
     keep: Callable[[float, VectorField | None], None],
+    single: bool = False,
 ) -> Motion:
     """Put the fields around T times into one upright grid.
 
@@ -158,11 +166,15 @@ def vector_motion(
         around: Neighbours on each side.
         convert: Knows size, pixel shape and orientation of the coded picture.
         keep: Called with the requested time and the field of the picture shown then, if any is.
+        single: Take one field for each time: that of the picture shown, or where it has none (key
+            frames) of the nearest that has.
     """
     flows: list[list[Any]] = []
     greys: list[list[Grey | None]] = []
     for asked, fields in zip(times, near, strict=True):
         chosen, pair = _pair_of(fields, around, convert)
+        if single:
+            chosen = [_nearest(chosen, around)]
         flows.append([None if one is None else _fitted_flow(one, convert) for one in chosen])
         greys.append(pair)
         keep(asked, fields[around])
@@ -184,7 +196,11 @@ def _gridded(near: list[list[Any]], greys: list[list[Grey | None]], shape: Geome
                 field[k, j], valid[k, j] = one[0][:rows, :columns], one[1][:rows, :columns]
         for j, picture in enumerate(greys[k]):
             if picture is not None:
-                grey[k, j] = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+                fits = picture.shape == (rows, columns)
+                size = columns, rows
+                grey[k, j] = (
+                    picture if fits else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+                )
         if greys[k][0] is None:
             grey[k, 0] = grey[k, 1]
         thumbs[k] = cv2.resize(upright(grey[k, 1], shape), THUMB, interpolation=cv2.INTER_AREA)

@@ -14,6 +14,10 @@ SECONDS = 1.28
 SAMPLES = round(RATE * SECONDS)
 _FFT, _WINDOW, _HOP = 511, 240, 120  # samples; an odd FFT gives exactly 256 columns
 _FLOOR = 1e-6
+WAVE_RATE, WAVE_SECONDS = 16_000, 0.975  # of waveforms, as YAMNet takes them
+SILENCE = np.full((256, 256), np.log(_FLOOR), np.float32)
+"""The log spectrogram of zeros."""
+SILENCE.flags.writeable = False
 
 
 def log_spectrogram(wave: Floats) -> Floats:
@@ -33,9 +37,10 @@ def log_spectrogram(wave: Floats) -> Floats:
 
 
 def around(
-    sample: Sample, middle: float, *, start: float = 0.0, end: float, rate: int = RATE
-) -> Floats:
-    """`SECONDS` of sound around a time.
+    sample: Sample, middle: float, *, start: float = 0.0, end: float, rate: int = RATE,
+    seconds: float = SECONDS,
+) -> Floats:  # fmt: skip
+    """Sound around a time.
 
     The stretch moves back inside at the borders of the clip, sound that is too short is repeated,
     and a clip without sound gives zeros.
@@ -46,18 +51,19 @@ def around(
         start: Seconds at which the clip starts: what is heard before belongs to another label.
         end: Seconds at which it ends.
         rate: Samples per second.
+        seconds: How much.
 
     Returns:
-        (`SECONDS` * rate,) float32 in -1..1.
+        (seconds * rate,) float32 in -1..1.
 
     Raises:
         MediaError: There is sound, and it cannot be decoded.
     """
-    count = round(SECONDS * rate)
+    count = round(seconds * rate)
     if not sample.info.has_audio:
         return np.zeros(count, np.float32)
-    first = max(start, min(middle - SECONDS / 2, end - SECONDS))
-    found = sample.audio(first, min(end, first + SECONDS), rate)
+    first = max(start, min(middle - seconds / 2, end - seconds))
+    found = sample.audio(first, min(end, first + seconds), rate)
     wave = np.asarray(found, np.float32)[:count]
     if not len(wave):
         return np.zeros(count, np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
@@ -38,6 +39,7 @@ from foveate.media.container import (
 )
 from foveate.media.convert import Converter, orientation
 from foveate.media.decode import Cursor
+from foveate.media.decoding import EXACT, Decoding
 from foveate.media.frame_cache import FrameCache
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.motion import check, near_fields, vector_motion
@@ -63,13 +65,21 @@ class Video:
         geometry: Size, pixel shape and orientation of the coded picture.
     """
 
-    def __init__(self, source: Source, *, limits: Limits = DEFAULT_LIMITS, threads: int = 1):
+    def __init__(
+        self,
+        source: Source,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        threads: int = 1,
+        decoding: Decoding = EXACT,
+    ) -> None:
         """Open a source; only headers are read.
 
         Args:
             source: A path, the bytes of a file, or an open binary file.
             limits: Bounds on work.
             threads: Slice threads of the decoder.
+            decoding: What the decoder may leave out; times and sizes stay the same.
 
         Raises:
             MediaError: The source is no video that can be opened.
@@ -78,7 +88,7 @@ class Video:
         self.name = name_of(source)
         self.meter = Meter()
         self.warnings: list[str] = []
-        self._limits = limits
+        self._limits, self._decoding = limits, decoding
         self._source = source = rereadable(source, limits)
         self._open_reader = opener(source, limits)
         self._open_again = partial(open_video, self._open_reader, limits, self._warn)
@@ -88,16 +98,21 @@ class Video:
         self._times: tuple[float, ...] | None = None
         self._end: int | None = None  # of the picture, where it had to be looked for
         self._make_cursor = partial(
-            Cursor, self._open_reader, limits, threads, self.meter, self._find_index, self._warn
-        )
+            Cursor, self._open_reader, limits, threads, self.meter, self._find_index, self._warn,
+            decoding,
+        )  # fmt: skip
         self._cursor = self._make_cursor()
         try:
             turned = self._orientation()  # may open the file anew, where times are in disorder
             self.geometry = geometry(self._cursor.stream, *turned)
+            if decoding.lowres:
+                width, height = self._cursor.decoder.coded_size
+                self.geometry = replace(self.geometry, width=width, height=height)
         except BaseException:
             self._cursor.close()
             raise
-        self._convert = Converter(self.geometry, self._cursor.decoder.pixel_shape)
+        shape = self._cursor.decoder.pixel_shape
+        self._convert = Converter(self.geometry, shape, decoding.lowres)
         self._cache: dict[tuple[int, tuple[int, int] | None], Any] = {}
         self._recent = FrameCache()
         self._vectors: VectorReader | None = None
@@ -226,7 +241,13 @@ class Video:
         return sorted(tick for tick in free if tick < last.get(index.position(tick), -1))
 
     def motion(
-        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+        self,
+        times: Sequence[float],
+        source: str = "auto",
+        around: int = 2,
+        *,
+        every: bool = True,
+        single: bool = False,
     ) -> Motion:
         """How things move at those times; see `core.Sample.motion`.
 
@@ -238,7 +259,7 @@ class Video:
         self._recent.clear()
         if source in ("auto", "vectors"):
             try:
-                return self._vector_motion(times, around, every)
+                return self._vector_motion(times, around, every, single)
             except MediaError as error:
                 if source == "vectors":
                     raise
@@ -394,7 +415,9 @@ class Video:
         filmed_motion(self._cursor, self._pixels, self._recent.keep, pairs, self._tick, times, rate)
         return pairs.motion(reason)
 
-    def _vector_motion(self, times: Sequence[float], around: int, every: bool) -> Motion:
+    def _vector_motion(
+        self, times: Sequence[float], around: int, every: bool, single: bool
+    ) -> Motion:
         """Codec vectors around each time; the reader is opened, and asked for proof, once."""
         if self._no_vectors is not None:
             raise MediaError(f"{self.name}: {self._no_vectors}")
@@ -405,6 +428,7 @@ class Video:
                 meter=self.meter,
                 warn=self._warn,
                 find_index=self._find_index,
+                decoding=self._decoding,
             )
             try:
                 reader.check()
@@ -422,7 +446,7 @@ class Video:
             elif reader.end is not None and asked >= reader.end:
                 self._recent.keep(self._tick(asked), None)
 
-        return vector_motion(near, times, around, self._convert, keep)
+        return vector_motion(near, times, around, self._convert, keep, single)
 
     def _use_own_index(self) -> None:
         """Take the index that the container carries; looking for one may cost a pass over it."""
@@ -454,6 +478,9 @@ class Video:
             error = FormatError(f"{self.name}: no frame could be decoded")
             check_size(self._open_reader, self._limits, error)
             raise error
+        cursor = self._cursor
+        if self._decoding.lowres and (first.width, first.height) == cursor.decoder.coded_size:
+            self._warn(f"decode.lowres: {codec_name(cursor.stream)} is decoded at full size only")
         return orientation(first)
 
     def _duration(self) -> float | None:

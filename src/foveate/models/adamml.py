@@ -3,7 +3,7 @@
 Source: Panda et al., "AdaMML: Adaptive Multi-Modal Learning for Efficient Video Recognition", ICCV
 2021 (arXiv 2105.05165). A policy network sees small views of all modalities; a modality that it
 does not choose is not computed. Flow is expensive, so the policy sees differences of frames in its
-place.
+place; in place of patches that are cut out where things move it sees whole frames.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from torch import Tensor, nn
 
 from foveate.core.errors import ModelError
 from foveate.models import backbones
-from foveate.models.registry import register
+from foveate.models.coviar import InternalClassifier, split_stages
+from foveate.models.registry import create, is_architecture, register, split_name
+from foveate.models.yamnet import YAMNetHead
 
 # Channels of a frame: flow and differences are stacks of five; motion vectors are one field.
-CHANNELS = {"rgb": 3, "flow": 10, "rgbdiff": 15, "sound": 1, "mv": 2}
-PROXIES = {"flow": "rgbdiff"}  # what the policy sees instead
+CHANNELS = {"rgb": 3, "patch": 3, "flow": 10, "rgbdiff": 15, "sound": 1, "yamnet": 1, "mv": 2}
+FRAMES = ("rgb", "patch")  # modalities of frames
+SOUND = ("sound", "yamnet")  # spectrograms, and waveforms for YAMNet
+PROXIES = {"flow": "rgbdiff", "patch": "rgb", "yamnet": "sound"}  # what the policy sees instead
 POLICY_SIDE = 160  # pixels of the policy's views; sound and motion vectors are seen whole
 USE = 1  # index of the decision that a modality is used
 
@@ -54,37 +58,129 @@ class SegmentNet(nn.Module):
         num_classes: Outputs; None gives features.
         dropout: Probability of dropping a feature before the outputs, in training.
         pretrained: Load the pretrained weights of the backbone.
+        exit: Name of the stage after which there is an early answer (`blocks.2`, `layer2`); None
+            for none.
+
+    Raises:
+        ModelError: There is no such stage.
     """
 
     def __init__(
         self, backbone: str, channels: int, frames: int, num_classes: int | None = None,
-        dropout: float = 0.5, pretrained: bool = False,
+        dropout: float = 0.5, pretrained: bool = False, exit: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.net = backbones.build(backbone, pretrained, in_chans=channels)
         self.channels, self.frames = channels, frames
-        for name in _pooled_stages(self.net) if frames > 1 else ():
+        pieces = [] if exit is None else split_stages(self.net)
+        pooled = _pooled_stages(self.net) if frames > 1 else []
+        for name in pooled:
             parent, _, child = name.rpartition(".")
-            holder = self.net.get_submodule(parent)
-            setattr(holder, child, nn.Sequential(TimePool(frames), getattr(holder, child)))
+            holder, stage = self.net.get_submodule(parent), self.net.get_submodule(name)
+            setattr(holder, child, nn.Sequential(TimePool(frames), stage))
+            for _, modules in pieces:
+                modules[:] = [getattr(holder, child) if m is stage else m for m in modules]
             frames = -(-frames // 2)
         self.left = frames  # after the last stage
         self.num_features = backbones.width_of(self.net)
         self.dropout = nn.Dropout(dropout)
         self.fc = None if num_classes is None else nn.Linear(self.num_features, num_classes)
+        self.exit: InternalClassifier | None = None
+        if exit is not None:
+            in_sequence = hasattr(self.net, "layer4") or hasattr(self.net, "conv_stem")
+            names = [name for name, _ in pieces[:-1]] if in_sequence else []
+            if exit not in names:
+                hint = f"its stages: {', '.join(names)}" if names else "use a ResNet or MobileNet"
+                raise ModelError(f"exit={exit}: {backbone} has no such stage", hint)
+            at = names.index(exit) + 1
+            self._first = [m for _, modules in pieces[:at] for m in modules]
+            self._rest = [m for _, modules in pieces[at:] for m in modules]
+            halvings = sum(name in names[:at] for name in pooled)
+            self._at_exit = self.frames  # frames of a segment that are left there
+            for _ in range(halvings):
+                self._at_exit = -(-self._at_exit // 2)
+            self.exit = InternalClassifier(self._width_at_exit(), num_classes or 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes), or features (N, C), of segments (N, frames, channels, H, W)."""
-        if x.ndim != 5 or x.shape[1:3] != (self.frames, self.channels):
-            raise ModelError(
-                f"segments are (N, {self.frames}, {self.channels}, H, W), not {tuple(x.shape)}"
-            )
-        flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        found: Tensor = self.net(flat)
+        return self._answer(self.net(self._flat(x)))
+
+    def begin(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The stages before the exit.
+
+        Returns:
+            Maps (N, T, C, h, w) of segments (N, frames, channels, H, W), and the early logits.
+        """
+        assert self.exit is not None
+        maps = self._flat(x)
+        for module in self._first:
+            maps = module(maps)
+        logits = self.exit(maps).unflatten(0, (-1, self._at_exit)).mean(1)
+        return maps.unflatten(0, (-1, self._at_exit)), logits
+
+    def finish(self, maps: Tensor) -> Tensor:
+        """The stages behind the exit: logits (N, classes) of maps of `begin`."""
+        x = maps.flatten(0, 1)
+        for module in self._rest:
+            x = module(x)
+        return self._answer(x)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        _check_segments(x, self.frames, self.channels)
+        return x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+    def _answer(self, features: Tensor) -> Tensor:
         if self.fc is not None:
-            found = self.fc(self.dropout(found))
-        mean: Tensor = found.unflatten(0, (-1, self.left)).mean(1)
+            features = self.fc(self.dropout(features))
+        mean: Tensor = features.unflatten(0, (-1, self.left)).mean(1)
         return mean
+
+    def _width_at_exit(self) -> int:
+        """Channels of the maps at the exit."""
+        training = self.training
+        with torch.no_grad():
+            maps = torch.zeros(self.frames, self.channels, 64, 64)
+            for module in self.eval()._first:
+                maps = module(maps)
+        self.train(training)
+        return int(maps.shape[1])
+
+
+class VideoNet(nn.Module):
+    """A video network of the registry, such as a MoViNet stream, on the frames of a segment.
+
+    Its state begins anew with every segment, so that an answer does not depend on which other
+    segments were skipped, and the chosen segments of any sources are rows of one batch.
+
+    Args:
+        name: `ARCH` or `ARCH.TAG`; a tag is that of pretrained weights.
+        frames: In a segment.
+        num_classes: Outputs.
+    """
+
+    exit = None
+
+    def __init__(self, name: str, frames: int, num_classes: int) -> None:
+        super().__init__()
+        arch, tag = split_name(name)
+        self.net = create(arch if tag else name, num_classes=num_classes)
+        self.channels, self.frames = 3, frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes) of segments (N, frames, 3, H, W)."""
+        _check_segments(x, self.frames, self.channels)
+        logits: Tensor = self.net(x.transpose(1, 2))
+        return logits
+
+
+def is_video_network(name: str) -> bool:
+    """Whether a name is that of a video network, and not of a 2D backbone."""
+    return is_architecture(split_name(name)[0])
+
+
+def _check_segments(x: Tensor, frames: int, channels: int) -> None:
+    if x.ndim != 5 or x.shape[1:3] != (frames, channels):
+        raise ModelError(f"segments are (N, {frames}, {channels}, H, W), not {tuple(x.shape)}")
 
 
 def _pooled_stages(net: nn.Module) -> list[str]:
@@ -213,7 +309,8 @@ class AdaMML(nn.Module):
     Args:
         num_classes: Outputs.
         modalities: Of ``CHANNELS``, in order.
-        visual: Backbone for frames, differences and flow.
+        visual: Backbone for frames, or a video network of the registry (see `VideoNet`).
+        motion: Backbone for differences, flow and motion vectors; None for `visual`.
         audio: Backbone for spectrograms.
         policy_backbone: Backbone of the policy's networks.
         policy_audio: The same for spectrograms; None for that of the others.
@@ -226,9 +323,12 @@ class AdaMML(nn.Module):
         state: Width of the policy's recurrent state.
         renormalise: Divide by the sum of the weights of what was used; the paper does not.
         pretrained: Load the pretrained weights of the backbones.
+        exit: Stage of `visual` after which frames may be answered early; see `SegmentNet`.
+        patch_side: Pixels of the modality `patch`.
 
     Raises:
-        ModelError: Unknown, repeated or no modalities, or an unknown proxy.
+        ModelError: Unknown, repeated or no modalities, an unknown proxy, or an exit that the
+            network of frames cannot have.
     """
 
     def __init__(
@@ -237,7 +337,8 @@ class AdaMML(nn.Module):
         policy_backbone: str = "mobilenetv2_100", frames: int = 8, dropout: float = 0.5,
         hidden: int = 2048, state: int = 256, renormalise: bool = False, pretrained: bool = False,
         proxy: str = PROXIES["flow"], policy_side: int = POLICY_SIDE, columns: int = 256,
-        policy_audio: str | None = None,
+        policy_audio: str | None = None, motion: str | None = None, exit: str | None = None,
+        patch_side: int = 64,
     ) -> None:  # fmt: skip
         super().__init__()
         if proxy not in ("rgbdiff", "mv", "flow"):
@@ -249,16 +350,26 @@ class AdaMML(nn.Module):
             )
         self.modalities, self.frames, self.renormalise = tuple(modalities), frames, renormalise
         self.num_classes, self.policy_side, self.columns = num_classes, policy_side, columns
-        self.seen = tuple(proxy if name == "flow" else name for name in modalities)
-        if len(set(self.seen)) < len(self.seen):
-            raise ModelError(f"flow and {proxy} together: the policy sees {proxy} in place of flow")
-        self.nets = nn.ModuleDict({
-            name: SegmentNet(
-                audio if name == "sound" else visual, CHANNELS[name], self.frames_of(name),
-                num_classes, dropout, pretrained,
-            )
-            for name in modalities
-        })  # fmt: skip
+        self.patch_side = patch_side
+        self.seen = seen_of(modalities, proxy)
+        self.nets = nn.ModuleDict()
+        for name in modalities:
+            if name == "yamnet":
+                self.nets[name] = YAMNetHead(num_classes, dropout)
+                continue
+            backbone = audio if name == "sound" else visual if name in FRAMES else motion or visual
+            if not is_video_network(backbone):
+                self.nets[name] = SegmentNet(
+                    backbone, CHANNELS[name], self.frames_of(name), num_classes, dropout,
+                    pretrained, exit if name in FRAMES else None,
+                )  # fmt: skip
+                continue
+            if name not in FRAMES or exit is not None:
+                raise ModelError(
+                    f"{backbone}: a video network takes frames, and has no early exit",
+                    "give motion= a 2D backbone, and no exit",
+                )
+            self.nets[name] = VideoNet(backbone, self.frames, num_classes)
         self.policy = ModalityPolicy(
             [CHANNELS[name] for name in self.seen],
             [-(-self.frames_of(name) // 2) for name in self.seen],
@@ -279,7 +390,7 @@ class AdaMML(nn.Module):
 
     def frames_of(self, name: str) -> int:
         """Frames of a segment in which a modality is shown."""
-        return 1 if name == "sound" else self.frames
+        return 1 if name in SOUND else self.frames
 
     def views(self, x: Mapping[str, Tensor]) -> list[Tensor]:
         """What the policy sees of (B, S, F, C, H, W) inputs: every second frame, small.
@@ -379,6 +490,20 @@ class AdaMML(nn.Module):
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, classes) of (B, S, F, C, H, W) inputs by name, deterministic."""
         return self.choose(x).logits
+
+
+def seen_of(modalities: Sequence[str], proxy: str) -> tuple[str, ...]:
+    """What the policy sees of each modality.
+
+    Raises:
+        ModelError: It would see something twice.
+    """
+    known = {**PROXIES, "flow": proxy}
+    seen = tuple(known.get(name, name) for name in modalities)
+    for name, shown in zip(modalities, seen, strict=True):
+        if seen.count(shown) > 1 and name != shown:
+            raise ModelError(f"{name} and {shown} together: the policy sees {shown} for {name}")
+    return seen
 
 
 def selection_loss(use: Tensor, correct: Tensor, weights: Tensor) -> Tensor:

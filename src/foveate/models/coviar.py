@@ -155,14 +155,11 @@ class CompressedNet(ClipModel):
         return found
 
 
-def _pieces_of(backbone: nn.Module, channels: int) -> list[tuple[str, list[nn.Module]]]:
-    """Split a backbone into stages, and check that running them in sequence equals running it.
+def split_stages(backbone: nn.Module) -> list[tuple[str, list[nn.Module]]]:
+    """Split a backbone into stages, to be run in sequence.
 
     A stage ends with each child of a ``blocks`` or ``stages`` sequence, or with each child that is
     a sequence or a stage itself (``layer1``); modules before belong to the first one.
-
-    Raises:
-        ModelError: The backbone does not just run its modules in sequence.
     """
     flat: list[tuple[str, nn.Module, bool]] = []
     for name, child in backbone.named_children():
@@ -178,7 +175,16 @@ def _pieces_of(backbone: nn.Module, channels: int) -> list[tuple[str, list[nn.Mo
         if ends and not name.startswith(("conv", "stem")):
             pieces.append((name, modules))
             modules = []
-    pieces.append(("final", modules))
+    return [*pieces, ("final", modules)]
+
+
+def _pieces_of(backbone: nn.Module, channels: int) -> list[tuple[str, list[nn.Module]]]:
+    """The stages of a backbone, if running them in sequence equals running it.
+
+    Raises:
+        ModelError: The backbone does not just run its modules in sequence.
+    """
+    pieces = split_stages(backbone)
     modes = [(module, module.training) for module in backbone.modules()]
     backbone.eval()
     try:

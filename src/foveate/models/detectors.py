@@ -165,6 +165,8 @@ class TorchvisionDetector(Detector):
         """The model's own `forward` behind its backbone."""
         from torchvision.models.detection.image_list import ImageList
 
+        # Pooling of regions is not implemented in half precision, and boxes need the bits.
+        features = {name: maps.float() for name, maps in features.items()}
         some = next(iter(features.values()))
         largest = [max(side) for side in zip(*sizes, strict=True)]
         shape = _padded(largest, self.model.transform.size_divisible)
@@ -176,7 +178,8 @@ class TorchvisionDetector(Detector):
             "transform": _Transformed(ImageList(pixels, list(sizes))),
             "backbone": _Given(OrderedDict(features)),
         }
-        return rest([pixels[0, :, :height, :width] for height, width in sizes], targets)
+        with torch.autocast(some.device.type, enabled=False):
+            return rest([pixels[0, :, :height, :width] for height, width in sizes], targets)
 
 
 class _Given(nn.Module):

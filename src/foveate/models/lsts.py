@@ -241,12 +241,13 @@ class TemporalNeck(nn.Module):
         form: See ``LearnedSampling``.
         normalisation: See ``LearnedSampling``.
         update: Share of the new features in the memory.
+        hidden: Channels inside the network that lifts low features; the published width is 256.
     """
 
     def __init__(
         self, channels: int = 1024, low_channels: int = 1024, embedding: int = 256,
         init: str = "gaussian", count: int | None = None, form: str = "lattice",
-        normalisation: str = "softmax", update: float = 1.0,
+        normalisation: str = "softmax", update: float = 1.0, hidden: int = 256,
     ) -> None:  # fmt: skip
         super().__init__()
         self.offsets = Offsets(init, count)
@@ -254,8 +255,8 @@ class TemporalNeck(nn.Module):
         self.to_other = LearnedSampling(channels, embedding, form, normalisation)
         self.fuse_key, self.fuse_other = QualityFusion(channels), QualityFusion(channels)
         self.lift = nn.Sequential(
-            nn.Conv2d(low_channels, 256, 1), nn.ReLU(), nn.Conv2d(256, 256, 3, padding=1),
-            nn.ReLU(), nn.Conv2d(256, channels, 3, padding=1),
+            nn.Conv2d(low_channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.ReLU(), nn.Conv2d(hidden, channels, 3, padding=1),
         )  # fmt: skip
         self.update = update
 

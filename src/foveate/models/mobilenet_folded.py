@@ -92,14 +92,15 @@ class FoldedMobileNet(nn.Module):
     Args:
         version: 1 or 2.
         width: Multiplies all channels, for version 1.
+        channels: Of an image.
     """
 
     frozen = True  # training code keeps such a backbone frozen
 
-    def __init__(self, version: int, width: float = 1.0) -> None:
+    def __init__(self, version: int, width: float = 1.0, channels: int = 3) -> None:
         super().__init__()
-        channels = max(8, int(32 * width))
-        self.stem = Conv(3, channels, 3, 2)
+        inputs, channels = channels, max(8, int(32 * width))
+        self.stem = Conv(inputs, channels, 3, 2)
         blocks: list[nn.Module] = []
         if version == 1:
             for outputs, stride in _V1:

@@ -135,6 +135,7 @@ def lsts(
     form: str = "lattice",
     normalisation: str = "softmax",
     update: float = 1.0,
+    hidden: int = 256,
 ) -> VideoDetector:
     """LSTS around any detector.
 
@@ -148,6 +149,7 @@ def lsts(
         form: See `LearnedSampling`.
         normalisation: See `LearnedSampling`.
         update: See `TemporalNeck`.
+        hidden: See `TemporalNeck`.
 
     Raises:
         ModelError: The architecture is no detector.
@@ -157,7 +159,7 @@ def lsts(
         raise ModelError(f"{detector}: is no detector in two parts", "such as rfcn:resnet18")
     return VideoDetector(
         network, embedding=embedding, init=init, count=count, form=form,
-        normalisation=normalisation, update=update,
+        normalisation=normalisation, update=update, hidden=hidden,
     )  # fmt: skip
 
 

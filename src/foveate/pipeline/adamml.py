@@ -3,7 +3,9 @@
 What the policy does not choose is not run: of all sources that are in one call, the segments for
 which a modality was chosen are rows of one batch, and each source gets its own back. The state of
 a source holds the recurrent state of the policy, the decisions for the segments at hand, and the
-sum of the weighted logits so far, so that a stream goes on segment by segment.
+sum of the weighted logits so far, so that a stream goes on segment by segment. A network of frames
+with an exit runs in two parts: of the segments of which the early answer is not sure, the state
+holds the maps at the exit, and the part `MODALITY-rest` goes on from them.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.core import Evidence, InputSpec, ModelError, View, Views
@@ -22,13 +25,15 @@ from foveate.media import modalities as kinds
 from foveate.models.adamml import CHANNELS, AdaMML
 from foveate.models.coviar import square
 from foveate.models.macs import on_meta
-from foveate.policy.looks.modalities import FUSE, POLICY, VIEWS
+from foveate.models.yamnet import SAMPLES
+from foveate.policy.looks.modalities import FUSE, POLICY, REST, UNSURE, VIEWS
 
 _VECTOR_SCALE = 8.0  # pixels per frame that are one after scaling
 
 AdaMMLState = dict[str, Tensor]
 """`hidden`, `cell`, `last` of the policy (absent before it ran), `use` (S, M) for the segments at
-hand, `sum` (classes,) of the weighted logits, `count` of segments."""
+hand, `sum` (classes,) of the weighted logits, `count` of segments; between an exit and the rest of
+its network `maps` and `weights` of the segments that go on."""
 
 
 class AdaMMLExecutor:
@@ -39,6 +44,7 @@ class AdaMMLExecutor:
         spec: Size of the frames and their normalisation.
         fixed: Modalities that are used for all segments, if the policy is not run.
         device: Where it runs.
+        exit: Probability from which on an early answer counts; None runs networks to their end.
     """
 
     head: str | None = FUSE
@@ -50,11 +56,16 @@ class AdaMMLExecutor:
         spec: InputSpec,
         fixed: Sequence[str] | None = None,
         device: torch.device | None = None,
+        exit: float | None = None,
     ) -> None:
         self.device, self.spec = device or torch.device("cpu"), spec
         self.network = network.eval().to(self.device)
         self.fixed = None if fixed is None else tuple(fixed)
-        self.parts = network.modalities if self.fixed else (POLICY, *network.modalities)
+        nets: Any = network.nets
+        self._early = () if exit is None else tuple(n for n in nets if nets[n].exit is not None)
+        self._sure = exit
+        parts = (*network.modalities, *(f"{name}{REST}" for name in self._early))
+        self.parts = parts if self.fixed else (POLICY, *parts)
         self._macs = cache(self._count)
 
     def input(self, part: str) -> InputSpec:
@@ -66,14 +77,13 @@ class AdaMMLExecutor:
         return "head" if part == FUSE else f"network-{part}"
 
     def batch_key(self, part: str, views: Views, state: Any) -> Hashable:
-        """Sources share a call of a modality whatever their numbers of segments are."""
+        """Sources share a call of a part whatever their numbers of segments are."""
         if part == FUSE:
             return part
+        if part.endswith(REST):
+            return part, state["maps"].shape[1:]
         shapes = tuple((name, view.array.shape[1:]) for name, view in sorted(views.items()))
-        if part != POLICY:
-            return part, shapes
-        rows = max(len(view.array) for view in views.values())
-        return part, shapes, rows, state is None
+        return part, shapes, part == POLICY and state is None
 
     @torch.inference_mode()
     def run(
@@ -84,8 +94,10 @@ class AdaMMLExecutor:
             return list(states), [self._fused(state) for state in states]
         if part == POLICY:
             after, evidence = self._decided(views, states)
+        elif part.endswith(REST):
+            after, evidence = self._finished(part, states), [Evidence() for _ in states]
         else:
-            after, evidence = self._recognised(part, views, states), [Evidence() for _ in views]
+            after, evidence = self._recognised(part, views, states)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return after, evidence
@@ -94,6 +106,8 @@ class AdaMMLExecutor:
         """Multiply-adds of a part for one source, from the number of its segments."""
         if part == FUSE:
             return 0
+        if part.endswith(REST):
+            return int(len(state["maps"]) * self._macs(part))
         rows = max(len(view.array) for view in views.values())
         return int(rows * self._macs(part))
 
@@ -106,57 +120,83 @@ class AdaMMLExecutor:
     def _decided(
         self, views: Sequence[Views], states: Sequence[Any]
     ) -> tuple[list[Any], list[Evidence]]:
+        """Decisions for the segments of each source, however many it has."""
         network, seen = self.network, self.network.seen
+        names = [VIEWS.get(name, name) for name in seen]
+        counts = [max(len(one[name].array) for name in names) for one in views]
         x = {
-            name: torch.stack([
-                self._prepared(name, one[VIEWS.get(name, name)]) for one in views
-            ])
-            for name in seen
-        }  # fmt: skip
+            name: torch.cat([self._prepared(name, one[shown]) for one in views]).unsqueeze(0)
+            for name, shown in zip(seen, names, strict=True)
+        }
         masks = [
-            torch.stack([_valid(one[VIEWS.get(name, name)], x[name].shape[1]) for one in views])
-            for name in seen
+            torch.cat([_valid(one[name], rows) for one, rows in zip(views, counts, strict=True)])
+            for name in names
         ]
-        valid = torch.stack(masks, 2).to(self.device)
-        features = network.policy.features(network.views(x), valid)
+        valid = torch.stack(masks, 1).to(self.device)
+        features = network.policy.features(network.views(x), valid.unsqueeze(0))[0]
+        padded = pad_sequence(list(features.split(counts)), batch_first=True)
         before = None
         if states[0] is not None:
             before = tuple(torch.stack([s[key] for s in states]) for key in _RECURRENT)
-        rows = []
-        for at in range(features.shape[1]):
-            logits, before = network.policy.step(features[:, at], before)  # type: ignore[arg-type]
-            rows.append(logits)
-        assert before is not None
-        # A proxy stands for its modality: without it there is no reason to compute the modality.
-        use = network.decide(torch.stack(rows, 1), valid=valid)
+        steps = []
+        for at in range(max(counts)):
+            logits, before = network.policy.step(padded[:, at], before)  # type: ignore[arg-type]
+            steps.append(dict(zip(_RECURRENT, before, strict=True)))
         after, evidence = [], []
-        for number, state in enumerate(states):
-            own = {key: value[number] for key, value in zip(_RECURRENT, before, strict=True)}
-            after.append(self._begun(state, use[number]) | own)
-            proposals = {"use": use[number].cpu().numpy()}
-            evidence.append(Evidence(proposals=proposals))
+        for number, there in enumerate(valid.split(counts)):
+            rows = len(there)
+            logits = torch.stack([step["last"][number] for step in steps[:rows]])
+            # A proxy stands for its modality: without it there is no reason to compute that.
+            use = network.decide(logits, valid=there)
+            own = {key: value[number] for key, value in steps[rows - 1].items()}
+            after.append(self._begun(states[number], use) | own)
+            evidence.append(Evidence(proposals={"use": use.cpu().numpy()}))
         return after, evidence
 
     def _recognised(
         self, part: str, views: Sequence[Views], states: Sequence[Any]
-    ) -> list[AdaMMLState]:
+    ) -> tuple[list[Any], list[Evidence]]:
         network, name = self.network, VIEWS.get(part, part)
+        net: Any = network.nets[part]
         at = network.modalities.index(part)
-        x = [self._prepared(part, one[name]) for one in views]
-        logits = network.nets[part](torch.cat(x) if len(x) > 1 else x[0])
-        after = []
-        for own, one, state in zip(
-            logits.split([len(rows) for rows in x]), views, states, strict=True
-        ):
-            known = state
+        inputs = [self._prepared(part, one[name]) for one in views]
+        x, counts = torch.cat(inputs) if len(inputs) > 1 else inputs[0], [len(i) for i in inputs]
+        maps: Sequence[Tensor] = ()
+        if part in self._early:
+            found, logits = net.begin(x)
+            maps = found.split(counts)
+        else:
+            logits = net(x)
+        after, evidence = [], []
+        for number, own in enumerate(logits.split(counts)):
+            known = states[number]
             if self.fixed is not None and part == self.fixed[0]:
-                known = self._all_used(state, len(own))
+                known = self._all_used(known, len(own))
             share = known["use"] * network.weights
             if network.renormalise:
                 share = share / share.sum(-1, keepdim=True).clamp_min(1e-6)
             weight = share[:, at][known["use"][:, at] > 0]
-            weight = weight * _valid(one[name], len(own)).to(self.device)
+            weight = weight * _valid(views[number][name], len(own)).to(self.device)
+            if part in self._early:
+                unsure = (own.softmax(1).amax(1) < self._sure) & (weight != 0)
+                known = {**known, "maps": maps[number][unsure], "weights": weight[unsure]}
+                weight = weight * ~unsure
+                evidence.append(Evidence(proposals={UNSURE: unsure.cpu().numpy()}))
+            else:
+                evidence.append(Evidence())
             after.append({**known, "sum": known["sum"] + (own * weight.unsqueeze(1)).sum(0)})
+        return after, evidence
+
+    def _finished(self, part: str, states: Sequence[Any]) -> list[AdaMMLState]:
+        """The rest of a network, for the segments of which its exit was not sure."""
+        net: Any = self.network.nets[part.removesuffix(REST)]
+        counts = [len(state["maps"]) for state in states]
+        logits = net.finish(torch.cat([state["maps"] for state in states])).split(counts)
+        after = []
+        for own, state in zip(logits, states, strict=True):
+            known = {key: value for key, value in state.items() if key not in ("maps", "weights")}
+            more = (own * state["weights"].unsqueeze(1)).sum(0)
+            after.append({**known, "sum": known["sum"] + more})
         return after
 
     def _prepared(self, name: str, view: View) -> Tensor:
@@ -184,25 +224,36 @@ class AdaMMLExecutor:
         network: Any = on_meta(self.network)
 
         def empty(name: str) -> Tensor:
-            frames, side = network.frames_of(name), side_of(name, self.spec)
+            if name == "yamnet":
+                return torch.empty((1, 1, 1, 1, 1, SAMPLES), device="meta")
+            frames, side = network.frames_of(name), side_of(name, self.spec, network.patch_side)
             wide = network.columns if name == "sound" else side
             return torch.empty((1, 1, frames, CHANNELS[name], side, wide), device="meta")
 
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            if part == POLICY:
-                network.policy(network.views({name: empty(name) for name in network.seen}))
-            else:
-                network.nets[part](empty(part).flatten(0, 1))
+        modality = part.removesuffix(REST)
+        with torch.no_grad():
+            x = empty(network.seen[0] if part == POLICY else modality).flatten(0, 1)
+            if part.endswith(REST):
+                x = network.nets[modality].begin(x)[0]
+            with FlopCounterMode(display=False) as counter:
+                if part == POLICY:
+                    network.policy(network.views({name: empty(name) for name in network.seen}))
+                elif part.endswith(REST):
+                    network.nets[modality].finish(x)
+                elif part in self._early:
+                    network.nets[part].begin(x)
+                else:
+                    network.nets[part](x)
         return int(counter.get_total_flops() // 2)
 
 
 _RECURRENT = ("hidden", "cell", "last")
 
 
-def side_of(name: str, spec: InputSpec) -> int:
+def side_of(name: str, spec: InputSpec, patch: int = 0) -> int:
     """Side in pixels of a modality's pictures; frequencies of spectrograms."""
-    if name == "sound":
-        return 256
+    if name in ("sound", "patch"):
+        return 256 if name == "sound" else patch
     return spec.size // 2 if name == "mv" else spec.size
 
 
@@ -223,6 +274,8 @@ def prepared(name: str, view: View, spec: InputSpec, columns: int, device: torch
         ModelError: The view has another size than the network takes.
     """
     x = torch.from_numpy(view.array).to(device)
+    if name == "yamnet":
+        return x[:, None, None, None]
     if name == "sound":
         if columns != x.shape[2]:
             x = functional.adaptive_avg_pool2d(x, (x.shape[1], columns))
@@ -236,7 +289,7 @@ def prepared(name: str, view: View, spec: InputSpec, columns: int, device: torch
             flat = square(flat, side)
         fields: Tensor = (flat / _VECTOR_SCALE).clamp(-2, 2).unflatten(0, x.shape[:2])
         return fields
-    if x.shape[-2:] != (spec.size, spec.size):
+    if name != "patch" and x.shape[-2:] != (spec.size, spec.size):
         raise ModelError(f"{name}: pictures of {tuple(x.shape[-2:])} pixels, not {spec.size}")
     kind = kinds.find(VIEWS.get(name, name))
     mean, std = kind.mean or spec.mean, kind.std or spec.std

@@ -21,6 +21,7 @@ from foveate.core import Detections, Evidence, InputSpec, ModelError, View, View
 from foveate.core.loop import Box
 from foveate.media.flow import dense_flow
 from foveate.models.detectors import Found, Maps
+from foveate.models.layers.folded import fold_norms
 from foveate.models.video_detector import VideoState, split_state, stack_states
 from foveate.pipeline.executors import calling, to_tensor
 from foveate.policy.looks.keys import STILL
@@ -65,7 +66,8 @@ class DetectExecutor:
         self, module: Any, device: torch.device, spec: InputSpec, min_score: float = 0.0
     ) -> None:
         # Convolutions of small networks take half the time on a CPU with channels last.
-        self.module: Any = module.to(device, memory_format=torch.channels_last)
+        folded = fold_norms(module.eval())
+        self.module: Any = folded.to(device, memory_format=torch.channels_last)
         self.device, self.spec, self.min_score = device, spec, min_score
         self.temporal = hasattr(module, "nonkey")
         self.parts: tuple[str, ...] = (

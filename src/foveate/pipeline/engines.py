@@ -161,7 +161,7 @@ def fastest(
         why = "no other engine is installed here" if precision in (None, "fp32") else precision
         say(f"engine auto: {candidates[0]} ({why})")
         return candidates[0]
-    key = _key(preset, precision, threads, candidates)
+    key = key_of(preset, precision, threads, candidates)
     before = remembered().get(key)
     if known and before in candidates:
         return str(before)
@@ -280,7 +280,7 @@ def remember(key: str, engine: str) -> None:
         replace_file(_file(), f"{text}\n".encode())
 
 
-def _key(preset: Preset, precision: str | None, threads: int, candidates: list[str]) -> str:
+def key_of(preset: Preset, precision: str | None, threads: int, candidates: list[str]) -> str:
     """Model, size, precision, threads; processor and versions of the engines as a digest."""
     machine = [processor(), str(os.cpu_count()), *(f"{c} {_version(c)}" for c in candidates)]
     size = getattr(preset.look, "size", None) or "own"

@@ -25,7 +25,7 @@ from foveate.core import (
     Window,
 )
 from foveate.media.modalities import Modality, find, stacks
-from foveate.media.spectrogram import SAMPLES, around, log_spectrogram
+from foveate.media.spectrogram import SILENCE, WAVE_RATE, WAVE_SECONDS, around, log_spectrogram
 from foveate.policy import window as windows
 from foveate.policy.cuts import distances, signature
 
@@ -79,7 +79,9 @@ class Fetch:
     _kept: dict[int, Any] = field(default_factory=dict)  # decoded, not yet shown: behind a cut
     _whole: dict[int, tuple[Any, Box]] = field(default_factory=dict)  # views of this window
     _whole_bytes: int = 0
-    _heard: dict[tuple[float, float], Array] = field(default_factory=dict)  # of this window
+    _heard: dict[tuple[str, tuple[float, float]], Array] = field(
+        default_factory=dict
+    )  # of this window
 
     def __post_init__(self) -> None:
         info = self.sample.info
@@ -116,7 +118,7 @@ class Fetch:
             kind = find(name)
             _check(name, request)
             if kind.source == "sound":
-                views[name] = self._sound(request)
+                views[name] = self._sound(name, request)
             elif kind.source == "groups":
                 views[name] = self._pictures(kind, request, window)
             elif kind.source == "motion":
@@ -363,23 +365,30 @@ class Fetch:
         known = np.asarray(near[back].reshape(count, -1).any(1), bool)
         return View(array, request.times, known)
 
-    def _sound(self, request: ViewRequest) -> View:
-        """A log spectrogram around the middle of each span; invalid where there is no sound.
+    def _sound(self, name: str, request: ViewRequest) -> View:
+        """A log spectrogram or waveform around the middle of each span; invalid without sound.
 
-        What was heard before in this window is neither decoded nor transformed again.
+        What was heard before in this window is neither decoded nor transformed again, and where
+        there is no sound nothing is transformed.
         """
         info = self.sample.info
         valid = np.array([self._audible(*span) for span in request.spans], bool)
+        wave = name == "waveform"
         for span, audible in zip(request.spans, valid, strict=True):
-            if span in self._heard:
+            if (name, span) in self._heard:
                 continue
             last = span[1] if info.duration is None else info.duration
-            wave = np.zeros(SAMPLES, np.float32)
-            if audible:
-                wave = around(self.sample, sum(span) / 2, end=last)
-            with self.ledger.stage("transform"):
-                self._heard[span] = log_spectrogram(wave)
-        rows = [self._heard[span] for span in request.spans]
+            middle = sum(span) / 2
+            if not audible:
+                found = np.zeros(round(WAVE_RATE * WAVE_SECONDS), np.float32) if wave else SILENCE
+            elif wave:
+                found = around(self.sample, middle, end=last, rate=WAVE_RATE, seconds=WAVE_SECONDS)
+            else:
+                samples = around(self.sample, middle, end=last)
+                with self.ledger.stage("transform"):
+                    found = log_spectrogram(samples)
+            self._heard[name, span] = found
+        rows = [self._heard[name, span] for span in request.spans]
         middles = tuple((start + end) / 2 for start, end in request.spans)
         return View(np.stack(rows) if rows else np.empty((0,), np.float32), middles, valid)
 

@@ -133,22 +133,19 @@ class ChargedSample:
             return self._sample.frames(times, size)
 
     def motion(
-        self, times: Sequence[float], source: str = "auto", around: int = 2, *, every: bool = True
+        self, times: Sequence[float], source: str = "auto", around: int = 2, **more: bool
     ) -> Motion:
         """Motion at those times: decoding is charged to `decode`, the rest to `motion`.
 
         The last answer without neighbours is remembered: policies of key frames look at what a part
         then takes.
         """
-        asked = tuple(times), source, around, every
+        asked = tuple(times), source, around, tuple(more.items())
         if self._motion is not None and self._motion[0] == asked:
             return self._motion[1]
         before = self.meter.motion_seconds
         with self._ledger.stage("decode", self.meter):
-            if every:
-                motion = self._sample.motion(times, source, around)
-            else:
-                motion = self._sample.motion(times, source, around, every=False)
+            motion = self._sample.motion(times, source, around, **more)
         spent = self.meter.motion_seconds - before
         self._ledger.add("decode", calls=0, seconds=-spent)
         self._ledger.add("motion", seconds=spent)

@@ -13,6 +13,7 @@ from foveate.core.budget import parse_budget
 from foveate.media import DEFAULT_LIMITS, Limits
 from foveate.pipeline.presets import Preset, edit, resolve
 from foveate.pipeline.recogniser import Output, Recogniser
+from foveate.pipeline.threads import Threads, fastest_threads, sleep_when_idle
 from foveate.policy import Context, PatchLook
 from foveate.policy.unknown import Familiar
 
@@ -34,7 +35,7 @@ def load(
     device: str | None = None,
     engine: str | None = None,
     precision: str | None = None,
-    threads: int | None = None,
+    threads: Threads | None = None,
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -58,8 +59,8 @@ def load(
         engine: `torch`, `onnxruntime`, `openvino`, `litert`, or `auto` for the fastest here; None
             for the preset's, else `torch`, and for an exported model the engine of its format.
         precision: `fp32`, `bf16` or `int8`; the preset's or what the model has if None.
-        threads: CPU threads of the network; None leaves those of PyTorch as they are, and is one
-            for other engines.
+        threads: CPU threads of the network; `auto` for the fastest number here; None leaves those
+            of PyTorch as they are, and is one for other engines.
         offline: Never touch the network for weights.
         progress: Called with (bytes so far, bytes in total) during a download.
         limits: Bounds on what a source may cost.
@@ -171,7 +172,7 @@ def assemble(
     device: str | None = None,
     engine: str | None = None,
     precision: str | None = None,
-    threads: int | None = None,
+    threads: Threads | None = None,
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
@@ -204,18 +205,30 @@ def assemble(
 
     if engine is None:
         engine, precision = preset.engine, precision or preset.precision
+    if threads not in (None, 1):
+        sleep_when_idle()
     if engine == "auto" and (own is not None or device not in (None, "cpu")):
         engine = "torch"  # other engines run models with weights, on the CPU
+    given: dict[str, Any] = {
+        "look": look, "decide": decide, "device": device, "precision": precision,
+        "offline": offline, "progress": progress, "notice": notice, "limits": limits, "own": own,
+    }  # fmt: skip
     if engine == "auto":
-        options: dict[str, Any] = {
-            "look": look, "device": device, "precision": precision, "threads": threads,
-            "offline": offline, "progress": progress, "notice": notice, "own": own,
-        }  # fmt: skip
+        count = threads if isinstance(threads, int) else 1
         engine = fastest(
             preset,
-            lambda name: assemble(preset, engine=name, **options).executor,
+            lambda name: assemble(preset, engine=name, threads=count, **given).executor,
             precision=precision,
-            threads=threads or 1,
+            threads=count,
+            notice=notice,
+        )
+    if threads == "auto":
+        threads = fastest_threads(
+            preset,
+            lambda count: assemble(preset, engine=engine, threads=count, **given),
+            engine=engine,
+            precision=precision,
+            own=own is not None,
             notice=notice,
         )
     loaded, place = load_model(
@@ -266,6 +279,7 @@ def assemble(
         preset_name=named,
         familiar=familiar if preset.unknown else None,
         limits=limits,
+        notice=notice,
     )
 
 

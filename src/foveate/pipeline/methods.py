@@ -123,7 +123,7 @@ def _adamml(loaded: LoadedModel, look: Look, context: Context, device: torch.dev
             "leave look at its default",
         )
     network: Any = loaded.networks[look.network]
-    return AdaMMLExecutor(network, loaded.input, look.fixed, device)
+    return AdaMMLExecutor(network, loaded.input, look.fixed, device, look.exit)
 
 
 def _graphs(loaded: LoadedModel) -> dict[str, EngineNetwork]:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from foveate.core import ModelError, WeightsError
 from foveate.core.config import Config, build, nearest
+from foveate.media.decoding import Decoding
 from foveate.models.registry import is_architecture
 from foveate.models.weights.builtin import (
     CARD,
@@ -61,6 +62,7 @@ class Preset(Config):
     top_k: int = Field(5, ge=1)
     none_below: float = Field(0.2, ge=0, le=1, description="segments scoring lower are `none`")
     min_score: float = Field(0.5, ge=0, le=1, description="detections scoring lower are left out")
+    decode: Decoding = Field(Decoding(), description="what the decoder of a file may leave out")
     track: bool = Field(False, description="give each detected object a number over time")
     unknown: bool = Field(
         True, description="footage unlike the training clips is `unknown` (trained models)"

@@ -22,10 +22,11 @@ from foveate.core import (
     Result,
     Sample,
     Trace,
+    TraceStep,
     View,
 )
 from foveate.core.text import plural
-from foveate.media import DEFAULT_LIMITS, Limits, name_of, open_source
+from foveate.media import DEFAULT_LIMITS, Limits, Video, name_of, open_source
 from foveate.pipeline.fetch import DEFAULT_RATE
 from foveate.pipeline.ledger import Ledger
 from foveate.pipeline.presets import Preset
@@ -34,6 +35,7 @@ from foveate.pipeline.scheduler import Opener, in_order, schedule
 from foveate.pipeline.session import OnStep, Plan, Session
 from foveate.policy import AtEnd, Groups
 from foveate.policy.looks.adafocus import AdaFocusLook
+from foveate.policy.looks.auto import AutoLook
 from foveate.policy.looks.modalities import Modalities
 from foveate.policy.unknown import Familiar
 
@@ -71,6 +73,7 @@ class Recogniser:
         familiar: What the training clips are like, so that other footage is `unknown`; None for
             never.
         limits: Bounds on what a source may cost.
+        notice: Called with a line about what was measured once.
 
     Attributes:
         name: Name of the model.
@@ -82,6 +85,7 @@ class Recogniser:
         limits: Bounds on what a source may cost.
         plan: What is the same for all sources.
         naming: How scores become labels.
+        cheapest_looks: What the look `auto` has measured so far.
     """
 
     def __init__(
@@ -99,7 +103,10 @@ class Recogniser:
         preset_name: str | None = None,
         familiar: Familiar | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        notice: Callable[[str], None] | None = None,
     ) -> None:
+        self._notice = notice
+        self.cheapest_looks: dict[str, str] = {}
         self.preset = preset or Preset(model=type(executor).__name__)
         self.name = self.preset.model
         self.preset_name = preset_name
@@ -314,8 +321,13 @@ class Recogniser:
     def _open(self, source: Any, fps: float | None, plan: Plan) -> Session:
         ledger = Ledger()
         with ledger.stage("open"):
-            sample = open_source(source, fps=fps, limits=self.limits)
+            sample = open_source(source, fps=fps, limits=self.limits, decoding=self.preset.decode)
         ledger.add("open", calls=0, frames=sample.meter.frames, bytes=sample.meter.bytes)
+        if isinstance(plan.look, AutoLook):
+            from foveate.pipeline.cheapest import cheapest
+
+            chosen = cheapest(self, source, sample.info, fps, self._notice)
+            plan = replace(plan, look=plan.look.looks[chosen])
         return self._session(source, sample, ledger, plan)
 
     def _session(self, source: Any, sample: Sample, ledger: Ledger, plan: Plan) -> Session:
@@ -351,7 +363,7 @@ class Recogniser:
             preset=self.preset_name,
             duration=duration,
             cost=session.ledger.cost(),
-            trace=Trace(size=[info.width, info.height], steps=session.steps) if trace else None,
+            trace=self._trace(session, session.steps) if trace else None,
             warnings=[
                 *warnings,
                 *_single_pictures(session),
@@ -371,10 +383,15 @@ class Recogniser:
             preset=self.preset_name,
             duration=info.duration,
             cost=session.ledger.take(),
-            trace=Trace(size=[info.width, info.height], steps=steps),
+            trace=self._trace(session, steps),
             warnings=list(session.sample.warnings),
             **session.reducer.step(self.naming, session.span, session.joins),
         )
+
+    def _trace(self, session: Session, steps: list[TraceStep]) -> Trace:
+        info = session.info
+        decode = self.preset.decode.changes() if isinstance(session.sample, Video) else {}
+        return Trace(size=[info.width, info.height], steps=steps, decode=decode)
 
     def _failed(self, name: str, error: FoveateError) -> Result:
         """The Result of a source that could not be read."""

@@ -79,6 +79,10 @@ class Watch:
         max_wait: float = 0.0,
         outputs: Outputs | None = None,
     ) -> None:
+        if recogniser.preset.decode.changes():
+            raise ConfigError(
+                "decode: only for files", "a camera of a cams.yaml has skip_loop_filter"
+            )
         self._labels = recogniser.labels
         self._naming = replace(recogniser.naming, top_k=1)
         self._executor, self._max_wait, self._pace = recogniser.executor, max_wait, pace

@@ -30,9 +30,12 @@ def signature(frames: Pixels) -> np.ndarray[tuple[int, int], np.dtype[np.float32
     ]
     parts = []
     for cell in cells:
-        flat = cell.reshape(len(cell), -1, 3)
-        counts = np.stack([(flat == value).sum(1) for value in range(_BINS)], 1)
-        parts.append(counts.reshape(len(cell), -1) / max(flat.shape[1], 1))
+        count, pixels = len(cell), cell.shape[1] * cell.shape[2]
+        # One table of all frames: by frame, then value, then channel.
+        at = cell.reshape(count, pixels, 3) * np.intp(3) + np.arange(3)
+        at += (3 * _BINS * np.arange(count))[:, None, None]
+        counts = np.bincount(at.ravel(), minlength=3 * _BINS * count)
+        parts.append(counts.reshape(count, 3 * _BINS) / max(pixels, 1))
     return np.concatenate(parts, 1).astype(np.float32)
 
 

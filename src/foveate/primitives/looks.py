@@ -4,6 +4,7 @@ from foveate.policy.calibration import CalibratedSpec as Calibrated
 from foveate.policy.looks.activation import ActivationPatchSpec as ActivationPatch
 from foveate.policy.looks.adafocus import AdaFocusMotionSpec as AdaFocusMotion
 from foveate.policy.looks.adafocus import AdaFocusSpec as AdaFocusLook
+from foveate.policy.looks.auto import AutoSpec as Auto
 from foveate.policy.looks.frames import KeyframesFirstSpec as KeyframesFirst
 from foveate.policy.looks.groups import GroupsSpec as Groups
 from foveate.policy.looks.keys import KeyFramesSpec as KeyFrames
@@ -14,6 +15,6 @@ from foveate.policy.stopping import AtEndSpec as AtEnd
 from foveate.policy.stopping import ConfidentSpec as Confident
 
 __all__ = [
-    "ActivationPatch", "AdaFocusLook", "AdaFocusMotion", "AtEnd", "Calibrated", "Confident",
+    "ActivationPatch", "AdaFocusLook", "AdaFocusMotion", "AtEnd", "Auto", "Calibrated", "Confident",
     "Groups", "KeyFrames", "KeyframesFirst", "Modalities", "MotionPatch", "VectorPatch",
 ]  # fmt: skip

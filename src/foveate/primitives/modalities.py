@@ -21,6 +21,15 @@ class RGB(Modality):
     kind: Literal["rgb"] = "rgb"
 
 
+class Patch(Modality):
+    """Frames cut out where things move."""
+
+    kind: Literal["patch"] = "patch"
+    size: Annotated[int, Field(ge=16, le=1024), Search.int(32, 96, step=16)] = Field(
+        64, description="side in pixels"
+    )
+
+
 class RGBDifference(Modality):
     """Differences of consecutive frames."""
 
@@ -49,9 +58,15 @@ class Sound(Modality):
     backbone: str = Field("mobilenetv3_small_050", description="timm's name")
 
 
+class YAMNet(Modality):
+    """YAMNet's embedding of sound."""
+
+    kind: Literal["yamnet"] = "yamnet"
+
+
 # No entry points: the recipe of several modalities knows these.
 AnyModality = Annotated[
-    RGB | RGBDifference | Flow | MotionVectors | Sound,
+    RGB | Patch | RGBDifference | Flow | MotionVectors | Sound | YAMNet,
     Field(discriminator="kind"),
     BeforeValidator(kind_or_values),
 ]

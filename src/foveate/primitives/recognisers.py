@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from foveate.primitives.base import Primitive, Search
-from foveate.primitives.modalities import RGB, AnyModality, Sound
+from foveate.primitives.modalities import RGB, AnyModality, Patch, Sound
 
 _Dropout = Annotated[float, Field(ge=0, lt=1), Search.float(0, 0.8)]
 _Width = Annotated[int, Field(ge=4, le=512)]
@@ -324,7 +324,9 @@ class AdaMML(Recogniser):
 
     kind: Literal["adamml"] = "adamml"
     modalities: tuple[AnyModality, ...] = Field((RGB(), Sound()), min_length=1)
-    visual: str | None = Field(None, description="backbone on frames")
+    visual: str | None = Field(None, description="backbone or video network on frames")
+    motion: str | None = Field(None, description="backbone on rgbdiff, flow and mv")
+    exit: str | None = Field(None, description="stage of visual with an early answer")
     policy: str | None = Field(None, description="backbone of the policy on frames")
     proxy: Annotated[Literal["rgbdiff", "mv", "flow"] | None, Search.choice("rgbdiff", "mv")] = (
         Field(None, description="what the policy sees in place of flow")
@@ -342,11 +344,13 @@ class AdaMML(Recogniser):
     kept: Annotated[int | None, Field(ge=1, le=256)] = None
 
     def training_settings(self) -> dict[str, Any]:
-        """The recipe's settings; of its networks on sound there is one."""
+        """The recipe's settings; there is one network on sound, and one size of patches."""
         values = super().training_settings()
-        sounds = [one for one in self.modalities if isinstance(one, Sound)]
-        if sounds:
-            values |= {"audio": sounds[0].backbone, "columns": sounds[0].columns}
+        for one in self.modalities:
+            if isinstance(one, Sound):
+                values |= {"audio": one.backbone, "columns": one.columns}
+            elif isinstance(one, Patch):
+                values["patch_size"] = one.size
         return {**values, "modalities": [one.kind for one in self.modalities]}
 
 

@@ -11,14 +11,15 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from typing import TYPE_CHECKING, Any
 
 from foveate.core import FoveateError, units
 from foveate.core.files import replacing
 from foveate.core.text import plural, shorten, visible
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
 
 Thumbnails = Mapping[str, Sequence[tuple[float, bytes]]]
 """Name of an input → `(seconds, JPEG bytes)` of a few frames, as `to_jpeg` returns them."""
@@ -63,6 +64,9 @@ def write_page(path: str | os.PathLike[str], text: str) -> None:
 
 @cache
 def _environment() -> Environment:
+    # The terminal shares modules with the pages, and `predict` should begin at once.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("foveate.viz"),
         autoescape=True,
@@ -92,4 +96,6 @@ def _environment() -> Environment:
 
 def _isolated(text: str) -> Markup:
     """A label, file name or message whose writing direction does not affect what follows it."""
+    from markupsafe import Markup
+
     return Markup("<bdi>{}</bdi>").format(visible(shorten(text, _LONG)))

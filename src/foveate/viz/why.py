@@ -34,6 +34,7 @@ class Reason:
         fallback: Whether the policy found no window and fell back to the whole frame.
         heat: (h, w) the map that the window was searched in, None without one.
         source: What the map was made of, such as `vectors`.
+        follows: Whether the window goes with a subject that crosses the picture.
         said: Describes the frame instead of source and gate.
     """
 
@@ -43,6 +44,7 @@ class Reason:
     fallback: bool = False
     heat: npt.NDArray[np.float32] | None = None
     source: str = ""
+    follows: bool = False
     said: str = ""
 
 

@@ -83,6 +83,9 @@ def conclusion(one: Explained) -> str:
         text = f"One window per shot, for at most {in_seconds(one.hold)}: {len(boxes)} windows"
     else:
         text = f"The window moves: {len(boxes)} places in {frames}"
+    follows = sum(reason.follows for reason in one.reasons)
+    if follows:
+        text += f"; it follows what crosses the picture in {follows} of {frames}"
     if boxes and one.size:
         area = fmean((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes)
         text += f", {percent(area / (one.size[0] * one.size[1]))} of the frame"

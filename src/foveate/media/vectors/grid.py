@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,23 +30,38 @@ class VectorField:
         time: Seconds from the first frame.
         kind: `I`, `P` or `B`.
         key: Whether decoding can start here.
-        motion: (2, Hc, Wc, 2) float32, x then y, in pixels of the coded picture: where the cell
-            is predicted from, relative to itself; [0] in a past picture, [1] in a future one.
-        valid: (2, Hc, Wc): which cells have such a prediction. Intra blocks have none.
         distance: How many pictures the nearest past and future reference are away in the order of
             display; NaN where there is none or it is not known.
         rows: (N,) the exported rows, if they were asked for.
         frame: The decoded `av.VideoFrame`, if it was asked for.
+        painting: Gives `motion` and `valid` when they are first asked for.
     """
 
     time: float
     kind: str
     key: bool
-    motion: Floats
-    valid: Mask
     distance: tuple[float, float]
+    painting: Callable[[], tuple[Floats, Mask]] = field(repr=False)
     rows: Rows | None = None
     frame: Any = None
+
+    @cached_property
+    def _painted(self) -> tuple[Floats, Mask]:
+        return self.painting()
+
+    @property
+    def motion(self) -> Floats:
+        """(2, Hc, Wc, 2) float32, x then y, in pixels of the coded picture.
+
+        Where the cell is predicted from, relative to itself; [0] in a past picture, [1] in a
+        future one.
+        """
+        return self._painted[0]
+
+    @property
+    def valid(self) -> Mask:
+        """(2, Hc, Wc): which cells have such a prediction. Intra blocks have none."""
+        return self._painted[1]
 
     def flow(self) -> tuple[Floats, Mask]:
         """Displacement per picture interval, forward in time, and where it is known.

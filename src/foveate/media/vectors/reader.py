@@ -7,6 +7,7 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Self
 
 from av.video.frame import PictureType
@@ -15,12 +16,13 @@ from foveate.core import MediaError, Meter
 from foveate.media import index as indexing
 from foveate.media.container import VECTOR_CODECS, codec_name, open_video
 from foveate.media.decoder import Decoder
+from foveate.media.decoding import EXACT, Decoding
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.lookahead import LOOKAHEAD
 from foveate.media.packets import packets
 from foveate.media.source import Reader, Source, name_of, opener
 from foveate.media.vectors.gops import References, nal_length_bytes
-from foveate.media.vectors.grid import VectorField, paint
+from foveate.media.vectors.grid import Floats, Mask, VectorField, paint
 from foveate.media.vectors.kernels import kernels
 from foveate.media.vectors.rows import rows_of
 from foveate.media.work import Work
@@ -49,6 +51,8 @@ class VectorReader:
             asked to. Without it, going back begins at the very start.
         fast: False for NumPy; True to load the compiled loops (extra `fast`) at once; None to use
             them where they are loaded already. The fields are the same.
+        decoding: What the decoder may leave out of the pictures; `lowres` is not used, since
+            vectors are read at full size.
 
     Raises:
         MediaError: The source cannot be opened, or its codec exports no vectors.
@@ -65,9 +69,11 @@ class VectorReader:
         warn: Callable[[str], None] | None = None,
         find_index: Callable[[bool], indexing.Index | None] | None = None,
         fast: bool | None = None,
+        decoding: Decoding = EXACT,
     ) -> None:
         self._open_reader = source if callable(source) else opener(source, limits)
         self._limits, self._threads, self._pixels = limits, threads, pixels
+        self._decoding = decoding.model_copy(update={"lowres": 0}) if pixels else EXACT
         self.meter = meter or Meter()
         self._warn = warn or (lambda line: None)
         self._work = Work(limits, self.meter.bytes)
@@ -191,6 +197,7 @@ class VectorReader:
             self._decoder = Decoder(
                 opened, self._limits, self._threads, self.meter, self._work, self._warn,
                 vectors=True, quality="full" if self._pixels else "none",
+                decoding=self._decoding,
             )  # fmt: skip
             self._restart(packets(opened), from_start=True)
         except BaseException:
@@ -319,28 +326,37 @@ class VectorReader:
                 self._out.append((tick, frame))
 
     def _field(self, tick: int, frame: Any, keep_rows: bool, keep_frame: bool) -> VectorField:
-        started = time.perf_counter()
-        rows = rows_of(frame)
-        motion, valid = paint(rows, frame.width, frame.height, self._compiled)
+        painting = partial(self._painted, frame)
+        if not keep_frame:  # nothing may hold the picture: the decoder uses its memory again
+            motion, valid = painting()
+            painting = partial(_known, motion, valid)
+        rows = rows_of(frame) if keep_rows else None
         kind = PictureType(frame.pict_type).name
         unknown = float("nan"), float("nan")
         distance = self._references.distance(tick, kind) if self.has_times else unknown
-        field = VectorField(
+        return VectorField(
             time=float((tick - self._origin) * self._base),
             kind=kind,
             key=bool(frame.key_frame),
-            motion=motion,
-            valid=valid,
             distance=distance,
-            rows=rows.copy() if keep_rows and rows is not None else None,
+            painting=painting,
+            rows=None if rows is None else rows.copy(),
             frame=frame if keep_frame else None,
         )
+
+    def _painted(self, frame: Any) -> tuple[Floats, Mask]:
+        started = time.perf_counter()
+        painted = paint(rows_of(frame), frame.width, frame.height, self._compiled)
         self.meter.motion_seconds += time.perf_counter() - started
-        return field
+        return painted
 
     def _tick(self, seconds: float) -> int:
         # A fraction of a tick allows for rounding of times that were ticks before.
         return math.floor(seconds / float(self._base) + 1e-4) + self._origin
+
+
+def _known(motion: Floats, valid: Mask) -> tuple[Floats, Mask]:
+    return motion, valid
 
 
 def probe(source: Source, limits: Limits = DEFAULT_LIMITS) -> str | None:

@@ -2,8 +2,9 @@
 
 A window is a run of segments. The part `policy` of the model sees small views of all modalities
 and decides for each segment which of them are used (AdaMML, arXiv 2105.05165); each modality is a
-part of the model that gets the segments for which it was chosen, and `fuse` is its head. A file is
-decided on window by window, a stream segment by segment.
+part of the model that gets the segments for which it was chosen, and `fuse` is its head. Where the
+network of frames has an exit, the segments of which its early answer is not sure go on in the part
+`MODALITY-rest`. A file is decided on window by window, a stream segment by segment.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ from foveate.core import (
     ViewRequest,
     Window,
 )
+from foveate.core.text import did_you_mean
 from foveate.policy.calibration import CalibrationCard, Strict, per_answer
 from foveate.policy.looks.base import Context, LookSpec
+from foveate.policy.looks.patches import MotionPatch
 
-POLICY, FUSE = "policy", "fuse"  # parts of the model
-VIEWS = {"rgbdiff": "rgb-difference", "mv": "vectors"}
+POLICY, FUSE, REST = "policy", "fuse", "-rest"  # parts of the model, and the ending of one
+UNSURE = "unsure"  # segments of which an early answer is not sure, in the evidence
+VIEWS = {"rgbdiff": "rgb-difference", "mv": "vectors", "patch": "rgb", "yamnet": "waveform"}
 """Modality of the network → its name in `media.modalities`, where they differ."""
 
 _NEAR = 1e-6  # seconds
@@ -71,6 +75,8 @@ class CurveCard(CalibrationCard):
         points: By ascending strength; empty if there is no policy and all modalities are used.
         default: Index of the point that is used without a budget.
         calibrated_on: Clips behind the points.
+        exit: Probability from which on an early answer for frames counts; None without an exit.
+        patch_size: Side in pixels of the modality `patch`; None without it.
     """
 
     modalities: list[str] = Field(min_length=1, max_length=8)
@@ -81,6 +87,8 @@ class CurveCard(CalibrationCard):
     points: list[PointCard] = Field(min_length=1, max_length=64)
     default: int = Field(ge=0)
     calibrated_on: int = Field(ge=0)
+    exit: float | None = Field(None, ge=0, le=1)
+    patch_size: int | None = Field(None, ge=16, le=1024)
 
     @model_validator(mode="after")
     def _fits(self) -> CurveCard:
@@ -124,6 +132,13 @@ class ModalitiesSpec(LookSpec):
     point: int | None = Field(
         None, ge=0, description="operating point; None: by budget, or the run's default"
     )
+    exit: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="probability from which on an early answer for frames counts; None: the "
+        "calibrated one; 1: no early answers",
+    )
 
     def build(self, context: Context) -> Modalities:
         """The look of an operating point.
@@ -145,11 +160,20 @@ class ModalitiesSpec(LookSpec):
             unknown = [name for name in fixed if name not in card.modalities]
             if unknown or not fixed:
                 raise ConfigError(
-                    f"look.use={','.join(fixed)}: {context.model} has {', '.join(card.modalities)}"
+                    f"look.use={','.join(fixed)}: {context.model} has {', '.join(card.modalities)}",
+                    did_you_mean(unknown[0], card.modalities) if unknown else None,
                 )
+        if self.exit is not None and card.exit is None:
+            raise ConfigError(
+                f"look.exit: {context.model} has no early exit",
+                "train one: --recipe adamml --set exit=STAGE",
+            )
+        if fixed is not None:
+            fixed = tuple(name for name in card.modalities if name in fixed)
+        exit = card.exit if self.exit is None else self.exit
         return Modalities(
             tuple(card.modalities), tuple(card.seen), card.frames, card.seconds,
-            card.points[at].network, fixed,
+            card.points[at].network, fixed, patches=patches_of(card.patch_size), exit=exit,
         )  # fmt: skip
 
     def calibrated(self, calibration: Mapping[str, Any], model: str) -> Mapping[str, Any]:
@@ -179,6 +203,8 @@ class Modalities:
         network: Name of the model's network that decides and recognises.
         fixed: Modalities that are used for all segments; None for those that the policy chooses.
         each: Decide segment by segment instead of window by window.
+        patches: Cuts out the modality `patch`; None without it.
+        exit: Probability from which on an early answer for frames counts; None without an exit.
     """
 
     modalities: tuple[str, ...]
@@ -188,6 +214,8 @@ class Modalities:
     network: str = "point-0"
     fixed: tuple[str, ...] | None = None
     each: bool = False
+    patches: MotionPatch | None = None
+    exit: float | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -227,6 +255,9 @@ class Modalities:
         """
         begin: Any = (self.segments(window), (), None, 0)
         left, at_hand, use, place = begin if memory is None else memory
+        if evidence is not None and evidence.proposals.get(UNSURE, np.zeros(1, bool)).any():
+            rest = f"{self.modalities[place - 1]}{REST}"
+            return Selection({}, rest, dense=False, closes=False), memory
         if not at_hand:
             if not left:
                 return None, memory
@@ -244,7 +275,7 @@ class Modalities:
             chosen = tuple(span for span, on in zip(at_hand, use[:, place], strict=True) if on)
             place += 1
             if chosen:
-                return self._part(place - 1, chosen), (left, at_hand, use, place)
+                return self._part(place - 1, chosen, sample), (left, at_hand, use, place)
         fuse = Selection({}, FUSE, dense=False)
         return fuse, (left, (), None, 0)
 
@@ -261,16 +292,24 @@ class Modalities:
         for name in self.seen:
             # Of frames that a network may be shown, all are kept; the policy sees every second.
             whole = name in self.modalities
-            views[VIEWS.get(name, name)] = self.request(name, segments, 1 if whole else 2, whole)
+            request = self.request(name, segments, 1 if whole else 2)
+            again: bool | tuple[float, ...] = name == "rgb" and whole
+            if name == "rgb" and "patch" in self.modalities:
+                again = self.request(name, segments).times  # patches are cut out of all of them
+            views[VIEWS.get(name, name)] = replace(request, again=again)
         # The names tell a trace what could be chosen.
         return _selection(views, POLICY, segments, dict.fromkeys(self.modalities, np.empty(0)))
 
-    def _part(self, place: int, segments: tuple[Span, ...]) -> Selection:
+    def _part(
+        self, place: int, segments: tuple[Span, ...], sample: Sample | None = None
+    ) -> Selection:
         name = self.modalities[place]
-        return _selection({VIEWS.get(name, name): self.request(name, segments)}, name, segments)
+        request = self.request(name, segments, sample=sample)
+        measured = ("motion",) if name == "patch" else ()
+        return _selection({VIEWS.get(name, name): request}, name, segments, measured=measured)
 
     def request(
-        self, name: str, segments: tuple[Span, ...], every: int = 1, again: bool = False
+        self, name: str, segments: tuple[Span, ...], every: int = 1, sample: Sample | None = None
     ) -> ViewRequest:
         """The request for a modality of some segments, a row for each.
 
@@ -278,16 +317,29 @@ class Modalities:
             name: Of the modality.
             segments: Their starts and ends in seconds.
             every: Ask for every so manyth frame.
-            again: The frames will be asked for again.
+            sample: The source, whose motion says where patches are cut out. Every segment has a
+                place of its own, so that it does not depend on which others were chosen.
         """
-        if name == "sound":
+        if name in ("sound", "yamnet"):
             return ViewRequest(spans=segments)
         times, rows = [], []
         for row, (start, end) in enumerate(segments):
             for at in range(0, self.frames, every):
                 times.append(start + at * (end - start) / self.frames)
                 rows.append(row)
-        return ViewRequest(tuple(times), tuple(rows), again=again and name == "rgb")
+        request = ViewRequest(tuple(times), tuple(rows))
+        if name != "patch" or self.patches is None or sample is None:
+            return request
+        boxes: list[Any] = []
+        for start, end in segments:
+            evenly = replace(self.patches, rate=self.frames / (end - start))
+            boxes += evenly.plan(sample, Window(start, end), Budget()).boxes or ()
+        return replace(request, boxes=tuple(boxes), size=self.patches.size)
+
+
+def patches_of(size: int | None) -> MotionPatch | None:
+    """Where the modality `patch` is cut out: one place per segment, as its network pools frames."""
+    return None if size is None else MotionPatch(size=size, track="tube")
 
 
 def _selection(
@@ -295,7 +347,8 @@ def _selection(
     part: str,
     segments: tuple[Span, ...],
     more: Mapping[str, Any] | None = None,
+    measured: tuple[str, ...] = (),
 ) -> Selection:
     """A step whose segments are in the trace, as `start, end, start, end, ...`."""
     proposals = {"segments": np.array(segments).ravel(), **(more or {})}
-    return Selection(views, part, dense=False, closes=False, proposals=proposals)
+    return Selection(views, part, dense=False, closes=False, proposals=proposals, measured=measured)

@@ -21,7 +21,7 @@ from foveate.policy.looks.frames import grid, within
 from foveate.policy.motion import MotionInput, motion_times, saliency
 from foveate.policy.motion.combine import lasting
 from foveate.policy.motion.family import method
-from foveate.policy.window.select import Rule, Track, Windows, centre_square, select
+from foveate.policy.window.select import ONLINE, Rule, Track, Windows, centre_square, select
 from foveate.policy.window.track import Smoothed, shots
 
 Floats = npt.NDArray[np.float32]
@@ -89,7 +89,7 @@ class MotionPatchSpec(MotionSizedSpec):
     motion: Annotated[str, Search.choice("affine_diff", "flow_affine", "mv_affine", "fd")] = Field(
         "affine_diff", description="saliency: a key of policy.motion.METHODS"
     )
-    track: Literal["auto", "frame", "viterbi", "tube", "ema", "one-euro"] = "auto"
+    track: Track | Literal["auto"] = "auto"
     source: Literal["auto", "vectors", "flow"] = Field("auto", description="of the motion")
     gate: float = Field(0.1, ge=0, le=1, description="excess capture below which: whole frame")
     sampling: Literal["uniform", "motion"] = Field(
@@ -135,6 +135,7 @@ class PatchPlan:
         maps: (T, h, w) what the windows were searched in, None for policies without.
         source: `vectors`, `flow`, `grey`, `activation`, or empty.
         reason: Why a better source was not used.
+        follows: (T,) frames on which the window goes with a subject that crosses the picture.
     """
 
     times: tuple[float, ...]
@@ -144,6 +145,7 @@ class PatchPlan:
     maps: Floats | None = None
     source: str = ""
     reason: str | None = None
+    follows: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,10 @@ class PatchLook(TimedLook):
             self.size,
             fallback=any(plan.fallback[part]),
             gate=float(np.mean(gates)) if gates else None,
-            measured=(f"motion:{plan.source}",) if plan.source else (),
+            measured=(
+                *(("window:follows",) if any(plan.follows[part]) else ()),
+                *((f"motion:{plan.source}",) if plan.source else ()),
+            ),
         )
         return selection, replace(memory, done=memory.done + len(times))
 
@@ -257,9 +262,9 @@ class MotionPatch(PatchLook):
             which is noise where surfaces have no texture (both are measured in
             `docs/research/motion-patches.md`). On codec vectors `flow` and `flow_affine` stand for
             `mv` and `mv_affine`.
-        track: `auto` is `tube` for models that mix features of the same place over time (TSM, 3D
-            and streaming networks), to which a jumping window looks like motion, and `viterbi`
-            for all others; else see `policy.window.Rule`. `ema` and `one-euro` work online.
+        track: `auto` is `camera` for models that mix features of the same place over time (TSM, 3D
+            and streaming networks), to which a jumping window looks like motion, `viterbi` for all
+            others, and `camera-online` in streams; else see `policy.window.Rule`.
         source: `auto` takes codec vectors where there are any, flow elsewhere.
         extent: As for all patches, or `auto` for the smallest of several that captures enough.
         gate: Excess capture below which motion is diffuse: then the whole frame at `size`.
@@ -280,7 +285,7 @@ class MotionPatch(PatchLook):
     gate: float = 0.1
     sampling: Literal["uniform", "motion"] = "uniform"
     candidates: int = 2
-    stiffness: float = 0.1
+    stiffness: float = 0.03
     around: int = 2
     pictures: Literal["decoded", "all"] = "decoded"
     lasting: float = 0.0
@@ -293,7 +298,7 @@ class MotionPatch(PatchLook):
             raise ValueError(f"{self.motion} needs a network: use ActivationPatch")
 
     def fitted(self, context: Context) -> Self:
-        """The same policy for a model; one that mixes frames gets one window per shot.
+        """The same policy for a model; one that mixes frames gets windows that stand still.
 
         Raises:
             ConfigError: The model needs frames at an even rate and motion would choose them.
@@ -319,7 +324,7 @@ class MotionPatch(PatchLook):
                 "has not seen them yet",
                 "leave it at uniform",
             )
-        track: Track = "ema" if self.track == "ema" else "one-euro"
+        track = self.track if self.track in ONLINE else "camera-online"
         return replace(
             self, chunk=1, track=track, sampling="uniform", around=min(self.around, 1), lasting=0.0
         )
@@ -332,7 +337,7 @@ class MotionPatch(PatchLook):
         else:
             sides = (self.side(sample),)
         track: Track = (
-            ("tube" if self.aligned else "viterbi") if self.track == "auto" else self.track
+            ("camera" if self.aligned else "viterbi") if self.track == "auto" else self.track
         )
         return Rule(sides, track, gate=self.gate, stiffness=self.stiffness)
 
@@ -352,7 +357,7 @@ class MotionPatch(PatchLook):
         budget: Budget,
     ) -> tuple[Selection | None, Any]:
         """The next chunk; online tracks measure no further than it."""
-        if self.track not in ("ema", "one-euro"):
+        if self.track not in ONLINE:
             return super().next(sample, window, memory, evidence, budget)
         asked = 0 if memory is None else memory.asked
         times = self.times(window, budget)[asked : asked + self.chunk]
@@ -391,10 +396,11 @@ class MotionPatch(PatchLook):
         source = "grey" if need == "grey" else "vectors" if need == "vectors" else self.source
         if source == "vectors":
             source = "auto"  # without vectors, flow is used, and the trace says so
-        if self.pictures == "decoded" and source == "auto" and sample.info.has_vectors:
-            motion = sample.motion(times, source, self.around, every=False)
-        else:
-            motion = sample.motion(times, source, self.around)
+        more: dict[str, bool] = {}
+        if source == "auto" and sample.info.has_vectors:
+            # `affine_diff` takes six numbers from the field: those of one picture are enough.
+            more = {"every": self.pictures == "all", "single": self.motion == "affine_diff"}
+        motion = sample.motion(times, source, self.around, **more)
         name = self.motion
         if motion.source == "vectors":
             name = _ON_VECTORS.get(name, name)
@@ -435,6 +441,7 @@ class MotionPatch(PatchLook):
             fallback=tuple(bool(f) for f in chosen.fallback),
             maps=maps,
             source=motion.source,
+            follows=tuple(bool(f) for f in chosen.follows),
             reason=motion.reason,
         )
         return plan, chosen

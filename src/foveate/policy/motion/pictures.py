@@ -9,6 +9,10 @@ from foveate.policy.motion.combine import box_mean
 from foveate.policy.motion.dominant import affine, affine_field
 from foveate.policy.motion.inputs import Floats, MotionInput
 
+_PARTS = (1, 2, 3, 4)  # pictures back to which a codec's vector may point
+_CLEARLY = 0.8  # share of the error that a part must leave, to be taken instead of the whole
+_COARSE = 3  # places between those that are compared
+
 
 def difference(seen: MotionInput) -> Floats:
     """`fd`: |I(t + d) - I(t)|, 3x3 mean."""
@@ -47,7 +51,8 @@ def difference_affine(seen: MotionInput) -> Floats:
     Where a surface has no texture, flow and vectors are guesses and their residual is noise; the
     difference of the pictures is not. Only six numbers are taken from the field, which are robust.
     With several pictures per time the middle one's motion counts, or the others' mean where it
-    has none (key frames).
+    has none (key frames). Codec vectors may point further back than to the picture before, which
+    a stream does not tell: the pictures themselves decide between the motion and its parts.
     """
     grey = seen.greys()
     field, valid = seen.fields()
@@ -66,8 +71,23 @@ def difference_affine(seen: MotionInput) -> Floats:
     total = np.maximum(weight.sum(1, keepdims=True), 1)
     mean = np.asarray((theta * (weight / total)[:, :, None, None]).sum(1), np.float64)
     camera = affine_field(mean, height, width) / np.asarray(seen.cell, np.float32)
-    later, inside = sample(grey[:, 1], camera.astype(np.float32))
+    later, inside = sample(grey[:, 1], _fitting(grey, camera.astype(np.float32)))
     return box_mean(np.where(inside, np.abs(later - grey[:, 0]), 0), 3)
+
+
+def _fitting(grey: Floats, camera: Floats) -> Floats:
+    """Of a camera's motion (T, h, w, 2), its half, third and quarter the one that fits best."""
+    coarse = np.s_[:, ::_COARSE, ::_COARSE]
+    first, errors = grey[:, 0][coarse], []
+    for parts in _PARTS:
+        later, inside = sample(grey[:, 1], camera[coarse] / np.float32(parts), _COARSE)
+        off = np.where(inside, np.abs(later - first), 0).sum((1, 2))
+        errors.append(off / np.maximum(inside.sum((1, 2)), 1))
+    table = np.array(errors)
+    best = table.argmin(0)
+    better = table.min(0) < _CLEARLY * table[0]
+    chosen = np.where(better, np.array(_PARTS, np.float32)[best], np.float32(1))
+    return np.asarray(camera / chosen[:, None, None, None], np.float32)
 
 
 def feature_difference(seen: MotionInput) -> Floats:
@@ -117,26 +137,36 @@ def _vertex(left: Floats, middle: Floats, right: Floats) -> Floats:
     return np.where(np.abs(bend) > 1e-12, (left - right) / (2 * np.where(bend == 0, 1, bend)), 0)
 
 
-def sample(pictures: Floats, flow: npt.NDArray[np.float32]) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Pictures (T, h, w) read bilinearly at p + flow (T, h, w, 2), and where that is inside."""
+def sample(
+    pictures: Floats, flow: npt.NDArray[np.float32], step: int = 1
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Pictures (T, h, w) read bilinearly at p + flow, and where that is inside.
+
+    Args:
+        pictures: What is read.
+        flow: (T, h, w, 2) places, or of every `step`-th row and column.
+        step: Rows and columns from one p to the next.
+    """
     count, height, width = pictures.shape
-    ys, xs = np.mgrid[:height, :width].astype(np.float32)
-    x, y = xs + flow[..., 0], ys + flow[..., 1]
+    x = flow[..., 0] + np.arange(0, width, step, dtype=np.float32)
+    y = flow[..., 1] + np.arange(0, height, step, dtype=np.float32)[:, None]
     inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
     x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
-    left = np.minimum(x.astype(np.int64), max(width - 2, 0))
-    top = np.minimum(y.astype(np.int64), max(height - 2, 0))
-    fx, fy = x - left, y - top
+    left = np.minimum(x.astype(np.int32), max(width - 2, 0))
+    top = np.minimum(y.astype(np.int32), max(height - 2, 0))
+    fx, fy = x - left.astype(np.float32), y - top.astype(np.float32)
     flat = pictures.reshape(-1)
     right, below = int(width > 1), width * int(height > 1)
     corner = top * width + left + np.arange(count)[:, None, None] * (height * width)
 
     def read(offset: int) -> Floats:
-        return np.asarray(flat[corner + offset], np.float32)
+        return np.asarray(flat.take(corner + offset), np.float32)
 
-    upper = read(0) * (1 - fx) + read(right) * fx
-    lower = read(below) * (1 - fx) + read(below + right) * fx
-    return (upper * (1 - fy) + lower * fy).astype(np.float32), inside
+    upper, lower = read(0), read(below)
+    upper += (read(right) - upper) * fx
+    lower += (read(below + right) - lower) * fx
+    upper += (lower - upper) * fy
+    return upper, inside
 
 
 def _gaussian(maps: Floats, size: int, axis: int) -> Floats:

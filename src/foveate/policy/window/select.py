@@ -9,15 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 from foveate.policy.window import search
-from foveate.policy.window.track import Smoothed, ema, one_euro, shots, viterbi
+from foveate.policy.window.track import Smoothed, camera, crosses, ema, one_euro, shots, viterbi
 
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-Track = Literal["frame", "viterbi", "tube", "ema", "one-euro"]
+Track = Literal[
+    "frame", "viterbi", "camera", "segments", "tube", "camera-online", "ema", "one-euro"
+]
 TRACKS: tuple[str, ...] = get_args(Track)
+ONLINE: tuple[Track, ...] = ("camera-online", "ema", "one-euro")
+PATHS: tuple[Track, ...] = ("viterbi", "camera", "segments")  # chosen over a whole shot
 _MOST_STATES = 25  # places in each direction of the track's grid
+# Of the camera and the segments, chosen on rendered validation clips (motion-accuracy.md).
+_STEADY = 0.4  # seconds of all motion that a move by one side of the window must gain
+_FOLLOW = 0.02  # stiffness of a camera that follows
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,9 @@ class Rule:
         sides: Sides of the square window in source pixels, ascending; the smallest that captures
             enough is taken.
         track: `frame` chooses each frame alone, `viterbi` the best smooth path, `tube` one window
-            per shot, `ema` and `one-euro` follow online.
+            per shot, `segments` one per segment of a shot. `camera` stands still, and follows in
+            shots in which a subject crosses the picture. `camera-online`, `ema` and `one-euro`
+            know no later frames.
         gate: Excess capture below which the motion counts as diffuse and the whole frame is used.
         enough: Share of the motion that the smallest wanted size must capture.
         stiffness: What a move by one side of the window in one second costs, in captured shares.
@@ -40,7 +49,7 @@ class Rule:
     track: Track = "viterbi"
     gate: float = 0.1
     enough: float = 0.5
-    stiffness: float = 0.1
+    stiffness: float = 0.03
     windows: int = 1
     beta: float = 0.3
 
@@ -63,6 +72,7 @@ class Windows:
         gate: (T,) excess capture, 0..1.
         fallback: (T,) frames on which the whole frame is used instead.
         side: Side of the windows in source pixels.
+        follows: (T,) frames on which a camera goes with a subject that crosses the picture.
         memory: State of the online track after this clip.
     """
 
@@ -70,6 +80,7 @@ class Windows:
     gate: Floats
     fallback: Mask
     side: float
+    follows: Mask
     memory: Smoothed | None = None
 
 
@@ -106,15 +117,17 @@ def select(
     gate = search.excess(search.capture(clips, size), size, shape)
     fallback = _diffuse(gate, clips, rule, cuts)
     boxes, left, before = [], clips, memory
+    follows = np.zeros(len(maps), bool)
     for _ in range(rule.windows):
-        corner, memory = _place(left, size, rule, cell, times, cuts, fallback, memory)
+        corner, memory, moves = _place(left, size, rule, cell, times, cuts, fallback, memory)
+        follows |= moves
         boxes.append(_boxes(corner, size, side, cell, frame))
         if len(boxes) < rule.windows:
             left = np.where(search.inside(corner, size, shape), 0, left).astype(np.float32)
     chosen = np.stack(boxes, 1).astype(np.float32).reshape(len(maps), rule.windows, 4)
-    stays = _stays(fallback, cuts, before) if rule.track in ("ema", "one-euro") else ~fallback
+    stays = _stays(fallback, cuts, before) if rule.track in ONLINE else ~fallback
     chosen[fallback & ~stays] = centre_square(frame)
-    return Windows(chosen, gate.astype(np.float32), fallback, side, memory)
+    return Windows(chosen, gate.astype(np.float32), fallback, side, follows & ~fallback, memory)
 
 
 def centre_square(frame: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -139,7 +152,7 @@ def _diffuse(gate: Places, maps: Floats, rule: Rule, cuts: Mask) -> Mask:
     Each frame is judged alone, except on a smooth path: there a frame at rest has its place from
     its neighbours, and the shot is judged by the mean of its frames, weighted by their motion.
     """
-    if rule.track != "viterbi" or not len(maps):
+    if rule.track not in PATHS or not len(maps):
         return np.asarray(gate < rule.gate)
     number = shots(cuts)
     mass = maps.sum((1, 2), dtype=np.float64)
@@ -171,19 +184,21 @@ def _place(
     cuts: Mask,
     fallback: Mask,
     memory: Smoothed | None,
-) -> tuple[Places, Smoothed | None]:
-    """(T, 2) first row and column of the windows, and the online track's memory."""
+) -> tuple[Places, Smoothed | None, Mask]:
+    """(T, 2) first row and column of the windows, the online track's memory, what a camera does."""
+    moves = np.zeros(len(maps), bool)
     if not len(maps):
-        return np.zeros((0, 2)), memory
+        return np.zeros((0, 2)), memory, moves
     scores = search.tapered(search.box_sums(maps, size), size)
-    if rule.track == "viterbi":
-        return _smooth_path(maps, scores, size, rule, times, cuts), memory
+    if rule.track in PATHS:
+        path, moves = _path(maps, scores, size, rule, times, cuts)
+        return path, memory, moves
     found = search.best(scores).astype(np.float64)
     if rule.track == "tube":
-        return found, memory
+        return found, memory, moves
     found = search.centred(maps, found, size)
     if rule.track == "frame":
-        return found, memory
+        return found, memory, moves
     half = (np.array(size) - 1) / 2
     most = np.array(maps.shape[1:]) - size
     unit = np.array([cell[1], cell[0]])
@@ -196,27 +211,49 @@ def _place(
         y, x = (found[k] + half) * unit
         if rule.track == "ema":
             memory = ema(memory, (x, y), float(times[k]), rule.beta)
+        elif rule.track == "camera-online":
+            memory = camera(memory, (x, y), float(times[k]), float(np.mean(size * unit)))
         else:
             memory = one_euro(memory, (x, y), float(times[k]))
+        moves[k] = memory.follows
         found[k] = np.clip(np.array(memory.centre[::-1]) / unit - half, 0, most)
-    return found, memory
+    return found, memory, moves
 
 
-def _smooth_path(
+def _path(
     maps: Floats,
     scores: Floats,
     size: tuple[int, int],
     rule: Rule,
     times: npt.NDArray[np.float64],
     cuts: Mask,
-) -> Places:
-    """The best smooth path on a grid of at most 25 x 25 places, in shares of the mean motion."""
+) -> tuple[Places, Mask]:
+    """The best path on a grid of about 25 x 25 places, and where it follows a subject."""
     step = max(1, -(-max(scores.shape[1:]) // _MOST_STATES))
-    mean = max(float(maps.sum((1, 2), dtype=np.float64).mean()), 1e-12)
-    coarse = scores[:, ::step, ::step] / mean
+    rows, columns = (np.unique(np.append(np.arange(0, n, step), n - 1)) for n in scores.shape[1:])
+    coarse, places = scores[:, rows[:, None], columns], (rows, columns)
+    mass = maps.sum((1, 2), dtype=np.float64)
     gaps = np.maximum(np.diff(times, prepend=times[:1] - 1), 1e-3)
-    weight = rule.stiffness * (step / np.mean(size)) ** 2 / gaps
-    return np.asarray(viterbi(coarse, weight, cuts) * float(step))
+    side = float(np.mean(size))
+    moves: Mask = np.zeros(len(maps), bool)
+    if rule.track == "viterbi":
+        # In shares of the mean motion: frames with little of it follow the others.
+        coarse = coarse / max(float(mass.mean()), 1e-12)
+        smooth = viterbi(coarse, rule.stiffness / side**2 / gaps, cuts, 2, places)
+        return smooth.astype(np.float64), moves
+    # In shares of the frame's motion, so that no single frame outweighs a shot.
+    coarse = coarse / np.maximum(mass, max(0.5 * float(np.median(mass)), 1e-12))[:, None, None]
+    usual = float(np.median(gaps[1:])) if len(gaps) > 1 else 1.0
+    weight = np.full(len(maps), _STEADY / usual)
+    if rule.track == "segments":
+        return viterbi(coarse, weight, cuts, 0, places).astype(np.float64), moves
+    path = viterbi(coarse, weight / side, cuts, 1, places).astype(np.float64)
+    follows = viterbi(coarse, _FOLLOW / side**2 / gaps, cuts, 2, places)
+    number = shots(cuts)
+    for n in range(int(number[-1]) + 1):
+        moves[number == n] = crosses(follows[number == n] / side)
+    path[moves] = follows[moves]
+    return path, moves
 
 
 def _per_shot(maps: Floats, cuts: Mask) -> Floats:

@@ -27,6 +27,7 @@ from foveate.data.sources import duration_of
 from foveate.media import display_name, open_source
 from foveate.media.compressed.cache import write_arrays
 from foveate.media.folder import RATE
+from foveate.models.adamml import FRAMES, SOUND
 from foveate.pipeline.adamml import prepared
 from foveate.pipeline.fetch import Fetch
 from foveate.pipeline.ledger import ChargedSample, Ledger
@@ -172,7 +173,7 @@ def read_segments(record: Record, how: Reading) -> dict[str, Any]:
         for name in how.inputs:
             every = 1 if name in how.look.modalities else 2
             kind = VIEWS.get(name, name)
-            request = how.look.request(name, spans, every)
+            request = how.look.request(name, spans, every, fetch.sample)
             view = fetch(Selection({kind: request}, dense=False), how.spec, window).views[kind]
             if len(view.array) != len(spans):
                 raise MediaError("no frame could be decoded")
@@ -268,15 +269,17 @@ class SegmentBatches:
         down, across, turn = torch.rand(3, generator=random).tolist()
         flip = turn < 0.5 and bool(names) and self._mirror[int(self.kept.labels[row])] is not None
         batch = self._shown(row, places, names, (down, across), flip)
-        if "rgb" in batch.x:
-            # Other colours, so that a network does not recognise clips by them.
+        # Other colours, so that a network does not recognise clips by them.
+        for name in (one for one in FRAMES if one in batch.x):
             gain, offset = torch.rand(2, 3, 1, 1, generator=random)
-            batch.x["rgb"] = batch.x["rgb"] * (0.6 + 0.8 * gain) + offset - 0.5
-        if "sound" in batch.x:
-            # Another start and loudness, so that a network does not memorise its few clips.
-            x = batch.x["sound"]
+            batch.x[name] = batch.x[name] * (0.6 + 0.8 * gain) + offset - 0.5
+        # Another start and loudness, so that a network does not memorise its few clips.
+        for name in (one for one in SOUND if one in batch.x):
+            x = batch.x[name]
             turn = int(torch.randint(x.shape[-1], (), generator=random))
-            batch.x["sound"] = x.roll(turn, -1) + 2 * torch.randn((), generator=random)
+            louder = 2 * torch.randn((), generator=random)  # of a power, as a logarithm
+            x = x.roll(turn, -1)
+            batch.x[name] = x + louder if name == "sound" else x * (louder / 2).exp()
         return batch
 
     def _shown(
@@ -287,7 +290,9 @@ class SegmentBatches:
         x, valid = {}, {}
         shown = stored(self.kept.files[row], names, places.tolist()) if names else {}
         for name, view in shown.items():
-            if name != "sound":
+            if name == "patch" and flip:  # other pictures are larger than a network's input
+                view = View(np.ascontiguousarray(view.array[:, :, :, ::-1]), (), view.valid)
+            elif name not in (*SOUND, "patch"):
                 array = _moved(name, view.array, self.spec.size, self.how.spec.size, at, flip)
                 view = View(array, (), view.valid)
             x[name] = prepared(name, view, self.spec, self._columns, torch.device("cpu"))
@@ -347,4 +352,5 @@ def _key(record: Record, how: Reading) -> str:
     words = [VERSION, record.path.resolve(), stat.st_size, stat.st_mtime_ns, record.start,
              record.end, how.look.frames, how.look.seconds, how.inputs, how.look.modalities,
              how.spec, how.most]  # fmt: skip
+    words += [] if how.look.patches is None else [how.look.patches]
     return hashlib.sha256("\n".join(map(str, words)).encode()).hexdigest()[:24]

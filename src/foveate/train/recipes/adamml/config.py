@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from foveate.core import FoveateError
+from foveate.models.adamml import FRAMES, is_video_network
 from foveate.models.backbones_weights import BACKBONES, find_file
 from foveate.train.config import RecipeConfig
 
@@ -28,7 +29,10 @@ class AdaMMLConfig(RecipeConfig):
     free_on_resume: ClassVar = frozenset({"cache"})
 
     modalities: tuple[str, ...] = Field(
-        ("rgb", "sound"), min_length=1, description="of rgb, rgbdiff, flow, sound (audio), mv"
+        ("rgb", "sound"),
+        min_length=1,
+        description="of rgb, patch (frames cut out where things move), rgbdiff, flow, sound "
+        "(audio), yamnet (its embedding of sound), mv",
     )
     lambdas: tuple[float, ...] = Field(
         (0.1, 0.5, 2.0),
@@ -39,7 +43,13 @@ class AdaMMLConfig(RecipeConfig):
         "measured", description="cost weights: milliseconds on this machine, or the paper's"
     )
     visual: str | None = Field(
-        None, description="backbone on frames; None: EfficientNet-Lite0 if installed, else small"
+        None,
+        description="backbone on frames, or a video network such as movinet-a0-stream-lite.k600; "
+        "None: EfficientNet-Lite0 if installed, else small",
+    )
+    motion: str | None = Field(
+        None,
+        description="backbone on rgbdiff, flow and mv; None: as visual, small for video networks",
     )
     audio: str = Field(SMALL, description="backbone on spectrograms")
     policy: str = Field(SMALL, description="backbone of the policy on frames")
@@ -52,6 +62,13 @@ class AdaMMLConfig(RecipeConfig):
         "shorter side", description="shorter side: centre square; squash: the whole frame"
     )
     policy_size: int = Field(64, ge=32, le=1024, description="side of the policy's frames")
+    patch_size: int = Field(64, ge=16, le=1024, description="side of the modality patch in pixels")
+    exit: str | None = Field(
+        None,
+        description="stage of visual with an early answer for frames, such as blocks.2 or layer2; "
+        "None: no early exit",
+    )
+    exit_epochs: int = Field(5, ge=1, description="of the early answer, the network frozen")
     columns: int = Field(64, ge=32, le=256, description="times of a spectrogram; the paper's: 256")
     frames: int = Field(4, ge=1, le=64, description="of a segment")
     seconds: float = Field(1.28, gt=0, le=60, description="of a segment")
@@ -64,7 +81,7 @@ class AdaMMLConfig(RecipeConfig):
     dropout: float = Field(0.5, ge=0, lt=1, description="before the outputs of the networks")
     epochs: int = Field(30, ge=1, description="of each modality by itself")
     visual_epochs: int | None = Field(
-        None, ge=1, description="of each modality of frames by itself; None: as epochs"
+        None, ge=1, description="of rgb and patch by themselves; None: as epochs"
     )
     policy_epochs: int = Field(
         10, ge=0, description="of each backbone of the policy by itself, on the labels"
@@ -129,11 +146,16 @@ class AdaMMLConfig(RecipeConfig):
 
     def backbone(self, modality: str) -> str:
         """The backbone of a modality's network."""
-        return self.audio if modality == "sound" else self.visual or default_visual()
+        if modality == "sound":
+            return self.audio
+        visual = self.visual or default_visual()
+        if modality in FRAMES:
+            return visual
+        return self.motion or (SMALL if is_video_network(visual) else visual)
 
     def alone_epochs(self, modality: str) -> int:
         """Epochs of a modality by itself."""
-        return self.epochs if modality == "sound" else self.visual_epochs or self.epochs
+        return (self.visual_epochs if modality in FRAMES else None) or self.epochs
 
 
 def default_visual() -> str:

@@ -20,18 +20,32 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveate.core import ConfigError, InputSpec, Result
+from foveate.core import ConfigError, InputSpec, ModelError, Result
 from foveate.core.files import replace_file
-from foveate.data import Dataset, Record
+from foveate.core.text import did_you_mean
+from foveate.data import DataError, Dataset, Record
+from foveate.data.probing import probe
 from foveate.evaluate.results import commit, now
 from foveate.models import backbones
-from foveate.models.adamml import CHANNELS, AdaMML, SegmentNet
+from foveate.models.adamml import (
+    CHANNELS,
+    SOUND,
+    AdaMML,
+    SegmentNet,
+    VideoNet,
+    is_video_network,
+    seen_of,
+)
 from foveate.models.backbones_weights import BACKBONES
 from foveate.models.registry import create
+from foveate.models.weights import table
+from foveate.models.weights.load import load as load_weights
+from foveate.models.weights.resolve import locate
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, write_run
+from foveate.models.yamnet import FILE, YAMNetHead, load_yamnet
 from foveate.pipeline.adamml import AdaMMLExecutor
 from foveate.pipeline.recogniser import Recogniser
-from foveate.policy.looks.modalities import CurveCard, Modalities, PointCard
+from foveate.policy.looks.modalities import CurveCard, Modalities, PointCard, patches_of
 from foveate.train.kit import randomness
 from foveate.train.recipe import Recipe, RecipeContext
 from foveate.train.recipes.adamml.clips import (
@@ -41,10 +55,17 @@ from foveate.train.recipes.adamml.clips import (
     keep_all,
     require_modalities,
 )
-from foveate.train.recipes.adamml.config import PUBLISHED_COSTS, AdaMMLConfig, default_visual
+from foveate.train.recipes.adamml.config import (
+    ALIASES,
+    PUBLISHED_COSTS,
+    AdaMMLConfig,
+    default_visual,
+)
 from foveate.train.recipes.adamml.stages import (
     Known,
     Labelled,
+    exit_pass,
+    exit_threshold,
     falling,
     networks_pass,
     policy_pass,
@@ -64,14 +85,14 @@ def _train(context: RecipeContext) -> RunSummary:
     how = reading_of(config, model)
     kept = {split: _kept(context, how, split) for split in (config.train_split, config.val_split)}
     require_modalities(kept[config.train_split], model.modalities)
-    shown = _divided(config, kept[config.train_split])
-    known, unknown = (
-        SegmentBatches(
+
+    def batches_of(part: SegmentSet) -> SegmentBatches:
+        return SegmentBatches(
             part, how, spec, context.dataset.classes, config.batch, config.segments, config.flip,
             config.seed, config.columns,
-        )
-        for part in shown
-    )  # fmt: skip
+        )  # fmt: skip
+
+    known, unknown = map(batches_of, _divided(config, kept[config.train_split]))
     for name in model.modalities:
         stage = unimodal(model, name, config, known)
         epochs = config.alone_epochs(name)
@@ -89,7 +110,7 @@ def _train(context: RecipeContext) -> RunSummary:
         epochs += config.tune_epochs + config.joint_epochs * (config.joint == "alternate")
     run_stage(context, "warm-up", model, [networks], epochs)
     costs = _costs(context, model, spec, how.look)
-    points, trained = [], {}
+    points, trained, exits = [], {}, []
     computed = None
     if config.joint != "alternate" and config.lambdas:
         computed = Known.of(model, unknown)
@@ -99,12 +120,20 @@ def _train(context: RecipeContext) -> RunSummary:
             _joint(context, own, number, strength, costs, (known, unknown), computed)
         network = f"point-{number}"
         trained[network] = own
-        points.append(_measured(context, own, spec, how.look, network, strength))
+        look = how.look
+        if config.exit is not None:
+            name, net = _with_exit(own)
+            stage = exit_pass(name, net, config, known)
+            run_stage(context, f"exit-{number}", net.exit, [stage], config.exit_epochs)
+            exits.append(exit_threshold(name, net, batches_of(kept[config.val_split])))
+            look = replace(look, exit=max(exits))
+        points.append(_measured(context, own, spec, look, network, strength))
     default = max(range(len(points)), key=lambda at: (points[at].accuracy, -points[at].macs))
     curve = CurveCard(
         modalities=list(model.modalities), seen=list(model.seen), frames=config.frames,
         seconds=config.seconds, costs=costs, points=points, default=default,
-        calibrated_on=len(kept[config.val_split]),
+        calibrated_on=len(kept[config.val_split]), exit=max(exits, default=None),
+        patch_size=None if how.look.patches is None else config.patch_size,
     )  # fmt: skip
     card = _card(context, trained, spec, curve)
     write_run(context.folder, trained, card)
@@ -117,21 +146,22 @@ def prepare(config: AdaMMLConfig, dataset: Dataset) -> AdaMMLConfig:
 
     Raises:
         ConfigError: Unknown modalities, no training or validation clips, several labels a clip,
-            several processes, or no published costs for these modalities.
+            several processes, no published costs for these modalities, or networks that do not fit
+            them.
+        DataError: Sound is a modality, and no training clip has any.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("the recipe adamml trains in one process", "start it without torchrun")
     unknown = [name for name in config.modalities if name not in CHANNELS]
-    if unknown or len(set(config.modalities)) < len(config.modalities):
-        raise ConfigError(
-            f"modalities={','.join(config.modalities)}: names of {', '.join(CHANNELS)} "
-            "(or audio), each once"
-        )
-    if "flow" in config.modalities and config.proxy in config.modalities:
-        raise ConfigError(
-            f"flow and {config.proxy} together: the policy sees {config.proxy} in place of flow",
-            "choose another proxy",
-        )
+    if unknown:
+        hint = did_you_mean(unknown[0], [*CHANNELS, *ALIASES])
+        raise ConfigError(f"modalities: {unknown[0]!r} is not one of {', '.join(CHANNELS)}", hint)
+    if len(set(config.modalities)) < len(config.modalities):
+        raise ConfigError(f"modalities={','.join(config.modalities)}: each may be there once")
+    try:
+        seen_of(config.modalities, config.proxy)
+    except ModelError as error:
+        raise ConfigError(f"modalities: {error.cause}", "leave one out, or set proxy") from None
     if config.costs == "published" and frozenset(config.modalities) not in PUBLISHED_COSTS:
         known = "; ".join("+".join(costs) for costs in PUBLISHED_COSTS.values())
         raise ConfigError(
@@ -144,6 +174,15 @@ def prepare(config: AdaMMLConfig, dataset: Dataset) -> AdaMMLConfig:
         if not len(dataset.subset(split)):
             why = "" if split == config.train_split else "; operating points are measured on it"
             raise ConfigError(f"the split {split!r} has no clips{why}")
+    train = dataset.subset(config.train_split).records
+    heard = [name for name in config.modalities if name in SOUND]
+    if heard and not any(probe(one.path).has_audio for one in train):
+        raise DataError(
+            f"modalities: none of the {len(train)} training clips has {heard[0]}",
+            f"leave out {heard[0]}",
+        )
+    if "yamnet" in config.modalities:
+        locate(FILE, offline=True)  # missing weights are refused before anything is written
     return config.model_copy(update={"visual": config.visual or default_visual()})
 
 
@@ -158,12 +197,18 @@ def build_model(config: AdaMMLConfig, classes: int) -> AdaMML:
           for name, net in zip(model.seen, model.policy.nets, strict=True)),
     ]  # fmt: skip
     for name, backbone, net in nets:
-        if "." in backbone:
+        if isinstance(net, YAMNetHead):
+            net.net.load_state_dict(load_yamnet().state_dict())
+        elif isinstance(net, VideoNet):
+            if "." in backbone:
+                pretrained = load_weights(backbone, num_classes=classes).network
+                net.net.load_state_dict(pretrained.state_dict())
+        elif "." in backbone:
             outputs = None if net.fc is None else classes
-            pretrained = SegmentNet(
+            started = SegmentNet(
                 backbone, CHANNELS[name], net.frames, outputs, config.dropout, pretrained=True
             )
-            net.load_state_dict(pretrained.state_dict())
+            net.load_state_dict(started.state_dict(), strict=net.exit is None)
     return model.eval()
 
 
@@ -171,6 +216,7 @@ def settings_of(config: AdaMMLConfig) -> dict[str, Any]:
     """Arguments of the network's builder, as they are stored."""
     return {
         "modalities": list(config.modalities), "visual": config.backbone("rgb"),
+        "motion": config.backbone("mv"), "exit": config.exit, "patch_side": config.patch_size,
         "audio": config.audio, "policy_backbone": config.policy,
         "policy_audio": config.policy_audio, "frames": config.frames,
         "dropout": config.dropout, "hidden": config.hidden, "state": config.state,
@@ -181,23 +227,31 @@ def settings_of(config: AdaMMLConfig) -> dict[str, Any]:
 
 def spec_of(config: AdaMMLConfig) -> InputSpec:
     """The input of prediction: a window of whole segments."""
-    mean, std, _ = backbones.normalisation(config.backbone("rgb"))
+    mean, std = normalisation_of(config.backbone("rgb"))
     return InputSpec(
         config.size, config.frames / config.seconds, config.frames * config.window,
         mean=mean, std=std, resize=config.resize, resize_to=_stored_side(config),
     )  # fmt: skip
 
 
+def normalisation_of(visual: str) -> tuple[backbones.Triple, backbones.Triple]:
+    """Mean and standard deviation of the network of frames; the registry's take 0 to 1."""
+    if is_video_network(visual):
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return backbones.normalisation(visual)[:2]
+
+
 def reading_of(config: AdaMMLConfig, model: AdaMML) -> Reading:
     """What is stored of every clip."""
-    look = Modalities(model.modalities, model.seen, config.frames, config.seconds)
+    patches = patches_of(config.patch_size) if "patch" in model.modalities else None
+    look = Modalities(model.modalities, model.seen, config.frames, config.seconds, patches=patches)
     spec = replace(spec_of(config), size=_stored_side(config))
     return Reading(look, model.inputs, spec, config.kept)
 
 
 def recogniser_of(network: AdaMML, spec: InputSpec, classes: Any, look: Modalities) -> Recogniser:
     """A recogniser of a network, before there is a run folder."""
-    executor = AdaMMLExecutor(network, spec, look.fixed)
+    executor = AdaMMLExecutor(network, spec, look.fixed, exit=look.exit)
     return Recogniser(executor, tuple(classes), look=look, window=spec.clip_seconds)
 
 
@@ -223,6 +277,11 @@ def _divided(config: AdaMMLConfig, kept: SegmentSet) -> tuple[SegmentSet, Segmen
         return kept, kept
     order = torch.randperm(len(kept), generator=randomness.generator("held out"))
     return kept.subset(order[count:].tolist()), kept.subset(order[:count].tolist())
+
+
+def _with_exit(model: AdaMML) -> tuple[str, Any]:
+    """Name and network of the modality of frames, which has the exit."""
+    return next((name, net) for name, net in model.nets.items() if net.exit is not None)
 
 
 def _joint(
@@ -305,7 +364,7 @@ def _measured(
     counts = dict.fromkeys(("policy", *network.modalities), 0)
     for result in good:
         for step in result.trace.steps if result.trace else ():
-            if step.part is not None and step.proposals:
+            if step.part in counts and step.proposals:
                 counts[step.part] += len(step.proposals["segments"]) // 2
     segments = counts["policy"] or max(counts.values())
     point = PointCard(
@@ -335,7 +394,9 @@ def _card(
     config: AdaMMLConfig = context.config
     dataset, n = context.dataset, curve.calibrated_on
     settings = {**settings_of(config), "num_classes": len(dataset.classes)}
-    known = BACKBONES.get(str(config.visual))
+    visual = str(config.visual)
+    pretrained = "." in visual
+    known = table.find(visual) if pretrained and is_video_network(visual) else BACKBONES.get(visual)
     return RunCard(
         method="adamml",
         networks={name: NetworkCard(arch="adamml", settings=settings) for name in trained},
@@ -356,7 +417,7 @@ def _card(
             for number, point in enumerate(curve.points)
         },
         digests={config.train_split: dataset.digest(config.train_split)},
-        started_from=config.visual if "." in str(config.visual) else None,
+        started_from=visual if pretrained else None,
         licence=None if known is None else known.licence,
         commit=commit(),
         date=now(),

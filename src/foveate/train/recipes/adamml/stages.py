@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.models.adamml import AdaMML, SegmentNet, selection_loss
+from foveate.train.features import is_head
 from foveate.train.kit import randomness
 from foveate.train.kit.checkpoint import Checkpoints, Tensors, pack_optimizer, unpack_optimizer
 from foveate.train.kit.interrupt import Interruption
@@ -24,6 +25,8 @@ from foveate.train.recipe import RecipeContext, StageInterrupted
 from foveate.train.recipes.adamml.clips import SegmentBatch, SegmentBatches
 from foveate.train.recipes.adamml.config import AdaMMLConfig
 from foveate.train.run_state import RunSummary
+
+AGREEMENT = 0.95  # of early answers with those of the whole network, on validation clips
 
 
 @dataclass(frozen=True)
@@ -244,12 +247,45 @@ def unimodal(model: AdaMML, name: str, config: AdaMMLConfig, batches: SegmentBat
         return _mean_loss(net(batch.x[name].flatten(0, 1)), batch.valid[name], batch.y)
 
     factor = 0.1 if "." in config.backbone(name) else 1.0
-    factors = {f"net.{key}": factor for key, _ in net.net.named_parameters()}
+    factors = {f"net.{key}": factor for key, _ in net.net.named_parameters() if not is_head(key)}
     groups = decay_groups(net, config.lr, config.weight_decay, factors)
     epochs = config.alone_epochs(name)
     optimizer = make_optimizer("adamw", groups)
     schedule = make_schedule("cosine", epochs, min(1, epochs - 1))
     return Pass(name, [net], optimizer, schedule, loss, batches, [name])
+
+
+def exit_pass(name: str, net: Any, config: AdaMMLConfig, batches: SegmentBatches) -> Pass:
+    """The early answer of a network that is not changed; see `SegmentNet.begin`."""
+
+    def loss(batch: SegmentBatch, epoch: int) -> Tensor:
+        return _mean_loss(net.begin(batch.x[name].flatten(0, 1))[1], batch.valid[name], batch.y)
+
+    groups = decay_groups(net.exit, config.lr, config.weight_decay)
+    schedule = make_schedule("cosine", config.exit_epochs, min(1, config.exit_epochs - 1))
+    return Pass(
+        "exit", [net.exit], make_optimizer("adamw", groups), schedule, loss, batches, [name]
+    )
+
+
+@torch.no_grad()
+def exit_threshold(name: str, net: Any, batches: SegmentBatches) -> float:
+    """Probability from which on the early answer is that of the whole network.
+
+    The lowest at which it is, in at least `AGREEMENT` of the segments that would leave early.
+    """
+    sure, same = [], []
+    for row in range(len(batches.kept)):
+        shown = batches.whole(row, [name])
+        there = shown.valid[name] > 0
+        maps, early = net.begin(shown.x[name])
+        probability, index = early.softmax(1).max(1)
+        sure.append(probability[there])
+        same.append((index == net.finish(maps).argmax(1))[there])
+    order = torch.cat(sure).argsort(descending=True)
+    agreed = torch.cat(same)[order].double().cumsum(0) / torch.arange(1, len(order) + 1)
+    enough = (agreed >= AGREEMENT).nonzero().flatten()
+    return float(torch.cat(sure)[order[enough[-1]]]) if len(enough) else 1.0
 
 
 def networks_pass(
