@@ -40,6 +40,9 @@ def study(request: SearchRequest) -> int:
         raise ConfigError("--objective and --minimise: both name the objective", "give one of them")
     if request.minimise == "accuracy":
         raise ConfigError("--minimise accuracy: a cost is minimised", "macs or milliseconds")
+    threads = request.thread_count
+    if threads == "auto":
+        raise ConfigError("--threads auto: a study takes a number of threads")
     named = request.objective or request.minimise or "accuracy,milliseconds"
     out = request.out or Path("studies") / (request.path.resolve().stem or "videos")
     try:
@@ -61,7 +64,7 @@ def study(request: SearchRequest) -> int:
                 ray=request.ray,
                 refit=request.refit,
                 device=request.device,
-                threads=request.threads,
+                threads=threads,
                 offline=request.offline,
                 on_trial=_print_trial,
             )

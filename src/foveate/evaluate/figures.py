@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from foveate.core.text import shorten, visible
@@ -91,7 +91,7 @@ class Point:
     value: float
     low: float
     high: float
-    muted: bool = False
+    muted: bool = field(default=False, kw_only=True)
 
 
 def cost_svg(points: Sequence[Point], cost: str, value: str) -> str:

@@ -97,5 +97,5 @@ def _point(trial: Trial, cost: str, muted: bool) -> Point:
     low, high = (values.get(end) for end in ("low", "high"))
     return Point(
         f"trial {trial.number}", values[cost], values["accuracy"],
-        math.nan if low is None else low, math.nan if high is None else high, muted,
+        math.nan if low is None else low, math.nan if high is None else high, muted=muted,
     )  # fmt: skip
