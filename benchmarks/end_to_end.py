@@ -5,6 +5,8 @@ Parts, each of one run on one thread, alternatives in turn:
 * `fs4`: FS-4 (`--fs4 FOLDER`), linear probes on MoViNet-A0 features trained per fold, test clips
   through the pipeline with settings of the decoder and with early decisions; beside them logistic
   regression on EfficientNet-Lite0 features of 8 frames, with full decoding;
+* `scores`: the same without training: logistic regression on Kinetics scores, of all frames
+  or of the first ones, and on the image features;
 * `sizes`: `predict` on one real clip (`--clip FILE`), encoded at four sizes, and what its stages
   take; beside it torchvision's `r3d_18` with full decoding, speed only;
 * `decoders`: the same files decoded with two slice or frame threads;
@@ -42,6 +44,7 @@ from foveate.evaluate.bootstrap import compare, interval
 from foveate.media import Video, VideoWriter
 from foveate.media.convert import Converter
 from foveate.models import backbones
+from foveate.models.backbones_weights import BACKBONES
 from foveate.pipeline import ledger, scheduler
 from foveate.train.recipe import run_recipe
 from foveate.train.recipes import supervised
@@ -73,7 +76,8 @@ PROTOCOL = (
     "baseline: all frames decoded, 8 of them at 224 pixels through EfficientNet-Lite0 (ImageNet), "
     "mean of features, logistic regression on standardised features, its penalty chosen on the "
     "training folds; `converted`: all frames "
-    "converted to RGB as torchvision.io does, else only the 8. sizes: one real clip, encoded at "
+    "converted to RGB as torchvision.io does, else only the 8. scores: the same clips and folds, "
+    "logistic regression on logarithms of Kinetics-600 scores. sizes: one real clip, encoded at "
     "each size; r3d_18: 16 frames of 112 pixels, all frames decoded and converted. decoders: wall "
     "seconds, median and least. start: fresh processes, wall and CPU seconds, median and least"
 )
@@ -143,8 +147,6 @@ def fs4(folder: Path) -> dict[str, Any]:
     answers: dict[str, list[str]] = {key: [""] * len(names) for key in SETTINGS}
     seconds: dict[str, list[float]] = {key: [0.0] * len(names) for key in SETTINGS}
     network = backbones.build(LITE0, pretrained=True).eval()
-    entry = backbones_entry()
-    mean, std = (torch.tensor(v)[:, None, None] for v in (entry.mean, entry.std))
     features = np.zeros((len(names), backbones.width_of(network)))
     base: list[Stages] = [Stages() for _ in names]
     stages: dict[str, Stages] = {key: Stages() for key in SETTINGS}
@@ -168,14 +170,7 @@ def fs4(folder: Path) -> dict[str, Any]:
                     answers[key][at] = result.labels[0].label
                     for stage in result.cost.stages:
                         stages[key][stage.name] += stage.seconds
-                found = base[at]
-                kept = decoded(record.path, 8, found)
-                x = found.timed(
-                    "transform", lambda kept=kept: (scaled(kept, 256, 224) - mean) / std
-                )
-                with torch.inference_mode():
-                    rows = found.timed("network", lambda x=x: network(x))
-                features[at] = rows.mean(0).numpy()
+                features[at] = image_features(network, record.path, base[at])
             print(f"fold {fold.name}", flush=True)
     answers["baseline"] = regression(features, truth, fold_of, sources)
     right = {
@@ -219,11 +214,62 @@ def fs4(folder: Path) -> dict[str, Any]:
     return figures
 
 
-def backbones_entry() -> Any:
-    """The entry of the image weights, with their preprocessing."""
-    from foveate.models.backbones_weights import BACKBONES
+def image_features(network: Any, path: Path, stages: Stages) -> Any:
+    """Mean features (C,) of 8 frames of a file that is decoded in full."""
+    entry = BACKBONES[LITE0]
+    mean, std = (torch.tensor(v)[:, None, None] for v in (entry.mean, entry.std))
+    kept = decoded(path, 8, stages)
+    x = stages.timed("transform", lambda: (scaled(kept, 256, 224) - mean) / std)
+    with torch.inference_mode():
+        return stages.timed("network", lambda: network(x)).mean(0).numpy()
 
-    return BACKBONES[LITE0]
+
+def scores(folder: Path) -> dict[str, Any]:
+    """The same without training a network: regression on Kinetics-600 scores of so many frames."""
+    dataset = read(folder)
+    truth = [record.labels[0] for record in dataset.records]
+    sources = [record.group for record in dataset.records]
+    splits = sorted({str(record.split) for record in dataset.records})
+    fold_of = [splits.index(str(record.split)) for record in dataset.records]
+    ours = {"default": foveate.load(WEIGHTS, offline=True, threads=1, top_k=600)}
+    for count in (5, 2):
+        ours[f"first {count} frames"] = foveate.load(
+            WEIGHTS, offline=True, threads=1, top_k=600, look={"name": "uniform", "chunk": count},
+            decide={"name": "confident", "threshold": 1e-6},
+        )  # fmt: skip
+    network = backbones.build(LITE0, pretrained=True).eval()
+    features: dict[str, list[Any]] = {"baseline": [], **{key: [] for key in ours}}
+    seconds = dict.fromkeys(features, 0.0)
+    skipped = 0.0
+    for number, record in enumerate(dataset.records):
+        for key, recogniser in ours.items():
+            began = time.process_time()
+            found = {one.label: one.score for one in recogniser.predict(record.path).labels}
+            seconds[key] += time.process_time() - began
+            features[key].append(np.log([found[name] + 1e-8 for name in recogniser.labels]))
+        stages = Stages()
+        features["baseline"].append(image_features(network, record.path, stages))
+        seconds["baseline"] += sum(stages.values()) - stages["convert others"]
+        skipped += stages["convert others"]
+        if number % 60 == 59:
+            print(number + 1, seconds, flush=True)
+    figures: dict[str, Any] = {"n": len(truth), "baseline_converted_seconds": skipped}
+    right = {}
+    for key, rows in features.items():
+        answers = regression(np.array(rows), truth, fold_of, sources)
+        right[key] = np.array([a == b for a, b in zip(answers, truth, strict=True)], float)
+        top1 = interval(mean_over_folds(right[key], fold_of), len(truth), sources)
+        other = compare(
+            mean_over_folds(right[key], fold_of), mean_over_folds(right["baseline"], fold_of),
+            len(truth), sources,
+        )  # fmt: skip
+        figures[key] = {
+            "top1": top1.value, "low": top1.low, "high": top1.high, "seconds": seconds[key],
+            "baseline_over_this": seconds["baseline"] / seconds[key],
+            "minus_baseline": [other.difference, other.low, other.high],
+        }  # fmt: skip
+        print(key, figures[key], flush=True)
+    return figures
 
 
 def regression(
@@ -241,7 +287,7 @@ def regression(
         test = number == fold
         model = GridSearchCV(
             make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
-            {"logisticregression__C": np.logspace(-5, 1, 7)}, cv=GroupKFold(4),
+            {"logisticregression__C": np.logspace(-4, -1, 4)}, cv=GroupKFold(3),
         )  # fmt: skip
         model.fit(features[~test], labels[~test], groups=groups[~test])
         answers[test] = model.predict(features[test])
@@ -411,7 +457,7 @@ def main() -> None:
     parser.add_argument("--fs4", type=Path, required=True, help="the folder of FS-4")
     parser.add_argument("--clip", type=Path, required=True, help="a real clip of high resolution")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--parts", default="sizes,decoders,start,fs4")
+    parser.add_argument("--parts", default="sizes,decoders,start,scores,fs4")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cpu_ledger()
@@ -426,6 +472,7 @@ def main() -> None:
             "decoders": lambda: decoders(files, options.rounds),
             "start": lambda: start(files["320x240"], options.rounds),
             "fs4": lambda: fs4(options.fs4),
+            "scores": lambda: scores(options.fs4),
         }
         for part in options.parts.split(","):
             figures[part] = parts[part]()
