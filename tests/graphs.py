@@ -34,8 +34,9 @@ class TorchGraphs(EngineNetwork):
                     macs=function.macs,
                 )
         card = ExportedNetwork(
-            kind=one.kind, graphs=graphs, mixes_frames=one.mixes_frames, exits=one.exits
-        )
+            kind=one.kind, graphs=graphs, mixes_frames=one.mixes_frames, exits=one.exits,
+            least_score=one.least_score, overlap=one.overlap,
+        )  # fmt: skip
         super().__init__(name, Path(), card, "onnxruntime", "fp32")
         self._opened = {key: self._run(key) for key in graphs}
 

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from foveate.pipeline.cascade import CascadeExecutor
 from foveate.pipeline.detection import DetectExecutor
 from foveate.pipeline.ensemble import EnsembleExecutor
 from foveate.pipeline.executors import ClipExecutor, StreamExecutor
-from foveate.pipeline.exported import ExportedCascade, exported_executor
+from foveate.pipeline.exported import ExportedCascade, ExportedDetector, exported_executor
 from foveate.policy.calibration import FusionCard
 from graphs import graphs_of
 
@@ -84,6 +84,14 @@ def _exported_cascade() -> ExportedCascade:
     return ExportedCascade(networks, cascade.order, fusion, SPEC)
 
 
+def _exported_detector() -> ExportedDetector:
+    spec = replace(SPEC, resize="squash", crop="none")
+    network = randomise(registry.create_tiny("fastestdet"))
+    labels = ("person", "dog", "kite")
+    loaded = LoadedModel("tiny", {"network": network}, labels, spec, method="detector")
+    return ExportedDetector(graphs_of(loaded)["network"], SPEC)
+
+
 EXAMPLES: dict[str, Callable[[], Any]] = {
     "StreamExecutor": lambda: _over(StreamExecutor, "movinet-a0-stream"),
     "ClipExecutor": lambda: _over(ClipExecutor, "movinet-a0"),
@@ -95,6 +103,7 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "ExportedStream": lambda: _exported("movinet-a0-stream"),
     "ExportedClip": lambda: _exported("movinet-a0"),
     "ExportedCascade": _exported_cascade,
+    "ExportedDetector": _exported_detector,
 }
 METHODS = ("input", "stage", "run", "cost", "batch_key")
 
@@ -112,10 +121,12 @@ def executors() -> set[str]:
 def views(executor: Any, part: str, seed: int) -> dict[str, View]:
     """Frames of one row for a part, random."""
     random = np.random.default_rng(seed)
-    modality = {"mv": "mv", "iframe": "iframe"}.get(part.partition(".")[0], "rgb")
+    modality = {"mv": "mv", "iframe": "iframe", "move": "motion"}.get(part.partition(".")[0], "rgb")
     times = tuple(i / 5 for i in range(4))
     if modality == "mv":
         array = random.normal(size=(1, 4, 32, 32, 2)).astype(np.float32)
+    elif modality == "motion":
+        array = random.normal(size=(1, 4, 8, 8, 3)).astype(np.float32)
     else:
         array = random.integers(0, 256, (1, 4, 32, 32, 3)).astype(np.uint8)
         array = array.astype(np.float32) if modality == "iframe" else array
@@ -131,7 +142,8 @@ def answer(executor: Any, seed: int = 3) -> tuple[str, dict[str, View]]:
     """The part that answers, and its views: the head, or a frame that is no key frame."""
     if executor.head is not None:
         return executor.head, {}
-    return "nonkey", views(executor, "nonkey", seed)
+    part = "nonkey" if "nonkey" in executor.parts else "move"
+    return part, views(executor, part, seed)
 
 
 def said(evidence: Any) -> list[np.ndarray]:
