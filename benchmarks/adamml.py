@@ -380,8 +380,7 @@ def measure(name: str, videos: Path, runs: Sequence[Path], seeds: Sequence[int])
     groups = [str(one.group or number) for number, one in enumerate(clips.records)]
     what = (
         f"audio-visual mocap15 in an easy form, rendered, actions {', '.join(ACTIONS)}, split "
-        f"test; {len(runs)} runs of the recipe adamml, which share the training of single "
-        "modalities"
+        f"test; {len(runs)} runs of the recipe adamml"
     )
     configuration = read_run(runs[0]).configuration
     write(name, what, ways, [one for _, one in found], groups, configuration, seeds)
@@ -432,7 +431,8 @@ def write(
     rows = table(ways, groups)
     protocol = (
         f"{what}; clip top-1, mean over runs, 95 % percentile bootstrap over groups, differences "
-        "paired with all modalities; MACs per clip; milliseconds of the first run, opening left "
+        f"paired with all modalities; MACs per clip; milliseconds: CPU time of a clip, {BATCH} in "
+        "flight on one thread, decoding included and opening left out, mean over runs; "
         f"random policies: mean of {DRAWS} draws on the networks' answers"
     )
     known = {key: value for key, value in configuration.items() if key != "cache"}
