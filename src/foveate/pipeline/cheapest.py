@@ -47,8 +47,8 @@ def cheapest(
 ) -> str:
     """Name of the look that takes the least CPU time.
 
-    It is measured on the first such source, once per model, engine, size of the picture, codec and
-    machine, in turns, and remembered in the cache folder. A module of your own has no digest to be
+    It is measured on the first such source, once per model and its settings, engine, size of the
+    picture, codec and machine, in turns, and remembered in the cache folder. A module of your own has no digest to be
     remembered by, and is measured once per recogniser.
 
     Args:
@@ -101,11 +101,12 @@ def _measured(
 
 
 def _key(recogniser: Recogniser, info: SampleInfo) -> str:
-    """Model, window, engine, codec and size of the picture; the machine as a digest."""
+    """Model, engine, codec and size of the picture; the machine and all settings as a digest."""
     try:
         digest = digest_of(recogniser.name)[:16]
     except FoveateError:
         digest = "own"
-    machine = sha256(f"{processor()}\n{os.cpu_count()}".encode()).hexdigest()[:12]
+    here = [processor(), str(os.cpu_count()), recogniser.preset.model_dump_json(exclude={"model"})]
+    settings = sha256("\n".join(here).encode()).hexdigest()[:12]
     engine = getattr(recogniser.executor, "device", "cpu")
-    return f"{digest} look engine={engine} {info.codec} {info.width}x{info.height} {machine}"
+    return f"{digest} look engine={engine} {info.codec} {info.width}x{info.height} {settings}"

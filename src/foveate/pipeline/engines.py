@@ -273,11 +273,11 @@ def job_of(
 
 
 def _file() -> Path:
-    return cache_folder() / "engines.json"
+    return cache_folder() / "choices.json"
 
 
 def remembered() -> dict[str, str]:
-    """What was measured on this machine: key of the model → engine."""
+    """What was measured on this machine: key → engine, number of threads or look."""
     try:
         found = json.loads(_file().read_text("utf-8"))
     except (OSError, ValueError):
@@ -285,10 +285,10 @@ def remembered() -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def remember(key: str, engine: str) -> None:
+def remember(key: str, choice: str) -> None:
     """Keep a choice; a cache that cannot be written is measured again."""
     with suppress(FoveateError):
-        text = json.dumps({**remembered(), key: engine}, indent=1, sort_keys=True)
+        text = json.dumps({**remembered(), key: choice}, indent=1, sort_keys=True)
         replace_file(_file(), f"{text}\n".encode())
 
 
