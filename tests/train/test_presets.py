@@ -9,8 +9,8 @@ import pytest
 import yaml
 from torch import nn
 
-from foveate.app.requests import TrainRequest
 from foveate.app.train import run
+from foveate.app.training_requests import TrainRequest
 from foveate.core import ConfigError
 from foveate.core.config import build, read_yaml
 from foveate.models.registry import create_tiny

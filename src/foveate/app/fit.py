@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from foveate.app.requests import FitRequest as Request
 from foveate.app.train import fit, interruptible
+from foveate.app.training_requests import FitRequest as Request
 from foveate.core import ConfigError
 from foveate.data import DataRequest
 from foveate.train.pipelines import find, recipe_of

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from foveate.app import requests
+from foveate.app import requests, training_requests
 from foveate.app.guard import DEBUG, DONE, USAGE, guard
 from foveate.app.requests import Inputs, Offline, Rate, add_command
 
@@ -133,8 +133,8 @@ add_command(app, "detect", requests.DetectRequest, "detect")
 add_command(app, "watch", requests.WatchRequest, "watch")
 add_command(app, "events", requests.EventsRequest, "events")
 add_command(app, "explain", requests.ExplainRequest, "explain")
-add_command(app, "train", requests.TrainRequest, "train")
-add_command(app, "fit", requests.FitRequest, "fit")
+add_command(app, "train", training_requests.TrainRequest, "train")
+add_command(app, "fit", training_requests.FitRequest, "fit")
 add_command(app, "evaluate", requests.EvaluateRequest, "evaluate")
 add_command(app, "bench", requests.BenchRequest, "bench")
 add_command(app, "bench engines", requests.BenchEnginesRequest, "export", "bench")
@@ -143,11 +143,13 @@ add_command(data_app, "check", requests.CheckRequest, "data", "check")
 add_command(data_app, "make", requests.MakeRequest, "data", "make")
 add_command(data_app, "transcode", requests.TranscodeRequest, "data", "transcode")
 add_command(data_app, "timelines", requests.TimelinesRequest, "data", "timelines")
-add_command(pipeline_app, "show", requests.ShowPipelineRequest, "pipelines", "show")
-add_command(pipeline_app, "validate", requests.ValidateRequest, "pipelines", "validate")
-add_command(search_app, "study", requests.SearchRequest, "search", "study")
-add_command(search_app, "architecture", requests.ArchitectureRequest, "search", "architecture")
-add_command(search_app, "scaling", requests.ScalingRequest, "search", "scaling")
+add_command(pipeline_app, "show", training_requests.ShowPipelineRequest, "pipelines", "show")
+add_command(pipeline_app, "validate", training_requests.ValidateRequest, "pipelines", "validate")
+add_command(search_app, "study", training_requests.SearchRequest, "search", "study")
+add_command(
+    search_app, "architecture", training_requests.ArchitectureRequest, "search", "architecture"
+)
+add_command(search_app, "scaling", training_requests.ScalingRequest, "search", "scaling")
 add_command(weights_app, "import", requests.ImportRequest, "weights", "import_one")
 app.add_typer(data_app, name="data")
 app.add_typer(pipeline_app, name="pipeline")

@@ -6,7 +6,7 @@ import json
 import sys
 
 from foveate.app.guard import DONE, USAGE, print_error
-from foveate.app.requests import ShowPipelineRequest, ValidateRequest
+from foveate.app.training_requests import ShowPipelineRequest, ValidateRequest
 from foveate.core import ConfigError
 from foveate.policy.build import DECISIONS, LOOKS
 from foveate.primitives.base import GROUPS, registered

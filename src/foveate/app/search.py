@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from foveate.app.guard import DONE, FAILED, INTERRUPTED, print_notice
-from foveate.app.requests import (
+from foveate.app.train import fit
+from foveate.app.training_requests import (
     ArchitectureRequest,
     ScalingRequest,
     SearchRequest,
     StudyOptions,
 )
-from foveate.app.train import fit
 from foveate.core import ConfigError
 from foveate.core.config import apply_sets, build, read_yaml, to_yaml
 from foveate.core.units import macs, seconds

@@ -12,7 +12,7 @@ from foveate.app.guard import DONE, INTERRUPTED, print_faults
 from foveate.app.options import LOOKS_OF_TRAINING, look_named
 from foveate.app.progress import bar
 from foveate.app.requests import RunOptions
-from foveate.app.requests import TrainRequest as Request
+from foveate.app.training_requests import TrainRequest as Request
 from foveate.core import ConfigError
 from foveate.core.config import apply_sets, build, read_yaml, to_yaml
 from foveate.data import DataError, DataRequest, Dataset

@@ -48,8 +48,8 @@ def cheapest(
     """Name of the look that takes the least CPU time.
 
     It is measured on the first such source, once per model and its settings, engine, size of the
-    picture, codec and machine, in turns, and remembered in the cache folder. A module of your own has no digest to be
-    remembered by, and is measured once per recogniser.
+    picture, codec and machine, in turns, and remembered in the cache folder. A module of your own
+    has no digest to be remembered by, and is measured once per recogniser.
 
     Args:
         recogniser: Whose look is `auto`.
