@@ -45,8 +45,8 @@ class YAMNet(nn.Module):
     def log_mel(self, wave: Tensor) -> Tensor:
         """(N, 96, 64) of waveforms (N, 15600) at 16 kHz in -1..1."""
         hann = torch.hann_window(_FRAME, device=wave.device)
-        power = torch.fft.rfft(wave.unfold(-1, _FRAME, _HOP) * hann, _FFT).abs()
-        found: Tensor = (power @ self.mel.T + _FLOOR).log()
+        spectra = torch.fft.rfft(wave.unfold(-1, _FRAME, _HOP) * hann, _FFT).abs()
+        found: Tensor = (spectra @ self.mel.T + _FLOOR).log()
         return found
 
     def forward(self, wave: Tensor) -> Tensor:
