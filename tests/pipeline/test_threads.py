@@ -76,12 +76,22 @@ def test_one_core_is_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_cannot_be_measured_is_one_thread() -> None:
-    def build(count: int) -> Any:
+    def fail(*given: Any, **more: Any) -> Any:
         raise MediaError("no groups of pictures")
+
+    class Cascade(Timed):
+        predict = fail
+
+    def build(count: int) -> Any:
+        return Cascade({}, count)
 
     lines: list[str] = []
     assert threads.fastest_threads(PRESET, build, engine="openvino", notice=lines.append) == 1
     assert "no groups of pictures" in lines[0]
+    # A model that cannot be loaded is no matter of threads.
+    with pytest.raises(MediaError):
+        threads.fastest_threads(PRESET, fail, engine="openvino", notice=lines.append)
+    assert len(lines) == 1
 
 
 def test_pytorch_whose_idle_threads_spin_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

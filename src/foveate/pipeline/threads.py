@@ -81,8 +81,9 @@ def fastest_threads(
         before = remembered().get(key, "")
         if before in map(str, counts):
             return int(before)
+    first = build(1)  # a model that cannot be loaded is an error of its own
     try:
-        seconds = _measured(build, counts, in_torch)
+        seconds = _measured(first, build, counts, in_torch)
     except FoveateError as error:  # such as a cascade, which needs a compressed file
         say(f"threads auto: 1 (random frames cannot be predicted: {error})")
         return 1
@@ -99,10 +100,9 @@ def fastest_threads(
 
 
 def _measured(
-    build: Callable[[int], Recogniser], counts: list[int], in_torch: bool
+    first: Recogniser, build: Callable[[int], Recogniser], counts: list[int], in_torch: bool
 ) -> dict[int, float]:
     """Number of threads → seconds of a prediction, median of rounds in turn."""
-    first = build(1)
     # The number of PyTorch's threads can be changed, that of an engine is fixed when it is opened.
     recognisers = {n: first if in_torch or n == 1 else build(n) for n in counts}
     executor = first.executor
