@@ -112,7 +112,7 @@ class PresetOptions(EngineOptions):
         typer.Option(
             "--look",
             metavar="LOOK",
-            help="uniform, keyframes-first, motion-patch, resize and others",
+            help="uniform, keyframes-first, motion-patch, motion-tokens, resize and others",
         ),
     ] = None
     budget: Annotated[

@@ -199,6 +199,7 @@ def assemble(
     Raises:
         ConfigError: The look or the budget does not fit the model.
     """
+    from foveate.models.loaded import NETWORK
     from foveate.models.registry import is_streaming, mixes_frames
     from foveate.pipeline.engines import fastest, load_model
     from foveate.pipeline.methods import executor_of, method_of
@@ -251,6 +252,7 @@ def assemble(
         window=preset.window or loaded.input.clip_seconds,
         calibration=preset.look.calibrated(calibration, preset.model),
         network=whole,
+        patch=getattr(whole, "patch", None) if loaded.method == NETWORK else None,
     )
     if look is not None and (isinstance(look, type) or not hasattr(look, "next")):
         raise ConfigError(f"look={look!r}: not a policy", "give a name, settings, or an instance")
