@@ -619,8 +619,16 @@ class BenchRequest(MeasureOptions):
     ] = None
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Plot accuracy against MACs as SVG."),
+        typer.Option("--plot", metavar="FILE", help="Plot accuracy against cost as SVG."),
     ] = None
+    plot_cost: Annotated[
+        str,
+        typer.Option(
+            "--plot-cost",
+            metavar="NAME",
+            help="In the plot: macs, ms, or cpu-ms of all cores.",
+        ),
+    ] = "macs"
 
 
 @dataclass(frozen=True, kw_only=True)
