@@ -23,8 +23,8 @@ from foveate.app import export as app
 from foveate.app.requests import BenchEnginesRequest, ExportRequest
 from foveate.core import ConfigError, InputSpec, ModelError, View, WeightsError
 from foveate.engines import cache
-from foveate.engines.export import PARITY, export, moving_frames
-from foveate.engines.functions import CHUNK
+from foveate.engines.export import PARITY, export, moving_frames, suited
+from foveate.engines.functions import CHUNK, functions_of
 from foveate.engines.network import open_exported
 from foveate.models import LoadedModel, registry
 from foveate.models.movinet_config import TINY, lite, table_text
@@ -95,6 +95,16 @@ def test_streams_in_one_step_give_the_logits_of_the_network(
     assert not np.allclose(found[0], found[1], rtol=1e-2)
     spans = [(graph, span.stop) for graph, span in loaded.network.spans(32, CHUNK + 2)]
     assert spans == [("chunk-32", CHUNK), ("step-32", CHUNK + 1), ("step-32", CHUNK + 2)]
+
+
+def test_graphs_of_another_size_are_compared_at_that_size(network: nn.Module) -> None:
+    """A model of whole frames whose look shows smaller patches."""
+    spec = replace(SPEC, size=48)
+    one = functions_of(LoadedModel("tiny", {"network": network}, LABELS, spec), (32,))["network"]
+    assert set(one.functions) == {"step-32", "chunk-32", "head"}
+    (clip,) = suited([], one, spec, (32,))
+    assert clip.shape[1:] == (32, 32, 3)
+    assert one.reference(clip).shape == (len(clip), len(LABELS))
 
 
 def test_a_folder_predicts_what_the_model_predicts(folder: Path, network: nn.Module) -> None:

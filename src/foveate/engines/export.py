@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -93,7 +93,7 @@ def export(
     networks, compared = {}, _Compared()
     for part, one in functions_of(loaded, sides, products=format == "openvino").items():
         spec = loaded.input_of(part)
-        shown = _suited(clips or [moving_frames(spec)], one, spec)
+        shown = suited(clips, one, spec, sides)
         graphs = {
             name: _write(function, folder, f"{part}.{name}", format)
             for name, function in one.functions.items()
@@ -325,8 +325,16 @@ class _Compared:
         }
 
 
-def _suited(clips: Clips, one: NetworkFunctions, spec: InputSpec) -> list[Array]:
-    """Clips as a network takes them; pictures without meaning for exits."""
+def suited(
+    clips: Clips, one: NetworkFunctions, spec: InputSpec, sides: Sequence[int] = ()
+) -> list[Array]:
+    """Clips as a network takes them; pictures without meaning for exits.
+
+    Without clips, a pattern that moves, in the size of the first graph.
+    """
+    if not clips:
+        resized = sides and one.kind in ("stream", "clip")
+        clips = [moving_frames(replace(spec, size=sides[0]) if resized else spec)]
     if one.kind == "clip":
         return [clip[np.arange(spec.clip_frames) * len(clip) // spec.clip_frames] for clip in clips]
     if one.kind == "exits":

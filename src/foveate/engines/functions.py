@@ -15,7 +15,7 @@ from torch import nn
 
 from foveate.core import InputSpec, ModelError
 from foveate.models import LoadedModel, is_streaming, macs_of, mixes_frames
-from foveate.models.coviar import CHANNELS, ExitNetwork, normalise
+from foveate.models.coviar import CHANNELS, ExitNetwork, KeyFrameClips, normalise
 from foveate.models.fastestdet import MINIMUM_SCORE, OVERLAP, FastestDet
 from foveate.models.maps import glance_method
 from foveate.models.movinet import MoViNetStream
@@ -94,6 +94,12 @@ def functions_of(
     for part, network in loaded.networks.items():
         spec = loaded.input_of(part)
         if isinstance(network, ExitNetwork):
+            if isinstance(network.network, KeyFrameClips):
+                raise ModelError(
+                    f"{loaded.name}: a cascade with a video network on key frames cannot be "
+                    "exported",
+                    "use --engine torch",
+                )
             found[part] = _exits(network, spec)
             continue
         if loaded.method == "detector":
