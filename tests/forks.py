@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 
 SECONDS = 280
 _PROCESSES = get_context("forkserver")
 # No module with a registry: scripts add to them.
 _PROCESSES.set_forkserver_preload(
-    ["torch", "torchvision", "timm", "pydantic", "cv2", "typer.testing", "foveate.data"]
+    ["torch", "torchvision", "timm", "typer.testing", "foveate.data", "foveate.pipeline.session"]
 )
 
 
@@ -46,12 +47,12 @@ def python(
         *words: Its arguments.
         cwd: Its working folder; that of this process by default.
         environment: Variables that are set beside those of this process.
-        input: Its standard input.
+        input: What is written to its standard input, a pipe.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, name) for name in ("in", "out", "err")]
-        for file, content in zip(files, (input, b"", b""), strict=True):
-            file.write_bytes(content)
+        os.mkfifo(files[0])
+        Thread(target=files[0].write_bytes, args=(input,), daemon=True).start()
         argv = [os.fsdecode(word) for word in (script, *words)]
         variables = {**os.environ, **(environment or {})}
         process = _PROCESSES.Process(target=_run, args=(argv, cwd or Path.cwd(), variables, files))
@@ -60,7 +61,7 @@ def python(
         code = process.exitcode
         process.kill()
         process.join()
-        return Done(code, *(file.read_bytes() for file in files[1:]))
+        return Done(code, *(file.read_bytes() if file.exists() else b"" for file in files[1:]))
 
 
 def _run(argv: list[str], cwd: Path, environment: dict[str, str], files: list[Path]) -> None:
@@ -68,7 +69,8 @@ def _run(argv: list[str], cwd: Path, environment: dict[str, str], files: list[Pa
     os.environ.clear()
     os.environ.update(environment)
     for number, file in enumerate(files):
-        os.dup2(os.open(file, os.O_RDWR | os.O_APPEND), number)
+        mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND if number else os.O_RDONLY
+        os.dup2(os.open(file, mode), number)
     sys.stdin = os.fdopen(0, closefd=False)  # multiprocessing has replaced it
     sys.argv = argv
     sys.path.insert(0, str(Path(argv[0]).parent))
