@@ -8,7 +8,6 @@ Sources: Wang et al., "Adaptive Focus for Efficient Video Recognition" (V1), ICC
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -30,22 +29,6 @@ def action_grid(actions: int) -> Tensor:
         raise ModelError(f"actions={actions}: must be a square, such as 49")
     places = [index / (side - 1) for index in range(side)]
     return torch.tensor([[row, column] for row in places for column in places])
-
-
-def coarse_to_fine(count: int) -> list[int]:
-    """An order of frames: the middle one, the first, the last, then the middles of the gaps.
-
-    Every beginning of it covers the whole clip evenly (section 3.4 of V2).
-    """
-    if count < 1:
-        raise ModelError(f"an order of {count} frames")
-    order = list(dict.fromkeys([count // 2, 0, count - 1]))
-    while len(order) < count:
-        known = sorted(order)
-        gaps = [(b - a, a) for a, b in pairwise(known) if b - a > 1]
-        widest = max(gap for gap, _ in gaps)
-        order += [a + gap // 2 for gap, a in gaps if gap > widest // 2 or gap == widest]
-    return order
 
 
 def choose_frames(density: Tensor, frames: int, count: int, jitter: Tensor | None = None) -> Tensor:
@@ -71,15 +54,40 @@ def choose_frames(density: Tensor, frames: int, count: int, jitter: Tensor | Non
     total = torch.cat([total[:, :-1], torch.ones_like(total[:, :1])], 1)
     within = torch.full_like(density[:, :1], 0.5).expand(-1, count) if jitter is None else jitter
     steps = (torch.arange(count, device=density.device, dtype=density.dtype) + within) / count
-    at = torch.searchsorted(total.contiguous(), steps.contiguous(), right=True) - 1
+    # Comparisons of all pairs, in place of a search and of a running maximum, can be exported.
+    at = (total.unsqueeze(1) <= steps.unsqueeze(2)).sum(2) - 1
     at = at.clamp(0, bins - 1)
     low, high = total.gather(1, at), total.gather(1, at + 1)
     place = (at + (steps - low) / (high - low).clamp_min(1e-12)) / bins
     chosen = (place * frames).floor().long().clamp(0, frames - 1)
     # Repeats are pushed forward; pushing from the left is a running maximum of index - position.
     order = torch.arange(count, device=density.device)
-    chosen = (chosen - order).cummax(1).values + order
+    before = order <= order.unsqueeze(1)
+    chosen = torch.where(before, (chosen - order).unsqueeze(1), 0 - frames).amax(2) + order
     return torch.minimum(chosen, frames - count + order)
+
+
+def gru_gates(gru: nn.GRU, x: Tensor) -> Tensor:
+    """What the inputs (N, width) of a GRU of one layer contribute to its gates, (N, 3 hidden)."""
+    return F.linear(x, gru.weight_ih_l0, gru.bias_ih_l0)
+
+
+def gru_step(gru: nn.GRU, gates: Tensor, hidden: Tensor) -> Tensor:
+    """The next state of a GRU of one layer: operators that every exporter knows.
+
+    Args:
+        gru: The layer.
+        gates: (B, 3 hidden), see `gru_gates`.
+        hidden: (B, hidden), the state before.
+
+    Returns:
+        (B, hidden).
+    """
+    own = F.linear(hidden, gru.weight_hh_l0, gru.bias_hh_l0)
+    (reset, update, new), (own_reset, own_update, own_new) = gates.chunk(3, 1), own.chunk(3, 1)
+    update = (update + own_update).sigmoid()
+    new = (new + (reset + own_reset).sigmoid() * own_new).tanh()
+    return new + update * (hidden - new)
 
 
 class GridPolicy(nn.Module):
@@ -147,8 +155,9 @@ class GaussianPolicy(nn.Module):
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """From maps (B, G, C, h, w): the mean (B, 2) row and column in 0..1, and values (B,)."""
-        seen, _ = self.gru(self.encoder(maps.flatten(1, 2)).unsqueeze(1))
-        return self.actor(seen[:, 0]).sigmoid(), self.critic(seen[:, 0]).squeeze(-1)
+        gates = gru_gates(self.gru, self.encoder(maps.flatten(1, 2)))
+        seen = gru_step(self.gru, gates, gates.new_zeros(len(gates), self.gru.hidden_size))
+        return self.actor(seen).sigmoid(), self.critic(seen).squeeze(-1)
 
 
 def _with_prior(maps: Tensor, prior: Tensor | None, weight: Tensor | None) -> Tensor:

@@ -27,7 +27,7 @@ from foveate.data import Dataset, samplers
 from foveate.data.splits import held_out
 from foveate.evaluate.results import now
 from foveate.models.adafocus import is_causal
-from foveate.models.adafocus_policies import coarse_to_fine
+from foveate.models.adafocus_card import coarse_to_fine
 from foveate.models.spec import InputSpec
 from foveate.models.weights.builtin import run_folder
 from foveate.models.weights.run import load_run, read_run, write_run
