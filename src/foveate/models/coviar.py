@@ -186,7 +186,7 @@ class KeyFrameClips(nn.Module):
 
     def run_part(self, x: torch.Tensor, begin: int, end: int) -> torch.Tensor:
         """Logits (B, classes); there is one stage."""
-        return self(x)
+        return self.forward(x)
 
     def classify(self, logits: torch.Tensor) -> torch.Tensor:
         """What the stage gave are logits."""
@@ -343,6 +343,7 @@ class ExitNetwork(nn.Module):
         self._ends.append(len(network.stages))
         self.heads = nn.ModuleDict()
         for stage in sorted(chosen, key=inner.index):
+            assert isinstance(network, CompressedNet)  # the other has no stages inside
             width, kernel = released_head(backbone, stage, widths[stage])
             head = InternalClassifier(widths[stage], network.num_classes, style, width, kernel)
             self.heads[stage.replace(".", "_")] = head
