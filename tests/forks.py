@@ -20,7 +20,15 @@ SECONDS = 280
 _PROCESSES = get_context("forkserver")
 # No module with a registry: scripts add to them.
 _PROCESSES.set_forkserver_preload(
-    ["torch", "torchvision", "timm", "typer.testing", "foveate.data", "foveate.pipeline.session"]
+    [
+        "torch",
+        "torch._dynamo",
+        "torchvision",
+        "timm",
+        "typer.testing",
+        "foveate.data",
+        "foveate.pipeline.session",
+    ]
 )
 
 
