@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from threading import Thread
 
@@ -20,7 +20,15 @@ SECONDS = 280
 _PROCESSES = get_context("forkserver")
 # No module with a registry: scripts add to them.
 _PROCESSES.set_forkserver_preload(
-    ["torch", "torchvision", "timm", "typer.testing", "foveate.data", "foveate.pipeline.session"]
+    [
+        "torch",
+        "torch._dynamo",
+        "torchvision",
+        "timm",
+        "typer.testing",
+        "foveate.data",
+        "foveate.pipeline.session",
+    ]
 )
 
 
@@ -71,6 +79,7 @@ def _run(argv: list[str], cwd: Path, environment: dict[str, str], files: list[Pa
     for number, file in enumerate(files):
         mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND if number else os.O_RDONLY
         os.dup2(os.open(file, mode), number)
+    set_start_method(None, force=True)  # the default one, as in a new interpreter
     sys.stdin = os.fdopen(0, closefd=False)  # multiprocessing has replaced it
     sys.argv = argv
     sys.path.insert(0, str(Path(argv[0]).parent))
