@@ -21,7 +21,8 @@ import torch
 from foveate.core import ConfigError, InputSpec, ModelError
 from foveate.core.files import replace_file
 from foveate.core.lazy import import_extra
-from foveate.engines.functions import CHUNK, Function, NetworkFunctions, functions_of
+from foveate.engines.function import Function, NetworkFunctions, graph_card
+from foveate.engines.functions import CHUNK, functions_of
 from foveate.engines.network import EngineNetwork, logits_of
 from foveate.engines.quantise import quantised
 from foveate.engines.runtimes import BATCH, RUNS, Array, installed
@@ -33,13 +34,13 @@ from foveate.models.weights.exported import (
     Format,
     GraphCard,
     Precision,
-    TensorCard,
 )
 from foveate.models.weights.resolve import sha256_of
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, card_text
 
 PARITY = 1e-4  # largest difference of a logit, as a share of the largest, of an fp32 export
 _COMPARED = 16  # clips
+_NO_INT8 = ("exits", "detector", "parts")  # kinds
 _FRAMES = CHUNK + 2  # of the pattern that is shown without clips
 Clips = Sequence[Array]
 
@@ -53,6 +54,7 @@ def export(
     sides: Sequence[int] = (),
     clips: Clips = (),
     memory: str | None = None,
+    frames: int | None = None,
 ) -> RunCard:
     """Export a model.
 
@@ -65,6 +67,7 @@ def export(
         clips: Frames (T, S, S, 3) uint8 as the model takes them, on which the ranges of int8
             values are measured and the graphs are compared with the network.
         memory: For the card; the networks have it already.
+        frames: Of a window, among which AdaFocus chooses; the model's own number if None.
 
     Returns:
         What was written to `run.json`.
@@ -89,23 +92,21 @@ def export(
         extra = "openvino" if format == "openvino" else "onnxruntime"
         for package in ("onnx", "onnxscript", extra):
             import_extra(package, extra)
+    found = functions_of(loaded, sides, products=format == "openvino", frames=frames)
+    if precision == "int8" and any(one.kind in _NO_INT8 for one in found.values()):
+        what = f"precision int8: not for the method {loaded.method}"
+        raise ConfigError(what, "export it as fp32")
     folder.mkdir(parents=True, exist_ok=True)
     networks, compared = {}, _Compared()
-    for part, one in functions_of(loaded, sides, products=format == "openvino").items():
+    for part, one in found.items():
         spec = loaded.input_of(part)
         shown = suited(clips, one, spec, sides)
         graphs = {
             name: _write(function, folder, f"{part}.{name}", format)
             for name, function in one.functions.items()
         }
-        card = ExportedNetwork(
-            kind=one.kind, graphs=graphs, mixes_frames=one.mixes_frames, exits=one.exits,
-            least_score=one.least_score, overlap=one.overlap,
-        )  # fmt: skip
+        card = one.card(graphs)
         if precision == "int8":
-            if one.kind in ("exits", "detector"):
-                what = "a cascade" if one.kind == "exits" else "a detector"
-                raise ConfigError(f"precision int8: not for {what}", "export it as fp32")
             card = quantised(loaded.name, folder, card, shown)
         if format == "openvino":
             card = _each(card, partial(_converted, folder))
@@ -179,24 +180,7 @@ def _write(function: Function, folder: Path, name: str, format: Format) -> Graph
             )  # fmt: skip
             assert made is not None
             made.save(str(path), external_data=False)
-    with torch.inference_mode():
-        found = function.module(*function.inputs.values())
-    outputs = dict(zip(function.outputs, found, strict=True))
-    return GraphCard(
-        files={path.name: sha256_of(path)},
-        inputs=[_tensor(key, value, batched) for key, value in function.inputs.items()],
-        outputs=[_tensor(key, value, batched) for key, value in outputs.items()],
-        state=list(function.state),
-        macs=function.macs,
-    )
-
-
-def _tensor(name: str, value: torch.Tensor, batched: bool) -> TensorCard:
-    shape: list[Any] = list(value.shape)
-    if batched:
-        shape[0] = BATCH
-    dtype: Any = str(value.dtype).removeprefix("torch.")
-    return TensorCard(name=name, dtype=dtype, shape=shape)
+    return graph_card(function, {path.name: sha256_of(path)}, batched)
 
 
 def _recorded(function: Function, name: str) -> tuple[Any, bool]:
@@ -302,7 +286,10 @@ class _Compared:
     found: list[Array] = field(default_factory=list)
 
     def add(self, network: EngineNetwork, one: NetworkFunctions, clips: Clips) -> None:
-        """Compare on further clips."""
+        """Compare on further clips; functions without a common reference, each by itself."""
+        if one.reference is None:
+            self.worst = max(self.worst, *(_apart(network, n, f) for n, f in one.functions.items()))
+            return
         for clip in clips:
             with torch.inference_mode():
                 wanted = one.reference(clip).numpy()
@@ -323,6 +310,24 @@ class _Compared:
             "correlation": float(np.corrcoef(wanted.ravel(), found.ravel())[0, 1]),
             "same-top1": float((wanted.argmax(1) == found.argmax(1)).mean()),
         }
+
+
+def _apart(network: EngineNetwork, name: str, function: Function) -> float:
+    """The largest difference of a graph from its function on random inputs.
+
+    Each output is compared relative to its largest value; numbers of frames must be the same.
+    """
+    given = _drawn(function, 0)
+    with torch.inference_mode():
+        wanted = function.module(*given)
+    inputs = {key: one.numpy() for key, one in zip(function.inputs, given, strict=True)}
+    found = network.call(name, inputs)
+    worst = 0.0
+    for key, one in zip(function.outputs, wanted, strict=True):
+        difference = np.abs(found[key] - one.numpy()).max()
+        largest = np.abs(one.numpy()).max() if one.is_floating_point() else 0
+        worst = max(worst, float(difference / max(largest, 1e-12)) if difference else 0.0)
+    return worst
 
 
 def suited(

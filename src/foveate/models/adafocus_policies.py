@@ -160,7 +160,7 @@ class GaussianPolicy(nn.Module):
         return self.actor(seen).sigmoid(), self.critic(seen).squeeze(-1)
 
 
-def _with_prior(maps: Tensor, prior: Tensor | None, weight: Tensor | None) -> Tensor:
+def with_prior(maps: Tensor, prior: Tensor | None, weight: Tensor | None) -> Tensor:
     """Maps (B, T, C, h, w) without gradient to them, with weighted maps of motion (B, T, h, w).
 
     Raises:
@@ -204,7 +204,7 @@ class PointPolicy(nn.Module):
             state: (1, B, hidden) of the frames before; zeros if None.
             prior: (B, T, h, w) in 0..1, how much moves; none if None.
         """
-        flat = self.encoder(_with_prior(maps, prior, self.motion_weight).flatten(0, 1))
+        flat = self.encoder(with_prior(maps, prior, self.motion_weight).flatten(0, 1))
         seen, state = self.gru(flat.unflatten(0, maps.shape[:2]), state)
         return self.actor(seen).sigmoid(), state
 
@@ -291,7 +291,7 @@ class WindowPolicy(nn.Module):
         Returns:
             (B, G, 4), or (B, 1, 4) if the last layer joins all frames.
         """
-        seen = _with_prior(maps, prior, self.motion_weight)
+        seen = with_prior(maps, prior, self.motion_weight)
         found: Tensor = self.layers(seen.transpose(1, 2)).sigmoid()
         return found.flatten(2).transpose(1, 2)
 

@@ -106,20 +106,25 @@ class SegmentNet(nn.Module):
         return self._answer(self.net(self._flat(x)))
 
     def begin(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The stages before the exit.
+        """The stages before the exit: `maps`, and the early logits."""
+        maps = self.maps(x)
+        return maps, self.early(maps)
 
-        Returns:
-            Maps (N, T, C, h, w) of segments (N, frames, channels, H, W), and the early logits.
-        """
-        assert self.exit is not None
+    def maps(self, x: Tensor) -> Tensor:
+        """Maps (N, T, C, h, w) at the exit of segments (N, frames, channels, H, W)."""
         maps = self._flat(x)
         for module in self._first:
             maps = module(maps)
-        logits = self.exit(maps).unflatten(0, (-1, self._at_exit)).mean(1)
-        return maps.unflatten(0, (-1, self._at_exit)), logits
+        return maps.unflatten(0, (-1, self._at_exit))
+
+    def early(self, maps: Tensor) -> Tensor:
+        """The early logits (N, classes) of maps (N, T, C, h, w) at the exit."""
+        assert self.exit is not None
+        logits: Tensor = self.exit(maps.flatten(0, 1)).unflatten(0, (-1, self._at_exit)).mean(1)
+        return logits
 
     def finish(self, maps: Tensor) -> Tensor:
-        """The stages behind the exit: logits (N, classes) of maps of `begin`."""
+        """The stages behind the exit: logits (N, classes) of `maps`."""
         x = maps.flatten(0, 1)
         for module in self._rest:
             x = module(x)
