@@ -19,7 +19,7 @@ from foveate.models.coviar import CHANNELS, ExitNetwork, normalise
 from foveate.models.fastestdet import MINIMUM_SCORE, OVERLAP, FastestDet
 from foveate.models.maps import glance_method
 from foveate.models.movinet import MoViNetStream
-from foveate.models.movinet_step import MoViNetStep
+from foveate.models.movinet_step import MoViNetStep, Temporal
 from foveate.models.weights.exported import StateCard
 
 NEXT = "next:"  # before the name of a state among the outputs
@@ -73,14 +73,14 @@ class NetworkFunctions:
 
 
 def functions_of(
-    loaded: LoadedModel, sides: Sequence[int] = (), *, products: bool = False
+    loaded: LoadedModel, sides: Sequence[int] = (), *, temporal: Temporal = "convolutions"
 ) -> dict[str, NetworkFunctions]:
     """The functions of all networks of a model.
 
     Args:
         loaded: The model; it is not changed.
         sides: Of the frames, in pixels; the model's own if empty.
-        products: See `MoViNetStep`.
+        temporal: See `MoViNetStep`.
 
     Raises:
         ModelError: The networks of this model cannot be exported.
@@ -100,7 +100,7 @@ def functions_of(
             found[part] = _detector(loaded.name, network, spec)
             continue
         made = [
-            _stream(network, spec, side, products)
+            _stream(network, spec, side, temporal)
             if is_streaming(network)
             else _clip(network, spec, side)
             for side in sides or (spec.size,)
@@ -147,8 +147,14 @@ class _Step(nn.Module):
     def forward(self, frames: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         state = dict(zip(self.names, values, strict=True))
         images = frames if self.count == 1 else frames.flatten(0, 1)
-        # Pixels are moved as bytes; the first convolution scales them if nothing is subtracted.
-        x = images.movedim(-1, 1).float() if self.prepared is None else self.prepared(images)
+        # The first convolution scales the pixels if nothing is subtracted. They are moved as bytes,
+        # except where channels stay last.
+        if self.prepared is not None:
+            x = self.prepared(images)
+        elif self.step.temporal == "stacked":
+            x = images.float().movedim(-1, 1)
+        else:
+            x = images.movedim(-1, 1).float()
         new = self.step(x, state, self.count)
         if _FRAMES in self.outputs:
             new[_FRAMES] = state[_FRAMES] + self.count
@@ -188,7 +194,7 @@ class _Head(nn.Module):
         return self.network.classify(mean), mean
 
 
-def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> NetworkFunctions:
+def _stream(network: Any, spec: InputSpec, side: int, temporal: Temporal) -> NetworkFunctions:
     step: Any
     prepared: InputSpec | None = spec
     if (
@@ -199,7 +205,7 @@ def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> Network
         pixels = _Prepared(spec)
         prepared = spec if pixels.shifted else None
         scale = None if pixels.shifted else pixels.scale
-        step = MoViNetStep(network.folded(), side, products=products, scale=scale)
+        step = MoViNetStep(network.folded(), side, temporal=temporal, scale=scale)
     else:
         step = _AnyStep(network, side)
     initial = step.initial()
