@@ -174,6 +174,7 @@ def _litert(path: Path, card: GraphCard, precision: Precision, threads: int) -> 
     runner = interpreter.get_signature_runner()
 
     def call(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return {name: np.array(value) for name, value in runner(**inputs).items()}
+        found: dict[str, Array] = runner(**inputs)  # copies
+        return found
 
     return call
