@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from foveate.core.lazy import import_extra
-from foveate.engines.functions import NEXT, Function
+from foveate.engines.function import NEXT, Function
 from foveate.engines.quiet import quiet
 from foveate.models.weights.exported import GraphCard, StateCard, TensorCard
 from foveate.models.weights.resolve import sha256_of
