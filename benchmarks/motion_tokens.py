@@ -315,11 +315,11 @@ def main() -> int:
         record.write(
             "motion_tokens_mocap15",
             f"mocap15 (rendered), classes {', '.join(CLASSES)}, trained on train, tested on test "
-            f"and val (nothing is chosen on them); frames of {SIDE} pixels, patches of {PATCH}, width "
-            f"64, depth 3, random weights; {FRAMES} frames of the middle {SECONDS:g} s; {EPOCHS} "
-            f"epochs, batch {BATCH}, AdamW {LR:g}; 1/{SHRINK**2} of the tokens, equal multiply-"
-            f"adds but for full; random: mean of {DRAWS} draws; mean over seeds; 95 % percentile "
-            "bootstrap over clips, paired",
+            f"and val (nothing is chosen on them); frames of {SIDE} pixels, patches of {PATCH}, "
+            f"width 64, depth 3, random weights; {FRAMES} frames of the middle {SECONDS:g} s; "
+            f"{EPOCHS} epochs, batch {BATCH}, AdamW {LR:g}; 1/{SHRINK**2} of the tokens, equal "
+            f"multiply-adds but for full; random: mean of {DRAWS} draws; mean over seeds; 95 % "
+            "percentile bootstrap over clips, paired",
             count, {"looks": table, "chance": round(1 / len(CLASSES), 3)}, tuple(options.seeds),
         )  # fmt: skip
     return 0
