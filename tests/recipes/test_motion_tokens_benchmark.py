@@ -38,7 +38,7 @@ def test_every_look_is_trained_and_has_equal_multiply_adds(data: Path, monkeypat
     for name, value in {"CLASSES": ("one", "two"), "EPOCHS": 1, "BATCH": 2, "DRAWS": 2}.items():
         monkeypatch.setattr(motion_tokens, name, value)
     torch.manual_seed(0)
-    table, count = motion_tokens.accuracy_of(data, [0])
+    *_, (table, count) = motion_tokens.accuracy_of(data, [0])
     assert count == 2
     orders = ("resize", *motion_tokens.ORDERS)
     assert set(table) == {"full", *orders, *(f"{order}, trained on full" for order in orders)}
