@@ -29,6 +29,9 @@ def test_every_system_is_a_pipeline(name: str) -> None:
 
 
 def test_uses_and_detectors_are_presets() -> None:
+    for name, other in combinations.ALONE.items():
+        assert name in {**combinations.SYSTEMS, **combinations.USES}
+        assert other in combinations.SYSTEMS
     for run, use in combinations.USES.values():
         assert run in combinations.SYSTEMS
         spec = Pipeline.model_validate({"recogniser": {"kind": "model", "name": NAME}, **use})
