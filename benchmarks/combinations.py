@@ -188,9 +188,9 @@ def boxes(source: Path, out: Path) -> None:
     """The first test clips with boxes, and what is annotated of them."""
     found = json.loads((source / "annotations" / "test.json").read_text("utf-8"))
     found["videos"] = found["videos"][:VIDEOS]
-    kept = {video["id"] for video in found["videos"]}
-    for key in ("images", "annotations"):
-        found[key] = [one for one in found[key] if one["video_id"] in kept]
+    for key, link, of in (("images", "video_id", "videos"), ("annotations", "image_id", "images")):
+        kept = {one["id"] for one in found[of]}
+        found[key] = [one for one in found[key] if one[link] in kept]
     (out / "annotations").mkdir(parents=True, exist_ok=True)
     (out / "annotations" / "test.json").write_text(json.dumps(found), "utf-8")
     for video in found["videos"]:
