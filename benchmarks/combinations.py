@@ -5,7 +5,7 @@
 
 Every method and combination is a pipeline of `SYSTEMS` (trained, briefly) or of `USES` (another use
 of one of their run folders). What is trained already in WORK is not trained again, and an
-interrupted training is continued; the tables are measured by the command `foveate bench`. FS-4 is
+interrupted training is continued; the tables are those of the command `foveate bench`. FS-4 is
 split by source: folds 0 and 1 for training and validation, 2 and 3 for the test. Of mocap15 some
 actions are taken. All videos are H.264 with a key frame every twelve frames, so that every method
 reads the same files. LSTS finds objects, not classes: it is compared on BOXES (rendered by
@@ -18,12 +18,10 @@ import argparse
 import csv
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from benchmarks.record import RESULTS, write
 import foveate
 from foveate.data import Dataset, read
 from foveate.data.splits import held_out
+from foveate.evaluate.run import compare_runs
 from foveate.media.encode import with_vectors
 from foveate.media.transcode import transcode
 from foveate.primitives.pipeline import Pipeline
@@ -124,6 +123,11 @@ SHARED = {
     "compressed-movinet": ("compressed", ("networks/mv", "networks/residual")),
     "adamml-patch": ("adamml", ("stages/only-mv", "stages/only-policy-mv")),
 }
+# Name of a combination → the method that it is a change of.
+ALONE = {
+    "compressed-movinet": "compressed", "adamml-patch": "adamml",
+    "adafocus-motion-exits": "adafocus", "movinet-patch-engine": "motion-patch",
+}  # fmt: skip
 # Name of a detector → the folder in the run of the recipe `lsts`, and its look.
 DETECTORS: dict[str, tuple[str, dict[str, Any]]] = {
     "every-frame": ("frames", {"every": 1}),
@@ -135,9 +139,9 @@ PROTOCOL = (
     "340x256, folds 0 and 1 for training and validation, 2 and 3 for the test, sources apart; "
     f"mocap15 (rendered) {', '.join(ACTIONS)}, {CLIPS['train']} training, {CLIPS['val']} "
     f"validation and {CLIPS['test']} test clips each; top-1 of whole clips with a 95 % percentile "
-    "bootstrap over groups; executed multiply-adds per clip; CPU milliseconds per clip of one "
-    "thread, everything included; boxes: mAP50 over test clips, per frame; trained briefly, one "
-    "seed"
+    "bootstrap over groups (differences paired); executed multiply-adds per clip; CPU milliseconds "
+    "per clip of one thread, everything included; boxes: mAP50 over test clips, per frame; trained "
+    "briefly, one seed"
 )
 
 
@@ -184,9 +188,9 @@ def boxes(source: Path, out: Path) -> None:
     """The first test clips with boxes, and what is annotated of them."""
     found = json.loads((source / "annotations" / "test.json").read_text("utf-8"))
     found["videos"] = found["videos"][:VIDEOS]
-    kept = {video["id"] for video in found["videos"]}
-    for key in ("images", "annotations"):
-        found[key] = [one for one in found[key] if one["video_id"] in kept]
+    for key, link, of in (("images", "video_id", "videos"), ("annotations", "image_id", "images")):
+        kept = {one["id"] for one in found[of]}
+        found[key] = [one for one in found[key] if one[link] in kept]
     (out / "annotations").mkdir(parents=True, exist_ok=True)
     (out / "annotations" / "test.json").write_text(json.dumps(found), "utf-8")
     for video in found["videos"]:
@@ -221,24 +225,25 @@ def train(data: Path, models: Path) -> None:
 
 
 def bench(data: Path, models: Path, names: Sequence[str]) -> dict[str, Any]:
-    """The table of `foveate bench`, by the names of the models; its plot lies beside them."""
-    out = models / "bench.json"
-    presets = ",".join(f"{name}.yaml" if (models / f"{name}.yaml").is_file() else name
-                       for name in names)  # fmt: skip
-    command = [
-        sys.executable, "-m", "foveate", "bench", str(data.resolve()), "--presets", presets,
-        "--split", "test", "--offline", "--threads", "1", "--json", out.name,
-        "--plot", "bench.svg", "--plot-cost", "cpu-ms",
-    ]  # fmt: skip
-    done = subprocess.run(command, cwd=models, check=False)
-    if done.returncode:
-        raise SystemExit(f"{data.name}: foveate bench failed")
-    rows = {row["name"].removesuffix(".yaml"): row
-            for row in json.loads(out.read_text("utf-8"))["figures"]["rows"]}  # fmt: skip
+    """The table of `foveate bench` by the names of the models; it and its plot lie beside them.
+
+    A combination is also compared with what it was made of, on the same clips.
+    """
+    presets = {
+        name: f"{models / name}.yaml" if (models / f"{name}.yaml").is_file() else models / name
+        for name in names
+    }
+    table = foveate.bench(presets, data, split="test", offline=True, threads=1)
+    (models / "table.md").write_text(table.markdown(), "utf-8")
+    (models / "bench.svg").write_text(table.svg("cpu-ms"), "utf-8")
+    rows = {row["name"]: row for row in table.figures()["rows"]}
     for name, row in rows.items():
         spent = models / name / TIME
         if spent.is_file():
             row["training_cpu_seconds"] = json.loads(spent.read_text("utf-8"))["cpu_seconds"]
+        if name in ALONE:
+            less = compare_runs(table.evaluations[name], table.evaluations[ALONE[name]])
+            row["less"] = {"than": ALONE[name], **asdict(less)}
     return rows
 
 

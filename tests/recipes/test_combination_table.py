@@ -29,6 +29,9 @@ def test_every_system_is_a_pipeline(name: str) -> None:
 
 
 def test_uses_and_detectors_are_presets() -> None:
+    for name, other in combinations.ALONE.items():
+        assert name in {**combinations.SYSTEMS, **combinations.USES}
+        assert other in combinations.SYSTEMS
     for run, use in combinations.USES.values():
         assert run in combinations.SYSTEMS
         spec = Pipeline.model_validate({"recogniser": {"kind": "model", "name": NAME}, **use})
@@ -56,7 +59,7 @@ def test_boxes_of_the_clips_that_are_taken(tmp_path: Path, monkeypatch) -> None:
     found = {
         "videos": [{"id": n, "file_name": f"test/{name}.mp4"} for n, name in enumerate("ab")],
         "images": [{"id": n, "video_id": n} for n in range(2)],
-        "annotations": [{"id": n, "video_id": n} for n in range(2)],
+        "annotations": [{"id": n, "image_id": n} for n in range(2)],
     }
     (source / "annotations" / "test.json").write_text(json.dumps(found))
     combinations.boxes(source, tmp_path / "out")
