@@ -407,7 +407,10 @@ def onnx_groups(path: Path, groups: dict[str, Group]) -> dict[str, str]:
 
 
 def in_onnxruntime(graph: Path, given: Any, calls: int, kinds: dict[str, str]) -> dict[str, float]:
-    """Group → CPU milliseconds of a call by ONNX Runtime's profiler."""
+    """Group → milliseconds of a call by ONNX Runtime's profiler, the least of each node.
+
+    Profilers measure elapsed time, which grows when other processes run.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -424,11 +427,11 @@ def in_onnxruntime(graph: Path, given: Any, calls: int, kinds: dict[str, str]) -
             known = kinds.get(name.removesuffix("_nchwc"))
             kind = known if operator == "Conv" and known else kind_of(operator)
             times.setdefault(f"{kind}\n{name}", []).append(event["dur"] / 1e3)
-    return summed({key: statistics.median(values) for key, values in times.items()})
+    return summed({key: min(values) for key, values in times.items()})
 
 
 def in_openvino(graph: Path, given: Any, calls: int) -> dict[str, float]:
-    """Group → CPU milliseconds of a call by OpenVINO's performance counters."""
+    """Group → milliseconds of a call by OpenVINO's counters, the least of each node."""
     import openvino
 
     core = openvino.Core()
@@ -450,7 +453,7 @@ def in_openvino(graph: Path, given: Any, calls: int) -> dict[str, float]:
                 kind = kinds.get(one.node_name) or kind_of(one.node_type)
                 key = f"{kind}\n{one.node_name}"
                 times.setdefault(key, []).append(one.real_time.total_seconds() * 1e3)
-    return summed({key: statistics.median(values) for key, values in times.items()})
+    return summed({key: min(values) for key, values in times.items()})
 
 
 def summed(times: dict[str, float]) -> dict[str, float]:
