@@ -46,6 +46,7 @@ from foveate.engines.export import export
 from foveate.engines.network import logits_of, open_exported
 from foveate.models import LoadedModel, create, macs_of
 from foveate.models.movinet import INPUTS
+from foveate.models.weights.builtin import CARD
 from foveate.models.weights.run import read_run
 from foveate.pipeline.detection import DetectExecutor
 from foveate.pipeline.engines import job_of
@@ -80,14 +81,15 @@ PROTOCOL = (
 
 
 def in_engines(loaded: LoadedModel, folder: Path, clips: list[Any] | None = None) -> dict[str, Any]:
-    """Engine and precision → the opened model, exported once per format and precision."""
+    """Engine and precision → the opened model, exported to `folder` unless it is there already."""
     found = {}
     for (format, precision), engines in FORMS.items():
         if precision == "int8" and not clips:
             continue
         target = folder / f"{format}-{precision}"
         try:
-            export(loaded, target, format, precision=precision, clips=clips or [])
+            if not (target / CARD).exists():
+                export(loaded, target, format, precision=precision, clips=clips or [])
             for engine, computed in engines:
                 found[f"{engine} {computed}"] = open_exported(
                     target, loaded.name, engine=engine, precision=computed
@@ -573,6 +575,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--clips", type=Path, help="a folder of real clips")
     parser.add_argument("--parts", help="measure only these, such as clips,steps")
+    parser.add_argument("--graphs", type=Path, help="a folder that keeps those of A0-stream-lite")
     parser.add_argument("--streams", default=",".join(STREAMS), help="of steps")
     parser.add_argument("--networks", default=",".join(CLIPS), help="of whole clips")
     options = parser.parse_args()
@@ -583,13 +586,14 @@ def main() -> None:
     if options.clips is not None:
         chosen = sorted(options.clips.rglob("*.mp4"))[::12]
         calibration = [frames_of(path, spec) for path in chosen]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.graphs or Path(temporary)
         needed = not options.parts or NEEDS_LITE & {*options.parts.split(",")}
-        lite = in_engines(loaded, Path(folder), calibration) if needed else {}
+        lite = in_engines(loaded, folder, calibration) if needed else {}
         parts: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
             "agreement": lambda: [agreement(options.clips, lite)],
             "steps": lambda: steps(options.rounds, lite, options.streams.split(",")),
-            "groups": lambda: [groups(Path(folder), 5 * options.rounds)],
+            "groups": lambda: [groups(folder, 5 * options.rounds)],
             "drift_long": lambda: [drift_long(lite)],
             "chunks": lambda: [chunks(options.rounds, lite)],
             "clips": lambda: clip_networks(options.rounds, options.networks.split(",")),
@@ -600,7 +604,7 @@ def main() -> None:
             figures = dict(json.loads((RESULTS / "engines.json").read_text("utf-8"))["figures"])
         for name in options.parts.split(",") if options.parts else parts:
             for found in parts[name]():  # written after each, so that a run can be ended
-                figures[name] = found
+                figures[name] = {**figures.get(name, {}), **found}
                 print(write("engines", PROTOCOL, options.rounds, figures, (0,)), name, flush=True)
 
 
