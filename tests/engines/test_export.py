@@ -20,6 +20,7 @@ from torch import nn
 import foveate
 from clips import encode
 from foveate.app import export as app
+from foveate.app.evaluate import opened
 from foveate.app.requests import BenchEnginesRequest, ExportRequest
 from foveate.core import ConfigError, InputSpec, MissingExtra, ModelError, View, WeightsError
 from foveate.engines import cache
@@ -416,6 +417,28 @@ def test_int8_graphs_are_smaller_and_follow_the_network(copy: Path, network: nn.
     found = logits(exported_executor(loaded.network, SPEC), views)
     assert not np.allclose(found, wanted, rtol=1e-5)  # really quantised
     assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.98
+
+
+def test_accuracy_of_model_and_export_is_measured_on_labelled_videos(
+    folder: Path, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = encode(frames=40)
+    best = foveate.load(folder).predict(clip).labels[0].label
+    card = json.loads((copy / "run.json").read_text())
+    card["classes"] = [*card["classes"][1:], card["classes"][0]]  # the export answers otherwise
+    (copy / "run.json").write_text(json.dumps(card))
+    shown = {"train": encode(frames=30), "val": encode(frames=35), "test": clip}
+    for split, content in shown.items():
+        (tmp_path / "videos" / split / best).mkdir(parents=True)
+        (tmp_path / "videos" / split / best / f"{split}.mp4").write_bytes(content)
+    request = ExportRequest(model=str(folder), out=copy, labelled=tmp_path / "videos")
+    assert request.data is not None
+    app._accuracy(request, opened(request.data), Preset(model=str(folder)))
+    assert "1.000 before, 0.000 exported, same label on 0.0%" in capsys.readouterr().out
+    exported = read_run(copy).exported
+    assert exported is not None
+    assert exported.figures["top1-model"] == 1
+    assert exported.figures["top1-exported"] == exported.figures["agreement"] == 0
 
 
 # --- choosing --------------------------------------------------------------------------------
