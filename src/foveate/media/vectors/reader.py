@@ -364,7 +364,7 @@ class VectorReader:
         unknown = float("nan"), float("nan")
         distance = self._references.distance(tick, kind) if self.has_times else unknown
         return VectorField(
-            time=float((tick - self._origin) * self._base),
+            time=(tick - self._origin) * self._base.numerator / self._base.denominator,
             kind=kind,
             key=bool(frame.key_frame),
             distance=distance,
