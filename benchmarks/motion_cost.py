@@ -156,8 +156,8 @@ def main() -> int:
     if not options.quick:
         protocol = (
             "one thread, process CPU time in ms per frame looked at (5 of 25 frames/s, 24 looks), "
-            "medians of five rounds; disc scene with a pan, x264 defaults; vectors as looks read them "
-            "by default: of one picture per look, among those that are decoded anyway"
+            "medians of five rounds; disc scene with a pan, x264 defaults; vectors as looks read "
+            "them by default: of one picture per look, among those that are decoded anyway"
         )
         print(f"written: {record.write('motion_cost', protocol, LOOKED, figures, (0,)).name}")
     return 0
