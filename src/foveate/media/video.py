@@ -74,6 +74,7 @@ class Video:
         *,
         limits: Limits = DEFAULT_LIMITS,
         decoding: Decoding = EXACT,
+        vectors: bool = False,
     ) -> None:
         """Open a source; only headers are read.
 
@@ -81,6 +82,7 @@ class Video:
             source: A path, the bytes of a file, or an open binary file.
             limits: Bounds on work.
             decoding: Settings of the decoder; times and sizes stay the same.
+            vectors: Whether motion vectors will be asked for first: then the file is opened once.
 
         Raises:
             MediaError: The source is no video that can be opened.
@@ -101,7 +103,9 @@ class Video:
         self._make_cursor = partial(
             Cursor, self._open_reader, limits, self.meter, self._find_index, self._warn, decoding
         )
-        self._cursor = self._make_cursor()
+        self._cursor = self._make_cursor(
+            vectors=vectors and decoding.threads == 1 and not decoding.lowres
+        )
         try:
             turned = self._orientation()  # may open the file anew, where times are in disorder
             self.geometry = geometry(self._cursor.stream, *turned)
@@ -373,11 +377,18 @@ class Video:
 
     def next_time(self, after: float) -> float | None:
         """Time of the first frame later than `after` seconds; None at the end."""
-        tick = self._cursor.next_tick(self._tick(after))
+        tick = self._next_tick(self._tick(after))
         while tick is not None and self._seconds(tick) <= after:
             # Damaged times can be so large that neighbours are the same in floating point.
-            tick = self._cursor.next_tick(tick)
+            tick = self._next_tick(tick)
         return None if tick is None else self._seconds(tick)
+
+    def _next_tick(self, after: int) -> int | None:
+        if self._vectors is not None and self._cursor.is_lent and after >= self._cursor.origin:
+            certain, tick = self._vectors.next_tick(after)
+            if certain:
+                return tick
+        return self._cursor.next_tick(after)
 
     def groups(self) -> tuple[Group, ...]:
         """The groups of pictures, found by one pass over the packets; see `core.Sample.groups`."""
@@ -456,6 +467,7 @@ class Video:
                 warn=self._warn,
                 find_index=self._find_index,
                 decoding=self._decoding,
+                lent=self._cursor.lend(),
             )
             try:
                 reader.check()
