@@ -61,6 +61,7 @@ def open_model(
     threads: int = 1,
     memory: str | None = None,
     side: int | None = None,
+    frames: int | None = None,
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
     notice: Notice | None = None,
@@ -75,6 +76,7 @@ def open_model(
         threads: Threads of one call.
         memory: See `Preset.memory`.
         side: Of the frames that will be looked at first; the model's own if None.
+        frames: Of a window, among which AdaFocus chooses; the model's own number if None.
         offline: Never touch the network for weights.
         progress: Of a download.
         notice: Called with a line when an export begins, which takes seconds.
@@ -95,11 +97,11 @@ def open_model(
 
     def made(side: int | None) -> Path:
         kind = "litert-fp32" if engine == "litert" and not published else _FORMATS[engine]
-        target = _place(model, kind, memory, side)
+        target = _place(model, kind, memory, side, frames)
         if not is_run(target):
             if notice is not None:
                 notice(f"exporting {model} for {engine}, once")
-            _make(model, target, engine, memory, side, offline, progress, published)
+            _make(model, target, engine, memory, side, frames, offline, progress, published)
         return target
 
     return open_exported(
@@ -113,11 +115,12 @@ def _published(model: str) -> bool:
     return run_folder(model) is None and find(model).litert
 
 
-def _place(model: str, kind: str, memory: str | None, side: int | None) -> Path:
+def _place(model: str, kind: str, memory: str | None, side: int | None, frames: int | None) -> Path:
     """The folder in the cache: model, weights, and everything that the graphs depend on."""
     name = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(model).name)[:60]
     parts = [name, digest_of(model)[:16], kind, f"{side or 'own'}"]
     parts += [] if memory is None else [memory.replace(":", "_")]
+    parts += [] if frames is None else [f"{frames}-frames"]
     return cache_folder() / "engines" / "-".join([*parts, f"v{VERSION}"])
 
 
@@ -127,6 +130,7 @@ def _make(
     engine: Engine,
     memory: str | None,
     side: int | None,
+    frames: int | None,
     offline: bool,
     progress: Callable[[int, int], None] | None,
     published: bool,
@@ -147,7 +151,7 @@ def _make(
             set_memory(network, memory, model)
         export(
             loaded, partial, _FORMATS[engine],
-            sides=() if side is None else (side,), memory=memory,
+            sides=() if side is None else (side,), memory=memory, frames=frames,
         )  # fmt: skip
 
 

@@ -274,7 +274,13 @@ def _converted(folder: Path, graph: GraphCard) -> GraphCard:
     openvino = import_extra("openvino", "openvino")
     path = folder / next(iter(graph.files))
     target = path.with_suffix(".xml")
-    openvino.save_model(openvino.convert_model(str(path)), str(target), compress_to_fp16=False)
+    try:
+        model = openvino.convert_model(str(path))
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path.stem}: OpenVINO lacks an operator of it", "export it with --format onnx"
+        ) from error
+    openvino.save_model(model, str(target), compress_to_fp16=False)
     path.unlink()
     files = {one.name: sha256_of(one) for one in (target, target.with_suffix(".bin"))}
     return graph.model_copy(update={"files": files})

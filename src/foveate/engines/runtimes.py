@@ -28,6 +28,7 @@ RUNS: dict[Format, tuple[Engine, ...]] = {
     "torchexport": (),
 }
 BATCH = "batch"
+_MOST_BATCHES = 6  # sizes of a batch for which OpenVINO compiles a graph
 _MODULES = {
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
@@ -159,11 +160,22 @@ def _openvino(path: Path, card: GraphCard, precision: Precision, threads: int) -
 
     def call(given: Mapping[str, Array]) -> dict[str, Array]:
         batch = len(given[inputs[0]])
+        if batch not in by_batch and len(by_batch) >= _MOST_BATCHES:
+            return in_pieces(given, batch)
         if batch not in by_batch:
             by_batch[batch] = compiled(batch)
         request, ports = by_batch[batch]
         found = request.infer(dict(given), share_inputs=True, share_outputs=False)
         return {name: found[port] for name, port in zip(outputs, ports, strict=True)}
+
+    def in_pieces(given: Mapping[str, Array], batch: int) -> dict[str, Array]:
+        """Rows in calls of sizes that are compiled: each further one costs time and memory."""
+        rows, start = [], 0
+        while start < batch:
+            size = max(one for one in by_batch if one <= batch - start)
+            rows.append(call({name: one[start : start + size] for name, one in given.items()}))
+            start += size
+        return {name: np.concatenate([row[name] for row in rows]) for name in outputs}
 
     return call
 

@@ -69,7 +69,8 @@ def choose_frames(density: Tensor, frames: int, count: int, jitter: Tensor | Non
 
 def gru_gates(gru: nn.GRU, x: Tensor) -> Tensor:
     """What the inputs (N, width) of a GRU of one layer contribute to its gates, (N, 3 hidden)."""
-    return F.linear(x, gru.weight_ih_l0, gru.bias_ih_l0)
+    weight, _, bias, _ = gru.all_weights[0]
+    return F.linear(x, weight, bias)
 
 
 def gru_step(gru: nn.GRU, gates: Tensor, hidden: Tensor) -> Tensor:
@@ -83,7 +84,8 @@ def gru_step(gru: nn.GRU, gates: Tensor, hidden: Tensor) -> Tensor:
     Returns:
         (B, hidden).
     """
-    own = F.linear(hidden, gru.weight_hh_l0, gru.bias_hh_l0)
+    _, weight, _, bias = gru.all_weights[0]
+    own = F.linear(hidden, weight, bias)
     (reset, update, new), (own_reset, own_update, own_new) = gates.chunk(3, 1), own.chunk(3, 1)
     update = (update + own_update).sigmoid()
     new = (new + (reset + own_reset).sigmoid() * own_new).tanh()
@@ -156,7 +158,7 @@ class GaussianPolicy(nn.Module):
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """From maps (B, G, C, h, w): the mean (B, 2) row and column in 0..1, and values (B,)."""
         gates = gru_gates(self.gru, self.encoder(maps.flatten(1, 2)))
-        seen = gru_step(self.gru, gates, gates.new_zeros(len(gates), self.gru.hidden_size))
+        seen = gru_step(self.gru, gates, gates.new_zeros(gates.shape[0], self.gru.hidden_size))
         return self.actor(seen).sigmoid(), self.critic(seen).squeeze(-1)
 
 

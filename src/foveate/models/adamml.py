@@ -112,10 +112,11 @@ class SegmentNet(nn.Module):
 
     def maps(self, x: Tensor) -> Tensor:
         """Maps (N, T, C, h, w) at the exit of segments (N, frames, channels, H, W)."""
-        maps = self._flat(x)
+        found = self._flat(x)
         for module in self._first:
-            maps = module(maps)
-        return maps.unflatten(0, (-1, self._at_exit))
+            found = module(found)
+        maps: Tensor = found.unflatten(0, (-1, self._at_exit))
+        return maps
 
     def early(self, maps: Tensor) -> Tensor:
         """The early logits (N, classes) of maps (N, T, C, h, w) at the exit."""
@@ -236,7 +237,7 @@ class ModalityPolicy(nn.Module):
         Returns:
             Logits (B, M, 2), and what the next step needs.
         """
-        size = len(features)
+        size = features.shape[0]
         if before is None:
             nothing = features.new_zeros(size, self.lstm.hidden_size)
             before = nothing, nothing, features.new_zeros(size, len(self.nets), 2)

@@ -56,8 +56,6 @@ def count_macs(model: nn.Module, shape: tuple[int, ...], method: str = "forward"
     some = next(model.parameters(), torch.empty(0))
 
     def counted(model: nn.Module, device: torch.device | str) -> int:
-        for parameter in model.parameters():  # attention with gradients is another operator
-            parameter.requires_grad_(False)
         counter = FlopCounterMode(display=False)
         with torch.no_grad(), counter:
             getattr(model.eval(), method)(torch.zeros(shape, device=device, dtype=some.dtype))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foveate.core import ConfigError, Evidence, FoveateError, InputSpec, View, Views
-from foveate.engines.network import PartFunctions, State
+from foveate.engines.network import PartFunctions
 from foveate.engines.runtimes import Array
 from foveate.models.adafocus_card import AdaFocusCard
 from foveate.policy.stopping import ByExit
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from foveate.models.adafocus import AdaFocus
     from foveate.pipeline.recogniser import Recogniser
+
+
+State = dict[str, Any]
 
 
 class AdaFocusExecutor:
@@ -159,6 +162,19 @@ class AdaFocusExecutor:
                 total += self._macs("focus", frames, facts.patch) + self._macs("answer", frames)
             found[name] = total
         return found
+
+    def example(self) -> list[tuple[str, Views]]:
+        """The parts of a window with random views of one row, for measuring."""
+        random, facts, size = np.random.default_rng(0), self.facts, self.spec.size
+
+        def frames(count: int) -> Views:
+            pixels = random.integers(0, 256, (1, count, size, size, 3), np.uint8)
+            whole = ((0.0, 0.0, float(size), float(size)),) * count
+            return {"rgb": View(pixels, tuple(map(float, range(count))), np.ones(1, bool), whole)}
+
+        glance = frames(len(facts.glance_frames(self.candidates)))
+        focus = {} if facts.per_frame else frames(facts.focuses or self.candidates)
+        return [("glance", glance), ("focus", focus)]
 
     # --- cost -------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foveate.core import Evidence, InputSpec, ModelError, View, Views
-from foveate.engines.network import PartFunctions, State
+from foveate.engines.network import PartFunctions
 from foveate.engines.runtimes import Array
 from foveate.media import modalities as kinds
 from foveate.models.adamml_card import AdaMMLCard
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _VECTOR_SCALE = 8.0  # pixels per frame that are one after scaling
 
-AdaMMLState = State
+AdaMMLState = dict[str, Any]
 """`hidden`, `cell`, `last` of the policy (absent before it ran), `use` (S, M) for the segments at
 hand, `sum` (classes,) of the weighted logits, `count` of segments; between an exit and the rest of
 its network `maps` and `weights` of the segments that go on."""
@@ -117,6 +117,34 @@ class AdaMMLExecutor:
         """Multiply-adds of one segment of the policy and of each modality."""
         return {part: int(self._macs(part)) for part in self.parts}
 
+    def example(self) -> list[tuple[str, Views]]:
+        """The policy and all modalities with random views of a segment, for measuring.
+
+        What is behind an early answer is left out.
+        """
+        facts, random = self.facts, np.random.default_rng(0)
+        known = {card.name: card for card in self.functions.inputs("policy")}
+        for name in facts.modalities:
+            graph = f"{name}-begin" if name in facts.early else name
+            known[name] = self.functions.inputs(graph)[0]
+
+        def view(name: str) -> Views:
+            shape: Any = known[name].shape[1:]
+            if name == "yamnet":
+                array = random.uniform(-1, 1, (1, shape[-1])).astype(np.float32)
+            elif name == "sound":
+                array = random.random((1, *shape[-2:]), np.float32)
+            else:
+                frames, channels, *sides = shape
+                array = random.integers(0, 256, (1, frames, *sides, channels), np.uint8)
+            return {VIEWS.get(name, name): View(array, (), np.ones((1, 1), bool))}
+
+        policy: Views = {}
+        for name in facts.seen:
+            policy = {**policy, **view(name)}
+        parts = [(name, view(name)) for name in facts.modalities]
+        return parts if self.fixed else [(POLICY, policy), *parts]
+
     # --- inside ---------------------------------------------------------------------------
 
     def _macs(self, part: str) -> int:
@@ -152,21 +180,21 @@ class AdaMMLExecutor:
         features = np.zeros((len(views), max(counts), rows.shape[1]), np.float32)
         for number, own in enumerate(np.split(rows, ends)):
             features[number, : len(own)] = own
-        memory: State | None = None
+        memory: AdaMMLState | None = None
         if states[0] is not None:
             memory = {key: np.stack([state[key] for state in states]) for key in _RECURRENT}
-        steps = []
+        steps: list[AdaMMLState] = []
         for at in range(max(counts)):
             _, memory = self.functions.step("policy-step", {"features": features[:, at]}, memory)
             steps.append(memory)
         after, evidence = [], []
         for number, there in enumerate(np.split(valid, ends)):
             count = len(there)
-            logits = np.stack([step["last"][number] for step in steps[:count]])
+            logits = np.stack([one["last"][number] for one in steps[:count]])
             # A proxy stands for its modality: without it there is no reason to compute that.
             use = logits.argmax(-1).astype(np.float32) * there
-            own = {key: steps[count - 1][key][number] for key in _RECURRENT}
-            after.append(self._begun(states[number], use) | own)
+            memory = {key: steps[count - 1][key][number] for key in _RECURRENT}
+            after.append(self._begun(states[number], use) | memory)
             evidence.append(Evidence(proposals={"use": use}))
         return after, evidence
 
@@ -185,7 +213,8 @@ class AdaMMLExecutor:
             share = known["use"] * self._weights
             if self.facts.renormalise:
                 share = share / np.maximum(share.sum(-1, keepdims=True), np.float32(1e-6))
-            weight = share[:, at][known["use"][:, at] > 0]
+            used = known["use"][:, at] > 0
+            weight = share[used, at] if used.sum() == len(own) else np.zeros(len(own), np.float32)
             weight = weight * _valid(views[number][name], len(own))
             proposals = {}
             if maps is not None:
@@ -302,11 +331,11 @@ def _averaged(spectrograms: Array, columns: int) -> Array:
     total = np.concatenate(
         [np.zeros((*spectrograms.shape[:2], 1)), spectrograms.cumsum(2, dtype=np.float64)], 2
     )
-    found: Array = ((total[..., last] - total[..., first]) / (last - first)).astype(np.float32)
-    return found
+    means: Array = (total[..., last] - total[..., first]) / (last - first)
+    return means.astype(np.float32)
 
 
 def _valid(view: View, rows: int) -> Array:
     """(rows,) 1 where there is such data."""
-    there: Array = view.valid.reshape(rows, -1).all(1).astype(np.float32)
-    return there
+    there: Array = view.valid.reshape(rows, -1)
+    return there.all(1).astype(np.float32)

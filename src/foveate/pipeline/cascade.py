@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from foveate.core import ConfigError, Evidence, InputSpec, View, Views
-from foveate.engines.network import PartFunctions, State
+from foveate.engines.network import EngineNetwork, PartFunctions, State
 from foveate.engines.runtimes import Array
 from foveate.policy.calibration import FusionCard
 
@@ -49,7 +49,7 @@ class CascadeExecutor:
 
     def __init__(
         self,
-        networks: Mapping[Any, ExitNetwork | PartFunctions],
+        networks: Mapping[Any, ExitNetwork | EngineNetwork],
         order: Sequence[str],
         wise: Wise | FusionCard | None = None,
         *,
@@ -150,9 +150,9 @@ def exit_names(networks: Mapping[Any, Any]) -> tuple[str, ...]:
 
 
 def _functions(
-    network: ExitNetwork | PartFunctions, spec: InputSpec, device: torch.device | None
+    network: ExitNetwork | EngineNetwork, spec: InputSpec, device: torch.device | None
 ) -> PartFunctions:
-    if isinstance(network, PartFunctions):
+    if isinstance(network, EngineNetwork):
         return network
     from foveate.engines.functions import exit_functions
     from foveate.engines.torch_network import TorchNetwork

@@ -110,7 +110,7 @@ def export(
                 loaded, partial, chosen[0], precision=chosen[1],
                 sides=sizes or ((side,) if isinstance(side, int) else ()),
                 clips=[frames_of(one, loaded.input, limits) for one in calibrate],
-                memory=preset.memory,
+                memory=preset.memory, frames=getattr(preset.look, "frames", None),
             )  # fmt: skip
         if own is None:  # it is used with the look and the other settings it was exported with
             settings = preset.model_dump(mode="json", exclude={"model", "engine", "precision"})
