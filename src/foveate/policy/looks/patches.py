@@ -29,7 +29,7 @@ Box = tuple[float, float, float, float]
 
 EXTENTS = (96 / 224, 112 / 224, 128 / 224, 160 / 224, 192 / 224, 1.0)
 CUT = 0.35  # chi-square of grey histograms, in 0..1
-_RIGID = 0.33  # articulation, on codec vectors, below which only rigid things move
+RIGID = 0.33  # articulation, on codec vectors, below which only rigid things move
 _ON_VECTORS = {"flow": "mv", "flow_affine": "mv_affine"}
 
 
@@ -430,7 +430,7 @@ class MotionPatch(PatchLook):
             maps = filled(maps, np.asarray(motion.valid.any((1, 2, 3))))
         shot = shots(cuts_between(motion.thumbs))
         if self.subject == "bodies":
-            rigid = _RIGID if motion.source == "vectors" else 0.0
+            rigid = RIGID if motion.source == "vectors" else 0.0
             maps = bodies(maps, saliency("articulated", seen), np.asarray(times), shot, rigid)
         if self.lasting > 0:
             maps = lasting(maps, np.asarray(times), self.lasting, shot)
