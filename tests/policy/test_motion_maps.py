@@ -6,7 +6,7 @@ import torch
 
 from foveate.core import ConfigError
 from foveate.policy.motion import METHODS, MotionInput, motion_times, prepare, saliency
-from foveate.policy.motion.combine import bodies, box_mean, history, lasting, median3
+from foveate.policy.motion.combine import bodies, box_mean, history, lasting, median3, run_mean
 from foveate.policy.motion.dominant import affine, affine_field, coordinates
 from foveate.policy.motion.pictures import phase_shift, sample
 
@@ -304,3 +304,33 @@ def test_times_stand_where_motion_is() -> None:
     assert np.allclose(np.diff(even), 0.8, atol=0.21)
     assert motion_times(times, maps, 40) == tuple(times)
     assert motion_times(times, maps, 0) == ()
+
+
+@pytest.mark.parametrize("axis", [-1, -2])
+@pytest.mark.parametrize("size", [1, 3, 9, 11, 99])
+def test_means_over_places_are_those_of_the_definition(axis: int, size: int) -> None:
+    maps = np.random.default_rng(0).random((2, 13, 17), np.float32)
+    moved = np.moveaxis(maps, axis, 0)
+    wanted = [
+        moved[max(0, k - size // 2) : k + size // 2 + 1].mean(0, dtype=np.float64)
+        for k in range(len(moved))
+    ]
+    found = run_mean(maps, size, axis)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(np.moveaxis(found, axis, 0), wanted, rtol=1e-5)
+
+
+def test_a_camera_at_rest_changes_nothing_for_frames_beside_it() -> None:
+    random = np.random.default_rng(1)
+    grey = random.integers(0, 255, (4, 2, 24, 32)).astype(np.float32)
+    field = np.zeros((4, 1, 24, 32, 2), np.float32)
+    field[1::2] += (3.0, -2.0)
+    field[2, 0, 5:9, 5:9] = 40.0  # a mover, which does not turn the camera
+    seen = MotionInput(field, None, grey)
+    together = METHODS["affine_diff"].compute(seen)
+    for k in range(4):
+        alone = METHODS["affine_diff"].compute(MotionInput(field[k : k + 1], None, grey[k : k + 1]))
+        np.testing.assert_allclose(together[k], alone[0], rtol=1e-5)
+    at_rest = box_mean(np.abs(grey[::2, 1] - grey[::2, 0]), 3)
+    np.testing.assert_allclose(together[::2], at_rest, rtol=1e-6)
+    assert np.abs(together[1] - box_mean(np.abs(grey[1:2, 1] - grey[1:2, 0]), 3)[0]).max() > 1

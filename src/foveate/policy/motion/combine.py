@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -42,18 +40,15 @@ def run_mean(maps: Floats, size: int, axis: int) -> Floats:
     radius = min(size // 2, length - 1)
     if radius <= 0:
         return maps
-    rest = (slice(None),) * (-1 - axis)
     at = np.arange(length)
     count = np.minimum(at + radius + 1, length) - np.maximum(at - radius, 0)
-    share = np.float32(1) / count.astype(np.float32).reshape(-1, *(1,) * len(rest))
     if radius <= _SHORT:  # whole maps are added, shifted; longer runs by their running sum
         total = np.array(maps, np.float32)
+        here, there = np.moveaxis(total, axis, 0), np.moveaxis(maps, axis, 0)
         for apart in range(1, radius + 1):
-            near: Any = (..., slice(apart, None), *rest)
-            far: Any = (..., slice(None, -apart), *rest)
-            total[near] += maps[far]
-            total[far] += maps[near]
-        total *= share
+            here[apart:] += there[:-apart]
+            here[:-apart] += there[apart:]
+        here *= (1 / count).astype(np.float32).reshape(-1, *(1,) * (maps.ndim - 1))
         return total
     moved = np.moveaxis(maps, axis, -1)
     running = np.zeros((*moved.shape[:-1], length + 1))
