@@ -20,14 +20,15 @@ from typer.testing import CliRunner
 import flowing
 from foveate import Budget, load
 from foveate.app.main import app
-from foveate.core import ConfigError, FoveateError, MediaError, WeightsError
+from foveate.core import ConfigError, FoveateError, MediaError, ModelError, WeightsError
 from foveate.data import DataRequest, open_labelled
 from foveate.data.compressed import Reading, keep, middle, view
 from foveate.data.splits import held_out
+from foveate.engines.functions import functions_of
 from foveate.evaluate.run import evaluate
 from foveate.media.compressed import CompressedVideo
 from foveate.media.encode import Encoding
-from foveate.models.coviar import normalise
+from foveate.models.coviar import normalise, square
 from foveate.models.weights.run import load_run, read_run
 from foveate.policy.calibration import Calibration
 from foveate.train.recipe import run_recipe
@@ -78,6 +79,35 @@ def test_the_cascade_of_a_run_recognises_and_says_where(run, videos) -> None:
     result = recogniser.predict(next((videos / "up").iterdir()))
     assert result.trace.steps[-1].exit == next(iter(result.exits))
     assert result.cost.stage(f"decode-{recogniser.executor.order[0]}").frames > 0
+
+
+def test_a_video_network_sees_the_key_frames_as_one_clip(videos, cache, tmp_path) -> None:
+    settings = {
+        **SETTINGS, "epochs": 1, "iframe_epochs": 1, "head_epochs": 3, "head_views": 1,
+        "iframe": "movinet-t0-stream", "drawn": 2, "timed": 1, "cache": str(cache),
+    }  # fmt: skip
+    dataset = open_labelled(DataRequest(videos))
+    run_recipe(compressed.RECIPE, CompressedConfig(**settings), dataset, tmp_path / "c")
+    card = calibration_of(tmp_path / "c")
+    assert [name for name in card.macs if name.startswith("iframe")] == ["iframe.final"]
+    clip = next((videos / "up").iterdir())
+    recogniser = load(str(tmp_path / "c"), decide={"name": "calibrated", "threshold": 1.1})
+    result = recogniser.predict(clip)
+    assert result.exits == {recogniser.executor.parts[-1]: 1}
+    assert result.cost.stage("network-iframe").macs == card.macs["iframe.final"]
+    # The same answer as the network that was trained, on the key frames in their order.
+    first = load(str(tmp_path / "c"), decide={"name": "calibrated", "threshold": 0.0})
+    assert next(iter(first.predict(clip).exits)) == first.executor.parts[0]
+    frames = dict(CompressedVideo(clip).key_frames([0, 3]))
+    x = torch.from_numpy(np.stack([*frames.values()])).permute(0, 3, 1, 2)
+    x = normalise("iframe", square(x, 32), (0.0,) * 3, (1.0,) * 3).transpose(0, 1)[None]
+    alone = load_run(tmp_path / "c" / "networks" / "iframe").network
+    cascade = load_run(tmp_path / "c").networks["iframe"]
+    with torch.no_grad():
+        assert torch.equal(cascade(x)["final"], alone(x))
+        assert not torch.allclose(alone(x), alone(x.flip(2)))
+    with pytest.raises(ModelError, match="video network on key frames cannot be exported"):
+        functions_of(load_run(tmp_path / "c"))
 
 
 def test_budgets_and_orders_are_read_off_the_calibration(run, videos) -> None:

@@ -18,12 +18,12 @@ from foveate.engines.adafocus import adafocus_functions
 from foveate.engines.adamml import adamml_functions
 from foveate.engines.function import NEXT, Function, NetworkFunctions, Prepared
 from foveate.models import LoadedModel, is_streaming, macs_of, mixes_frames
-from foveate.models.coviar import CHANNELS, ExitNetwork, normalise
+from foveate.models.coviar import CHANNELS, ExitNetwork, KeyFrameClips, normalise
 from foveate.models.fastestdet import MINIMUM_SCORE, OVERLAP, FastestDet
 from foveate.models.macs import on_meta
 from foveate.models.maps import glance_method
 from foveate.models.movinet import MoViNetStream
-from foveate.models.movinet_step import MoViNetStep
+from foveate.models.movinet_step import MoViNetStep, Temporal
 from foveate.models.weights.exported import StateCard
 
 METHODS = ("network", "ensemble", "cascade", "detector", "adafocus", "adamml")
@@ -35,7 +35,7 @@ def functions_of(
     loaded: LoadedModel,
     sides: Sequence[int] = (),
     *,
-    products: bool = False,
+    temporal: Temporal = "convolutions",
     frames: int | None = None,
 ) -> dict[str, NetworkFunctions]:
     """The functions of all networks of a model.
@@ -43,7 +43,7 @@ def functions_of(
     Args:
         loaded: The model; it is not changed.
         sides: Of the frames, in pixels; of the patches of AdaFocus. The model's own if empty.
-        products: See `MoViNetStep`.
+        temporal: See `MoViNetStep`.
         frames: Of a window, among which AdaFocus chooses; the model's own number if None.
 
     Raises:
@@ -58,6 +58,12 @@ def functions_of(
     for part, module in loaded.networks.items():
         spec, network = loaded.input_of(part), cast("Any", module)
         if isinstance(network, ExitNetwork):
+            if isinstance(network.network, KeyFrameClips):
+                raise ModelError(
+                    f"{loaded.name}: a cascade with a video network on key frames cannot be "
+                    "exported",
+                    "use --engine torch",
+                )
             found[part] = exit_functions(network, spec)
             continue
         if loaded.method == "adafocus":
@@ -70,7 +76,7 @@ def functions_of(
             found[part] = _detector(loaded.name, network, spec)
             continue
         made = [
-            _stream(network, spec, side, products)
+            _stream(network, spec, side, temporal)
             if is_streaming(network)
             else _clip(network, spec, side)
             for side in sides or (spec.size,)
@@ -96,8 +102,14 @@ class _Step(nn.Module):
     def forward(self, frames: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         state = dict(zip(self.names, values, strict=True))
         images = frames if self.count == 1 else frames.flatten(0, 1)
-        # Pixels are moved as bytes; the first convolution scales them if nothing is subtracted.
-        x = images.movedim(-1, 1).float() if self.prepared is None else self.prepared(images)
+        # The first convolution scales the pixels if nothing is subtracted. They are moved as bytes,
+        # except where channels stay last.
+        if self.prepared is not None:
+            x = self.prepared(images)
+        elif self.step.temporal == "stacked":
+            x = images.float().movedim(-1, 1)
+        else:
+            x = images.movedim(-1, 1).float()
         new = self.step(x, state, self.count)
         if _FRAMES in self.outputs:
             new[_FRAMES] = state[_FRAMES] + self.count
@@ -137,7 +149,7 @@ class _Head(nn.Module):
         return self.network.classify(mean), mean
 
 
-def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> NetworkFunctions:
+def _stream(network: Any, spec: InputSpec, side: int, temporal: Temporal) -> NetworkFunctions:
     step: Any
     prepared: InputSpec | None = spec
     if (
@@ -148,7 +160,7 @@ def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> Network
         pixels = Prepared(spec)
         prepared = spec if pixels.shifted else None
         scale = None if pixels.shifted else pixels.scale
-        step = MoViNetStep(network.folded(), side, products=products, scale=scale)
+        step = MoViNetStep(network.folded(), side, temporal=temporal, scale=scale)
     else:
         step = _AnyStep(network, side)
     initial = step.initial()

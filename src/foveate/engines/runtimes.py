@@ -183,9 +183,15 @@ def _openvino(path: Path, card: GraphCard, precision: Precision, threads: int) -
 def _litert(path: Path, card: GraphCard, precision: Precision, threads: int) -> Call:
     interpreter = _module("litert").Interpreter(model_path=str(path), num_threads=threads)
     interpreter.allocate_tensors()
-    runner = interpreter.get_signature_runner()
+    signature = interpreter.get_signature_runner()
+    inputs = {name: one["index"] for name, one in signature.get_input_details().items()}
+    outputs = {name: one["index"] for name, one in signature.get_output_details().items()}
 
-    def call(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return {name: np.array(value) for name, value in runner(**inputs).items()}
+    # The signature itself can be called, too, but plans its memory anew at every call.
+    def call(given: Mapping[str, Array]) -> dict[str, Array]:
+        for name, value in given.items():
+            interpreter.set_tensor(inputs[name], value)
+        interpreter.invoke()
+        return {name: interpreter.get_tensor(index) for name, index in outputs.items()}  # copies
 
     return call

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from foveate.core.errors import ModelError
 from foveate.models import backbones
 from foveate.models.coviar import InternalClassifier, split_stages
-from foveate.models.registry import create, is_architecture, register, split_name
+from foveate.models.registry import create, is_video_network, register, split_name
 from foveate.models.yamnet import YAMNetHead
 
 # Channels of a frame: flow and differences are stacks of five; motion vectors are one field.
@@ -177,11 +177,6 @@ class VideoNet(nn.Module):
         _check_segments(x, self.frames, self.channels)
         logits: Tensor = self.net(x.transpose(1, 2))
         return logits
-
-
-def is_video_network(name: str) -> bool:
-    """Whether a name is that of a video network, and not of a 2D backbone."""
-    return is_architecture(split_name(name)[0])
 
 
 def _check_segments(x: Tensor, frames: int, channels: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,7 +196,8 @@ def _candidates(model: str, precision: str | None) -> list[str]:
         return ["openvino"]
     if precision == "int8":
         return ["litert"]
-    return ["torch", *(name for name in here if name != "litert")]
+    exports = find_spec("litert_torch") is not None  # published files have fewer bits
+    return ["torch", *(name for name in here if name != "litert" or exports)]
 
 
 def measure(

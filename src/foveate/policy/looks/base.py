@@ -26,6 +26,8 @@ class Context:
         window: Seconds of a window.
         calibration: The calibration in the run folder.
         network: The model's first network, for looks of one family of networks.
+        patch: Frames, height and width in pixels of a patch of a transformer of which single
+            tokens can be left out; None for other models.
     """
 
     input: InputSpec
@@ -39,6 +41,7 @@ class Context:
     window: float = 10.0
     calibration: Mapping[str, Any] = field(default_factory=dict)
     network: Any = None
+    patch: tuple[int, int, int] | None = None
 
 
 class LookSpec(Config):
@@ -79,9 +82,16 @@ class TimedLook:
 
     Attributes:
         parts: The parts of the model that it asks for, besides the head.
+        reads_vectors: Whether it asks for motion vectors before anything else: files are then
+            opened so that vectors and pictures come from one decoder.
     """
 
     parts: ClassVar[tuple[str, ...]] = ("network",)
+
+    @property
+    def reads_vectors(self) -> bool:
+        """False, see the class."""
+        return False
 
     def window(self, sample: Sample, start: float, seconds: float) -> Window | None:
         """The next `seconds`; the loop finds out where the source ends."""

@@ -329,6 +329,11 @@ class MotionPatch(PatchLook):
             self, chunk=1, track=track, sampling="uniform", around=min(self.around, 1), lasting=0.0
         )
 
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether the motion is that of the codec where there is one."""
+        return self.source != "flow" and method(self.motion).need != "grey"
+
     def rule(self, sample: Sample) -> Rule:
         """How windows are chosen in that source."""
         if self.extent == "auto":

@@ -114,16 +114,18 @@ def select(
     clips = _per_shot(maps, cuts) if rule.track == "tube" else maps
     side = _side(clips, rule, cell)
     size = search.places_of(side, cell, shape)
-    gate = search.excess(search.capture(clips, size), size, shape)
+    sums = search.box_sums(clips, size)
+    gate = search.excess(search.capture(clips, size, sums), size, shape)
     fallback = _diffuse(gate, clips, rule, cuts)
     boxes, left, before = [], clips, memory
     follows = np.zeros(len(maps), bool)
     for _ in range(rule.windows):
-        corner, memory, moves = _place(left, size, rule, cell, times, cuts, fallback, memory)
+        corner, memory, moves = _place(left, sums, size, rule, cell, times, cuts, fallback, memory)
         follows |= moves
         boxes.append(_boxes(corner, size, side, cell, frame))
         if len(boxes) < rule.windows:
             left = np.where(search.inside(corner, size, shape), 0, left).astype(np.float32)
+            sums = search.box_sums(left, size)
     chosen = np.stack(boxes, 1).astype(np.float32).reshape(len(maps), rule.windows, 4)
     stays = _stays(fallback, cuts, before) if rule.track in ONLINE else ~fallback
     chosen[fallback & ~stays] = centre_square(frame)
@@ -177,6 +179,7 @@ def _side(maps: Floats, rule: Rule, cell: tuple[float, float]) -> float:
 
 def _place(
     maps: Floats,
+    sums: Places,
     size: tuple[int, int],
     rule: Rule,
     cell: tuple[float, float],
@@ -189,7 +192,7 @@ def _place(
     moves = np.zeros(len(maps), bool)
     if not len(maps):
         return np.zeros((0, 2)), memory, moves
-    scores = search.tapered(search.box_sums(maps, size), size)
+    scores = search.tapered(sums, size)
     if rule.track in PATHS:
         path, moves = _path(maps, scores, size, rule, times, cuts)
         return path, memory, moves
