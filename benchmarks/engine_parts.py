@@ -1,6 +1,6 @@
 """Models of several parts in engines against torch: AdaFocus, AdaMML and a cascade, part by part.
 
-Random weights, since only time is measured: CPU milliseconds of each part of one window, one thread,
+Random weights, since only time is measured: CPU milliseconds of each part of a window, one thread,
 torch, ONNX Runtime and OpenVINO in turn. A part's time includes what NumPy does for it.
 
     OMP_NUM_THREADS=1 python -m benchmarks.engine_parts [--rounds N] [--models a,b]
