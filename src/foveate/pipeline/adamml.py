@@ -337,5 +337,4 @@ def _averaged(spectrograms: Array, columns: int) -> Array:
 
 def _valid(view: View, rows: int) -> Array:
     """(rows,) 1 where there is such data."""
-    there: Array = view.valid.reshape(rows, -1)
-    return there.all(1).astype(np.float32)
+    return np.asarray(view.valid.reshape(rows, -1).all(1), np.float32)
