@@ -458,6 +458,21 @@ def in_openvino(graph: Path, given: Any, calls: int) -> dict[str, float]:
     return summed({key: min(values) for key, values in times.items()})
 
 
+def in_litert(folder: Path, calls: int) -> dict[str, float]:
+    """CPU milliseconds of LiteRT's two graphs alone, and of the same with buffers and Python."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    opened: Any = open_exported(folder, WEIGHTS, engine="litert")
+    jobs: dict[str, Any] = {
+        "executor": (job_of(exported_executor(opened.network, opened.input)), 1)
+    }
+    for name in ("step-172", "head"):
+        interpreter = Interpreter(model_path=str(folder / f"network.{name}.tflite"), num_threads=1)
+        interpreter.allocate_tensors()
+        jobs[name] = (interpreter.invoke, 1)
+    return {key: value["median"] for key, value in interleave(jobs, calls).items()}
+
+
 def summed(times: dict[str, float]) -> dict[str, float]:
     """Group → the sum over its nodes, of `GROUP newline NODE`."""
     found: dict[str, float] = {}
@@ -470,6 +485,7 @@ def summed(times: dict[str, float]) -> dict[str, float]:
 def groups(folder: Path, calls: int) -> dict[str, Any]:
     """Where a step of A0-stream-lite and its head spend their time, and the floor of each group."""
     found: dict[str, Group] = {}
+    litert = folder / "litert-fp32"
     for name in ("step-172", "head"):
         plain = folder / "onnx-fp32" / f"network.{name}.onnx"
         kinds = onnx_groups(plain, found)
@@ -514,6 +530,7 @@ def groups(folder: Path, calls: int) -> dict[str, Any]:
         "bytes_per_second": {"in cache": near, "from memory": far},
         "groups": rows,
         "floor_ms": sum(row["floor_ms"] for row in rows.values()),
+        "litert_ms": in_litert(litert, calls) if (litert / CARD).exists() else {},
     }
 
 
