@@ -311,7 +311,8 @@ class MotionPatch(PatchLook):
             raise ValueError(f"{self.motion} needs a network: use ActivationPatch")
         if self.subject == "bodies" and self.motion != "affine_diff":
             raise ConfigError(
-                f"look.subject=bodies goes with look.motion=affine_diff, not {self.motion}"
+                f"look.subject=bodies: not with look.motion={self.motion}, only with pictures",
+                "leave look.motion at affine_diff",
             )
 
     def fitted(self, context: Context) -> Self:
