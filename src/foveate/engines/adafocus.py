@@ -76,7 +76,7 @@ class _Policy(nn.Module):
 
     def forward(self, maps: Tensor, prior: Tensor | None = None) -> tuple[Tensor, ...]:
         found = self.network.places(maps, maps.mean((3, 4)), self.candidates, prior)
-        chosen = (found.windows, found.frames, found.density)
+        chosen = (found.windows.float(), found.frames, found.density)
         return tuple(one for one in chosen if one is not None)
 
 
@@ -106,7 +106,7 @@ class _PolicyStep(nn.Module):
         hidden = gru_step(policy.gru, gates, hidden)
         found = policy.actor(hidden)
         if isinstance(policy, GridPolicy):
-            return self.network.windows_at(found.argmax(1)), found, hidden
+            return self.network.windows_at(found.argmax(1)).float(), found, hidden
         return self.network.squares(found.sigmoid()), hidden
 
 
