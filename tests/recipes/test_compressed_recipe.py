@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from benchmarks import compressed_accuracy
 from typer.testing import CliRunner
 
 import flowing
+import forks
+import foveate
 from foveate import Budget, load
 from foveate.app.main import app
 from foveate.core import ConfigError, FoveateError, MediaError, ModelError, WeightsError
@@ -226,15 +227,16 @@ def test_the_command_takes_a_cascade_wherever_it_takes_a_model(run, videos, tmp_
 def test_a_run_that_was_killed_goes_on_and_ends_the_same(run, videos, cache, tmp_path) -> None:
     folder, dataset = tmp_path / "c", open_labelled(DataRequest(videos))
     sets = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
-    words = [sys.executable, "-m", "foveate", "train", str(videos), "--recipe", "compressed",
-             "--no-check", "--out", str(folder), "--set", f"cache={cache}", *sets]  # fmt: skip
-    child = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    child = forks.Script(
+        Path(foveate.__file__).with_name("__main__.py"), "train", videos, "--recipe", "compressed",
+        "--no-check", "--out", folder, "--set", f"cache={cache}", *sets,
+    )  # fmt: skip
     log = folder / "networks" / "residual" / "log.jsonl"  # the second of the three networks
     end = time.monotonic() + 90
-    while child.poll() is None and not (log.is_file() and log.stat().st_size > 300):
+    while child.running() and not (log.is_file() and log.stat().st_size > 300):
         assert time.monotonic() < end
         time.sleep(0.02)
-    child.send_signal(signal.SIGKILL)
+    os.kill(child.pid, signal.SIGKILL)
     child.wait()
     assert not (folder / "run.json").exists()
     finished = (folder / "networks" / "mv" / "run.json").stat().st_mtime_ns
