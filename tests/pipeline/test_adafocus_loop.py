@@ -236,7 +236,8 @@ def test_the_crop_of_prediction_is_the_crop_of_training(models: dict[str, Any]) 
         windows = net.steps(clip).windows[0]
     windows.requires_grad_(True)
     cut = crop_resized(clip[0], windows, net.patch, antialias=False, padding="zeros")
-    torch.testing.assert_close(given[-1].flatten(0, 1), cut.detach(), rtol=0, atol=1e-6)
+    # Places agree to the rounding of pixels in float32.
+    torch.testing.assert_close(given[-1].flatten(0, 1), cut.detach(), rtol=0, atol=1e-4)
     cut.sum().backward()
     assert windows.grad is not None
     assert windows.grad.any()

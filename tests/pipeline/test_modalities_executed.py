@@ -180,6 +180,12 @@ def test_motion_vectors_stand_in_for_flow(monkeypatch) -> None:
     assert not other.cost.stage("network-mv").calls
 
 
+def test_no_frame_is_decoded_twice_for_vectors_and_pictures() -> None:
+    result = recogniser(network("rgb", "mv"), [[1, 1]] * 4).predict(clip(frames=60))
+    assert {step.part for step in result.trace.steps} >= {"policy", "rgb", "mv"}
+    assert result.cost.frames_decoded <= 60 + 2  # the first ones prove that there are vectors
+
+
 def masked(model: AdaMML, source: Any, rows: Any) -> np.ndarray:
     """Logits by computing everything and multiplying by the decisions, as the public code does."""
     from foveate.pipeline.fetch import Fetch

@@ -193,6 +193,11 @@ class AdaFocusLook(TimedLook):
         return ("glance", shown) if self.glance else (shown,)
 
     @property
+    def reads_vectors(self) -> bool:
+        """Whether the motion of a window is asked for first."""
+        return any(getattr(look, "reads_vectors", False) for look in (self.motion, self.where))
+
+    @property
     def size(self) -> int | None:
         """Side in pixels of the patches of another look; None for the model's own view."""
         return None if self.where is None else self.where.size
