@@ -317,10 +317,10 @@ def main() -> int:
             f"mocap15 (rendered), classes {', '.join(CLASSES)}, trained on train, tested on test "
             "and val, on which the settings (share of tokens, epochs, learning rate, no further "
             "augmentation) were chosen in five trials of the look motion alone; frames of "
-            f"{SIDE} pixels, patches of {PATCH}, width 64, depth 3, random weights; {FRAMES} frames of the middle {SECONDS:g} s; "
-            f"{EPOCHS} epochs, batch {BATCH}, AdamW {LR:g}; 1/{SHRINK**2} of the tokens, equal "
-            f"multiply-adds but for full; random: mean of {DRAWS} draws; mean over seeds; 95 % "
-            "percentile bootstrap over clips, paired",
+            f"{SIDE} pixels, patches of {PATCH}, width 64, depth 3, random weights; {FRAMES} "
+            f"frames of the middle {SECONDS:g} s; {EPOCHS} epochs, batch {BATCH}, AdamW {LR:g}; "
+            f"1/{SHRINK**2} of the tokens, equal multiply-adds but for full; random: mean of "
+            f"{DRAWS} draws; mean over seeds; 95 % percentile bootstrap over clips, paired",
             count, {"looks": table, "chance": round(1 / len(CLASSES), 3)}, tuple(options.seeds),
         )  # fmt: skip
     return 0
