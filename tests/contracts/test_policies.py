@@ -52,6 +52,7 @@ LOOKS = {
     "auto-size": MotionPatch(extent="auto"),
     "motion-sampling": MotionPatch(sampling="motion"),
     "lasting": MotionPatch(motion="articulated", lasting=0.6),
+    "bodies": MotionPatch(subject="bodies"),
     "online": MotionPatch().online(),
     "resize": Resize(),
     "centre": CentrePatch(),

@@ -83,11 +83,10 @@ def test_the_pixels_are_those_of_the_window(make, executor, monkeypatch) -> None
     data = clip()
     shown = Shown(executor, monkeypatch)
     result = make(look=patch()).predict(data)
-    box = result.trace.steps[0].boxes[0]
+    step = result.trace.steps[0]
     with Video(data) as video:
-        frames = video.frames(result.trace.steps[0].frames, (43, 32)).pixels
-    left, top = round(box[0] * 43 / 128), round(box[1] * 32 / 96)
-    expected = frames[:, top : top + 16, left : left + 16].astype(np.float32) / 255
+        windows = video.frames(step.frames, (16, 16), boxes=[tuple(box) for box in step.boxes])
+    expected = windows.pixels.astype(np.float32) / 255
     seen = shown.views[0][0].permute(1, 2, 3, 0).numpy()
     assert np.abs(seen - expected).max() < 1e-6
 

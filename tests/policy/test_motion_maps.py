@@ -6,7 +6,7 @@ import torch
 
 from foveate.core import ConfigError
 from foveate.policy.motion import METHODS, MotionInput, motion_times, prepare, saliency
-from foveate.policy.motion.combine import box_mean, history, lasting, median3
+from foveate.policy.motion.combine import bodies, box_mean, history, lasting, median3, run_mean
 from foveate.policy.motion.dominant import affine, affine_field, coordinates
 from foveate.policy.motion.pictures import phase_shift, sample
 
@@ -206,6 +206,36 @@ def test_what_bends_outdoes_what_slides_and_what_stays_outdoes_what_passes() -> 
     assert np.array_equal(lasting(maps[:1], times[:1], 0.6, np.zeros(1, np.int64)), maps[:1])
 
 
+def test_bodies_outdo_what_passes_and_yield_where_only_rigid_things_move() -> None:
+    """A dim thing that bends and stays, and a bright rigid one that passes."""
+    times, shot = np.arange(10) / 5, np.zeros(10, np.int64)
+    body, ball = np.zeros((2, 10, 30, 40), np.float32)
+    body[:, 18:26, 28:34] = 10
+    for k in range(10):
+        ball[k, 3:7, 4 * k : 4 * k + 4] = 40
+    moves, bends = body + ball, 0.7 * body + 0.15 * ball
+
+    def of_body(maps) -> float:
+        return float((maps * (body > 0)).sum() / maps.sum())
+
+    assert of_body(moves) < 0.5
+    assert of_body(bodies(moves, bends, times, shot)) > 0.95
+    alone = bodies(ball, 0.15 * ball, times, shot, rigid=0.33)
+    assert np.array_equal(alone, ball)  # what is rigid is looked at where there is nothing else
+    noise = np.zeros_like(ball)
+    noise[:, :2, :2] = 0.2
+    wrong = bodies(ball + noise, 0.02 * ball + 200 * noise, times, shot)
+    assert np.array_equal(wrong, ball + noise)  # a body that hardly moves is none
+    cut = np.arange(10) >= 5  # another shot, without the body
+    first = ~cut[:, None, None]
+    shown, left = np.where(first, moves, ball), np.where(first, bends, 0.15 * ball)
+    apart = bodies(shown, left, times, cut.astype(np.int64), rigid=0.33)
+    assert float((apart * (body > 0))[:5].sum() / apart[:5].sum()) > 0.95
+    assert np.array_equal(apart[5:], ball[5:])
+    assert np.array_equal(bodies(0 * ball, 0 * ball, times, shot, 0.33), 0 * ball)
+    assert bodies(ball[:0], ball[:0], times[:0], shot[:0], 0.33).shape == (0, 30, 40)
+
+
 def test_residual_is_what_the_field_does_not_explain() -> None:
     grey = pictures((3, -2), (6, 2))
     pan = np.broadcast_to(np.float32([3, -2]), (1, HEIGHT, WIDTH, 2))
@@ -274,3 +304,33 @@ def test_times_stand_where_motion_is() -> None:
     assert np.allclose(np.diff(even), 0.8, atol=0.21)
     assert motion_times(times, maps, 40) == tuple(times)
     assert motion_times(times, maps, 0) == ()
+
+
+@pytest.mark.parametrize("axis", [-1, -2])
+@pytest.mark.parametrize("size", [1, 3, 9, 11, 99])
+def test_means_over_places_are_those_of_the_definition(axis: int, size: int) -> None:
+    maps = np.random.default_rng(0).random((2, 13, 17), np.float32)
+    moved = np.moveaxis(maps, axis, 0)
+    wanted = [
+        moved[max(0, k - size // 2) : k + size // 2 + 1].mean(0, dtype=np.float64)
+        for k in range(len(moved))
+    ]
+    found = run_mean(maps, size, axis)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(np.moveaxis(found, axis, 0), wanted, rtol=1e-5)
+
+
+def test_a_camera_at_rest_changes_nothing_for_frames_beside_it() -> None:
+    random = np.random.default_rng(1)
+    grey = random.integers(0, 255, (4, 2, 24, 32)).astype(np.float32)
+    field = np.zeros((4, 1, 24, 32, 2), np.float32)
+    field[1::2] += (3.0, -2.0)
+    field[2, 0, 5:9, 5:9] = 40.0  # a mover, which does not turn the camera
+    seen = MotionInput(field, None, grey)
+    together = METHODS["affine_diff"].compute(seen)
+    for k in range(4):
+        alone = METHODS["affine_diff"].compute(MotionInput(field[k : k + 1], None, grey[k : k + 1]))
+        np.testing.assert_allclose(together[k], alone[0], rtol=1e-5)
+    at_rest = box_mean(np.abs(grey[::2, 1] - grey[::2, 0]), 3)
+    np.testing.assert_allclose(together[::2], at_rest, rtol=1e-6)
+    assert np.abs(together[1] - box_mean(np.abs(grey[1:2, 1] - grey[1:2, 0]), 3)[0]).max() > 1

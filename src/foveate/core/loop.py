@@ -45,6 +45,7 @@ class SampleInfo:
         has_audio: Whether there is a sound track.
         sound: Seconds at which the sound track starts and ends, None if they are not stated.
         has_vectors: Whether the decoder can export motion vectors for this codec.
+        has_windows: Whether `frames` takes `boxes`: windows are cut out before they are converted.
     """
 
     name: str
@@ -58,6 +59,7 @@ class SampleInfo:
     has_audio: bool = False
     sound: tuple[float, float] | None = None
     has_vectors: bool = False
+    has_windows: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,12 @@ class Clip:
     Attributes:
         pixels: (T, H, W, 3) uint8 RGB, upright, square pixels.
         times: (T,) seconds from the first frame of the source, ascending.
+        thumbs: (T, h, w, 3) uint8 small pictures of the whole frames, where `pixels` are windows.
     """
 
     pixels: Pixels
     times: tuple[float, ...]
+    thumbs: Pixels | None = None
 
     def __len__(self) -> int:
         return len(self.times)
@@ -145,6 +149,9 @@ class Sample(Protocol):
         gives no frame, so the clip may be shorter than the request; its times tell which frames it
         has. With `keep` they stay cached: requesting them again decodes nothing. If `keep` are
         times, so do the frames at those times that are decoded on the way, without being converted.
+
+        Sources with `info.has_windows` take `boxes`, too, one `xyxy` in pixels of the frame per
+        time, inside of it: then the pixels are these windows, scaled to `size`, a square.
         """
 
     def motion(

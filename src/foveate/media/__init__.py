@@ -39,6 +39,7 @@ def open_source(
     fps: float | None = None,
     limits: Limits = DEFAULT_LIMITS,
     decoding: Decoding = EXACT,
+    vectors: bool = False,
 ) -> Sample:
     """Open a path, bytes, a binary file object, a folder of numbered pictures, a (T, H, W, 3)
     uint8 array, or an iterable of (frame, seconds).
@@ -49,6 +50,7 @@ def open_source(
             folder 25 if None.
         limits: Bounds on work.
         decoding: Settings of the decoder of a file.
+        vectors: Whether motion vectors of a file will be asked for first, see `Video`.
 
     Raises:
         MediaError: With the reason, if it is no video that can be opened.
@@ -58,7 +60,7 @@ def open_source(
     if isinstance(source, str | os.PathLike):
         if os.path.isdir(source) and os.fspath(source):
             return FrameFolder(source, fps, limits=limits)
-        return Video(source, limits=limits, decoding=decoding)
+        return Video(source, limits=limits, decoding=decoding, vectors=vectors)
     if hasattr(source, "shape") and not isinstance(source, memoryview):
         return open_frames(source, fps, name_of(source), limits)
     if isinstance(source, Iterable) and not (
@@ -66,4 +68,4 @@ def open_source(
         or hasattr(source, "read")
     ):
         return open_frames(source, fps, name_of(source), limits)
-    return Video(source, limits=limits, decoding=decoding)
+    return Video(source, limits=limits, decoding=decoding, vectors=vectors)

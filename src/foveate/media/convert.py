@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from foveate.media import cutting
 from foveate.media.container import Geometry, pixel_shape
 
 if TYPE_CHECKING:
@@ -79,7 +81,8 @@ class Converter:
         self.geometry = geometry
         self._lowres = lowres
         self._coded_shape = coded_shape
-        self._scaler = VideoReformatter()
+        self._scaler, self._sampler = VideoReformatter(), VideoReformatter()
+        self._cut = cutting.Cutter()
         self.changed = False
 
     def __call__(
@@ -99,14 +102,58 @@ class Converter:
         width, height = size or shape.upright
         if shape.rotation in (90, 270):
             width, height = height, width
-        now = self.now(frame, coded_shape)
-        if now is shape:
-            pixels = self._scaled(frame, width, height)
-        else:
-            left, top, wide, high = fitted(now, shape, (width, height))
-            pixels = np.zeros((height, width, 3), np.uint8)
-            pixels[top : top + high, left : left + wide] = self._scaled(frame, wide, high)
+        return np.asarray(upright(self._coded(frame, width, height, coded_shape), shape), np.uint8)
+
+    def thumb(self, frame: Any, size: tuple[int, int], coded_shape: Fraction | None) -> Pixels:
+        """The pixels of a whole frame at the places of a grid; see `__call__`."""
+        shape = self.geometry
+        width, height = size[::-1] if shape.rotation in (90, 270) else size
+        pixels = self._coded(frame, width, height, coded_shape, points=True)
         return np.asarray(upright(pixels, shape), np.uint8)
+
+    def windows(
+        self,
+        frame: Any,
+        boxes: Sequence[cutting.Box],
+        side: int,
+        coded_shape: Fraction | None = None,
+    ) -> list[Pixels]:
+        """Square windows of one frame, (side, side, 3) uint8 RGB each, upright.
+
+        They are cut out before scaling and conversion where the format allows: windows that overlap
+        as one piece, the others one by one. The pixels are those of the whole frame scaled by the
+        same ratio, up to the scaler's rounding.
+
+        Args:
+            frame: The `av.VideoFrame`.
+            boxes: `xyxy` in pixels of the upright source, inside of it.
+            side: Of the windows, in pixels.
+            coded_shape: Width of a pixel by its height as the codec says now.
+        """
+        shape = self.geometry
+        spans = [
+            (cutting.span(x1, x2, side, shape.width), cutting.span(y1, y2, side, shape.height))
+            for x1, y1, x2, y2 in (cutting.coded_box(box, shape) for box in boxes)
+        ]
+        full = (frame.width, frame.height) == (shape.width, shape.height)
+        cuts = full and self.now(frame, coded_shape) is shape and cutting.can_cut(frame)
+        together = cutting.joined(spans) if cuts else None
+        self._set_matrix(frame)
+        scaled: dict[Any, Pixels] = {}
+        found = []
+        for x, y in spans:
+            across, down = together or (x, y)
+            left, top = (x.at - across.begin, y.at - down.begin) if cuts else (x.at, y.at)
+            size = x.of_whole(shape.width), y.of_whole(shape.height)
+            key = (across, down) if cuts else size
+            if key not in scaled and cuts:
+                piece = self._cut(frame, across, down)
+                scaled[key] = self._scaled(piece, across.scaled, down.scaled)
+            elif key not in scaled:
+                scaled[key] = self._coded(frame, *size, coded_shape)
+            pixels = scaled[key][top : top + side, left : left + side]
+            found.append(np.asarray(upright(pixels, shape), np.uint8))
+        return found
 
     def now(self, frame: Any, coded_shape: Fraction | None = None) -> Geometry:
         """The geometry of a frame: the stream's own object where nothing has changed."""
@@ -120,19 +167,39 @@ class Converter:
         width, height = size[0] << by, size[1] << by
         return replace(first, width=width, height=height, shape=pixel_shape(coded_shape))
 
-    def _scaled(self, frame: Any, width: int, height: int) -> Pixels:
-        tag = frame.colorspace
-        matrix = colour_matrix(tag, frame.height)
-        if matrix != tag and not frame.format.is_rgb:
+    def _coded(
+        self,
+        frame: Any,
+        width: int,
+        height: int,
+        coded_shape: Fraction | None,
+        points: bool = False,
+    ) -> Pixels:
+        """The whole frame at a size, not turned yet; fitted in where its geometry has changed."""
+        now, first = self.now(frame, coded_shape), self.geometry
+        self._set_matrix(frame)
+        if now is first:
+            return self._scaled(frame, width, height, points)
+        left, top, wide, high = fitted(now, first, (width, height))
+        pixels = np.zeros((height, width, 3), np.uint8)
+        pixels[top : top + high, left : left + wide] = self._scaled(frame, wide, high, points)
+        return pixels
+
+    def _set_matrix(self, frame: Any) -> None:
+        """Tag a frame with the matrix by which it becomes RGB."""
+        matrix = colour_matrix(frame.colorspace, frame.height)
+        if matrix != frame.colorspace and not frame.format.is_rgb:
             frame.colorspace = matrix
-        shrinks = width * height < frame.width * frame.height
-        rgb = self._scaler.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24",
-            interpolation=Interpolation.AREA if shrinks else Interpolation.BICUBIC,
-            threads=1,
+
+    def _scaled(self, frame: Any, width: int, height: int, points: bool = False) -> Pixels:
+        how = Interpolation.BICUBIC
+        if points:
+            how = Interpolation.POINT
+        elif width * height < frame.width * frame.height:
+            how = Interpolation.AREA
+        scaler = self._sampler if points else self._scaler
+        rgb = scaler.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation=how, threads=1
         )
         return np.asarray(rgb.to_ndarray(), np.uint8)
 

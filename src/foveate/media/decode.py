@@ -13,11 +13,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from foveate.core import Meter
-from foveate.media.container import open_video
+from foveate.media.container import VECTOR_CODECS, Opened, codec_name, open_video
 from foveate.media.decoder import Decoder
 from foveate.media.decoding import EXACT, Decoding
 from foveate.media.index import Index, from_entries, reach
@@ -30,7 +31,30 @@ from foveate.media.work import Work
 HOLD_SECONDS = 10.0  # a frame is shown at most this long; a longer pause is a gap
 JUMP_SECONDS = 1.0  # shorter steps past the look-ahead never ask for the index
 
+_GIVEN = 32  # packets after whose decoding the cursor is not lent any more
+
 Shown = tuple[int, Any]  # a frame's tick and the `av.VideoFrame`
+
+
+@dataclass(frozen=True)
+class Lent:
+    """An open file with its decoder, at work on the first frames.
+
+    Attributes:
+        opened: The container; whoever lent it closes it.
+        decoder: Exports vectors.
+        work: Holds the work against the limits.
+        given: Packets that went into the decoder.
+        rest: Packets that follow.
+        frames: Those that came out.
+    """
+
+    opened: Opened
+    decoder: Decoder
+    work: Work
+    given: list[Any]
+    rest: Iterator[Any]
+    frames: list[Shown]
 
 
 class Cursor:
@@ -43,6 +67,7 @@ class Cursor:
         find_index: Gives the index; makes one by a pass over the packets only if asked to.
         warn: Takes one line about damage.
         decoding: Settings of the decoder.
+        vectors: Whether the decoder exports motion vectors, for a reader that it is lent to.
 
     Attributes:
         stream, decoder: Of the picture; other objects after the source was opened again.
@@ -63,6 +88,7 @@ class Cursor:
         find_index: Callable[[bool], Index | None],
         warn: Callable[[str], None],
         decoding: Decoding = EXACT,
+        vectors: bool = False,
     ) -> None:
         self._open_reader = open_reader
         self._limits = limits
@@ -70,6 +96,9 @@ class Cursor:
         self._find_index = find_index
         self._warn = warn
         self._work = Work(limits, meter.bytes)
+        self._vectors = vectors
+        self._lent: Lent | None = None
+        self._given: list[Any] | None = None  # packets that were fed, of the start alone
         self._make_decoder = partial(
             Decoder, limits=limits, threads=1, meter=meter, work=self._work, warn=warn,
             decoding=decoding,
@@ -96,6 +125,11 @@ class Cursor:
 
     def close(self) -> None:
         """Release the decoder and the file; safe to call twice."""
+        if self._lent is not None:
+            self._lent.opened.close()
+        self._release()
+
+    def _release(self) -> None:
         self._opened.close()
         self.decoder.close()
         self.stream = None
@@ -105,6 +139,7 @@ class Cursor:
 
     def at(self, ticks: Sequence[int]) -> Iterator[Shown | None]:
         """For each tick (ascending): the frame shown at it and its tick, None if there is none."""
+        self._take_back()
         self._targets = list(ticks)
         for done, tick in enumerate(self._targets):
             self._done = done
@@ -112,6 +147,7 @@ class Cursor:
 
     def next_tick(self, after: int) -> int | None:
         """Tick of the first frame later than `after`, None at the end; only packets are read."""
+        self._take_back()
         if after < self.origin:
             return self.origin
         if not self.has_times:
@@ -144,6 +180,38 @@ class Cursor:
         self.origin = first[0]
         return first[1]
 
+    def lend(self) -> Lent | None:
+        """Leave decoder and file to a reader of vectors, which goes on where they stand.
+
+        The cursor opens the file anew when it is asked for frames. None where vectors are not
+        exported, or where more than the first frame was asked for.
+        """
+        frames = [*([self._current] if self._current else []), *self._out]
+        # Nothing was left out of the decoder, and no frame but the first was passed.
+        whole = self._given is not None and len(self._given) == self._ahead.gone
+        fits = self._vectors and self._synced and self.has_times and not self._disordered
+        if not (fits and whole and len(frames) == self._number):
+            return None
+        if codec_name(self.stream) not in VECTOR_CODECS:
+            return None
+        assert self._given is not None
+        rest = self._ahead.rest()
+        self._lent = Lent(self._opened, self.decoder, self._work, self._given, rest, frames)
+        self._given = None
+        self._out.clear()
+        self._current = None
+        return self._lent
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether a reader has the file, and the cursor none of its own."""
+        return self._lent is not None and self._lent.opened is self._opened
+
+    def _take_back(self) -> None:
+        if self.is_lent:
+            self._vectors = False
+            self._open()
+
     # --- position -------------------------------------------------------------------------
 
     def _open(self) -> None:
@@ -152,7 +220,7 @@ class Cursor:
         self._opened.disordered = self._whole = self._disordered
         self.stream = self._opened.stream
         try:
-            self.decoder = self._make_decoder(self._opened)
+            self.decoder = self._make_decoder(self._opened, vectors=self._vectors)
             self._restart(packets(self._opened), from_start=True)
         except BaseException:
             self._opened.close()
@@ -170,6 +238,7 @@ class Cursor:
         self._unproved = False  # whether the frame of `_start` is still to come out
         self._targets = []
         self._done = self._fed = self._number = 0
+        self._given = [] if from_start and self._vectors else None
         self._fill()
 
     def _seek(self, tick: int) -> None:
@@ -200,7 +269,7 @@ class Cursor:
         self._ahead.drop_to(key)
 
     def _reopen(self) -> None:
-        self.close()
+        self._release()
         self._open()
 
     def _show(self, tick: int) -> Shown | None:
@@ -309,7 +378,10 @@ class Cursor:
             return False
         pending = self._pending()
         if pending is None:
-            return self._fed == 1  # a lone key frame: cheaper to decode again than to push out
+            # A reader of vectors goes on from there.
+            return (
+                self._fed == 1 and not self._vectors
+            )  # a lone key frame: cheaper to decode again than to push out
         return self._is_far(pending)
 
     def _is_needed(self, pts: int | None) -> bool | None:
@@ -361,6 +433,8 @@ class Cursor:
         needed = self._is_needed(packet.pts)
         self._ahead.pop(comes_out=needed is not False)
         self._fed += 1
+        if self._given is not None:
+            self._given = None if needed is False or self._fed > _GIVEN else [*self._given, packet]
         self._collect(self.decoder.feed(packet, needed is not False))
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Container, Iterator
+from itertools import chain
 from typing import Any
 
 LOOKAHEAD = 32  # packets
@@ -24,6 +25,7 @@ class Lookahead:
     Attributes:
         queue: Packets that were read but neither decoded nor dropped.
         fate: Display time of a packet that left the queue → whether its frame will come out.
+        gone: How many packets left the queue.
     """
 
     def __init__(self, packets: Iterator[Any], hold: int, from_start: bool) -> None:
@@ -32,7 +34,7 @@ class Lookahead:
         self._hold = hold
         self._seen: list[int] = []
         self._keys: deque[tuple[int, int]] = deque()  # (serial number, display time) in the queue
-        self._read = self._gone = 0  # packets that entered and left the queue
+        self._read = self.gone = 0
         self._end = 0
         self._ended = False
         self.queue: deque[Any] = deque()
@@ -53,12 +55,16 @@ class Lookahead:
                 self._note(pts, packet.duration)
             self._read += 1
 
+    def rest(self) -> Iterator[Any]:
+        """All packets that follow: of the queue, then of the source."""
+        return chain(list(self.queue), self._packets)
+
     def pop(self, comes_out: bool) -> Any:
         """Take the next packet, noting whether its frame will come out."""
         packet = self.queue.popleft()
-        if self._keys and self._keys[0][0] == self._gone:
+        if self._keys and self._keys[0][0] == self.gone:
             self._keys.popleft()
-        self._gone += 1
+        self.gone += 1
         if packet.pts is not None and not packet.is_discard:
             self.fate[packet.pts] = comes_out
             if len(self._seen) > _KEPT:
@@ -130,7 +136,7 @@ class Lookahead:
             if pts > tick:
                 break
             if pts not in avoid:
-                found = serial - self._gone
+                found = serial - self.gone
         return found
 
     def holds_key(self, pts: int) -> bool:

@@ -69,8 +69,8 @@ class MaskedSample:
 
     @property
     def info(self) -> SampleInfo:
-        """The properties of the source."""
-        return self._sample.info
+        """The properties of the source; masks are drawn on whole frames, so it has no windows."""
+        return replace(self._sample.info, has_windows=False)
 
     def keyframes(self) -> tuple[float, ...]:
         """Times of the key frames."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -44,13 +45,15 @@ from foveate.media.frame_cache import FrameCache
 from foveate.media.limits import DEFAULT_LIMITS, Limits
 from foveate.media.motion import check, near_fields, vector_motion
 from foveate.media.packets import MOST_SECONDS, RESTARTING
-from foveate.media.pairs import PairMotion, filmed_motion
+from foveate.media.pairs import PairMotion, filmed_motion, small_size
 from foveate.media.source import Source, name_of, opener, rereadable
 from foveate.media.vectors.grid import VectorField
 from foveate.media.vectors.reader import VectorReader
 
 if TYPE_CHECKING:
-    from foveate.core.loop import Pixels, Waveform
+    from foveate.core.loop import Box, Pixels, Waveform
+
+_THUMB = 48  # pixels of the shorter side of the small pictures beside windows
 
 
 class Video:
@@ -71,6 +74,7 @@ class Video:
         *,
         limits: Limits = DEFAULT_LIMITS,
         decoding: Decoding = EXACT,
+        vectors: bool = False,
     ) -> None:
         """Open a source; only headers are read.
 
@@ -78,6 +82,7 @@ class Video:
             source: A path, the bytes of a file, or an open binary file.
             limits: Bounds on work.
             decoding: Settings of the decoder; times and sizes stay the same.
+            vectors: Whether motion vectors will be asked for first: then the file is opened once.
 
         Raises:
             MediaError: The source is no video that can be opened.
@@ -98,7 +103,9 @@ class Video:
         self._make_cursor = partial(
             Cursor, self._open_reader, limits, self.meter, self._find_index, self._warn, decoding
         )
-        self._cursor = self._make_cursor()
+        self._cursor = self._make_cursor(
+            vectors=vectors and decoding.threads == 1 and not decoding.lowres
+        )
         try:
             turned = self._orientation()  # may open the file anew, where times are in disorder
             self.geometry = geometry(self._cursor.stream, *turned)
@@ -158,6 +165,7 @@ class Video:
             has_audio=bool(stream.container.streams.audio),
             sound=sound_span(stream.container, self._origin_seconds),
             has_vectors=codec in VECTOR_CODECS,
+            has_windows=True,
         )
 
     def keyframes(self) -> tuple[float, ...]:
@@ -179,21 +187,26 @@ class Video:
         size: tuple[int, int] | None = None,
         *,
         keep: bool | Sequence[float] = False,
+        boxes: Sequence[Box] | None = None,
     ) -> Clip:
-        """The frames shown at those times.
+        """The frames shown at those times, or windows of them.
 
         Args:
             times: Seconds from the first frame, ascending.
             size: `(width, height)` to scale to, None for the upright size of the source.
             keep: Hold what is decoded, so that asking for it again decodes nothing. If these are
                 times, the frames at them are held, too, where decoding passes them on its way.
+            boxes: For each time a window, `xyxy` in pixels of the upright source and inside of it,
+                that is cut out before it is scaled and converted; `size` is then a square.
 
         Returns:
             (T, H, W, 3) uint8 and the true times of the frames. T is smaller than `len(times)`
-            where nothing is shown: past the end, inside a gap, or where decoding failed.
+            where nothing is shown: past the end, inside a gap, or where decoding failed. With boxes
+            it has small pictures of the whole frames, too.
 
         Raises:
-            ValueError: The times are not ascending or not finite, or the size is not positive.
+            ValueError: The times are not ascending or not finite, the size is not positive, or
+                the boxes do not fit the times, the source and the size.
             LimitError: The clip would exceed `limits.clip_bytes`.
         """
         width, height = size or self.geometry.upright
@@ -202,29 +215,50 @@ class Video:
         if width <= 0 or height <= 0:
             raise ValueError(f"size must be positive, not {width}x{height}")
         self._check_bytes(len(times) * width * height * 3)
+        if boxes is not None:
+            self._check_boxes(boxes, len(times), (width, height))
         ticks = [self._tick(seconds) for seconds in times]
         data = np.empty((len(ticks), height, width, 3), np.uint8)
+        cut: list[tuple[Pixels, Pixels]] = []
+        thumbs: list[Pixels] = []
         shown: list[float] = []
         if keep:
             self._recent.clear()
         passed = [] if isinstance(keep, bool) else self._passed(ticks, map(self._tick, keep))
-        order = sorted([(tick, True) for tick in ticks] + [(tick, False) for tick in passed])
+        rows = [(tick, row) for row, tick in enumerate(ticks)]
+        order = sorted(rows + [(tick, -1) for tick in passed])
         decoded = self._recent.first([tick for tick, _ in order], self._cursor.at)
-        for (asked, wanted), found in zip(order, decoded, strict=True):
+        for (asked, row), found in zip(order, decoded, strict=True):
             if found is None:
                 continue
             tick, frame = found
             if keep:
                 self._recent.keep(asked, found)
-            if not wanted:
+            if row < 0:
                 continue
             try:
-                data[len(shown)] = self._pixels(tick, frame, size)
+                if boxes is None:
+                    data[len(shown)] = self._pixels(tick, frame, size)
+                else:
+                    if not cut:  # all windows of a frame at once
+                        same = boxes[row : bisect_right(ticks, asked)]
+                        cut = self._windows(frame, same, width)
+                    data[len(shown)], thumb = cut.pop(0)
+                    thumbs.append(thumb)
             except (av.error.FFmpegError, ValueError) as error:
                 self._warn(f"a frame could not be converted ({type(error).__name__})")
                 continue
             shown.append(self._seconds(tick))
-        return Clip(data[: len(shown)], tuple(shown))
+        small = None if boxes is None else np.array(thumbs, np.uint8)
+        return Clip(data[: len(shown)], tuple(shown), small)
+
+    def _check_boxes(self, boxes: Sequence[Box], count: int, size: tuple[int, int]) -> None:
+        if len(boxes) != count or size[0] != size[1]:
+            raise ValueError(f"{len(boxes)} boxes of {size[0]}x{size[1]} pixels for {count} times")
+        wide, high = self.geometry.upright
+        for x1, y1, x2, y2 in boxes:
+            if not (-1 < x1 < x2 < wide + 1 and -1 < y1 < y2 < high + 1):
+                raise ValueError(f"a box {(x1, y1, x2, y2)} that is not inside {wide}x{high}")
 
     def _passed(self, asked: Sequence[int], others: Iterable[int]) -> list[int]:
         """Those of some other ticks that are decoded on the way from a key frame to one asked."""
@@ -343,11 +377,18 @@ class Video:
 
     def next_time(self, after: float) -> float | None:
         """Time of the first frame later than `after` seconds; None at the end."""
-        tick = self._cursor.next_tick(self._tick(after))
+        tick = self._next_tick(self._tick(after))
         while tick is not None and self._seconds(tick) <= after:
             # Damaged times can be so large that neighbours are the same in floating point.
-            tick = self._cursor.next_tick(tick)
+            tick = self._next_tick(tick)
         return None if tick is None else self._seconds(tick)
+
+    def _next_tick(self, after: int) -> int | None:
+        if self._vectors is not None and self._cursor.is_lent and after >= self._cursor.origin:
+            certain, tick = self._vectors.next_tick(after)
+            if certain:
+                return tick
+        return self._cursor.next_tick(after)
 
     def groups(self) -> tuple[Group, ...]:
         """The groups of pictures, found by one pass over the packets; see `core.Sample.groups`."""
@@ -426,6 +467,7 @@ class Video:
                 warn=self._warn,
                 find_index=self._find_index,
                 decoding=self._decoding,
+                lent=self._cursor.lend(),
             )
             try:
                 reader.check()
@@ -465,9 +507,20 @@ class Video:
         key = (tick, size)
         if key not in self._cache:
             self._cache = {key: self._convert(frame, size, self._cursor.decoder.pixel_shape)}
-            if self._convert.changed:
-                self._warn("the picture changes its size or shape midway: it is fitted in")
+            self._warn_of_change()
         return self._cache[key]
+
+    def _windows(self, frame: Any, boxes: Sequence[Box], side: int) -> list[tuple[Pixels, Pixels]]:
+        """Windows of a frame, each with a small picture of the whole frame."""
+        shape = self._cursor.decoder.pixel_shape
+        found = self._convert.windows(frame, boxes, side, shape)
+        thumb = self._convert.thumb(frame, small_size(*self.geometry.upright, _THUMB), shape)
+        self._warn_of_change()
+        return [(pixels, thumb) for pixels in found]
+
+    def _warn_of_change(self) -> None:
+        if self._convert.changed:
+            self._warn("the picture changes its size or shape midway: it is fitted in")
 
     def _orientation(self) -> tuple[int, bool]:
         """Rotation and mirroring of the display matrix, read from the first decoded frame."""

@@ -58,9 +58,7 @@ def count_macs(model: nn.Module, shape: tuple[int, ...], method: str = "forward"
     def counted(model: nn.Module, device: torch.device | str) -> int:
         counter = FlopCounterMode(display=False)
         with torch.no_grad(), counter:
-            getattr(model.eval().requires_grad_(False), method)(
-                torch.zeros(shape, device=device, dtype=some.dtype)
-            )
+            getattr(model.eval(), method)(torch.zeros(shape, device=device, dtype=some.dtype))
         return counter.get_total_flops() // 2
 
     try:

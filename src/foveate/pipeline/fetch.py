@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RATE = 25.0  # frames per second of a source that does not say
 MINIMUM_SHOT = 1.0  # seconds
+_STEP = 4  # every fourth pixel each way is enough for a histogram
 MOST_BYTES = 96_000_000  # of views that are kept to be cut again
 
 
@@ -143,8 +144,10 @@ class Fetch:
         """Decoded frames up to the first scene cut, and where that is."""
         if request.boxes is not None or request.size is not None:
             self._kept.clear()
-            size = decode_size_for(self._frame, spec, request)
-            clip = self.sample.frames(request.times, size, keep=request.again)
+            clip = windows_of(self.sample, request, spec)
+            if clip is None:
+                size = decode_size_for(self._frame, spec, request)
+                clip = self.sample.frames(request.times, size, keep=request.again)
             if request.boxes is None:
                 clip = Clip(crop(clip.pixels, spec, request.size), clip.times)
         else:
@@ -182,7 +185,8 @@ class Fetch:
             self._before = None
             return clip, None
         with self.ledger.stage("cuts"):
-            signatures = signature(clip.pixels)
+            small = clip.pixels[:, ::_STEP, ::_STEP] if clip.thumbs is None else clip.thumbs
+            signatures = signature(small)
             moved = distances(signatures, self._before)
         # A frame later than the time at its place: some are missing before it, and those that
         # came cannot be assigned to times.
@@ -205,7 +209,8 @@ class Fetch:
         if complete and request.size is None and request.boxes is None:
             for i in range(at, len(clip)):
                 self._kept[_key(asked[i])] = (clip.times[i], clip.pixels[i])
-        return Clip(clip.pixels[:at], clip.times[:at]), asked[at]
+        thumbs = None if clip.thumbs is None else clip.thumbs[:at]
+        return Clip(clip.pixels[:at], clip.times[:at], thumbs), asked[at]
 
     def _cut_out(self, clip: Clip, request: ViewRequest, spec: InputSpec) -> View:
         """A view with one row of the frames that came."""
@@ -215,8 +220,10 @@ class Fetch:
             region = region_of(self._frame, spec, request)
             self._remember(clip, region)
             return View(clip.pixels[None], clip.times, np.ones(1, bool), (region,) * len(clip))
-        with self.ledger.stage("transform"):
-            pixels = cut_out(clip, self._frame, spec, request)
+        pixels = clip.pixels
+        if clip.thumbs is None:
+            with self.ledger.stage("transform"):
+                pixels = cut_out(clip, self._frame, spec, request)
         rows = matched(clip.times, request.times)
         regions = tuple(request.boxes[row] for row in rows)
         return View(pixels[None], clip.times, np.ones(1, bool), regions)
@@ -264,6 +271,8 @@ class Fetch:
         request: ViewRequest,
     ) -> tuple[Pixels, tuple[float, ...]]:  # fmt: skip
         """Decoded frames for times in any order; a missing one is replaced by its neighbour."""
+        if boxes is not None and (found := self._windows_in_any_order(asked, boxes, spec, request)):
+            return found
         # Stacks meet at times that differ in their last digits.
         wanted = sorted({_key(time): time for time in asked}.values())
         size = decode_size_for(self._frame, spec, request)
@@ -279,6 +288,18 @@ class Fetch:
         with self.ledger.stage("transform"):
             chosen = Clip(clip.pixels[near], times)
             return cut_out(chosen, self._frame, spec, replace(request, boxes=boxes), times), times
+
+    def _windows_in_any_order(
+        self, asked: Sequence[float], boxes: tuple[Box, ...], spec: InputSpec, request: ViewRequest
+    ) -> tuple[Pixels, tuple[float, ...]] | None:
+        """Windows that the source cuts out; None if it cannot, or if frames are missing."""
+        order = sorted(range(len(asked)), key=asked.__getitem__)
+        times, places = tuple(asked[at] for at in order), tuple(boxes[at] for at in order)
+        clip = windows_of(self.sample, replace(request, times=times, boxes=places), spec)
+        if clip is None or len(clip) < len(order):
+            return None
+        back = np.argsort(order)
+        return clip.pixels[back], tuple(clip.times[at] for at in back)
 
     def _cut_again(
         self, asked: Sequence[float], boxes: tuple[Box, ...] | None, spec: InputSpec,
@@ -484,6 +505,24 @@ def region_of(source: tuple[int, int], spec: InputSpec, request: ViewRequest) ->
     return left * x, top * y, (left + side) * x, (top + side) * y
 
 
+def windows_of(sample: Sample, request: ViewRequest, spec: InputSpec) -> Clip | None:
+    """The windows of a request, cut out by the source; None where it has to give whole frames.
+
+    Args:
+        sample: The source.
+        request: Its times ascend.
+        spec: What the network expects.
+    """
+    info, boxes = sample.info, request.boxes
+    if boxes is None or not info.has_windows or isinstance(request.size, tuple):
+        return None
+    if any(min(b[:2]) < -1 or b[2] > info.width + 1 or b[3] > info.height + 1 for b in boxes):
+        return None
+    side = _side(request.size, spec)
+    more: dict[str, Any] = {"boxes": boxes, "keep": request.again}
+    return sample.frames(request.times, (side, side), **more)
+
+
 def shown(
     sample: Sample, spec: InputSpec, requests: Sequence[ViewRequest]
 ) -> tuple[tuple[float, ...], Pixels]:
@@ -501,11 +540,15 @@ def shown(
     times: list[float] = []
     parts: list[Pixels] = []
     for request in requests:
-        clip = sample.frames(request.times, decode_size_for(frame, spec, request))
+        clip = windows_of(sample, request, spec)
+        if clip is None:
+            clip = sample.frames(request.times, decode_size_for(frame, spec, request))
         if not len(clip):
             break
         times += clip.times
-        if request.boxes is None:
+        if clip.thumbs is not None:
+            parts.append(clip.pixels)
+        elif request.boxes is None:
             parts.append(crop(clip.pixels, spec, request.size))
         else:
             parts.append(cut_out(clip, frame, spec, request))

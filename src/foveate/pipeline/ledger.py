@@ -20,7 +20,7 @@ from foveate.core import (
 )
 
 if TYPE_CHECKING:
-    from foveate.core.loop import Waveform
+    from foveate.core.loop import Box, Waveform
 
 
 _COUNTS = ("calls", "macs", "seconds", "frames", "bytes")
@@ -125,12 +125,14 @@ class ChargedSample:
         size: tuple[int, int] | None = None,
         *,
         keep: bool | Sequence[float] = False,
+        boxes: Sequence[Box] | None = None,
     ) -> Clip:
-        """Decoded and scaled frames, charged to `decode`."""
+        """Decoded and scaled frames, or windows of them, charged to `decode`."""
+        more: dict[str, Any] = {"keep": keep} if keep else {}
+        if boxes is not None:
+            more["boxes"] = boxes
         with self._ledger.stage("decode", self.meter):
-            if keep:
-                return self._sample.frames(times, size, keep=keep)
-            return self._sample.frames(times, size)
+            return self._sample.frames(times, size, **more)
 
     def motion(
         self, times: Sequence[float], source: str = "auto", around: int = 2, **more: bool

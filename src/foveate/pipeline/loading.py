@@ -199,6 +199,7 @@ def assemble(
     Raises:
         ConfigError: The look or the budget does not fit the model.
     """
+    from foveate.engines.cache import exported_folder
     from foveate.models.loaded import NETWORK
     from foveate.models.registry import is_streaming, mixes_frames
     from foveate.pipeline.engines import fastest, load_model
@@ -210,6 +211,8 @@ def assemble(
         sleep_when_idle()
     if engine == "auto" and (own is not None or device not in (None, "cpu")):
         engine = "torch"  # other engines run models with weights, on the CPU
+    if engine == "auto" and exported_folder(preset.model) is None:
+        precision = precision or "fp32"  # fewer bits only on request
     given: dict[str, Any] = {
         "look": look, "decide": decide, "device": device, "precision": precision,
         "offline": offline, "progress": progress, "notice": notice, "limits": limits, "own": own,

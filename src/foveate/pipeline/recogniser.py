@@ -321,7 +321,10 @@ class Recogniser:
     def _open(self, source: Any, fps: float | None, plan: Plan) -> Session:
         ledger = Ledger()
         with ledger.stage("open"):
-            sample = open_source(source, fps=fps, limits=self.limits, decoding=self.preset.decode)
+            sample = open_source(
+                source, fps=fps, limits=self.limits, decoding=self.preset.decode,
+                vectors=getattr(plan.look, "reads_vectors", False),
+            )  # fmt: skip
         ledger.add("open", calls=0, frames=sample.meter.frames, bytes=sample.meter.bytes)
         if isinstance(plan.look, AutoLook):
             from foveate.pipeline.cheapest import cheapest

@@ -382,7 +382,7 @@ class Compressed(Recogniser):
     recipes: ClassVar[tuple[str, ...]] = ("compressed",)
 
     kind: Literal["compressed"] = "compressed"
-    iframe: str | None = Field(None, description="backbone on key frames")
+    iframe: str | None = Field(None, description="backbone on key frames, or a video network")
     mv: str | None = Field(None, description="backbone on motion vectors")
     residual: str | None = Field(None, description="backbone on residuals")
     size: Annotated[int | None, Field(ge=32, le=1024), Search.int(64, 160, step=32)] = None

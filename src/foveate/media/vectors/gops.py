@@ -14,6 +14,7 @@ import numpy.typing as npt
 from foveate.core import LimitError, MediaError
 from foveate.media.container import Opened
 from foveate.media.limits import Limits
+from foveate.media.lookahead import REORDER
 from foveate.media.packets import packets
 
 _REFERENCES = 16  # the most that any codec with vectors keeps
@@ -112,6 +113,17 @@ class References:
         """The last display time up to `tick` that was read."""
         at = bisect_right(self._shown, tick) - 1
         return self._shown[at] if at >= 0 else None
+
+    def next_after(self, tick: int, ended: bool) -> tuple[bool, int | None]:
+        """Whether it is certain, and if so the first display time later than `tick`, if any.
+
+        Args:
+            tick: A display time.
+            ended: Whether all packets were read.
+        """
+        at = bisect_right(self._shown, tick)
+        certain = at > 0 and (ended or len(self._shown) >= at + REORDER)
+        return certain, self._shown[at] if certain and at < len(self._shown) else None
 
     def feed(self, packet: Any) -> None:
         """The packet goes into the decoder."""

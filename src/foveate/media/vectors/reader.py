@@ -15,6 +15,7 @@ from av.video.frame import PictureType
 from foveate.core import MediaError, Meter
 from foveate.media import index as indexing
 from foveate.media.container import VECTOR_CODECS, codec_name, open_video
+from foveate.media.decode import Lent
 from foveate.media.decoder import Decoder
 from foveate.media.decoding import EXACT, Decoding
 from foveate.media.limits import DEFAULT_LIMITS, Limits
@@ -53,6 +54,7 @@ class VectorReader:
             them where they are loaded already. The fields are the same.
         decoding: What the decoder may leave out of the pictures; `lowres` is not used, since
             vectors are read at full size.
+        lent: An open file with a decoder that exports vectors, to go on with.
 
     Raises:
         MediaError: The source cannot be opened, or its codec exports no vectors.
@@ -70,6 +72,7 @@ class VectorReader:
         find_index: Callable[[bool], indexing.Index | None] | None = None,
         fast: bool | None = None,
         decoding: Decoding = EXACT,
+        lent: Lent | None = None,
     ) -> None:
         self._open_reader = source if callable(source) else opener(source, limits)
         self._limits, self._threads, self._pixels = limits, threads, pixels
@@ -81,14 +84,19 @@ class VectorReader:
         self._compiled = kernels(fast)
         self._last: int | None = None  # display time of the last field given
         self._near: list[int] | None = None
-        self._open()
+        self._lent = lent
+        if lent is None:
+            self._open()
+        else:
+            self._adopt(lent)
         self.name = self._opened.reader.label
         self._work.name = self.name
         plan = self._opened.plan
         assert plan is not None
         self.has_times = plan.source != "counted"
         self._base = plan.base
-        shown = [p.pts for p in self._ahead if p.pts is not None and not p.is_discard]
+        first = [*([] if lent is None else lent.given), *self._ahead]
+        shown = [p.pts for p in first if p.pts is not None and not p.is_discard]
         self._origin = min(shown, default=0) if self.has_times else 0
 
     def __enter__(self) -> Self:
@@ -100,7 +108,8 @@ class VectorReader:
     def close(self) -> None:
         """Release decoder and file; safe to call twice."""
         self._decoder.close()
-        self._opened.close()
+        if self._lent is None or self._opened is not self._lent.opened:
+            self._opened.close()
         self._out.clear()
         self._ahead.clear()
         self._recent.clear()
@@ -110,6 +119,10 @@ class VectorReader:
         """Seconds at which the last picture ends, None while that is not known."""
         last = self._final if self._ended and self.has_times else None
         return None if last is None else float((last - self._origin) * self._base)
+
+    def next_tick(self, after: int) -> tuple[bool, int | None]:
+        """Whether the packets that were read tell the first frame later than `after`, and which."""
+        return self._references.next_after(after, self._ended)
 
     def check(self) -> None:
         """Decode up to the first picture with vectors, at most the first groups of pictures.
@@ -204,6 +217,17 @@ class VectorReader:
             opened.close()
             raise
 
+    def _adopt(self, lent: Lent) -> None:
+        """Go on with a file that was opened, and a decoder that has begun."""
+        self._opened, self._decoder, self._work = lent.opened, lent.decoder, lent.work
+        self._restart(lent.rest, from_start=True)
+        for packet in lent.given:
+            self._note(packet)
+        for packet in lent.given:
+            if packet.pts is not None:
+                self._references.feed(packet)
+        self._out.extend(lent.frames)
+
     def _restart(self, found: Iterator[Any], from_start: bool = False) -> None:
         stream = self._opened.stream
         self._packets = found
@@ -280,11 +304,16 @@ class VectorReader:
                 self._ended = True
                 break
             self._ahead.append(packet)
-            if packet.pts is not None and not packet.is_discard:
-                self._references.announce(packet.pts)
-                if packet.duration:
-                    self._final = max(self._final or 0, packet.pts + packet.duration)
+            self._note(packet)
         self._opened.count(self.meter, self._work)
+
+    def _note(self, packet: Any) -> None:
+        """A packet was read that will be fed."""
+        if packet.pts is None or packet.is_discard:
+            return
+        self._references.announce(packet.pts)
+        if packet.duration:
+            self._final = max(self._final or 0, packet.pts + packet.duration)
 
     def _feed(self) -> bool:
         """Go one packet further; False when nothing is left."""
@@ -335,7 +364,7 @@ class VectorReader:
         unknown = float("nan"), float("nan")
         distance = self._references.distance(tick, kind) if self.has_times else unknown
         return VectorField(
-            time=float((tick - self._origin) * self._base),
+            time=(tick - self._origin) * self._base.numerator / self._base.denominator,
             kind=kind,
             key=bool(frame.key_frame),
             distance=distance,

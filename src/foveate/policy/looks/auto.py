@@ -45,6 +45,11 @@ class AutoLook(TimedLook):
 
     looks: Mapping[str, Look]
 
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether one of them does: exporting vectors costs little where they are not used."""
+        return any(getattr(look, "reads_vectors", False) for look in self.looks.values())
+
     def online(self) -> Self:
         """All of them online."""
         return replace(self, looks={name: look.online() for name, look in self.looks.items()})

@@ -82,9 +82,16 @@ class TimedLook:
 
     Attributes:
         parts: The parts of the model that it asks for, besides the head.
+        reads_vectors: Whether it asks for motion vectors before anything else: files are then
+            opened so that vectors and pictures come from one decoder.
     """
 
     parts: ClassVar[tuple[str, ...]] = ("network",)
+
+    @property
+    def reads_vectors(self) -> bool:
+        """False, see the class."""
+        return False
 
     def window(self, sample: Sample, start: float, seconds: float) -> Window | None:
         """The next `seconds`; the loop finds out where the source ends."""

@@ -8,6 +8,13 @@ import numpy.typing as npt
 from foveate.policy.motion.inputs import Floats
 
 NOISE = 0.25  # pixels per frame below which motion counts as noise
+_SHORT = 4  # places on each side of a mean that are added one by one
+_STILL = 0.09  # of the height, over which motion counts as at the same place
+# Of `bodies`.
+_BODY = 0.2  # of the height, over which articulation is averaged
+_STAYS = 1.2  # seconds over which it is
+_RIGID = 0.1  # what is left of rigid motion
+_LEAST = 0.3  # of the motion, as against the best place
 _CACHED = 20_000  # places whose ten copies stay in a core's cache
 
 
@@ -18,22 +25,37 @@ def box_mean(maps: Floats, size: int) -> Floats:
         maps: (..., h, w).
         size: Places.
     """
-    return _run(_run(maps, size, -1), size, -2)
+    return run_mean(run_mean(maps, size, -1), size, -2)
 
 
-def _run(maps: Floats, size: int, axis: int) -> Floats:
+def run_mean(maps: Floats, size: int, axis: int) -> Floats:
+    """Mean over `size` places (odd) of one axis around each place, as many as there are.
+
+    Args:
+        maps: (..., h, w).
+        size: Places.
+        axis: -1 or -2.
+    """
     length = maps.shape[axis]
     radius = min(size // 2, length - 1)
     if radius <= 0:
         return maps
-    moved = np.moveaxis(maps, axis, -1)
-    total = np.concatenate(
-        [np.zeros((*moved.shape[:-1], 1)), np.cumsum(moved, -1, dtype=np.float64)], -1
-    )
     at = np.arange(length)
-    first, last = np.maximum(at - radius, 0), np.minimum(at + radius + 1, length)
-    mean = (total[..., last] - total[..., first]) / (last - first)
-    return np.moveaxis(mean.astype(np.float32), -1, axis)
+    count = np.minimum(at + radius + 1, length) - np.maximum(at - radius, 0)
+    if radius <= _SHORT:  # whole maps are added, shifted; longer runs by their running sum
+        total = np.array(maps, np.float32)
+        here, there = np.moveaxis(total, axis, 0), np.moveaxis(maps, axis, 0)
+        for apart in range(1, radius + 1):
+            here[apart:] += there[:-apart]
+            here[:-apart] += there[apart:]
+        here *= (1 / count).astype(np.float32).reshape(-1, *(1,) * (maps.ndim - 1))
+        return total
+    moved = np.moveaxis(maps, axis, -1)
+    running = np.zeros((*moved.shape[:-1], length + 1))
+    np.cumsum(moved, -1, out=running[..., 1:])
+    sums = running[..., np.minimum(at + radius + 1, length)]
+    sums -= running[..., np.maximum(at - radius, 0)]
+    return np.moveaxis((sums / count).astype(np.float32), -1, axis)
 
 
 def median3(maps: Floats) -> Floats:
@@ -120,20 +142,73 @@ def lasting(
     """
     if len(maps) < 2:
         return maps
-    wide = max(1, round(0.09 * maps.shape[1])) | 1  # a person never stands completely still
-    near = box_mean(maps, wide)
-    total, weight = near.copy(), np.ones(len(maps))
-    for gap in range(1, len(maps)):
-        apart = (times[gap:] - times[:-gap]) / seconds
-        share = np.where(shot[gap:] == shot[:-gap], np.exp(-0.5 * apart * apart), 0)
-        if apart.min() > 3:
-            break
-        factor = share.astype(np.float32)[:, None, None]
-        total[:-gap] += factor * near[gap:]
-        total[gap:] += factor * near[:-gap]
-        weight[:-gap] += share
-        weight[gap:] += share
-    return np.asarray(maps * total / weight[:, None, None], np.float32)
+    # A person never stands completely still.
+    return np.asarray(maps * _over_time(_near(maps, _STILL), times, seconds, shot), np.float32)
+
+
+def bodies(
+    maps: Floats,
+    articulated: Floats,
+    times: npt.NDArray[np.float64],
+    shot: npt.NDArray[np.int64],
+    rigid: float = 0.0,
+) -> Floats:
+    """Maps in which bodies count more than rigid things: balls that pass, boxes that turn.
+
+    Four properties are combined: how much of the motion near a place its field leaves unexplained
+    (articulation), how long that stays near the place (persistence), and, by a root, how large the
+    moving area is rather than how bright. In shots in which only rigid things move there is no
+    body to prefer: they keep their maps. The constants were fitted on rendered training clips
+    (`docs/research/motion-patches.md`); no labels of actions were used.
+
+    Args:
+        maps: (T, h, w) what moves, such as `affine_diff`.
+        articulated: (T, h, w) the map `articulated` of the same times, in the same unit.
+        times: (T,) seconds, ascending.
+        shot: (T,) number of the shot of every frame.
+        rigid: Mean articulation of what moves below which a shot has rigid things only.
+    """
+    bent = _near(_over_time(articulated, times, _STAYS, shot), _BODY)
+    moved = _near(_over_time(maps, times, _STAYS, shot), _BODY)
+    most = moved.max((1, 2), keepdims=True, initial=0)
+    ratio = bent / np.maximum(moved + 0.5 * most, 1e-6)
+    found = np.sqrt((articulated + _RIGID * maps) * (_RIGID + ratio) ** 3)
+    mass = found.sum((1, 2), keepdims=True)
+    even = found / np.maximum(mass, max(0.5 * float(np.median(mass)), 1e-9)) if mass.size else found
+    found *= _over_time(_near(even, _STILL), times, _STAYS, shot)
+    for n in np.unique(shot):
+        rows = shot == n
+        plain, here = maps[rows], moved[rows]
+        share = _shares(plain)
+        bends = float((share * bent[rows] / np.maximum(here + 0.02 * here.max(), 1e-6)).sum())
+        # A map that leaves out nearly all that moves has taken noise for a body.
+        left = float((_shares(found[rows]) * plain).sum()) < _LEAST * float((share * plain).sum())
+        if left or bends < rigid * len(plain):
+            found[rows] = plain
+    return np.asarray(found, np.float32)
+
+
+def _near(maps: Floats, share: float) -> Floats:
+    """Mean around each place over that share of the height."""
+    return box_mean(maps, max(1, round(share * maps.shape[1])) | 1)
+
+
+def _over_time(
+    maps: Floats,
+    times: npt.NDArray[np.float64],
+    seconds: float,
+    shot: npt.NDArray[np.int64],
+) -> Floats:
+    """Mean of the maps of the same shot, weighted by a Gaussian of that standard deviation."""
+    weight = np.exp(-0.5 * np.square(np.subtract.outer(times, times) / seconds))
+    weight *= np.equal.outer(shot, shot)
+    weight /= weight.sum(1, keepdims=True)
+    return np.asarray(np.tensordot(weight.astype(np.float32), maps, 1), np.float32)
+
+
+def _shares(maps: Floats) -> Floats:
+    """Each frame divided by its sum."""
+    return np.asarray(maps / np.maximum(maps.sum((1, 2), keepdims=True), 1e-9), np.float32)
 
 
 def standard(maps: Floats) -> Floats:

@@ -70,9 +70,14 @@ def difference_affine(seen: MotionInput) -> Floats:
         theta[chosen] = affine(field[chosen], votes[chosen])
     total = np.maximum(weight.sum(1, keepdims=True), 1)
     mean = np.asarray((theta * (weight / total)[:, :, None, None]).sum(1), np.float64)
-    camera = affine_field(mean, height, width) / np.asarray(seen.cell, np.float32)
-    later, inside = sample(grey[:, 1], _fitting(grey, camera.astype(np.float32)))
-    return box_mean(np.where(inside, np.abs(later - grey[:, 0]), 0), 3)
+    change = np.abs(grey[:, 1] - grey[:, 0])
+    moves = mean.any((1, 2))  # the others' camera stands still, in most films exactly
+    if moves.any():
+        pairs = grey[moves]
+        camera = affine_field(mean[moves], height, width) / np.asarray(seen.cell, np.float32)
+        later, inside = sample(pairs[:, 1], _fitting(pairs, camera.astype(np.float32)))
+        change[moves] = np.where(inside, np.abs(later - pairs[:, 0]), 0)
+    return box_mean(change, 3)
 
 
 def _fitting(grey: Floats, camera: Floats) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from foveate.policy.motion.combine import box_mean
+from foveate.policy.motion.combine import run_mean
 
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.float64]
@@ -53,10 +53,7 @@ def tapered(sums: Places, size: tuple[int, int]) -> Floats:
     """
     smooth = sums.astype(np.float32)
     for axis, length in ((-2, size[0]), (-1, size[1])):
-        taps = max(1, length // 4) | 1
-        moved = smooth if axis == -1 else smooth.swapaxes(-1, -2)
-        flat = box_mean(moved.reshape(-1, 1, moved.shape[-1]), taps).reshape(moved.shape)
-        smooth = flat if axis == -1 else flat.swapaxes(-1, -2)
+        smooth = run_mean(smooth, max(1, length // 4) | 1, axis)
     return np.ascontiguousarray(smooth)
 
 
@@ -104,10 +101,16 @@ def inside(corner: Places, size: tuple[int, int], shape: tuple[int, int]) -> npt
     return np.asarray(rows[:, :, None] & columns[:, None, :])
 
 
-def capture(maps: Floats, size: tuple[int, int]) -> Places:
-    """(T,) the share of the map inside the best box; 0 where nothing moves."""
+def capture(maps: Floats, size: tuple[int, int], sums: Places | None = None) -> Places:
+    """(T,) the share of the map inside the best box; 0 where nothing moves.
+
+    Args:
+        maps: (T, h, w).
+        size: (rows, columns) of the box.
+        sums: `box_sums` of the two, if they are known.
+    """
     total = maps.sum((1, 2), dtype=np.float64)
-    most = box_sums(maps, size).max((1, 2))
+    most = (box_sums(maps, size) if sums is None else sums).max((1, 2))
     return np.where(total > 0, most / np.maximum(total, 1e-12), 0)
 
 

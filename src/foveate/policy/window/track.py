@@ -52,6 +52,7 @@ def viterbi(
     at = places or (np.arange(rows), np.arange(columns))
     down_cost, across_cost = (np.abs(np.subtract.outer(a, a)) ** power for a in at)
     own = np.arange(rows * columns).reshape(rows, columns)
+    every = np.arange(columns)
     value = scores[0].astype(np.float64)
     back = np.zeros((count, rows, columns), np.int64)
     for k in range(1, count):
@@ -65,10 +66,10 @@ def viterbi(
         across = value[:, None, :] - weight[k] * across_cost
         from_column = across.argmax(2)
         reached = across.max(2)
-        down = reached[None, :, :] - weight[k] * down_cost[:, :, None]
-        from_row = down.argmax(1)
-        back[k] = from_row * columns + np.take_along_axis(from_column, from_row, 0)
-        value = scores[k] + down.max(1)
+        down = reached.T[:, None, :] - weight[k] * down_cost
+        from_row = down.argmax(2).T
+        back[k] = from_row * columns + from_column[from_row, every]
+        value = scores[k] + down.max(2).T
     path = np.zeros(count, np.int64)
     path[-1] = value.argmax()
     for k in range(count - 1, 0, -1):
