@@ -10,6 +10,7 @@ import torch
 
 import foveate
 from clips import encode
+from foveate.app.explain import reasons
 from foveate.core import Budget, ConfigError, InputSpec, Window
 from foveate.core.loop import ViewRequest
 from foveate.media import ArrayVideo, Video
@@ -18,6 +19,8 @@ from foveate.models.registry import create
 from foveate.pipeline.fetch import region_of
 from foveate.policy import Context, MotionTokens
 from foveate.viz import annotate
+from foveate.viz.why import describe, draw_reason
+from foveate.viz.why_page import Explained, conclusion
 
 SPEC = InputSpec(64, 5.0, 4)
 LABELS = list("abcde")
@@ -198,3 +201,15 @@ def test_tokens_that_are_not_computed_are_darkened(model, clip) -> None:
     assert drawn[2, 2].max() < 100  # outside of the centre square
     (row, column) = divmod(result.trace.steps[0].tokens.kept[2][0], 4)
     assert drawn[row * 24 + 2, 16 + column * 24 + 2].min() == 255
+
+
+def test_explain_says_how_many_tokens_are_computed(model, clip) -> None:
+    look = load(model, LOOK).plan.look
+    with Video(clip) as video:
+        found = list(reasons(look, video, SPEC.clip_seconds))
+    assert [len(one.tokens[2]) for one in found] == [4] * 8
+    assert describe(found[0]).endswith("4 of 16 tokens")
+    page = Explained("a", found, [], size=SIZE)
+    assert conclusion(page) == "The network computes 4 patch tokens of each of 8 frames."
+    frame = np.full((SIZE[1], SIZE[0], 3), 255, np.uint8)
+    assert (draw_reason(frame, found[0], SIZE)[:, : SIZE[0]] == 85).any()
