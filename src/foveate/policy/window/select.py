@@ -180,11 +180,12 @@ def _sized(
     for n in range(int(number[-1]) + 1):
         rows = number == n
         for side in rule.sides:
+            alone = side if rule.track == "frame" else 0.0
             chosen = select(
                 maps[rows], replace(rule, sides=(side,)), frame=frame, cell=cell,
                 times=times[rows], cuts=cuts[rows], memory=memory,
             )  # fmt: skip
-            if _held(maps[rows], chosen.boxes, cell) >= rule.enough:
+            if _held(maps[rows], chosen.boxes, cell, alone) >= rule.enough:
                 break
         parts.append(chosen)
         memory = chosen.memory
@@ -195,8 +196,17 @@ def _sized(
     return Windows(**joined, memory=memory)
 
 
-def _held(maps: Floats, boxes: Floats, cell: tuple[float, float]) -> float:
-    """Share of the motion of all frames inside their windows (T, K, 4); 0 where nothing moves."""
+def _held(maps: Floats, boxes: Floats, cell: tuple[float, float], alone: float) -> float:
+    """Share of the motion of all frames inside their windows (T, K, 4); 0 where nothing moves.
+
+    If `alone` is a side, the best box of that side counts in each frame, as AdaSpot sizes windows.
+    """
+    total = float(maps.sum(dtype=np.float64))
+    if total <= 0:
+        return 0.0
+    if alone:
+        size = search.places_of(alone, cell, (maps.shape[1], maps.shape[2]))
+        return float(search.box_sums(maps, size).max((1, 2)).sum()) / total
     inside = np.zeros(maps.shape, bool)
     middles = [(np.arange(n) + 0.5) * size for n, size in zip(maps.shape[:0:-1], cell, strict=True)]
     for box in boxes.swapaxes(0, 1):
@@ -204,8 +214,7 @@ def _held(maps: Floats, boxes: Floats, cell: tuple[float, float]) -> float:
             (m >= box[:, k, None]) & (m < box[:, k + 2, None]) for k, m in enumerate(middles)
         )
         inside |= down[:, :, None] & across[:, None, :]
-    total = float(maps.sum(dtype=np.float64))
-    return float(maps[inside].sum(dtype=np.float64)) / total if total > 0 else 0.0
+    return float(maps[inside].sum(dtype=np.float64)) / total
 
 
 def _place(
