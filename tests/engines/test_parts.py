@@ -48,7 +48,10 @@ def settings_of(name: str) -> dict[str, Any]:
     """Arguments of a small network, as JSON."""
     arch = name.partition(",")[0]
     tiny = {k: v for k, v in registry.entry(arch).tiny.items() if k != "num_classes"}
-    more = {"motion": {"motion_prior": True}, "movinet": {"glance": "movinet-a0-stream"}}
+    more: dict[str, dict[str, Any]] = {
+        "motion": {"motion_prior": True},
+        "movinet": {"glance": "movinet-a0-stream"},
+    }
     more |= {key.partition(", ")[2]: SMALL | value for key, value in ADAMML.items()}
     found: dict[str, Any] = json.loads(json.dumps(tiny | more.get(name.partition(", ")[2], {})))
     return found
@@ -163,7 +166,7 @@ def test_a_chooser_of_frames_is_exported_for_one_number_of_candidates() -> None:
         AdaFocusExecutor(made(name), InputSpec(32, 3.0, 6))
     with pytest.raises(ModelError, match=r"cut was exported for an input of shape"):
         graphs.call("cut", {"frames": np.zeros((1, 8, 8, 3), np.uint8)})
-    look: Any = LOOKS["adafocus"]().build(Context(spec_of(name), network=graphs))
+    look: Any = LOOKS["adafocus"].model_validate({}).build(Context(spec_of(name), network=graphs))
     assert (look.exits, look.glances) == (("glance.3", "focus.3"), (1, 3, 5))
     assert look.window(None, 0.0, 2.0) == Window(0.0, 2.0)
 
@@ -218,7 +221,10 @@ def test_export_run_and_compare(name: str, format: str, tmp_path: Path) -> None:
     several = list(graphs.predict_many([clip, clip], batch=2))
     check_equal(several[1], wanted.predict(clip))
     if name.startswith("adafocus"):
-        looks = [{"name": "adafocus-motion"}, {"name": "adafocus", "patches": "centre"}]
+        looks: list[dict[str, Any]] = [
+            {"name": "adafocus-motion"},
+            {"name": "adafocus", "patches": "centre"},
+        ]
         if not name.endswith("tsm"):
             looks.append({"name": "adafocus", "chunk": 1})
         for look in looks:
