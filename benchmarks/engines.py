@@ -618,7 +618,8 @@ def main() -> None:
         }
         figures: dict[str, Any] = {}
         if options.parts:  # the others stay as they are
-            figures = dict(json.loads((RESULTS / "engines.json").read_text("utf-8"))["figures"])
+            before = json.loads((RESULTS / "engines.json").read_text("utf-8"))["figures"]
+            figures = {name: value for name, value in before.items() if name in parts}
         for name in options.parts.split(",") if options.parts else parts:
             for found in parts[name]():  # written after each, so that a run can be ended
                 figures[name] = {**figures.get(name, {}), **found}

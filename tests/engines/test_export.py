@@ -630,11 +630,14 @@ def test_the_published_int8_file_runs_as_it_is(k600: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not ZOO, reason="exports every network, minutes: set FOVEATE_ZOO=1")
 @pytest.mark.parametrize("name", registry.available())
-def test_every_network_can_be_exported(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["onnx", "litert"])
+def test_every_network_can_be_exported(format: Any, name: str, tmp_path: Path) -> None:
+    if format == "litert":
+        pytest.importorskip("litert_torch", reason="needs the extra litert-export")
     entry = registry.entry(name)
     side = 64 if name.startswith("swin") else entry.tiny_input[3]
     spec = InputSpec(side, 5.0, entry.tiny_input[2])
     loaded = LoadedModel(name, {"network": randomise(registry.create_tiny(name))}, LABELS, spec)
-    card = export(loaded, tmp_path / "out")
+    card = export(loaded, tmp_path / "out", format)
     assert card.exported is not None
     assert card.exported.parity < PARITY
