@@ -9,6 +9,7 @@ import torch
 
 from foveate.core import ModelError
 from foveate.models import macs_of
+from foveate.models.macs import count_macs
 from foveate.models.patch_tokens import count_kept_macs, patch_of, with_kept
 from foveate.models.registry import create
 
@@ -126,3 +127,10 @@ def test_what_has_no_tokens_says_so() -> None:
         network("tubelet:test_resnet")
     with pytest.raises(ModelError, match="does not consist of tubelets"):
         network("tubelet:test_vit")(clips(3))
+
+
+def test_a_network_with_attention_pooling_is_counted() -> None:
+    model = network("tsn:test_vit3")
+    assert any(parameter.requires_grad for parameter in model.parameters())
+    assert count_macs(model, (1, 3, 2, SIDE, SIDE)) == 2 * count_macs(model, (1, 3, 1, SIDE, SIDE))
+    assert all(parameter.requires_grad for parameter in model.parameters())

@@ -56,6 +56,9 @@ def count_macs(model: nn.Module, shape: tuple[int, ...], method: str = "forward"
     some = next(model.parameters(), torch.empty(0))
 
     def counted(model: nn.Module, device: torch.device | str) -> int:
+        for parameter in model.parameters():  # torch's counter wants gradients of what is trained
+            if not nn.parameter.is_lazy(parameter):
+                parameter.requires_grad_(False)
         counter = FlopCounterMode(display=False)
         with torch.no_grad(), counter:
             getattr(model.eval(), method)(torch.zeros(shape, device=device, dtype=some.dtype))
