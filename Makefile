@@ -25,6 +25,8 @@ demo: $(VENV)/.installed
 # Engines have processes of their own: where they use AMX, the frame of a signal does not fit into the
 # alternate stack of pytest's faulthandler, so the next signal that Python handles (SIGCHLD after a
 # loader of PyTorch, SIGTERM in tests of training) would end the process.
+# Bytecode is kept, also where the environment says otherwise: dozens of processes import the package.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 3 --dist worksteal --ignore=tests/engines $(PYTEST)
 	$(BIN)/python -m pytest -n 2 tests/engines $(PYTEST)

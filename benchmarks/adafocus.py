@@ -39,7 +39,8 @@ from foveate.data.prepare import Centre, to_float
 from foveate.evaluate import metrics
 from foveate.evaluate.bootstrap import compare, interval
 from foveate.models import create
-from foveate.models.adafocus_policies import PoolingClassifier, coarse_to_fine
+from foveate.models.adafocus_card import coarse_to_fine
+from foveate.models.adafocus_policies import PoolingClassifier
 from foveate.models.layers.crop import crop_at
 from foveate.models.macs import count_macs
 from foveate.models.weights.run import load_run

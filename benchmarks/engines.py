@@ -3,18 +3,20 @@
 One run on one thread measures, in interleaved rounds of process CPU time:
 
 * `steps`: MoViNet A0-stream-lite, A0-stream and A2-stream, one frame with its answer, one stream
-  and eight in one call, in torch (folded, and the plain modules), ONNX Runtime and OpenVINO (fp32,
-  bf16 where the processor has it, int8 of A0-stream-lite), and the published int8 file in LiteRT;
-  beside the floors of `step_time.py`;
+  and eight in one call, in torch (folded, and the plain modules), ONNX Runtime, OpenVINO (fp32,
+  bf16 where the processor has it, int8 of A0-stream-lite) and LiteRT (fp32 where litert-torch is
+  installed, and the published int8 file); beside the floors of `step_time.py`;
 * `agreement`: logits of A0-stream-lite with Kinetics weights on real clips (`--clips FOLDER`)
   against fp32 torch; int8 ranges are measured on other clips of the same folder;
-* `drift`: logits over a stream against fp32 torch, frame by frame;
-* `drift_long`: the same over ten minutes at 5 frames/s, ten frames a call;
+* `drift_long`: logits over ten minutes at 5 frames/s, ten frames a call, against fp32 torch;
+* `groups`: where a step of A0-stream-lite spends its time, by kind of layer, from the profilers of
+  ONNX Runtime and OpenVINO, beside the floor of each kind: operations over the speed of a matrix
+  product, or bytes over bandwidth, whichever takes longer;
 * `chunks`: a call for one frame and for ten, and a key frame of FastestDet;
 * `clips`: networks of whole clips and of frames;
 * `files`: `predict` from file to label at four sizes, and a fresh process until its first answer.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.engines [--clips FOLDER] [--rounds N] [--frames N]
+    OMP_NUM_THREADS=1 python -m benchmarks.engines [--clips FOLDER] [--rounds N] [--parts NAMES]
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +37,17 @@ import numpy as np
 import torch
 from benchmarks.record import RESULTS, write
 from benchmarks.scenes import write_scene
-from benchmarks.step_time import depthwise_macs, floor_jobs, interleave
+from benchmarks.step_time import depthwise_macs, floor_jobs, interleave, repeated
+from torch import nn
 
 import foveate
 from foveate.core import FoveateError
 from foveate.engines.export import export
-from foveate.engines.network import EngineNetwork, logits_of, open_exported
+from foveate.engines.network import logits_of, open_exported
 from foveate.models import LoadedModel, create, macs_of
 from foveate.models.movinet import INPUTS
+from foveate.models.weights.builtin import CARD
+from foveate.models.weights.run import read_run
 from foveate.pipeline.detection import DetectExecutor
 from foveate.pipeline.engines import job_of
 from foveate.pipeline.executors import StreamExecutor, executor_for
@@ -51,12 +57,21 @@ from foveate.pipeline.exported import ExportedDetector, exported_executor
 WEIGHTS = "movinet-a0-stream-lite.k600"
 STREAMS = {"movinet-a0-stream-lite": "a0", "movinet-a0-stream": "a0", "movinet-a2-stream": "a2"}
 CLIPS = {
-    "tsn:efficientnet_lite0": 8, "tsn:resnet50": 8, "r2plus1d-18": 16,
-    "tsn:vit_small_patch16_224": 8,
+    "tsn:efficientnet_lite0": 8, "r2plus1d-18": 16, "ssdlite320-mobilenet-v3-large": 1,
+    "tsn:vit_small_patch16_224": 8, "tsn:resnet50": 8,
 }  # fmt: skip
+SIDES = {"r2plus1d-18": 112, "ssdlite320-mobilenet-v3-large": 320}
 SIZES = ((320, 240), (640, 360), (1280, 720), (1920, 1080))
-ENGINES = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
-NEEDS_LITE = {"steps", "agreement", "drift", "drift_long", "chunks"}
+# Format and precision of the graphs → engines and precisions that run them.
+FORMS: dict[tuple[Any, Any], tuple[tuple[Any, Any], ...]] = {
+    ("onnx", "fp32"): (("onnxruntime", "fp32"),),
+    ("openvino", "fp32"): (("openvino", "fp32"), ("openvino", "bf16")),
+    ("litert", "fp32"): (("litert", "fp32"),),
+    ("onnx", "int8"): (("onnxruntime", "int8"), ("openvino", "int8")),
+}
+# Operators of the floor; the others can be fused to them or need no copy.
+COUNTED = ("Conv", "Gemm", "MatMul", "AveragePool", "ReduceMean", "GlobalAveragePool")
+NEEDS_LITE = {"steps", "agreement", "drift_long", "chunks", "groups"}
 CPU = torch.device("cpu")
 PROTOCOL = (
     "one thread, process CPU time, interleaved rounds, median and least; steps are one frame with "
@@ -66,35 +81,29 @@ PROTOCOL = (
 
 
 def in_engines(loaded: LoadedModel, folder: Path, clips: list[Any] | None = None) -> dict[str, Any]:
-    """Engine and precision → the opened model, exported once per format and precision."""
+    """Engine and precision → the opened model, exported to `folder` unless it is there already."""
     found = {}
-    for format, precision in (("onnx", "fp32"), ("openvino", "fp32"), ("onnx", "int8")):
+    for (format, precision), engines in FORMS.items():
         if precision == "int8" and not clips:
             continue
         target = folder / f"{format}-{precision}"
-        export(loaded, target, format, precision=precision, clips=clips or [])  # type: ignore[arg-type]
-        for engine, computed in ENGINES:
-            kept = computed if precision == "fp32" else "int8"
-            fits = engine == {"onnx": "onnxruntime"}.get(format, format) or precision == "int8"
-            if fits and (computed == "fp32" or precision == "fp32"):
-                try:
-                    one: Any = open_exported(
-                        target,
-                        loaded.name,
-                        engine=engine,
-                        precision=kept,  # type: ignore[arg-type]
-                    )
-                except FoveateError as error:
-                    print(f"left out: {engine} {kept}: {error}", flush=True)
-                    continue
-                found[f"{engine} {kept}"] = one
+        try:
+            if not (target / CARD).exists():
+                export(loaded, target, format, precision=precision, clips=clips or [])
+            for engine, computed in engines:
+                found[f"{engine} {computed}"] = open_exported(
+                    target, loaded.name, engine=engine, precision=computed
+                )
+        except FoveateError as error:
+            print(f"left out: {format} {precision}: {error}", flush=True)
     return found
 
 
-def steps(rounds: int, lite: dict[str, Any]) -> dict[str, Any]:
-    """Streams: CPU milliseconds of a frame with its answer, and ratios."""
-    figures = {}
-    for name, table in STREAMS.items():
+def steps(rounds: int, lite: dict[str, Any], names: list[str]) -> Iterator[dict[str, Any]]:
+    """Streams: CPU milliseconds of a frame with its answer, and ratios; after each network."""
+    figures: dict[str, Any] = {}
+    for name in names:
+        table = STREAMS[name]
         torch.manual_seed(0)
         if WEIGHTS.startswith(f"{name}."):
             loaded = foveate.models.load(WEIGHTS, offline=True)
@@ -143,7 +152,7 @@ def steps(rounds: int, lite: dict[str, Any]) -> dict[str, Any]:
             },
         }
         print(name, {key: round(value, 2) for key, value in base.items()}, flush=True)
-    return figures
+        yield figures
 
 
 def agreement(folder: Path | None, lite: dict[str, Any]) -> dict[str, Any]:
@@ -185,44 +194,6 @@ def published_logits(executor: Any, clip: Any) -> Any:
     return executor.run("head", [{}], states)[1][0].logits["final"]
 
 
-def drift(frames: int, lite: dict[str, Any]) -> dict[str, Any]:
-    """Logits of a long stream against fp32 torch, at several ages in frames."""
-    loaded = foveate.models.load(WEIGHTS, offline=True)
-    module: Any = loaded.network
-    fast = module.for_inference()
-    side = loaded.input.size
-    frame = moving_picture(side)
-    ages = [age for age in (10, 100, 500, 1000, 2000, 3000, frames) if age <= frames]
-    figures: dict[str, Any] = {"frames": frames, "ages": ages}
-    networks: dict[str, EngineNetwork] = {key: one.network for key, one in lite.items()}
-    graph = f"step-{side}"
-    states = {key: one.initial(graph, 1) for key, one in networks.items()}
-    state = fast.initial_state(1, side, side)
-    for i in range(1, frames + 1):
-        shown = np.ascontiguousarray(frame(i))
-        x = torch.from_numpy(shown).permute(2, 0, 1)[None, :, None].float() / 255
-        _, state = fast.step_features(x, state)
-        for key, one in networks.items():
-            _, states[key] = one.step(graph, {"frames": shown[None]}, states[key])
-        if i not in ages:
-            continue
-        wanted = fast.classify(fast.pooled(state))[0].numpy()
-        for key, one in networks.items():
-            given = {t.name: states[key][t.name] for t in one.card("head").inputs}
-            found = one.call("head", given)["logits"][0]
-            figures.setdefault(key, []).append(
-                {
-                    "frame": i,
-                    "largest_difference": float(
-                        np.abs(found - wanted).max() / np.abs(wanted).max()
-                    ),
-                    "correlation": float(np.corrcoef(found, wanted)[0, 1]),
-                    "same_top1": bool(found.argmax() == wanted.argmax()),
-                }
-            )
-    return figures
-
-
 def moving_picture(side: int) -> Any:
     """Number of a frame → (S, S, 3) uint8 of a random pattern that moves to and fro."""
     random = np.random.default_rng(0)
@@ -242,16 +213,20 @@ def drift_long(lite: dict[str, Any], frames: int = 3000, count: int = 10) -> dic
     module: Any = loaded.network
     fast, side = module.for_inference(), loaded.input.size
     frame = moving_picture(side)
-    state, states = fast.initial_state(1, side, side), dict.fromkeys(lite)
-    rows: dict[str, list[tuple[float, float, bool]]] = {key: [] for key in lite}
+    networks: dict[str, Any] = {key: one.network for key, one in lite.items()}
+    published: Any = foveate.load(WEIGHTS, offline=True, engine="litert").executor
+    networks["litert published int8"] = published.network
+    state, states = fast.initial_state(1, side, side), dict.fromkeys(networks)
+    rows: dict[str, list[tuple[float, float, bool]]] = {key: [] for key in networks}
     for start in range(0, frames, count):
         shown = np.stack([frame(i) for i in range(start, start + count)])[None]
         x = torch.from_numpy(shown).permute(0, 4, 1, 2, 3).float() / 255
         wanted, state = fast.step(x, state)
         reference = wanted[0].numpy()
-        for key, one in lite.items():
-            _, states[key] = one.network.advance(shown, states[key])
-            found = one.network.head(states[key])["logits"][0]
+        for key, network in networks.items():
+            outputs, states[key] = network.advance(shown, states[key])
+            outputs = network.head(states[key]) if network.has("head") else outputs
+            found = outputs["logits"][0]
             difference = float(np.abs(found - reference).max() / np.abs(reference).max())
             correlation = float(np.corrcoef(found, reference)[0, 1])
             rows[key].append((difference, correlation, bool(found.argmax() == reference.argmax())))
@@ -307,16 +282,37 @@ def chunks(rounds: int, lite: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def clip_networks(rounds: int, names: list[str]) -> dict[str, Any]:
-    """Networks of clips and frames, random weights: CPU milliseconds of a clip, and ratios."""
-    figures = {}
+class RawDetections(nn.Module):
+    """A detector of torchvision without the selection of boxes, as a network of clips of a frame.
+
+    Args:
+        detector: A `TorchvisionDetector` whose head takes maps alone.
+    """
+
+    def __init__(self, detector: Any) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = self.detector.high(self.detector.low(x[:, :, 0]))
+        found = self.detector.model.head(list(maps.values()))
+        return torch.cat([one.flatten(1) for one in found.values()], 1)
+
+
+def clip_networks(rounds: int, names: list[str]) -> Iterator[dict[str, Any]]:
+    """Networks of clips and frames, random weights: CPU milliseconds of a clip, and ratios.
+
+    After each network, all so far.
+    """
+    figures: dict[str, Any] = {}
     for name in names:
         count = CLIPS[name]
         torch.manual_seed(0)
-        side = 112 if name.startswith("r2") else 224
+        side = SIDES.get(name, 224)
         spec = foveate.InputSpec(side, 5.0, count)
         labels = tuple(f"class {i}" for i in range(400))
-        network = create(name, num_classes=400).eval()
+        network = create(name) if "ssdlite" in name else create(name, num_classes=400)
+        network = (RawDetections(network) if "ssdlite" in name else network).eval()
         loaded = LoadedModel(name, {"network": network}, labels, spec)
         with tempfile.TemporaryDirectory() as folder:
             opened = in_engines(loaded, Path(folder))
@@ -334,7 +330,208 @@ def clip_networks(rounds: int, names: list[str]) -> dict[str, Any]:
             "speedup": {key: base / value["median"] for key, value in times.items()},
         }
         print(name, {k: round(v, 2) for k, v in figures[name]["speedup"].items()}, flush=True)
-    return figures
+        yield figures
+
+
+@dataclass
+class Group:
+    """Layers of one kind in a step.
+
+    Attributes:
+        macs: Multiply-adds.
+        bytes: Read and written, weights among them.
+        ms: By engine, as its profiler says.
+    """
+
+    macs: float = 0.0
+    bytes: float = 0.0
+    ms: dict[str, float] = field(default_factory=dict)
+
+
+def kind_of(operator: str, groups: int = 1, size: int = 1) -> str:
+    """The group of an operator of ONNX or OpenVINO.
+
+    Args:
+        operator: Its type.
+        groups: Of a convolution.
+        size: Height of its kernel.
+    """
+    kinds = {
+        "Reorder": "layout", "Transpose": "layout", "Pool": "pooling", "Mean": "pooling",
+        "Gemm": "classifier", "MatMul": "classifier", "FullyConnected": "classifier",
+    }  # fmt: skip
+    if operator == "Conv":
+        if groups > 1:
+            return "temporal kernels" if size == 1 else "depthwise"
+        return "pointwise" if size == 1 else "first convolution"
+    return next((kind for key, kind in kinds.items() if key in operator), "element-wise, other")
+
+
+def onnx_groups(path: Path, groups: dict[str, Group]) -> dict[str, str]:
+    """Count multiply-adds and bytes of an ONNX graph at a batch of one.
+
+    Returns:
+        Name of an output of a convolution, or of what is fused to it → its group.
+    """
+    import onnx
+
+    model = onnx.load(str(path))
+    for value in (*model.graph.input, *model.graph.output):
+        for one in value.type.tensor_type.shape.dim:
+            if one.dim_param:
+                one.dim_value = 1
+    del model.graph.value_info[:]
+    model = onnx.shape_inference.infer_shapes(model)
+    graph = model.graph
+    shapes = {
+        value.name: [one.dim_value for one in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output, *graph.value_info)
+    } | {one.name: list(one.dims) for one in graph.initializer}
+    sizes = {key: float(np.prod(shape)) for key, shape in shapes.items()}
+    found = {}
+    for node in graph.node:
+        count = next((one.i for one in node.attribute if one.name == "group"), 1)
+        weight = shapes.get(node.input[1], [1]) if len(node.input) > 1 else [1]
+        kind = kind_of(node.op_type, count, [*weight, 1, 1, 1][2])
+        if node.op_type == "Conv":
+            found[node.output[0]] = kind
+        elif node.op_type in ("Clip", "Relu", "Add") and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+        if node.op_type not in COUNTED:
+            continue
+        group = groups.setdefault(kind, Group())
+        group.bytes += 4 * sum(sizes.get(one, 0.0) for one in (*node.input, *node.output))
+        if node.op_type == "Conv":
+            group.macs += sizes[node.output[0]] * float(np.prod(weight[1:]))
+        elif node.op_type in ("Gemm", "MatMul"):
+            group.macs += sizes[node.input[1]]
+    return found
+
+
+def in_onnxruntime(graph: Path, given: Any, calls: int, kinds: dict[str, str]) -> dict[str, float]:
+    """Group → milliseconds of a call by ONNX Runtime's profiler, the least of each node.
+
+    Profilers measure elapsed time, which grows when other processes run.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.enable_profiling = 1, True
+    options.profile_file_prefix = str(graph.with_suffix(""))
+    session = onnxruntime.InferenceSession(str(graph), options, ["CPUExecutionProvider"])
+    for _ in range(calls):
+        session.run(None, given)
+    events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+    times: dict[str, list[float]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            name, operator = event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]
+            known = kinds.get(name.removesuffix("_nchwc"))
+            kind = known if operator == "Conv" and known else kind_of(operator)
+            times.setdefault(f"{kind}\n{name}", []).append(event["dur"] / 1e3)
+    return summed({key: min(values) for key, values in times.items()})
+
+
+def in_openvino(graph: Path, given: Any, calls: int) -> dict[str, float]:
+    """Group → milliseconds of a call by OpenVINO's counters, the least of each node."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(str(graph))
+    model.reshape({key: list(value.shape) for key, value in given.items()})
+    kinds = {}
+    for node in model.get_ops():
+        if "Convolution" in node.get_type_name():
+            shape = list(node.input_value(1).get_shape())
+            grouped = node.get_type_name() == "GroupConvolution"
+            kinds[node.get_friendly_name()] = kind_of("Conv", 2 if grouped else 1, shape[-1])
+    settings = {"INFERENCE_NUM_THREADS": 1, "PERF_COUNT": True, "INFERENCE_PRECISION_HINT": "f32"}
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    times: dict[str, list[float]] = {}
+    for _ in range(calls):
+        request.infer(given)
+        for one in request.get_profiling_info():
+            if one.real_time.total_seconds() > 0:
+                kind = kinds.get(one.node_name) or kind_of(one.node_type)
+                key = f"{kind}\n{one.node_name}"
+                times.setdefault(key, []).append(one.real_time.total_seconds() * 1e3)
+    return summed({key: min(values) for key, values in times.items()})
+
+
+def in_litert(folder: Path, calls: int) -> dict[str, float]:
+    """CPU milliseconds of LiteRT's two graphs alone, and of the same with buffers and Python."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    opened: Any = open_exported(folder, WEIGHTS, engine="litert")
+    jobs: dict[str, Any] = {
+        "executor": (job_of(exported_executor(opened.network, opened.input)), 1)
+    }
+    for name in ("step-172", "head"):
+        interpreter = Interpreter(model_path=str(folder / f"network.{name}.tflite"), num_threads=1)
+        interpreter.allocate_tensors()
+        jobs[name] = (interpreter.invoke, 1)
+    return {key: value["median"] for key, value in interleave(jobs, calls).items()}
+
+
+def summed(times: dict[str, float]) -> dict[str, float]:
+    """Group → the sum over its nodes, of `GROUP newline NODE`."""
+    found: dict[str, float] = {}
+    for key, value in times.items():
+        kind = key.partition("\n")[0]
+        found[kind] = found.get(kind, 0.0) + value
+    return found
+
+
+def groups(folder: Path, calls: int) -> dict[str, Any]:
+    """Where a step of A0-stream-lite and its head spend their time, and the floor of each group."""
+    found: dict[str, Group] = {}
+    litert = folder / "litert-fp32"
+    for name in ("step-172", "head"):
+        plain = folder / "onnx-fp32" / f"network.{name}.onnx"
+        kinds = onnx_groups(plain, found)
+        card = read_run(folder / "onnx-fp32").exported
+        assert card is not None
+        random = np.random.default_rng(0)
+        given = {}
+        for one in card.networks["network"].graphs[name].inputs:
+            shape = [1 if isinstance(size, str) else size for size in one.shape]
+            given[one.name] = random.integers(0, 9, shape).astype(one.dtype)
+        for engine, times in (
+            ("onnxruntime", in_onnxruntime(plain, given, calls, kinds)),
+            ("openvino", in_openvino(folder / "openvino-fp32" / f"network.{name}.xml",
+                                     given, calls)),
+        ):  # fmt: skip
+            for kind, value in times.items():
+                ms = found.setdefault(kind, Group()).ms
+                ms[engine] = ms.get(engine, 0.0) + value
+    small, large = torch.rand(2, 64, 1024), torch.rand(2048, 1080)
+    vector, out = torch.rand(1080), torch.empty(64, 1024)
+    jobs: dict[str, Any] = {
+        "in cache": (repeated(lambda: torch.add(small[0], small[1], out=out), 50), 50),
+        "from memory": (lambda: torch.mv(large, vector), 1),
+        "gemm": (floor_jobs()["gemm"][0], 1),
+    }
+    times_ms = interleave(jobs, calls)
+    near = 3 * 4 * out.numel() / times_ms["in cache"]["median"] * 1e3
+    far = 4 * large.numel() / times_ms["from memory"]["median"] * 1e3
+    peak = floor_jobs()["gemm"][1] / times_ms["gemm"]["median"] * 1e3
+    rows = {
+        kind: {
+            "macs": one.macs,
+            "bytes": one.bytes,
+            "floor_ms": 1e3
+            * max(one.macs / peak, one.bytes / (far if kind == "classifier" else near)),
+            "ms": one.ms,
+        }
+        for kind, one in found.items()
+    }
+    return {
+        "macs_per_second": peak,
+        "bytes_per_second": {"in cache": near, "from memory": far},
+        "groups": rows,
+        "floor_ms": sum(row["floor_ms"] for row in rows.values()),
+        "litert_ms": in_litert(litert, calls) if (litert / CARD).exists() else {},
+    }
 
 
 _CHILD = "from foveate.app.main import main\nmain()"
@@ -393,9 +590,10 @@ def main() -> None:
     """Measure everything, write the result and print it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--frames", type=int, default=3000, help="of the stream for drift")
     parser.add_argument("--clips", type=Path, help="a folder of real clips")
-    parser.add_argument("--parts", help="measure only these, such as clips,drift")
+    parser.add_argument("--parts", help="measure only these, such as clips,steps")
+    parser.add_argument("--graphs", type=Path, help="a folder that keeps those of A0-stream-lite")
+    parser.add_argument("--streams", default=",".join(STREAMS), help="of steps")
     parser.add_argument("--networks", default=",".join(CLIPS), help="of whole clips")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -405,25 +603,27 @@ def main() -> None:
     if options.clips is not None:
         chosen = sorted(options.clips.rglob("*.mp4"))[::12]
         calibration = [frames_of(path, spec) for path in chosen]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.graphs or Path(temporary)
         needed = not options.parts or NEEDS_LITE & {*options.parts.split(",")}
-        lite = in_engines(loaded, Path(folder), calibration) if needed else {}
-        parts = {
-            "steps": lambda: steps(options.rounds, lite),
-            "files": lambda: files(max(3, options.rounds // 4)),
-            "agreement": lambda: agreement(options.clips, lite),
-            "drift": lambda: drift(options.frames, lite),
-            "drift_long": lambda: drift_long(lite),
-            "chunks": lambda: chunks(options.rounds, lite),
+        lite = in_engines(loaded, folder, calibration) if needed else {}
+        parts: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
+            "agreement": lambda: [agreement(options.clips, lite)],
+            "steps": lambda: steps(options.rounds, lite, options.streams.split(",")),
+            "groups": lambda: [groups(folder, 5 * options.rounds)],
+            "drift_long": lambda: [drift_long(lite)],
+            "chunks": lambda: [chunks(options.rounds, lite)],
             "clips": lambda: clip_networks(options.rounds, options.networks.split(",")),
+            "files": lambda: [files(max(3, options.rounds // 4))],
         }
         figures: dict[str, Any] = {}
-        chosen = options.parts.split(",") if options.parts else list(parts)
         if options.parts:  # the others stay as they are
-            figures = dict(json.loads((RESULTS / "engines.json").read_text("utf-8"))["figures"])
-        for name in chosen:  # written after each, so that a run can be ended
-            figures[name] = parts[name]()
-            print(write("engines", PROTOCOL, options.rounds, figures, (0,)), name, flush=True)
+            before = json.loads((RESULTS / "engines.json").read_text("utf-8"))["figures"]
+            figures = {name: value for name, value in before.items() if name in parts}
+        for name in options.parts.split(",") if options.parts else parts:
+            for found in parts[name]():  # written after each, so that a run can be ended
+                figures[name] = {**figures.get(name, {}), **found}
+                print(write("engines", PROTOCOL, options.rounds, figures, (0,)), name, flush=True)
 
 
 if __name__ == "__main__":

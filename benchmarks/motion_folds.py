@@ -25,14 +25,17 @@ from foveate.train.run_state import read_training
 
 
 def train_folds(dataset: Dataset, out: Path, seed: int, changes: dict[str, Any]) -> None:
-    """A run folder `out/FOLD` for every fold that has none yet."""
+    """A run folder `out/FOLD` for every fold that has none yet; the features are shared."""
     for fold in folds(dataset):
         folder = out / fold.name
         if folder.exists() and read_training(folder).outcome is not None:
             continue
         since = time.process_time()
         config = config_of(seed, **{**PROBE, **changes})
-        run_recipe(supervised.RECIPE, config, fold.dataset, folder, on_progress=lambda moment: None)
+        run_recipe(
+            supervised.RECIPE, config, fold.dataset, folder, on_progress=lambda moment: None,
+            features=out / "features",
+        )  # fmt: skip
         print(f"fold {fold.name}: {time.process_time() - since:.0f} s of CPU", flush=True)
 
 

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from foveate.engines.export import _tensor
-from foveate.engines.functions import NetworkFunctions, functions_of
+from foveate.engines.function import NetworkFunctions, graph_card
+from foveate.engines.functions import functions_of
 from foveate.engines.network import EngineNetwork
 from foveate.models import LoadedModel
-from foveate.models.weights.exported import ExportedNetwork, GraphCard
 
 
 class TorchGraphs(EngineNetwork):
@@ -21,23 +20,11 @@ class TorchGraphs(EngineNetwork):
 
     def __init__(self, name: str, one: NetworkFunctions, single: bool = False) -> None:
         self.functions = one.functions
-        graphs = {}
-        with torch.inference_mode():
-            for key, function in one.functions.items():
-                found = function.module(*function.inputs.values())
-                outputs = dict(zip(function.outputs, found, strict=True))
-                graphs[key] = GraphCard(
-                    files={"none.onnx": 64 * "0"},
-                    inputs=[_tensor(k, v, not single) for k, v in function.inputs.items()],
-                    outputs=[_tensor(k, v, not single) for k, v in outputs.items()],
-                    state=list(function.state),
-                    macs=function.macs,
-                )
-        card = ExportedNetwork(
-            kind=one.kind, graphs=graphs, mixes_frames=one.mixes_frames, exits=one.exits,
-            least_score=one.least_score, overlap=one.overlap,
-        )  # fmt: skip
-        super().__init__(name, Path(), card, "onnxruntime", "fp32")
+        graphs = {
+            key: graph_card(function, {"none.onnx": 64 * "0"}, not single)
+            for key, function in one.functions.items()
+        }
+        super().__init__(name, Path(), one.card(graphs), "onnxruntime", "fp32")
         self._opened = {key: self._run(key) for key in graphs}
 
     def _run(self, graph: str) -> Any:

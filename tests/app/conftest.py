@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import forks
 import tiny_weights
 from clips import encode
 from foveate.app.main import app
@@ -68,12 +67,8 @@ def start(published):
     """`start("predict", "a.mp4")` as a process of its own; bytes in names are kept."""
 
     def call(*arguments: str | bytes | Path, **how) -> Said:
-        words = [a if isinstance(a, bytes) else str(a).encode() for a in arguments]
-        done = subprocess.run(
-            [sys.executable.encode(), str(LAUNCH).encode(), str(published).encode(), *words],
-            capture_output=True, timeout=120, check=False, **how,
-        )  # fmt: skip
-        return Said(done.returncode, done.stdout.decode(), done.stderr.decode())
+        done = forks.python(LAUNCH, published, *arguments, **how)
+        return Said(done.code, done.out.decode(), done.err.decode())
 
     return call
 

@@ -52,6 +52,7 @@ LOOKS = {
     "auto-size": MotionPatch(extent="auto"),
     "motion-sampling": MotionPatch(sampling="motion"),
     "lasting": MotionPatch(motion="articulated", lasting=0.6),
+    "bodies": MotionPatch(subject="bodies"),
     "online": MotionPatch().online(),
     "resize": Resize(),
     "centre": CentrePatch(),
@@ -65,7 +66,7 @@ LOOKS = {
         score=lambda sample, times, boxes: [-abs(b[0] - 10) - abs(b[1] - 5) for b in boxes]
     ),
 }
-CONTEXT = Context(InputSpec(224, 5.0, 10), mixes_frames=False)
+CONTEXT = Context(InputSpec(224, 5.0, 10), mixes_frames=False, patch=(1, 16, 16))
 LOOKS = {name: look.fitted(CONTEXT) for name, look in LOOKS.items()}
 
 

@@ -83,6 +83,7 @@ def test_schema_has_exactly_the_fields_of_the_design() -> None:
     assert set(values["detections"][0]) == {"time", "box", "label", "index", "score", "track"}
     assert set(values["trace"]["steps"][0]) == {
         "time", "frames", "boxes", "modalities", "exit", "gate", "fallback", "part", "proposals",
+        "tokens",
     }  # fmt: skip
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
+import forks
 from foveate.data.mocap15 import FPS, clip_specs, render_clip
 from foveate.media.encode import encode
 
@@ -28,7 +27,7 @@ def labelled(tmp_path_factory) -> Path:
         (folder / label).mkdir(parents=True)
     specs = [s for s in clip_specs(PER_CLASS * 15, 5, size=SIZE) if s.label in CLASSES]
     for spec in specs:
-        frames = list(render_clip(spec).frames())[:FRAMES]
+        frames = islice(render_clip(spec).frames(), FRAMES)
         encode(folder / spec.label / f"{spec.index}.mp4", frames, FPS)
     return folder
 
@@ -39,7 +38,6 @@ def run_python(labelled, tmp_path):
     shutil.copyfile(ROOT / "examples" / "demo" / "cartwheel.mp4", tmp_path / "clip.mp4")
     shutil.copytree(labelled, tmp_path / "videos")
     environment = {
-        **os.environ,
         "FOVEATE_OFFLINE": "1",
         "FOVEATE_CACHE": str(tmp_path / "cache"),
         "FOVEATE_WEIGHTS": "",
@@ -47,11 +45,9 @@ def run_python(labelled, tmp_path):
     }
 
     def call(*words: str | Path) -> str:
-        done = subprocess.run(
-            [sys.executable, *map(str, words)], cwd=tmp_path, env=environment, timeout=280,
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-        return done.stdout
+        done = forks.python(*words, cwd=tmp_path, environment=environment)
+        out, errors = done.out.decode(), done.err.decode()
+        assert done.code == 0, f"{out}\n{errors}"
+        return out
 
     return call

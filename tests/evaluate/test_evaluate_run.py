@@ -154,6 +154,9 @@ def test_bench_compares_on_the_same_videos(tmp_path):
     assert len({len(line) for line in lines[:4]}) == 1
     ET.fromstring(table.svg())
     ET.fromstring(table.svg("ms"))
+    assert "CPU milliseconds per video" in table.svg("cpu-ms")
+    with pytest.raises(ConfigError, match="known: macs, ms, cpu-ms"):
+        table.svg("bytes")
     json.loads(table.to_json())
     table.write(tmp_path / "t.json", "tiny")
     assert read_result(tmp_path / "t.json").figures["rows"][0]["name"] == "full"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate.core import ConfigError, ResultError
@@ -198,6 +198,7 @@ def test_an_event_is_the_same_after_json() -> None:
         Event.from_json("{}")
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.lists(st.floats(0, 1), max_size=80), st.floats(0, 2), st.floats(0, 2), st.floats(0, 1))
 def test_events_are_in_order_closed_and_apart(
     scores: list[float], shortest: float, gap: float, smooth: float

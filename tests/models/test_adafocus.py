@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from foveate.core.errors import ModelError
 from foveate.models import count_macs, create, registry
 from foveate.models.adafocus import Focused
+from foveate.models.adafocus_card import coarse_to_fine
 from foveate.models.adafocus_policies import (
     GridPolicy,
     PointPolicy,
@@ -18,7 +19,6 @@ from foveate.models.adafocus_policies import (
     TwoStageClassifier,
     action_grid,
     choose_frames,
-    coarse_to_fine,
 )
 from foveate.models.layers.crop import crop_at, crop_resized
 from foveate.models.macs import on_meta

@@ -132,11 +132,36 @@ def test_the_loop_says_what_the_network_says(models: dict[str, Any], name: str) 
     assert len({tuple(scores(one)) for one in alone}) == 3
 
 
+def of_training(net: Any, frames: int) -> int:
+    """Multiply-adds of `net(clip)` that an answer does not need.
+
+    They are the outputs after each frame but the last, those of the mean of all frames, the values
+    of PPO and the head of the window.
+    """
+    heads = 0
+    if hasattr(net, "window_head"):
+        heads += net.window_head.weight.numel()
+    classifier = getattr(net, "classifier", None)
+    if classifier is None:  # the mean features are classified, not the features of each frame
+        seen = net.glances - 1, (net.focuses or frames) - 1
+        for count, head in zip(seen, (net.glance_head, net.focus_head), strict=True):
+            heads += count * head.weight.numel()
+    elif hasattr(classifier, "heads"):
+        heads += sum(head[-1].weight.numel() for head in classifier.heads[: frames - 1])
+    elif hasattr(classifier, "focus_heads"):
+        for some in (classifier.glance.heads, classifier.focus_heads):
+            heads += sum(head[-1].weight.numel() for head in some[:-1])
+    elif hasattr(net.policy, "critic"):
+        heads += frames * net.policy.critic.weight.numel()
+    return int(heads)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_ledger_has_the_multiply_adds_of_the_network(models: dict[str, Any], name: str) -> None:
-    model = models[name]
+    model, count = models[name], candidates(name)
     result = model.predict(frames(), fps=FPS)
-    assert result.cost.macs == count_macs(network(name), (1, 3, candidates(name), SIZE, SIZE))
+    whole = count_macs(network(name), (1, 3, count, SIZE, SIZE))
+    assert result.cost.macs == whole - of_training(network(name), count)
     executor: Any = model.executor
     assert list(executor.exit_macs().values())[-1] == result.cost.macs
     assert [stage.calls for stage in result.cost.stages if stage.macs] == [1, 1, 1]
@@ -211,7 +236,8 @@ def test_the_crop_of_prediction_is_the_crop_of_training(models: dict[str, Any]) 
         windows = net.steps(clip).windows[0]
     windows.requires_grad_(True)
     cut = crop_resized(clip[0], windows, net.patch, antialias=False, padding="zeros")
-    assert torch.equal(given[-1][0], cut.detach())
+    # Places agree to the rounding of pixels in float32.
+    torch.testing.assert_close(given[-1].flatten(0, 1), cut.detach(), rtol=0, atol=1e-4)
     cut.sum().backward()
     assert windows.grad is not None
     assert windows.grad.any()

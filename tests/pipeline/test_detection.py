@@ -208,6 +208,23 @@ def test_motion_decides_when_the_next_key_frame_comes(clip: bytes) -> None:
     assert parts(found) == {"key": 2, "move": 28}
 
 
+@pytest.mark.parametrize(
+    ("longest", "keys"), [(25, [0, 12, 24]), (5, [0, 5, 10, 12, 17, 22, 24, 29])]
+)
+def test_the_key_frames_of_the_file_are_taken(longest: int, keys: list[int]) -> None:
+    source = encode(frames=30, size=SIZE, gop=12)
+    look = KeyFramesSpec(every="codec", longest=longest).build(Context(SPEC))
+    found = recogniser(look).predict(source)
+    steps = found.trace.steps
+    assert [n for n, step in enumerate(steps) if step.part == "key"] == keys
+    assert len(steps) == 30
+    # A stream does not know where the next key frame is.
+    stream = list(recogniser(look).stream(source))
+    assert [n for n, s in enumerate(stream) if s.trace.steps[0].part == "key"] == [
+        *range(0, 30, longest)
+    ]
+
+
 def test_where_nothing_moves_nothing_is_run() -> None:
     still = encode(frames=30, size=SIZE, gop=60, draw=calm)
     found = recogniser(KeyFrames(every=10, hold=True)).predict(still)
@@ -259,6 +276,7 @@ def test_looking_ahead_takes_the_middle(network: Any) -> None:
         ({"every": 0}, "every"),
         ({"between": "nonkey"}, "has no part for other frames"),
         ({"look_ahead": True, "between": "move"}, "look_ahead"),
+        ({"look_ahead": True, "every": "codec"}, "not the file's"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], words: str) -> None:

@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveate.core import Budget, Evidence, More, Stop, Window
+from foveate.core import Budget, ConfigError, Evidence, More, Stop, Window
 from foveate.media import ArrayVideo
-from foveate.policy import AtEnd, Confident, KeyframesFirst, Spent, Uniform, resolve
+from foveate.policy import (
+    AtEnd,
+    Confident,
+    KeyframesFirst,
+    MotionPatch,
+    Spent,
+    Uniform,
+    resolve,
+)
 from foveate.policy.cuts import distances, signature
 
 WINDOW = Window(2.0, 12.0)
@@ -132,3 +140,8 @@ def test_cuts_are_told_from_motion_light_and_noise() -> None:
     assert d[0] == 0
     assert max(d[1:3]) < 0.5 < d[3] <= 1
     assert distances(chain[3:], chain[2:3]) == pytest.approx([d[3]])
+
+
+def test_bodies_are_told_by_pictures_alone() -> None:
+    with pytest.raises(ConfigError, match=r"^look\.subject=bodies: not with .*mv_affine"):
+        MotionPatch(motion="mv_affine", subject="bodies")

@@ -6,7 +6,7 @@ import torch
 
 from foveate.core import ConfigError
 from foveate.policy.motion import METHODS, MotionInput, motion_times, prepare, saliency
-from foveate.policy.motion.combine import box_mean, history, lasting, median3, run_mean
+from foveate.policy.motion.combine import bodies, box_mean, history, lasting, median3, run_mean
 from foveate.policy.motion.dominant import affine, affine_field, coordinates
 from foveate.policy.motion.pictures import phase_shift, sample
 
@@ -204,6 +204,36 @@ def test_what_bends_outdoes_what_slides_and_what_stays_outdoes_what_passes() -> 
     apart = lasting(maps, times, 0.6, np.arange(5))  # every frame another shot: none vouches
     assert apart[2, 20:24, 30:34].sum() < apart[2, 5:9].sum()
     assert np.array_equal(lasting(maps[:1], times[:1], 0.6, np.zeros(1, np.int64)), maps[:1])
+
+
+def test_bodies_outdo_what_passes_and_yield_where_only_rigid_things_move() -> None:
+    """A dim thing that bends and stays, and a bright rigid one that passes."""
+    times, shot = np.arange(10) / 5, np.zeros(10, np.int64)
+    body, ball = np.zeros((2, 10, 30, 40), np.float32)
+    body[:, 18:26, 28:34] = 10
+    for k in range(10):
+        ball[k, 3:7, 4 * k : 4 * k + 4] = 40
+    moves, bends = body + ball, 0.7 * body + 0.15 * ball
+
+    def of_body(maps) -> float:
+        return float((maps * (body > 0)).sum() / maps.sum())
+
+    assert of_body(moves) < 0.5
+    assert of_body(bodies(moves, bends, times, shot)) > 0.95
+    alone = bodies(ball, 0.15 * ball, times, shot, rigid=0.33)
+    assert np.array_equal(alone, ball)  # what is rigid is looked at where there is nothing else
+    noise = np.zeros_like(ball)
+    noise[:, :2, :2] = 0.2
+    wrong = bodies(ball + noise, 0.02 * ball + 200 * noise, times, shot)
+    assert np.array_equal(wrong, ball + noise)  # a body that hardly moves is none
+    cut = np.arange(10) >= 5  # another shot, without the body
+    first = ~cut[:, None, None]
+    shown, left = np.where(first, moves, ball), np.where(first, bends, 0.15 * ball)
+    apart = bodies(shown, left, times, cut.astype(np.int64), rigid=0.33)
+    assert float((apart * (body > 0))[:5].sum() / apart[:5].sum()) > 0.95
+    assert np.array_equal(apart[5:], ball[5:])
+    assert np.array_equal(bodies(0 * ball, 0 * ball, times, shot, 0.33), 0 * ball)
+    assert bodies(ball[:0], ball[:0], times[:0], shot[:0], 0.33).shape == (0, 30, 40)
 
 
 def test_residual_is_what_the_field_does_not_explain() -> None:

@@ -64,12 +64,23 @@ def test_gate_measures_excess_over_a_flat_map() -> None:
     assert chosen.gate[2] == 0
 
 
-def test_size_is_the_smallest_that_captures_enough() -> None:
+def test_size_is_the_smallest_whose_windows_hold_enough_of_a_shot() -> None:
     sides = (96.0, 128.0, 192.0, 240.0)
-    assert choose(blobs([(5, 5)] * 3, 4), side=sides, enough=0.9).side == 96
-    assert choose(blobs([(5, 5)] * 3, 15), side=sides, enough=0.9).side == 128
-    assert choose(blobs([(5, 5)] * 3, 23), side=sides, enough=0.9).side == 192
-    assert choose(np.zeros((3, 30, 40), np.float32), side=sides).side == 240
+
+    def chosen(maps, **more) -> list[float]:
+        return choose(maps, side=sides, enough=0.9, **more).side.tolist()
+
+    assert chosen(blobs([(5, 5)] * 3, 4)) == [96] * 3
+    assert chosen(blobs([(5, 5)] * 3, 15)) == [128] * 3
+    assert chosen(blobs([(5, 5)] * 3, 23)) == [192] * 3
+    assert chosen(np.zeros((3, 30, 40), np.float32)) == [240] * 3
+    shots_ = blobs([(5, 5)] * 3 + [(5, 5), (12, 5), (5, 12)], 6)
+    cut = np.arange(6) == 3
+    assert chosen(shots_, track="tube", cuts=cut) == [96] * 3 + [128] * 3
+    assert chosen(shots_, track="frame", cuts=cut) == [96] * 6  # they go with the mover
+    two = blobs([(2, 2)] * 3, 4) + blobs([(34, 24)] * 3, 4)
+    assert chosen(two) == [240] * 3
+    assert chosen(two, windows=2) == [96] * 3
 
 
 def brute_force(scores, weight, cuts, cost):

@@ -138,6 +138,7 @@ def test_a_look_is_trained_on_and_used() -> None:
 SMALL: dict[str, tuple[dict[str, Any], int, int]] = {
     "tsn": ({"backbone": "test_resnet"}, 32, 3),
     "tsm": ({"backbone": "test_resnet"}, 32, 3),
+    "tubelet": ({"backbone": "test_vit"}, 32, 4),
     "inflated": ({"backbone": "test_resnet"}, 32, 3),
     "i3d": ({"divide": 16}, 32, 9),
     "c3d": ({"width": 4, "hidden": 8, "size": 32}, 32, 16),

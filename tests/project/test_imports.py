@@ -33,6 +33,7 @@ OWNERS = {
     "onnxruntime": {"engines"},
     "openvino": {"engines"},
     "ai_edge_litert": {"engines"},
+    "litert_torch": {"engines"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -131,6 +131,7 @@ def test_files_become_a_model_with_calibrated_exits(tmp_path: Path) -> None:
     )  # fmt: skip
     assert list(summary.stages) == ["glance", "focus", "random", "policy"]
     card = read_run(summary.folder)
+    assert card.digests == {"train": data.digest("train")}  # calibration clips included
     exits = ExitCard.read(card.calibration, "run")
     assert exits.exits == ["focus.1", "focus.2"]
     assert exits.calibrated_on + len(data.subset("train")) * 0.6 == pytest.approx(8, abs=1)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,19 @@ from benchmarks import compressed_accuracy
 from typer.testing import CliRunner
 
 import flowing
+import forks
+import foveate
 from foveate import Budget, load
 from foveate.app.main import app
-from foveate.core import ConfigError, FoveateError, MediaError, WeightsError
+from foveate.core import ConfigError, FoveateError, MediaError, ModelError, WeightsError
 from foveate.data import DataRequest, open_labelled
 from foveate.data.compressed import Reading, keep, middle, view
 from foveate.data.splits import held_out
+from foveate.engines.functions import functions_of
 from foveate.evaluate.run import evaluate
 from foveate.media.compressed import CompressedVideo
 from foveate.media.encode import Encoding
-from foveate.models.coviar import normalise
+from foveate.models.coviar import normalise, square
 from foveate.models.weights.run import load_run, read_run
 from foveate.policy.calibration import Calibration
 from foveate.train.recipe import run_recipe
@@ -78,6 +80,35 @@ def test_the_cascade_of_a_run_recognises_and_says_where(run, videos) -> None:
     result = recogniser.predict(next((videos / "up").iterdir()))
     assert result.trace.steps[-1].exit == next(iter(result.exits))
     assert result.cost.stage(f"decode-{recogniser.executor.order[0]}").frames > 0
+
+
+def test_a_video_network_sees_the_key_frames_as_one_clip(videos, cache, tmp_path) -> None:
+    settings = {
+        **SETTINGS, "epochs": 1, "iframe_epochs": 1, "head_epochs": 3, "head_views": 1,
+        "iframe": "movinet-t0-stream", "drawn": 2, "timed": 1, "cache": str(cache),
+    }  # fmt: skip
+    dataset = open_labelled(DataRequest(videos))
+    run_recipe(compressed.RECIPE, CompressedConfig(**settings), dataset, tmp_path / "c")
+    card = calibration_of(tmp_path / "c")
+    assert [name for name in card.macs if name.startswith("iframe")] == ["iframe.final"]
+    clip = next((videos / "up").iterdir())
+    recogniser = load(str(tmp_path / "c"), decide={"name": "calibrated", "threshold": 1.1})
+    result = recogniser.predict(clip)
+    assert result.exits == {recogniser.executor.parts[-1]: 1}
+    assert result.cost.stage("network-iframe").macs == card.macs["iframe.final"]
+    # The same answer as the network that was trained, on the key frames in their order.
+    first = load(str(tmp_path / "c"), decide={"name": "calibrated", "threshold": 0.0})
+    assert next(iter(first.predict(clip).exits)) == first.executor.parts[0]
+    frames = dict(CompressedVideo(clip).key_frames([0, 3]))
+    x = torch.from_numpy(np.stack([*frames.values()])).permute(0, 3, 1, 2)
+    x = normalise("iframe", square(x, 32), (0.0,) * 3, (1.0,) * 3).transpose(0, 1)[None]
+    alone = load_run(tmp_path / "c" / "networks" / "iframe").network
+    cascade = load_run(tmp_path / "c").networks["iframe"]
+    with torch.no_grad():
+        assert torch.equal(cascade(x)["final"], alone(x))
+        assert not torch.allclose(alone(x), alone(x.flip(2)))
+    with pytest.raises(ModelError, match="video network on key frames cannot be exported"):
+        functions_of(load_run(tmp_path / "c"))
 
 
 def test_budgets_and_orders_are_read_off_the_calibration(run, videos) -> None:
@@ -196,15 +227,16 @@ def test_the_command_takes_a_cascade_wherever_it_takes_a_model(run, videos, tmp_
 def test_a_run_that_was_killed_goes_on_and_ends_the_same(run, videos, cache, tmp_path) -> None:
     folder, dataset = tmp_path / "c", open_labelled(DataRequest(videos))
     sets = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
-    words = [sys.executable, "-m", "foveate", "train", str(videos), "--recipe", "compressed",
-             "--no-check", "--out", str(folder), "--set", f"cache={cache}", *sets]  # fmt: skip
-    child = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    child = forks.Script(
+        Path(foveate.__file__).with_name("__main__.py"), "train", videos, "--recipe", "compressed",
+        "--no-check", "--out", folder, "--set", f"cache={cache}", *sets,
+    )  # fmt: skip
     log = folder / "networks" / "residual" / "log.jsonl"  # the second of the three networks
     end = time.monotonic() + 90
-    while child.poll() is None and not (log.is_file() and log.stat().st_size > 300):
+    while child.running() and not (log.is_file() and log.stat().st_size > 300):
         assert time.monotonic() < end
         time.sleep(0.02)
-    child.send_signal(signal.SIGKILL)
+    os.kill(child.pid, signal.SIGKILL)
     child.wait()
     assert not (folder / "run.json").exists()
     finished = (folder / "networks" / "mv" / "run.json").stat().st_mtime_ns

@@ -44,6 +44,13 @@ def test_window_holds_the_disc_whatever_the_camera_does(filmed, motion, source) 
     assert held(flow, data["x264"], clip) >= 0.95
 
 
+@pytest.mark.parametrize("source", ["auto", "flow"])
+def test_a_rigid_disc_is_held_where_bodies_are_preferred(filmed, source) -> None:
+    _, clip, data = filmed
+    look = MotionPatch(size=128, subject="bodies", track="viterbi", gate=0.0, source=source)
+    assert held(look, data["x264"], clip) >= 0.95
+
+
 def test_plain_flow_and_random_windows_do_not(filmed) -> None:
     camera, clip, data = filmed
     plain = MotionPatch(size=128, motion="flow", track="frame", gate=0.0, source="flow")

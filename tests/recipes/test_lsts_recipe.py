@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from foveate.core import ConfigError
 from foveate.data import Dataset, open_labelled
 from foveate.data.mocap15 import make
 from foveate.evaluate import evaluate
+from foveate.media import Limits, open_source
 from foveate.models.registry import create
 from foveate.models.spec import InputSpec
 from foveate.models.video_detector import VideoDetector, VideoState
 from foveate.models.weights.run import load_run, read_run
+from foveate.train import box_clips
 from foveate.train.box_clips import BoxClips, targets_of
 from foveate.train.kit.distributed import ProcessGroup
 from foveate.train.recipe import run_recipe
@@ -60,12 +63,31 @@ def dataset(videos: Path) -> Dataset:
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _patient() -> Iterator[None]:
+    """A clip that a busy machine does not open in ten seconds would be left out of the training."""
+    patient = partial(open_source, limits=Limits(open_seconds=600))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(box_clips, "open_source", patient)
+        yield
+
+
 @pytest.fixture(scope="module")
 def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the recipe `lsts`."""
     out = tmp_path_factory.mktemp("runs") / "d"
-    run_recipe(lsts.RECIPE, LSTSConfig(**TINY), dataset, out, device="cpu")
+    summary = run_recipe(lsts.RECIPE, LSTSConfig(**TINY), dataset, out, device="cpu")
+    assert summary.failures == []
     return out
+
+
+def losses(folder: Path) -> dict[str, list[float]]:
+    """The loss of every step of both stages."""
+    logs = {name: folder / name / "log.jsonl" for name in ("frames", ".")}
+    rows = {name: map(json.loads, log.read_text().splitlines()) for name, log in logs.items()}
+    return {
+        name: [r["loss"] for r in every if r["event"] == "step"] for name, every in rows.items()
+    }
 
 
 def test_the_run_folder_is_a_detector_with_its_stage(run: Path, dataset: Dataset) -> None:
@@ -104,7 +126,9 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     config = LSTSConfig(**TINY)
     with pytest.raises(Stop):
         run_recipe(lsts.RECIPE, config, dataset, tmp_path / "r", on_progress=stop, device="cpu")
-    run_recipe(lsts.RECIPE, config, dataset, tmp_path / "r", True, device="cpu")
+    summary = run_recipe(lsts.RECIPE, config, dataset, tmp_path / "r", True, device="cpu")
+    assert summary.failures == []
+    assert losses(tmp_path / "r") == losses(run)
     want, got = (load_run(one).network.state_dict() for one in (run, tmp_path / "r"))
     assert all(torch.equal(value, got[name]) for name, value in want.items())
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import platform
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import forks
 from foveate.train.kit import memory
 
 PROGRAM = """
@@ -29,11 +29,12 @@ print(before, faults())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_memory_is_not_asked_for_twice() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=120
-    )
-    before, after = map(int, done.stdout.split())
+def test_memory_is_not_asked_for_twice(tmp_path: Path) -> None:
+    script = tmp_path / "faults.py"
+    script.write_text(PROGRAM)
+    done = forks.python(script)
+    assert done.code == 0, done.err
+    before, after = map(int, done.out.split())
     assert before > 1000
     assert after < before / 10
 

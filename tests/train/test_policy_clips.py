@@ -199,10 +199,12 @@ def test_longer_clips_are_seen_from_a_few_places_in_training(
     looked = PolicySampler(spec_of(PATCH), SPEC)
     random = np.random.default_rng(0)
     with closing(open_source(record.path)) as sample:
-        starts = {looked.requests(sample, record, 0.0, 1.6, random)[0].times[0] for _ in range(20)}
-        chosen = looked.requests(sample, record, 0.0, 1.6, None)
+        starts = {
+            looked.selected(sample, record, 0.0, 1.6, random)[0].request.times[0] for _ in range(20)
+        }
+        chosen = looked.selected(sample, record, 0.0, 1.6, None)
     assert len(starts) == POSITIONS
-    times = [t for one in chosen for t in one.times]
+    times = [t for one in chosen for t in one.request.times]
     assert len(times) == 6
     assert np.allclose(np.diff(times), 0.2)
     assert times[0] == pytest.approx(0.2)

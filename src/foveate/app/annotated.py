@@ -141,7 +141,7 @@ def thumbnails(
     The windows that the network saw are drawn into them.
     """
     from foveate.viz import to_jpeg
-    from foveate.viz.overlay import draw_box
+    from foveate.viz.overlay import draw_box, draw_tokens
     from foveate.viz.time_index import TimeIndex
 
     index, trace = TimeIndex.of(result), result.trace
@@ -161,6 +161,9 @@ def thumbnails(
     found = []
     for time, frame in zip(clip.times, clip.pixels, strict=True):
         image = frame.copy()
+        tokens = index.shown(time)
+        if tokens is not None:
+            draw_tokens(image, tokens, trace.size)
         for box in index.boxes(time):
             draw_box(image, box, trace.size, 2)
         for one in index.found(time):

@@ -27,12 +27,16 @@ def run(request: Request) -> int:
     Raises:
         FoveateError: The request is wrong, or there is nothing to measure.
     """
-    from foveate.evaluate.bench import bench
+    from foveate.evaluate.bench import COSTS, bench
 
     for path in (request.json_path, request.plot, request.csv_path):
         check_writable(path)
     names = names_in(request.models)
     request.changes()  # a wrong option is one error, not one per model
+    if request.plot_cost not in COSTS:
+        raise ConfigError(
+            f"--plot-cost {request.plot_cost}: not a cost", f"known: {', '.join(COSTS)}"
+        )
     if request.looks is not None and request.look is not None:
         raise ConfigError("--look and --looks: both name the look", "give one of them")
     if request.print_config:
@@ -73,7 +77,7 @@ def run(request: Request) -> int:
     if request.csv_path is not None:
         replace_file(request.csv_path, table.to_csv().encode())
     if request.plot is not None:
-        replace_file(request.plot, table.svg().encode())
+        replace_file(request.plot, table.svg(request.plot_cost).encode())
         print(f"plot: {request.plot}", file=sys.stderr)
     return 1 if problems or any(row.failed for row in table.rows) else 0
 

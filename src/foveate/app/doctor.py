@@ -40,6 +40,7 @@ EXTRAS = {
     "onnxruntime": ("the engine ONNX Runtime", ("onnxruntime", "onnx", "onnxscript")),
     "openvino": ("the engine OpenVINO", ("openvino", "onnx", "onnxscript")),
     "litert": ("the engine LiteRT", ("ai_edge_litert",)),
+    "litert-export": ("exports to LiteRT in fp32", ("ai_edge_litert", "litert_torch")),
     "search": ("searches for pipelines", ("optuna",)),
     "ray": ("searches on a Ray cluster", ("optuna", "ray")),
     "dev": (

@@ -6,6 +6,7 @@ itself is run.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from foveate.pipeline.presets import Preset, edit, resolve
 from foveate.policy import Context
 from foveate.policy.looks.adafocus import AdaFocusSpec
 from foveate.policy.looks.patches import PatchSpec
+from foveate.policy.looks.tokens import MotionTokens, MotionTokensSpec, TokenPlan
 
 MOST_PICTURES = 12  # of one input on the page
 _TRAIL = 25  # previous windows that are drawn as a track
@@ -47,7 +49,8 @@ def run(request: Request) -> int:
     changed, limit_values = options.changes(None, request.sets, request.look, None, None)
     limits = build(Limits, limit_values, "limits")
     preset = whole
-    if request.look is None and not isinstance(preset.look, PatchSpec | AdaFocusSpec):
+    shows_part = PatchSpec | AdaFocusSpec | MotionTokensSpec
+    if request.look is None and not isinstance(preset.look, shows_part):
         preset = edit(preset, {"look": {"name": "motion-patch"}})
     preset = edit(preset, changed, "settings")
     explained_as: Callable[[Item], Explanation]
@@ -56,7 +59,13 @@ def run(request: Request) -> int:
 
         explained_as = partial(watched, assemble(preset, limits=limits), fps=request.fps)
     else:
-        look, seconds = patch_of(preset)
+        if isinstance(preset.look, MotionTokensSpec):  # the network has the size of its patches
+            from foveate.pipeline.loading import assemble
+
+            plan = assemble(preset, limits=limits).plan
+            look, seconds = plan.look, plan.window_seconds
+        else:
+            look, seconds = patch_of(preset)
         explained_as = partial(_measured, look, seconds, request.fps, limits)
     items = list(expand(request.inputs, limits))
     check_rate(request.fps, items)
@@ -148,6 +157,7 @@ def reasons(look: Any, sample: Sample, seconds: float) -> Iterator[Any]:
                 heat=None if plan.maps is None else plan.maps[k],
                 source=plan.source,
                 follows=bool(plan.follows) and plan.follows[k],
+                tokens=plan.numbers(k) if isinstance(plan, TokenPlan) else None,
             )
         start = None if sample.next_time(window.end - 1e-6) is None else window.end
 
@@ -160,7 +170,8 @@ def _measured(
         found = list(reasons(look, sample, seconds))
         notes = list(sample.warnings)
         size = sample.info.width, sample.info.height
-        still = hasattr(look, "rule") and look.rule(sample).track == "tube"
+        tokens = isinstance(look, MotionTokens)
+        still = hasattr(look, "rule") and not tokens and look.rule(sample).track == "tube"
     if not found:
         raise MediaError(f"{item.name}: no frame could be decoded")
     gates = [reason.gate for reason in found if reason.gate is not None]
@@ -170,9 +181,14 @@ def _measured(
     said = (
         f"{len(found)} frames looked at, motion from {source}{mean}, "
         f"fallback on {fell} ({fell / len(found):.0%}), "
-        f"window follows on {sum(reason.follows for reason in found)}"
     )
-    extra = {"hold": seconds if still else None, "threshold": getattr(look, "gate", None)}
+    shown = [len(reason.tokens[2]) for reason in found if reason.tokens is not None]
+    if shown:
+        said += f"{sum(shown) / len(shown):.0f} of {math.prod(found[0].tokens[1])} tokens a frame"
+    else:
+        said += f"window follows on {sum(reason.follows for reason in found)}"
+    threshold = None if tokens else getattr(look, "gate", None)
+    extra = {"hold": seconds if still else None, "threshold": threshold}
     return Explanation(found, size, said, notes, extra)
 
 

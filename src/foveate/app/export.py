@@ -157,9 +157,16 @@ def bench(request: BenchEnginesRequest) -> int:
     for engine in {"torch", "onnxruntime", "openvino"} - {name.split()[0] for name in executors}:
         extra = "" if engine == "torch" else f"; type: pip install 'foveate[{engine}]'"
         print(f"not measured: {engine} (not installed, or does not run it{extra})", file=sys.stderr)
+    precision = "fp32" if any(name.endswith("fp32") for name in executors) else "int8"
+
+    def measured(name: str) -> Any:
+        if f"{name} {precision}" not in executors:
+            raise ConfigError(f"not measured in {precision}")
+        return executors[f"{name} {precision}"]
+
     fastest(
         preset,
-        lambda name: executors[f"{name} fp32"],
+        measured,
         threads=request.threads,
         notice=print_notice,
         known=False,

@@ -112,7 +112,7 @@ class PresetOptions(EngineOptions):
         typer.Option(
             "--look",
             metavar="LOOK",
-            help="uniform, keyframes-first, motion-patch, resize and others",
+            help="uniform, keyframes-first, motion-patch, motion-tokens, resize and others",
         ),
     ] = None
     budget: Annotated[
@@ -339,7 +339,9 @@ class DetectRequest(MediaOptions, EngineOptions):
     every: Annotated[
         str | None,
         typer.Option(
-            "--every", metavar="N|auto", help="Frames between key frames; auto: by motion."
+            "--every",
+            metavar="N|auto|codec",
+            help="Frames between key frames; auto: by motion; codec: the file's own key frames.",
         ),
     ] = None
     between: Annotated[
@@ -387,15 +389,17 @@ class DetectRequest(MediaOptions, EngineOptions):
         """The changes to the preset, as (preset fields, limits).
 
         Raises:
-            ConfigError: `--every` is neither a number nor auto.
+            ConfigError: `--every` is neither a number nor auto or codec.
         """
         from foveate.app import options
         from foveate.core import ConfigError
 
         every: int | str | None = self.every
-        if every is not None and every != "auto":
+        if every is not None and every not in ("auto", "codec"):
             if not self.every or not self.every.isdecimal():
-                raise ConfigError(f"--every {self.every}: not a number of frames", "or say auto")
+                raise ConfigError(
+                    f"--every {self.every}: not a number of frames", "or say auto or codec"
+                )
             every = int(self.every)
         asked = {"every": every, "between": self.between}
         asked |= {"look_ahead": self.look_ahead or None, "hold": self.hold or None}
@@ -615,8 +619,16 @@ class BenchRequest(MeasureOptions):
     ] = None
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Plot accuracy against MACs as SVG."),
+        typer.Option("--plot", metavar="FILE", help="Plot accuracy against cost as SVG."),
     ] = None
+    plot_cost: Annotated[
+        str,
+        typer.Option(
+            "--plot-cost",
+            metavar="NAME",
+            help="In the plot: macs, ms, or cpu-ms of all cores.",
+        ),
+    ] = "macs"
 
 
 @dataclass(frozen=True, kw_only=True)

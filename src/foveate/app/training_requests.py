@@ -56,7 +56,7 @@ class TrainRequest(TrainingOptions):
         typer.Option(
             "--look",
             metavar="LOOK",
-            help="Train on what a look shows: full, resize, random, motion-patch.",
+            help="Train on what a look shows: full, resize, motion-patch, motion-tokens …",
         ),
     ] = None
     finish: Annotated[

@@ -122,6 +122,20 @@ class Cost(_Plain):
         return next((s for s in self.stages if s.name == name), StageCost(name=name))
 
 
+class Tokens(_Plain):
+    """The patch tokens of a vision transformer that were computed.
+
+    Attributes:
+        grid: `[rows, columns]` of the patches of a frame.
+        region: `[x1, y1, x2, y2]` in pixels of the upright source frame that the grid covers.
+        kept: Of each frame the numbers of its tokens, row by row from the upper left.
+    """
+
+    grid: list[int]
+    region: list[float]
+    kept: list[list[int]]
+
+
 class TraceStep(_Plain):
     """One step of the loop: the frames and regions that were looked at, and the decision.
 
@@ -135,6 +149,7 @@ class TraceStep(_Plain):
         fallback: True if the policy could not be applied and the whole frame was used.
         part: The part of the model that was run, such as `glance`; None if it has one part.
         proposals: Output of a policy network by name: boxes, frame weights, decisions.
+        tokens: The patch tokens that were computed, None if all were.
     """
 
     time: float
@@ -146,6 +161,7 @@ class TraceStep(_Plain):
     fallback: bool = False
     part: str | None = None
     proposals: dict[str, list[float]] | None = None
+    tokens: Tokens | None = None
 
 
 class Trace(_Plain):

@@ -23,7 +23,7 @@ COLUMNS: dict[What, tuple[str, ...]] = {
     "detections": ("source", "time", "x1", "y1", "x2", "y2", "label", "index", "score", "track"),
     "steps": (
         "source", "time", "frames", "boxes", "modalities", "exit", "gate", "fallback", "part",
-        "proposals",
+        "proposals", "tokens",
     ),
 }  # fmt: skip
 

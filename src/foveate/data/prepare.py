@@ -117,7 +117,7 @@ def to_float(
 
     Args:
         x_bcthw: (..., C, T, H, W) uint8; float batches are returned as they are.
-        mean: One value, or one per channel.
+        mean: One value, or one per channel; further channels are only scaled.
         std: One value, or one per channel.
 
     Returns:
@@ -127,7 +127,12 @@ def to_float(
         return x_bcthw
     out = x_bcthw.float().div_(255)
     if any(mean):
-        out -= out.new_tensor(mean).view(-1, 1, 1, 1)
+        _channels(out, len(mean)).sub_(out.new_tensor(mean).view(-1, 1, 1, 1))
     if any(value != 1.0 for value in std):
-        out /= out.new_tensor(std).view(-1, 1, 1, 1)
+        _channels(out, len(std)).div_(out.new_tensor(std).view(-1, 1, 1, 1))
     return out
+
+
+def _channels(x_bcthw: Tensor, count: int) -> Tensor:
+    """The first channels of a batch, or all of them for one value."""
+    return x_bcthw if count == 1 else x_bcthw.narrow(-4, 0, count)

@@ -61,6 +61,7 @@ def open_model(
     threads: int = 1,
     memory: str | None = None,
     side: int | None = None,
+    frames: int | None = None,
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
     notice: Notice | None = None,
@@ -70,10 +71,12 @@ def open_model(
     Args:
         model: A run folder, or weights of the table.
         engine: The engine.
-        precision: Of the computation; None for what the graphs have.
+        precision: Of the computation. None for int8 in LiteRT if the weights were published as such
+            a file, else for fp32.
         threads: Threads of one call.
         memory: See `Preset.memory`.
         side: Of the frames that will be looked at first; the model's own if None.
+        frames: Of a window, among which AdaFocus chooses; the model's own number if None.
         offline: Never touch the network for weights.
         progress: Of a download.
         notice: Called with a line when an export begins, which takes seconds.
@@ -83,19 +86,22 @@ def open_model(
         MissingExtra: The engine is not installed.
         FoveateError: What loading and exporting raise.
     """
-    check_engine(engine, precision or "fp32", precision or "fp32")
-    if precision == "int8" and engine != "litert":
+    published = engine == "litert" and precision != "fp32" and _published(model)
+    precision = "int8" if published else precision or "fp32"
+    check_engine(engine, precision, precision)
+    if precision == "int8" and not published:
         raise ConfigError(
             f"precision int8: {model} was not exported in int8",
             f"foveate export {model} --precision int8 --calibrate CLIPS --out DIR",
         )
 
     def made(side: int | None) -> Path:
-        target = _place(model, _FORMATS[engine], memory, side)
+        kind = "litert-fp32" if engine == "litert" and not published else _FORMATS[engine]
+        target = _place(model, kind, memory, side, frames)
         if not is_run(target):
             if notice is not None:
                 notice(f"exporting {model} for {engine}, once")
-            _make(model, target, engine, memory, side, offline, progress)
+            _make(model, target, engine, memory, side, frames, offline, progress, published)
         return target
 
     return open_exported(
@@ -104,11 +110,17 @@ def open_model(
     )  # fmt: skip
 
 
-def _place(model: str, format: Format, memory: str | None, side: int | None) -> Path:
+def _published(model: str) -> bool:
+    """Whether the weights were published as a LiteRT file."""
+    return run_folder(model) is None and find(model).litert
+
+
+def _place(model: str, kind: str, memory: str | None, side: int | None, frames: int | None) -> Path:
     """The folder in the cache: model, weights, and everything that the graphs depend on."""
     name = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(model).name)[:60]
-    parts = [name, digest_of(model)[:16], format, f"{side or 'own'}"]
+    parts = [name, digest_of(model)[:16], kind, f"{side or 'own'}"]
     parts += [] if memory is None else [memory.replace(":", "_")]
+    parts += [] if frames is None else [f"{frames}-frames"]
     return cache_folder() / "engines" / "-".join([*parts, f"v{VERSION}"])
 
 
@@ -118,15 +130,17 @@ def _make(
     engine: Engine,
     memory: str | None,
     side: int | None,
+    frames: int | None,
     offline: bool,
     progress: Callable[[int, int], None] | None,
+    published: bool,
 ) -> None:
     """Export to a folder of the cache."""
     from foveate.models import load
 
     loaded = load(model, offline=offline, progress=progress)
     with complete_folder(target) as partial:
-        if engine == "litert":
+        if published:
             from foveate.engines.published import export_published
 
             export_published(loaded, partial, offline=offline)
@@ -137,7 +151,7 @@ def _make(
             set_memory(network, memory, model)
         export(
             loaded, partial, _FORMATS[engine],
-            sides=() if side is None else (side,), memory=memory,
+            sides=() if side is None else (side,), memory=memory, frames=frames,
         )  # fmt: skip
 
 

@@ -6,10 +6,9 @@ between calls without taking and returning it is refused.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,14 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from foveate.core import ConfigError, InputSpec, ModelError
+from foveate.core import ConfigError, InputSpec, MissingExtra, ModelError
 from foveate.core.files import replace_file
 from foveate.core.lazy import import_extra
-from foveate.engines.functions import CHUNK, Function, NetworkFunctions, functions_of
+from foveate.engines.function import Function, NetworkFunctions, graph_card
+from foveate.engines.functions import CHUNK, functions_of
+from foveate.engines.litert import write_litert
 from foveate.engines.network import EngineNetwork, logits_of
 from foveate.engines.quantise import quantised
+from foveate.engines.quiet import quiet
 from foveate.engines.runtimes import BATCH, RUNS, Array, installed
 from foveate.models import LoadedModel
+from foveate.models.movinet_step import Temporal
 from foveate.models.weights.builtin import CARD
 from foveate.models.weights.exported import (
     ExportCard,
@@ -33,13 +36,15 @@ from foveate.models.weights.exported import (
     Format,
     GraphCard,
     Precision,
-    TensorCard,
 )
 from foveate.models.weights.resolve import sha256_of
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, card_text
 
 PARITY = 1e-4  # largest difference of a logit, as a share of the largest, of an fp32 export
 _COMPARED = 16  # clips
+_NO_INT8 = ("exits", "detector", "parts")  # kinds
+_SUFFIXES = {"torchexport": "pt2", "litert": "tflite"}
+_TEMPORAL: dict[Format, Temporal] = {"openvino": "products", "litert": "stacked"}
 _FRAMES = CHUNK + 2  # of the pattern that is shown without clips
 Clips = Sequence[Array]
 
@@ -53,18 +58,20 @@ def export(
     sides: Sequence[int] = (),
     clips: Clips = (),
     memory: str | None = None,
+    frames: int | None = None,
 ) -> RunCard:
     """Export a model.
 
     Args:
         loaded: The model, with its weights.
         folder: Where the graphs and `run.json` are written.
-        format: `onnx`, `openvino` or `torchexport`.
+        format: Of the files.
         precision: `fp32` or `int8`; bf16 is a choice of the engine and needs no other graphs.
         sides: Of the frames, in pixels; one graph each. The model's own if empty.
         clips: Frames (T, S, S, 3) uint8 as the model takes them, on which the ranges of int8
             values are measured and the graphs are compared with the network.
         memory: For the card; the networks have it already.
+        frames: Of a window, among which AdaFocus chooses; the model's own number if None.
 
     Returns:
         What was written to `run.json`.
@@ -74,38 +81,35 @@ def export(
         ConfigError: No such combination, or int8 without clips.
         MissingExtra: The packages of the format are not installed.
     """
-    if format == "litert":
-        raise ConfigError(
-            f"{loaded.name}: no LiteRT file was published of these weights",
-            "the formats onnx, openvino and torchexport take any model",
-        )
     if precision == "bf16":
         raise ConfigError("precision bf16: needs no other graphs", "export fp32, run with bf16")
     if precision == "int8" and not clips:
         raise ConfigError("precision int8: needs clips to measure ranges on", "--calibrate CLIPS")
-    if precision == "int8" and format == "torchexport":
-        raise ConfigError("precision int8: not in the format torchexport", "--format onnx")
-    if format != "torchexport":
+    if precision == "int8" and format in ("torchexport", "litert"):
+        raise ConfigError(f"precision int8: not in the format {format}", "--format onnx")
+    if format == "litert":
+        with quiet():
+            import_extra("litert_torch", "litert-export")
+    elif format != "torchexport":
         extra = "openvino" if format == "openvino" else "onnxruntime"
         for package in ("onnx", "onnxscript", extra):
             import_extra(package, extra)
+    temporal = _TEMPORAL.get(format, "convolutions")
+    found = functions_of(loaded, sides, temporal=temporal, frames=frames)
+    if precision == "int8" and any(one.kind in _NO_INT8 for one in found.values()):
+        what = f"precision int8: not for the method {loaded.method}"
+        raise ConfigError(what, "export it as fp32")
     folder.mkdir(parents=True, exist_ok=True)
     networks, compared = {}, _Compared()
-    for part, one in functions_of(loaded, sides, products=format == "openvino").items():
+    for part, one in found.items():
         spec = loaded.input_of(part)
-        shown = _suited(clips or [moving_frames(spec)], one, spec)
+        shown = suited(clips, one, spec, sides)
         graphs = {
             name: _write(function, folder, f"{part}.{name}", format)
             for name, function in one.functions.items()
         }
-        card = ExportedNetwork(
-            kind=one.kind, graphs=graphs, mixes_frames=one.mixes_frames, exits=one.exits,
-            least_score=one.least_score, overlap=one.overlap,
-        )  # fmt: skip
+        card = one.card(graphs)
         if precision == "int8":
-            if one.kind in ("exits", "detector"):
-                what = "a cascade" if one.kind == "exits" else "a detector"
-                raise ConfigError(f"precision int8: not for {what}", "export it as fp32")
             card = quantised(loaded.name, folder, card, shown)
         if format == "openvino":
             card = _each(card, partial(_converted, folder))
@@ -161,15 +165,23 @@ def card_of(loaded: LoadedModel, exported: ExportCard) -> RunCard:
 
 
 def _packages(format: Format) -> tuple[str, ...]:
-    return {"onnx": ("torch", "onnx"), "openvino": ("torch", "openvino")}.get(format, ("torch",))
+    others = {"onnx": "onnx", "openvino": "openvino", "litert": "litert-torch"}
+    return ("torch", others[format]) if format in others else ("torch",)
 
 
 def _write(function: Function, folder: Path, name: str, format: Format) -> GraphCard:
     """Write one graph, for OpenVINO as ONNX first, and describe it."""
+    _check_no_memory(function, name)
+    path = folder / f"{name}.{_SUFFIXES.get(format, 'onnx')}"
+    if format == "litert":
+        try:
+            return write_litert(function, path)
+        except MissingExtra:
+            raise
+        except Exception as error:  # of many kinds
+            raise _not_exported(name, error) from error
     program, batched = _recorded(function, name)
-    path = folder / f"{name}.{'pt2' if format == 'torchexport' else 'onnx'}"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         if format == "torchexport":
             torch.export.save(program, path)
         else:
@@ -179,49 +191,35 @@ def _write(function: Function, folder: Path, name: str, format: Format) -> Graph
             )  # fmt: skip
             assert made is not None
             made.save(str(path), external_data=False)
-    with torch.inference_mode():
-        found = function.module(*function.inputs.values())
-    outputs = dict(zip(function.outputs, found, strict=True))
-    return GraphCard(
-        files={path.name: sha256_of(path)},
-        inputs=[_tensor(key, value, batched) for key, value in function.inputs.items()],
-        outputs=[_tensor(key, value, batched) for key, value in outputs.items()],
-        state=list(function.state),
-        macs=function.macs,
-    )
-
-
-def _tensor(name: str, value: torch.Tensor, batched: bool) -> TensorCard:
-    shape: list[Any] = list(value.shape)
-    if batched:
-        shape[0] = BATCH
-    dtype: Any = str(value.dtype).removeprefix("torch.")
-    return TensorCard(name=name, dtype=dtype, shape=shape)
+    return graph_card(function, {path.name: sha256_of(path)}, batched)
 
 
 def _recorded(function: Function, name: str) -> tuple[Any, bool]:
     """The program of a function, and whether it takes batches of any size.
 
     Raises:
-        ModelError: It cannot be recorded, or keeps state that it does not return.
+        ModelError: It cannot be recorded.
     """
-    _check_no_memory(function, name)
     single = tuple(function.inputs.values())
     double = tuple(torch.cat([value, value]) for value in single)
     batch = torch.export.Dim(BATCH, min=1, max=1 << 16)
-    said = ""
+    refused = Exception()
     for values, shapes in ((double, {"values": ({0: batch},) * len(double)}), (single, None)):
         try:
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")
+            with quiet(), torch.no_grad():
                 program = torch.export.export(
                     _Fixed(function.module), values, dynamic_shapes=shapes
                 )
         except Exception as error:  # of many kinds
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            refused = error
             continue
         return program, shapes is not None
-    raise ModelError(f"{name}: cannot be exported ({said[:200]})", "use --engine torch")
+    raise _not_exported(name, refused)
+
+
+def _not_exported(name: str, error: Exception) -> ModelError:
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ModelError(f"{name}: cannot be exported ({said[:200]})", "use --engine torch")
 
 
 def _check_no_memory(function: Function, name: str) -> None:
@@ -276,7 +274,13 @@ def _converted(folder: Path, graph: GraphCard) -> GraphCard:
     openvino = import_extra("openvino", "openvino")
     path = folder / next(iter(graph.files))
     target = path.with_suffix(".xml")
-    openvino.save_model(openvino.convert_model(str(path)), str(target), compress_to_fp16=False)
+    try:
+        model = openvino.convert_model(str(path))
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path.stem}: OpenVINO lacks an operator of it", "export it with --format onnx"
+        ) from error
+    openvino.save_model(model, str(target), compress_to_fp16=False)
     path.unlink()
     files = {one.name: sha256_of(one) for one in (target, target.with_suffix(".bin"))}
     return graph.model_copy(update={"files": files})
@@ -302,7 +306,10 @@ class _Compared:
     found: list[Array] = field(default_factory=list)
 
     def add(self, network: EngineNetwork, one: NetworkFunctions, clips: Clips) -> None:
-        """Compare on further clips."""
+        """Compare on further clips; functions without a common reference, each by itself."""
+        if one.reference is None:
+            self.worst = max(self.worst, *(_apart(network, n, f) for n, f in one.functions.items()))
+            return
         for clip in clips:
             with torch.inference_mode():
                 wanted = one.reference(clip).numpy()
@@ -325,8 +332,34 @@ class _Compared:
         }
 
 
-def _suited(clips: Clips, one: NetworkFunctions, spec: InputSpec) -> list[Array]:
-    """Clips as a network takes them; pictures without meaning for exits."""
+def _apart(network: EngineNetwork, name: str, function: Function) -> float:
+    """The largest difference of a graph from its function on random inputs.
+
+    Each output is compared relative to its largest value; numbers of frames must be the same.
+    """
+    given = _drawn(function, 0)
+    with torch.inference_mode():
+        wanted = function.module(*given)
+    inputs = {key: one.numpy() for key, one in zip(function.inputs, given, strict=True)}
+    found = network.call(name, inputs)
+    worst = 0.0
+    for key, one in zip(function.outputs, wanted, strict=True):
+        difference = np.abs(found[key] - one.numpy()).max()
+        largest = np.abs(one.numpy()).max() if one.is_floating_point() else 0
+        worst = max(worst, float(difference / max(largest, 1e-12)) if difference else 0.0)
+    return worst
+
+
+def suited(
+    clips: Clips, one: NetworkFunctions, spec: InputSpec, sides: Sequence[int] = ()
+) -> list[Array]:
+    """Clips as a network takes them; pictures without meaning for exits.
+
+    Without clips, a pattern that moves, in the size of the first graph.
+    """
+    if not clips:
+        resized = sides and one.kind in ("stream", "clip")
+        clips = [moving_frames(replace(spec, size=sides[0]) if resized else spec)]
     if one.kind == "clip":
         return [clip[np.arange(spec.clip_frames) * len(clip) // spec.clip_frames] for clip in clips]
     if one.kind == "exits":

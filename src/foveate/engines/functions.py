@@ -6,81 +6,45 @@ is part of the graph. Rows of a batch are independent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from foveate.core import InputSpec, ModelError
+from foveate.engines.adafocus import adafocus_functions
+from foveate.engines.adamml import adamml_functions
+from foveate.engines.function import NEXT, Function, NetworkFunctions, Prepared
 from foveate.models import LoadedModel, is_streaming, macs_of, mixes_frames
-from foveate.models.coviar import CHANNELS, ExitNetwork, normalise
+from foveate.models.coviar import CHANNELS, ExitNetwork, KeyFrameClips, normalise
 from foveate.models.fastestdet import MINIMUM_SCORE, OVERLAP, FastestDet
+from foveate.models.macs import on_meta
 from foveate.models.maps import glance_method
 from foveate.models.movinet import MoViNetStream
-from foveate.models.movinet_step import MoViNetStep
+from foveate.models.movinet_step import MoViNetStep, Temporal
 from foveate.models.weights.exported import StateCard
 
-NEXT = "next:"  # before the name of a state among the outputs
-METHODS = ("network", "ensemble", "cascade", "detector")
+METHODS = ("network", "ensemble", "cascade", "detector", "adafocus", "adamml")
 CHUNK = 5  # frames of a call where there are so many; more take longer to export
 _FRAMES = "head/frames"  # the state that counts the frames before
 
 
-@dataclass(frozen=True)
-class Function:
-    """A function of tensors that can be exported.
-
-    Attributes:
-        module: Called with the inputs in order, returns a tuple of the outputs.
-        inputs: Name → example of a batch of one; those that are no state come first.
-        outputs: Names, in order.
-        state: How the next state follows.
-        macs: Multiply-adds of a batch of one.
-    """
-
-    module: nn.Module
-    inputs: Mapping[str, torch.Tensor]
-    outputs: tuple[str, ...]
-    state: tuple[StateCard, ...] = ()
-    macs: int = 0
-
-
-@dataclass(frozen=True)
-class NetworkFunctions:
-    """All functions of one network.
-
-    Attributes:
-        kind: See `ExportedNetwork`.
-        functions: By name of the graph.
-        reference: Frames (T, S, S, 3) uint8 of one clip → logits of the original network, one row
-            for each frame of a stream, else a single row; for exits, pictures → one row for each
-            exit; for a detector, one row of boxes and scores for each frame.
-        mixes_frames: See `ExportedNetwork`.
-        exits: See `ExportedNetwork`.
-        least_score: See `ExportedNetwork`.
-        overlap: See `ExportedNetwork`.
-    """
-
-    kind: Any
-    functions: Mapping[str, Function]
-    reference: Callable[[Any], torch.Tensor]
-    mixes_frames: bool = True
-    exits: list[str] = field(default_factory=list)
-    least_score: float = 0.0
-    overlap: float = 1.0
-
-
 def functions_of(
-    loaded: LoadedModel, sides: Sequence[int] = (), *, products: bool = False
+    loaded: LoadedModel,
+    sides: Sequence[int] = (),
+    *,
+    temporal: Temporal = "convolutions",
+    frames: int | None = None,
 ) -> dict[str, NetworkFunctions]:
     """The functions of all networks of a model.
 
     Args:
         loaded: The model; it is not changed.
-        sides: Of the frames, in pixels; the model's own if empty.
-        products: See `MoViNetStep`.
+        sides: Of the frames, in pixels; of the patches of AdaFocus. The model's own if empty.
+        temporal: See `MoViNetStep`.
+        frames: Of a window, among which AdaFocus chooses; the model's own number if None.
 
     Raises:
         ModelError: The networks of this model cannot be exported.
@@ -91,16 +55,28 @@ def functions_of(
             f"methods that can: {', '.join(METHODS)}",
         )
     found = {}
-    for part, network in loaded.networks.items():
-        spec = loaded.input_of(part)
+    for part, module in loaded.networks.items():
+        spec, network = loaded.input_of(part), cast("Any", module)
         if isinstance(network, ExitNetwork):
-            found[part] = _exits(network, spec)
+            if isinstance(network.network, KeyFrameClips):
+                raise ModelError(
+                    f"{loaded.name}: a cascade with a video network on key frames cannot be "
+                    "exported",
+                    "use --engine torch",
+                )
+            found[part] = exit_functions(network, spec)
+            continue
+        if loaded.method == "adafocus":
+            found[part] = adafocus_functions(network, spec, frames or spec.clip_frames, sides)
+            continue
+        if loaded.method == "adamml":
+            found[part] = adamml_functions(network, spec)
             continue
         if loaded.method == "detector":
             found[part] = _detector(loaded.name, network, spec)
             continue
         made = [
-            _stream(network, spec, side, products)
+            _stream(network, spec, side, temporal)
             if is_streaming(network)
             else _clip(network, spec, side)
             for side in sides or (spec.size,)
@@ -108,27 +84,6 @@ def functions_of(
         graphs = {name: one for each in made for name, one in each.functions.items()}
         found[part] = replace(made[0], functions=graphs)
     return found
-
-
-class _Prepared(nn.Module):
-    """Frames (B, ..., S, S, 3) uint8 as a network takes them; see `pipeline.executors.to_tensor`.
-
-    Args:
-        spec: Value range, mean and standard deviation.
-    """
-
-    def __init__(self, spec: InputSpec) -> None:
-        super().__init__()
-        self.scale: torch.Tensor
-        self.shift: torch.Tensor
-        std = torch.tensor(spec.std)
-        self.register_buffer("scale", (1 / (255 * std)).float())
-        self.register_buffer("shift", (torch.tensor(spec.mean) / std).float())
-        self.shifted = any(spec.mean)
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        x = frames.float() * self.scale
-        return (x - self.shift if self.shifted else x).movedim(-1, 1)
 
 
 class _Step(nn.Module):
@@ -141,14 +96,20 @@ class _Step(nn.Module):
         self, step: Any, spec: InputSpec | None, names: list[str], outputs: list[str], count: int
     ) -> None:
         super().__init__()
-        self.step, self.prepared = step, None if spec is None else _Prepared(spec)
+        self.step, self.prepared = step, None if spec is None else Prepared(spec)
         self.names, self.outputs, self.count = names, outputs, count
 
     def forward(self, frames: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         state = dict(zip(self.names, values, strict=True))
         images = frames if self.count == 1 else frames.flatten(0, 1)
-        # Pixels are moved as bytes; the first convolution scales them if nothing is subtracted.
-        x = images.movedim(-1, 1).float() if self.prepared is None else self.prepared(images)
+        # The first convolution scales the pixels if nothing is subtracted. They are moved as bytes,
+        # except where channels stay last.
+        if self.prepared is not None:
+            x = self.prepared(images)
+        elif self.step.temporal == "stacked":
+            x = images.float().movedim(-1, 1)
+        else:
+            x = images.movedim(-1, 1).float()
         new = self.step(x, state, self.count)
         if _FRAMES in self.outputs:
             new[_FRAMES] = state[_FRAMES] + self.count
@@ -188,7 +149,7 @@ class _Head(nn.Module):
         return self.network.classify(mean), mean
 
 
-def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> NetworkFunctions:
+def _stream(network: Any, spec: InputSpec, side: int, temporal: Temporal) -> NetworkFunctions:
     step: Any
     prepared: InputSpec | None = spec
     if (
@@ -196,10 +157,10 @@ def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> Network
         and network.config.conv == "2plus1d"
         and network.config.padding == "same"
     ):
-        pixels = _Prepared(spec)
+        pixels = Prepared(spec)
         prepared = spec if pixels.shifted else None
         scale = None if pixels.shifted else pixels.scale
-        step = MoViNetStep(network.folded(), side, products=products, scale=scale)
+        step = MoViNetStep(network.folded(), side, temporal=temporal, scale=scale)
     else:
         step = _AnyStep(network, side)
     initial = step.initial()
@@ -228,7 +189,7 @@ def _stream(network: Any, spec: InputSpec, side: int, products: bool) -> Network
     pooled = [key for key in initial if key.startswith("head/")]
 
     def reference(clip: Any) -> torch.Tensor:
-        x = _Prepared(spec)(torch.as_tensor(clip)).transpose(0, 1).unsqueeze(0)
+        x = Prepared(spec)(torch.as_tensor(clip)).transpose(0, 1).unsqueeze(0)
         state, rows = network.initial_state(1, side, side), []
         for i in range(x.shape[2]):
             logits, state = network.step(x[:, :, i : i + 1], state)
@@ -258,7 +219,7 @@ class _Clip(nn.Module):
 
     def __init__(self, network: Any, spec: InputSpec) -> None:
         super().__init__()
-        self.network, self.prepared = network, _Prepared(spec)
+        self.network, self.prepared = network, Prepared(spec)
         self.by_features = glance_method(network) == "features"
 
     def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -303,19 +264,19 @@ class _Exit(nn.Module):
         return logits, maps[:, 0]
 
 
-def _exits(network: ExitNetwork, spec: InputSpec) -> NetworkFunctions:
-    from torch.utils.flop_counter import FlopCounterMode
-
+def exit_functions(network: ExitNetwork, spec: InputSpec) -> NetworkFunctions:
+    """The exits of a network of a cascade, each from the one before on."""
     functions: dict[str, Function] = {}
-    x = torch.zeros(1, spec.size, spec.size, CHANNELS[network.network.modality])
+    shape: tuple[int, ...] = (1, spec.size, spec.size, CHANNELS[network.network.modality])
+    ghost: Any = on_meta(network)
     for at in range(len(network.exits)):
-        module = _Exit(network, at, spec).eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            _, maps = module(x)
         name = "pictures" if at == 0 else "maps"
-        macs = counter.get_total_flops() // 2
-        functions[f"exit-{at}"] = Function(module, {name: x}, ("logits", NEXT + "maps"), macs=macs)
-        x = maps
+        module = _Exit(network, at, spec).eval()
+        functions[f"exit-{at}"] = Function(
+            module, {name: torch.zeros(shape)}, ("logits", NEXT + "maps")
+        )
+        with torch.no_grad():
+            shape = tuple(_Exit(ghost, at, spec)(torch.empty(shape, device="meta"))[1].shape)
 
     def reference(pictures: Any) -> torch.Tensor:
         x = torch.as_tensor(pictures).permute(3, 0, 1, 2).unsqueeze(0)
@@ -332,7 +293,7 @@ class _Detector(nn.Module):
 
     def __init__(self, network: FastestDet, spec: InputSpec) -> None:
         super().__init__()
-        self.network, self.prepared = network, _Prepared(spec)
+        self.network, self.prepared = network, Prepared(spec)
 
     def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         network = self.network
@@ -340,8 +301,6 @@ class _Detector(nn.Module):
 
 
 def _detector(name: str, network: nn.Module, spec: InputSpec) -> NetworkFunctions:
-    from torch.utils.flop_counter import FlopCounterMode
-
     if not isinstance(network, FastestDet) or spec.resize != "squash":
         raise ModelError(
             f"{name}: a {type(network).__name__} cannot be exported, only FastestDet on square "
@@ -350,16 +309,12 @@ def _detector(name: str, network: nn.Module, spec: InputSpec) -> NetworkFunction
         )
     module = _Detector(network, spec).eval()
     frames = torch.zeros(1, spec.size, spec.size, 3, dtype=torch.uint8)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(frames)
 
     def reference(clip: Any) -> torch.Tensor:
         boxes, scores, _ = module(torch.as_tensor(clip))
         return torch.cat([boxes.flatten(1), scores], 1)
 
-    names = ("boxes", "scores", "labels")
-    macs = counter.get_total_flops() // 2
-    function = Function(module, {"frames": frames}, names, macs=macs)
+    function = Function(module, {"frames": frames}, ("boxes", "scores", "labels"))
     return NetworkFunctions(
         "detector", {f"detect-{spec.size}": function}, reference, mixes_frames=False,
         least_score=MINIMUM_SCORE, overlap=OVERLAP,

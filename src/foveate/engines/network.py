@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from foveate.core import ConfigError, WeightsError
+from foveate.core import ConfigError, ModelError, WeightsError
 from foveate.core.text import plural
 from foveate.engines.runtimes import (
     BATCH,
@@ -27,6 +27,7 @@ from foveate.models.weights.exported import (
     ExportedNetwork,
     GraphCard,
     Precision,
+    StateCard,
     TensorCard,
 )
 from foveate.models.weights.resolve import sha256_of
@@ -35,7 +36,88 @@ from foveate.models.weights.run import RunCard, read_run
 State = dict[str, Array]
 
 
-class EngineNetwork:
+class PartFunctions:
+    """Functions of NumPy arrays by name, which executors call: graphs, or parts of a torch module.
+
+    Rows of a batch are independent. What a function remembers is an input and an output of it.
+
+    Attributes:
+        facts: See `ExportedNetwork`.
+        device: Where they run: name of an engine, or a torch device.
+    """
+
+    facts: Any = None
+    device: Any
+
+    def has(self, name: str) -> bool:
+        """Whether there is a function of that name."""
+        raise NotImplementedError
+
+    def sized(self, prefix: str, side: int) -> str:
+        """The name of the function for frames of a side, which is made if it can be.
+
+        Raises:
+            ConfigError: It was exported for other sides.
+        """
+        raise NotImplementedError
+
+    def inputs(self, name: str) -> Sequence[TensorCard]:
+        """The inputs of a function."""
+        raise NotImplementedError
+
+    def state(self, name: str) -> Sequence[StateCard]:
+        """How the next state of a function follows."""
+        raise NotImplementedError
+
+    def macs(self, name: str) -> int:
+        """Multiply-adds of a call for a batch of one."""
+        raise NotImplementedError
+
+    def call(self, name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Call a function with all its inputs, batch first.
+
+        Raises:
+            ModelError: It fails on them.
+        """
+        raise NotImplementedError
+
+    def initial(self, name: str, rows: int) -> State:
+        """The state before the first call: zeros."""
+        keys = {key for one in self.state(name) for key in one.inputs}
+        return {
+            one.name: np.zeros(_shape(one, rows), one.dtype)
+            for one in self.inputs(name)
+            if one.name in keys
+        }
+
+    def step(
+        self, name: str, given: Mapping[str, Array], state: State | None
+    ) -> tuple[State, State]:
+        """Call a function with state.
+
+        Args:
+            name: Its name.
+            given: The inputs that are no state.
+            state: Before the call; None at the start. It is not changed.
+
+        Returns:
+            The outputs that are no state, and the state after the call.
+        """
+        if state is None:
+            state = self.initial(name, len(next(iter(given.values()))))
+        found = self.call(name, {**given, **state})
+        after = dict(state)
+        for one in self.state(name):
+            if one.output is None:
+                after[one.inputs[0]] = state[one.inputs[0]] + 1
+                continue
+            for key, later in zip(one.inputs, one.inputs[1:], strict=False):
+                after[key] = state[later]
+            after[one.inputs[-1]] = found.pop(one.output)
+        return found, after
+
+
+class EngineNetwork(PartFunctions):
     """The graphs of one network in an engine; a graph is opened at the latest when it is called.
 
     Args:
@@ -69,6 +151,7 @@ class EngineNetwork:
         more: Callable[[int], tuple[Path, ExportedNetwork]] | None = None,
     ) -> None:
         self.name, self.kind, self.engine = name, card.kind, engine
+        self.device, self.facts = engine, card.facts
         self.streaming, self.mixes_frames = card.kind == "stream", card.mixes_frames
         self.exits = tuple(card.exits)
         self.least_score, self.overlap = card.least_score, card.overlap
@@ -82,9 +165,9 @@ class EngineNetwork:
         for name, graph in card.graphs.items():
             self._graphs.setdefault(name, (folder, graph))
 
-    def has(self, graph: str) -> bool:
+    def has(self, name: str) -> bool:
         """Whether there is a graph of that name."""
-        return graph in self._graphs
+        return name in self._graphs
 
     def sized(self, prefix: str, side: int) -> str:
         """The name of the graph for frames of a side, which is made if it can be.
@@ -133,8 +216,6 @@ class EngineNetwork:
         """
         found: State = {}
         for graph, span in self.spans(frames.shape[2], frames.shape[1]):
-            if state is None:
-                state = self.initial(graph, len(frames))
             card = self.card(graph).inputs[0]
             given = frames[:, span] if len(card.shape) == 5 else frames[:, span.start]
             if card.dtype == "uint8":
@@ -159,48 +240,33 @@ class EngineNetwork:
             folder, card = self._graphs[name]
             self._opened[name] = open_graph(folder, card, *self._how)
 
-    def card(self, graph: str) -> GraphCard:
+    def card(self, name: str) -> GraphCard:
         """Inputs, outputs, state and cost of a graph."""
-        return self._graphs[graph][1]
+        return self._graphs[name][1]
 
-    def initial(self, graph: str, rows: int) -> State:
-        """The state of streams before their first frame: zeros."""
-        card = self.card(graph)
-        keys = {key for one in card.state for key in one.inputs}
-        return {
-            one.name: np.zeros(_shape(one, rows), one.dtype)
-            for one in card.inputs
-            if one.name in keys
-        }
+    def inputs(self, name: str) -> Sequence[TensorCard]:
+        """The inputs of a graph."""
+        return self.card(name).inputs
 
-    def step(self, graph: str, given: Mapping[str, Array], state: State) -> tuple[State, State]:
-        """Call a graph with state.
+    def state(self, name: str) -> Sequence[StateCard]:
+        """How the next state of a graph follows."""
+        return self.card(name).state
 
-        Args:
-            graph: Its name.
-            given: The inputs that are no state.
-            state: Before the call; it is not changed.
+    def macs(self, name: str) -> int:
+        """Multiply-adds of a call for a batch of one."""
+        return self.card(name).macs
 
-        Returns:
-            The outputs that are no state, and the state after the call.
-        """
-        found = self.call(graph, {**given, **state})
-        after = dict(state)
-        for one in self.card(graph).state:
-            if one.output is None:
-                after[one.inputs[0]] = state[one.inputs[0]] + 1
-                continue
-            for key, later in zip(one.inputs, one.inputs[1:], strict=False):
-                after[key] = state[later]
-            after[one.inputs[-1]] = found.pop(one.output)
-        return found, after
-
-    def call(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def call(self, name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Call a graph with all its inputs; row by row if it was exported for a batch of one."""
-        if graph not in self._opened:
-            self.open(graph)
-        run, card = self._opened[graph], self.card(graph)
-        rows = len(inputs[card.inputs[0].name])
+        if name not in self._opened:
+            self.open(name)
+        run, card = self._opened[name], self.card(name)
+        first = inputs[card.inputs[0].name]
+        rows, shape = len(first), tuple(card.inputs[0].shape)
+        if shape[1:] != first.shape[1:]:
+            raise ModelError(
+                f"{self.name}: {name} was exported for an input of shape {shape}, not {first.shape}"
+            )
         if rows == 1 or BATCH in card.inputs[0].shape:
             return run(inputs)
         each = [run({key: value[i : i + 1] for key, value in inputs.items()}) for i in range(rows)]
@@ -259,7 +325,8 @@ def open_exported(
         for part, one in exported.networks.items()
     }
     for network in networks.values():
-        network.open()
+        if network.kind != "parts":  # of which a look may use some only
+            network.open()
     return LoadedModel(
         name=name,
         networks=networks,

@@ -14,6 +14,7 @@ from foveate.core.files import replace_file
 from foveate.core.lazy import import_extra
 from foveate.engines.export import card_of, moving_frames, weights_digest
 from foveate.engines.functions import functions_of
+from foveate.engines.litert import signature_of
 from foveate.engines.network import EngineNetwork
 from foveate.models import LoadedModel
 from foveate.models.weights.builtin import CARD
@@ -22,7 +23,6 @@ from foveate.models.weights.exported import (
     ExportedNetwork,
     GraphCard,
     StateCard,
-    TensorCard,
 )
 from foveate.models.weights.resolve import locate
 from foveate.models.weights.run import RunCard, card_text
@@ -45,31 +45,28 @@ def export_published(loaded: LoadedModel, folder: Path, *, offline: bool = False
         ConfigError: The weights were not published as such a file.
         MissingExtra: LiteRT is not installed.
     """
-    module = import_extra("ai_edge_litert.interpreter", "litert")
+    import_extra("ai_edge_litert.interpreter", "litert")
     entry = loaded.entry
-    if entry is None or not entry.file.name.endswith(".tflite"):
+    if entry is None or not entry.litert:
         raise ConfigError(
-            f"{loaded.name}: no LiteRT file was published of these weights",
-            "--format onnx and openvino take any model",
+            f"{loaded.name}: no int8 LiteRT file was published of these weights",
+            "--precision fp32 writes one of any model, --format onnx makes int8 graphs",
         )
     source = locate(entry.file, offline=offline)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"network.step-{loaded.input.size}.tflite"
     shutil.copyfile(source, path)
-    interpreter = module.Interpreter(model_path=str(path))
-    interpreter.allocate_tensors()
-    runner = interpreter.get_signature_runner()
-    inputs = _tensors(runner.get_input_details(), first=_IMAGE)
-    outputs = _tensors(runner.get_output_details(), first=_LOGITS)
-    if inputs[0].name != _IMAGE or outputs[0].name != _LOGITS:
-        raise WeightsError(f"{source.name}: takes no image, or returns no logits")
+    try:
+        inputs, outputs = signature_of(path, (_IMAGE,), (_LOGITS,))
+    except KeyError:
+        raise WeightsError(f"{source.name}: takes no image, or returns no logits") from None
     (one,) = functions_of(loaded).values()
     graph = GraphCard(
         files={path.name: entry.file.sha256},
         inputs=inputs,
         outputs=outputs,
         state=[StateCard(inputs=[t.name], output=t.name) for t in inputs[1:]],
-        macs=sum(function.macs for function in one.functions.values()),
+        macs=sum(one.functions[name].macs for name in (f"step-{loaded.input.size}", "head")),
     )
     card = ExportedNetwork(kind="stream", graphs={f"step-{loaded.input.size}": graph})
     exported = ExportCard(
@@ -83,18 +80,6 @@ def export_published(loaded: LoadedModel, folder: Path, *, offline: bool = False
     written = card_of(loaded, exported)
     replace_file(folder / CARD, card_text(written, folder.name))
     return written
-
-
-def _tensors(details: Any, first: str) -> list[TensorCard]:
-    """The tensors of a signature, the named one first."""
-    return [
-        TensorCard(
-            name=name,
-            dtype=np.dtype(details[name]["dtype"]).name,
-            shape=[int(size) for size in details[name]["shape"]],
-        )
-        for name in sorted(details, key=lambda name: (name != first, name))
-    ]
 
 
 def _difference(network: EngineNetwork, one: Any, loaded: LoadedModel) -> float:

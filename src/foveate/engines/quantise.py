@@ -6,14 +6,13 @@ dense convolutions and matrix products; ONNX Runtime and OpenVINO run both in in
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from foveate.core.lazy import import_extra
 from foveate.engines.network import EngineNetwork, logits_of
+from foveate.engines.quiet import quiet
 from foveate.engines.runtimes import Array
 from foveate.models.weights.exported import ExportedNetwork, GraphCard
 from foveate.models.weights.resolve import sha256_of
@@ -92,11 +91,8 @@ def _quantise(folder: Path, graph: GraphCard, samples: list[dict[str, Array]]) -
 
     path = folder / next(iter(graph.files))
     prepared = path.with_suffix(".prepared.onnx")
-    level = logging.root.level
     try:
-        logging.root.setLevel(logging.ERROR)  # it gives advice on every call
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
             quantization.quantize_static(
                 str(prepared), str(path), Reader(),
@@ -107,6 +103,5 @@ def _quantise(folder: Path, graph: GraphCard, samples: list[dict[str, Array]]) -
                 weight_type=quantization.QuantType.QInt8,
             )  # fmt: skip
     finally:
-        logging.root.setLevel(level)
         prepared.unlink(missing_ok=True)
     return graph.model_copy(update={"files": {path.name: sha256_of(path)}})

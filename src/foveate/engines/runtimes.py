@@ -28,6 +28,7 @@ RUNS: dict[Format, tuple[Engine, ...]] = {
     "torchexport": (),
 }
 BATCH = "batch"
+_MOST_BATCHES = 6  # sizes of a batch for which OpenVINO compiles a graph
 _MODULES = {
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
@@ -159,11 +160,22 @@ def _openvino(path: Path, card: GraphCard, precision: Precision, threads: int) -
 
     def call(given: Mapping[str, Array]) -> dict[str, Array]:
         batch = len(given[inputs[0]])
+        if batch not in by_batch and len(by_batch) >= _MOST_BATCHES:
+            return in_pieces(given, batch)
         if batch not in by_batch:
             by_batch[batch] = compiled(batch)
         request, ports = by_batch[batch]
         found = request.infer(dict(given), share_inputs=True, share_outputs=False)
         return {name: found[port] for name, port in zip(outputs, ports, strict=True)}
+
+    def in_pieces(given: Mapping[str, Array], batch: int) -> dict[str, Array]:
+        """Rows in calls of sizes that are compiled: each further one costs time and memory."""
+        rows, start = [], 0
+        while start < batch:
+            size = max(one for one in by_batch if one <= batch - start)
+            rows.append(call({name: one[start : start + size] for name, one in given.items()}))
+            start += size
+        return {name: np.concatenate([row[name] for row in rows]) for name in outputs}
 
     return call
 
@@ -171,9 +183,15 @@ def _openvino(path: Path, card: GraphCard, precision: Precision, threads: int) -
 def _litert(path: Path, card: GraphCard, precision: Precision, threads: int) -> Call:
     interpreter = _module("litert").Interpreter(model_path=str(path), num_threads=threads)
     interpreter.allocate_tensors()
-    runner = interpreter.get_signature_runner()
+    signature = interpreter.get_signature_runner()
+    inputs = {name: one["index"] for name, one in signature.get_input_details().items()}
+    outputs = {name: one["index"] for name, one in signature.get_output_details().items()}
 
-    def call(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return {name: np.array(value) for name, value in runner(**inputs).items()}
+    # The signature itself can be called, too, but plans its memory anew at every call.
+    def call(given: Mapping[str, Array]) -> dict[str, Array]:
+        for name, value in given.items():
+            interpreter.set_tensor(inputs[name], value)
+        interpreter.invoke()
+        return {name: interpreter.get_tensor(index) for name, index in outputs.items()}  # copies
 
     return call

@@ -87,6 +87,14 @@ class Row:
     agreement: float | None = None
 
 
+# Cost in a plot → its axis, and its value in a row.
+COSTS: dict[str, tuple[str, Callable[[Row], float | None]]] = {
+    "macs": ("executed MACs per {unit}", lambda row: row.macs.value),
+    "ms": ("milliseconds per {unit}", lambda row: 1000 * (row.seconds.value or 0.0)),
+    "cpu-ms": ("CPU milliseconds per video", lambda row: 1000 * row.cpu_seconds),
+}
+
+
 @dataclass(frozen=True)
 class Table:
     """The result of `bench`; `evaluations` has every video."""
@@ -175,17 +183,17 @@ class Table:
         return "\n".join([text, "", self.protocol + ".", *notes]) + "\n"
 
     def svg(self, cost: str = "macs") -> str:
-        """Accuracy against cost: `macs` or `ms`, per video.
+        """Accuracy against cost: a key of `COSTS`.
 
         Raises:
             ConfigError: Another cost, or videos without labels.
         """
-        if cost not in ("macs", "ms"):
-            raise ConfigError(f"no cost {cost!r}", "known: macs, ms")
+        if cost not in COSTS:
+            raise ConfigError(f"no cost {cost!r}", f"known: {', '.join(COSTS)}")
         points = [
             Point(
                 row.name,
-                (row.macs.value or 0.0) if cost == "macs" else 1000 * (row.seconds.value or 0.0),
+                COSTS[cost][1](row) or 0.0,
                 *(_number(v) for v in (figure.value, figure.low, figure.high)),
             )
             for row in self.rows
@@ -193,7 +201,7 @@ class Table:
         ]
         if not points:
             raise ConfigError("videos without labels have no accuracy to draw")
-        axis = ("executed MACs" if cost == "macs" else "milliseconds") + f" per {self.unit}"
+        axis = COSTS[cost][0].format(unit=self.unit)
         first = self.rows[0].accuracy
         return cost_svg(points, axis, short_name(first.name) if first is not None else "")
 

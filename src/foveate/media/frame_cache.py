@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 MOST_BYTES = 96_000_000
@@ -37,6 +37,14 @@ class FrameCache:
         decoded = decode(missing) if missing else iter(())
         for tick in ticks:
             yield self._frames[tick] if tick in self._frames else next(decoded)
+
+    def retain(self, ticks: Iterable[int]) -> None:
+        """Let all go but the frames at some ticks."""
+        wanted = set(ticks)
+        held = {tick: shown for tick, shown in self._frames.items() if tick in wanted}
+        self.clear()
+        for tick, shown in held.items():
+            self.keep(tick, shown)
 
     def clear(self) -> None:
         """Let all go."""

@@ -222,11 +222,11 @@ class Video:
         cut: list[tuple[Pixels, Pixels]] = []
         thumbs: list[Pixels] = []
         shown: list[float] = []
-        if keep:
-            self._recent.clear()
         passed = [] if isinstance(keep, bool) else self._passed(ticks, map(self._tick, keep))
         rows = [(tick, row) for row, tick in enumerate(ticks)]
         order = sorted(rows + [(tick, -1) for tick in passed])
+        if keep:
+            self._recent.retain(tick for tick, _ in order)
         decoded = self._recent.first([tick for tick, _ in order], self._cursor.at)
         for (asked, row), found in zip(order, decoded, strict=True):
             if found is None:

@@ -12,7 +12,7 @@ frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from foveate.core.errors import ModelError
 from foveate.models import backbones
+from foveate.models.adafocus_card import AdaFocusCard
 from foveate.models.adafocus_policies import (
     STRIDE,
     ClipPointPolicy,
@@ -181,6 +182,9 @@ class AdaFocus(nn.Module):
 
     per_frame = False  # whether glance, policy and classifier go frame by frame
     focuses: int | None = None  # frames that are chosen among the candidates; None: all of them
+    glances: int | None = None  # frames of the glance; None: all candidates
+    second = False  # whether the glance sees the second frame of each group of candidates
+    glance_steps = 0  # answers of the glance alone
 
     def __init__(
         self, glance: str, focus: str, num_classes: int, patch: int, size: int,
@@ -200,10 +204,25 @@ class AdaFocus(nn.Module):
         self.focus_head = nn.Linear(self.focus.num_features, num_classes)
 
     @property
-    def uses_motion(self) -> bool:
-        """Whether the policy has a weight for maps of motion."""
+    def facts(self) -> AdaFocusCard:
+        """What the look and the executor must know."""
         policies = (getattr(self, "policy", None), getattr(self, "spatial_policy", None))
-        return any(getattr(one, "motion_weight", None) is not None for one in policies)
+        heads = getattr(getattr(self, "classifier", None), "heads", None)
+        return AdaFocusCard(
+            size=self.size,
+            patch=self.patch,
+            cells=self.cells,
+            per_frame=self.per_frame,
+            causal=self.glance.causal,
+            shifted=bool(self.focus.shifted),
+            coarse=self.per_frame and heads is not None and not self.glance.causal,
+            motion=any(getattr(one, "motion_weight", None) is not None for one in policies),
+            glances=self.glances,
+            second=self.second,
+            glance_steps=self.glance_steps,
+            focuses=self.focuses,
+            steps=None if heads is None else len(heads),
+        )
 
     def look(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """The glance's maps (B, G, C, h, w) of frames (B, G, 3, size, size), and their means."""
@@ -233,8 +252,8 @@ class AdaFocus(nn.Module):
         return torch.stack([column, row, column + self.patch, row + self.patch], -1)
 
     def glance_frames(self, candidates: int) -> list[int]:
-        """Numbers of the candidate frames that the glance sees; all by default."""
-        return list(range(candidates))
+        """Numbers of the candidate frames that the glance sees; see `AdaFocusCard`."""
+        return self.facts.glance_frames(candidates)
 
     def choose(
         self, maps: Tensor, glance: Tensor, candidates: int, state: Tensor | None = None
@@ -248,6 +267,12 @@ class AdaFocus(nn.Module):
             state: Of a recurrent policy after the frames before; None at the start.
         """
         raise NotImplementedError
+
+    def places(
+        self, maps: Tensor, glance: Tensor, candidates: int, prior: Tensor | None = None
+    ) -> Choice:
+        """`choose` for a whole window, without what only training needs."""
+        return self.choose(maps, glance, candidates)
 
     def begin(self, glance: Tensor) -> tuple[Tensor | None, Memory]:
         """Logits (B, steps, classes) of the glance alone, None if it says nothing, and a memory."""
@@ -272,25 +297,8 @@ class AdaFocus(nn.Module):
         return mean
 
     def exits(self, candidates: int, chunk: int | None = None) -> dict[str, int]:
-        """Names of the exits, and which of the `steps` each one is.
-
-        Args:
-            candidates: Frames of a clip.
-            chunk: Frames of the focus network between two exits; None: all of them, which is the
-                only choice where they mix.
-
-        Raises:
-            ModelError: The frames mix, or the chunk is not positive.
-        """
-        count = self.focuses or candidates
-        every = count if chunk is None else chunk
-        if every < 1 or (self.focus.shifted and every != count):
-            raise ModelError(
-                f"an exit every {every} frames" if every < 1 else "the focus network mixes frames",
-                "give no chunk: all frames pass in one call",
-            )
-        ends = [*range(every, count, every), count]
-        return {f"focus.{end}": 0 if self.focus.shifted else end - 1 for end in ends}
+        """Names of the exits, and which of the `steps` each one is; see `AdaFocusCard`."""
+        return self.facts.exits(candidates, chunk)
 
     def _focused(
         self, frames: Tensor, glance_frames: Tensor | None = None, **choice: Any
@@ -383,11 +391,15 @@ class AdaFocusV1(AdaFocus):
         """The likeliest place for each frame; see the base class."""
         scores, values, state = self.policy(maps, _turned(state))
         chosen = scores.argmax(-1)
-        sides = self.corners(chosen).flip(-1)
         return Choice(
-            self.policy.get_buffer("grid")[chosen], torch.cat([sides, sides + self.patch], -1),
+            self.policy.get_buffer("grid")[chosen], self.windows_at(chosen),
             scores=scores, values=values, state=_turned(state),
         )  # fmt: skip
+
+    def windows_at(self, chosen: Tensor) -> Tensor:
+        """Windows (..., 4) `xyxy` in pixels of actions (...)."""
+        sides = self.corners(chosen).flip(-1)
+        return torch.cat([sides, sides + self.patch], -1)
 
     def cut(self, frames: Tensor, windows: Tensor) -> Tensor:
         """Patches (B, T, 3, P, P) of whole pixels."""
@@ -435,12 +447,7 @@ class _Shifted(AdaFocus):
         super().__init__(
             glance, focus, num_classes, patch, size, None, pretrained, shift_div=shift_div
         )
-        self.glances = glances
-
-    def glance_frames(self, candidates: int) -> list[int]:
-        """Numbers of the frames at the centres of equal parts of the candidates."""
-        at = (torch.arange(self.glances) + 0.5) * candidates / self.glances
-        return [int(number) for number in at]
+        self.glances: int = glances
 
     def steps(self, frames: Tensor, glance_frames: Tensor | None = None) -> Focused:
         """Answer for frames (B, T, 3, size, size).
@@ -530,12 +537,6 @@ class AdaFocusV2(AdaFocus):
         width = channels + self.focus.num_features
         self.classifier = PoolingClassifier(width, num_classes, exits, pooled, dropout)
 
-    def exits(self, candidates: int, chunk: int | None = None) -> dict[str, int]:
-        """See the base class; there are no more steps than outputs."""
-        if candidates > len(self.classifier.heads):
-            raise ModelError(f"{candidates} frames for {len(self.classifier.heads)} steps")
-        return super().exits(candidates, chunk)
-
     def choose(
         self, maps: Tensor, glance: Tensor, candidates: int, state: Tensor | None = None,
         prior: Tensor | None = None, places: Tensor | None = None,
@@ -617,11 +618,6 @@ class AdaFocusV2TSM(_TwoHeads):
         return Choice(place, self.squares(place).unsqueeze(1).expand(-1, candidates, -1))
 
 
-def _after_glance(glances: int, steps: int, exits: dict[str, int]) -> dict[str, int]:
-    """Exits of the focus behind one of the glance, which has so many steps."""
-    return {f"glance.{glances}": steps - 1} | {name: steps + at for name, at in exits.items()}
-
-
 def windows_of(actions: Tensor, size: int) -> Tensor:
     """Uni-AdaFocus's windows (..., 4) `xyxy` in pixels.
 
@@ -674,6 +670,8 @@ class UniAdaFocus(AdaFocus):
         motion_prior: Whether the spatial policy adds maps of motion to the glance's.
     """
 
+    second = True
+
     def __init__(
         self, glance: str = "mobilenetv2_100", focus: str = "resnet50", num_classes: int = 200,
         patch: int = 128, size: int = 224, glance_size: int | None = None, glances: int = 16,
@@ -682,7 +680,8 @@ class UniAdaFocus(AdaFocus):
     ) -> None:  # fmt: skip
         super().__init__(glance, focus, num_classes, patch, size, glance_size, pretrained)
         channels = self.glance.map_channels
-        self.glances, self.temperature = glances, temperature
+        self.glances: int = glances
+        self.glance_steps, self.temperature = glances, temperature
         self.focuses: int = focuses
         self.spatial_policy = WindowPolicy(channels, cells=self.cells, motion_prior=motion_prior)
         self.temporal_policy = TemporalPolicy(channels)
@@ -690,20 +689,6 @@ class UniAdaFocus(AdaFocus):
         self.classifier = TwoStageClassifier(
             channels, self.focus.num_features, num_classes, glances, focuses, pooled, dropout
         )
-
-    def glance_frames(self, candidates: int) -> list[int]:
-        """Numbers of the glance frames: the second of each group of candidates.
-
-        Raises:
-            ModelError: The candidates are not a multiple of the glance frames, two at least.
-        """
-        step, left = divmod(candidates, self.glances)
-        if left or step < 2:
-            raise ModelError(
-                f"{candidates} candidate frames for {self.glances} glance frames",
-                "give a multiple, two at least",
-            )
-        return [group * step + 1 for group in range(self.glances)]
 
     def choose(
         self, maps: Tensor, glance: Tensor, candidates: int, state: Tensor | None = None,
@@ -719,6 +704,21 @@ class UniAdaFocus(AdaFocus):
             prior: (B, G, h, w) in 0..1, how much moves in each cell (``motion_prior``).
             jitter: See ``choose_frames``.
         """
+        found, actions = self._picked(maps, glance, candidates, prior, jitter)
+        cells = window_features(maps, windows_of(actions, self.size), self.size, self.patch)
+        return replace(found, window_logits=self.window_head(cells))
+
+    def places(
+        self, maps: Tensor, glance: Tensor, candidates: int, prior: Tensor | None = None
+    ) -> Choice:
+        """See the base class."""
+        return self._picked(maps, glance, candidates, prior)[0]
+
+    def _picked(
+        self, maps: Tensor, glance: Tensor, candidates: int, prior: Tensor | None,
+        jitter: Tensor | None = None,
+    ) -> tuple[Choice, Tensor]:  # fmt: skip
+        """Frames with their windows, and the window policy's output (B, G, 4)."""
         scores = self.temporal_policy(glance)
         density = (scores / self.temperature).softmax(1)
         chosen = choose_frames(density, candidates, self.focuses, jitter)
@@ -727,15 +727,8 @@ class UniAdaFocus(AdaFocus):
             actions.transpose(1, 2), candidates, mode="linear", align_corners=False
         )
         picked = track.transpose(1, 2).gather(1, chosen.unsqueeze(-1).expand(-1, -1, 4))
-        cells = window_features(maps, windows_of(actions, self.size), self.size, self.patch)
-        return Choice(
-            picked, windows_of(picked, self.size), density=scores.softmax(1), frames=chosen,
-            window_logits=self.window_head(cells),
-        )  # fmt: skip
-
-    def exits(self, candidates: int, chunk: int | None = None) -> dict[str, int]:
-        """The glance as a whole, and the focus; see the base class."""
-        return _after_glance(self.glances, self.glances, super().exits(candidates, chunk))
+        windows = windows_of(picked, self.size)
+        return Choice(picked, windows, density=scores.softmax(1), frames=chosen), actions
 
     def begin(self, glance: Tensor) -> tuple[Tensor | None, Memory]:
         """Logits after each glance frame; see the base class."""
@@ -778,6 +771,8 @@ class UniAdaFocusTSM(_TwoHeads):
         pretrained: Load the pretrained weights of both backbones.
     """
 
+    glance_steps = 1
+
     def __init__(
         self, glance: str = "mobilenetv2_100", focus: str = "resnet50", num_classes: int = 174,
         patch: int = 128, size: int = 224, glances: int = 8, focuses: int = 12,
@@ -795,20 +790,21 @@ class UniAdaFocusTSM(_TwoHeads):
         jitter: Tensor | None = None,
     ) -> Choice:  # fmt: skip
         """Frames, and one window for all; see ``UniAdaFocus.choose``."""
+        found = self.places(maps, glance, candidates, jitter=jitter)
+        of_maps = found.windows[:, :1].expand(-1, self.glances, -1)
+        cells = window_features(maps, of_maps, self.size, self.patch)
+        return replace(found, window_logits=self.window_head(cells))
+
+    def places(
+        self, maps: Tensor, glance: Tensor, candidates: int, prior: Tensor | None = None,
+        jitter: Tensor | None = None,
+    ) -> Choice:  # fmt: skip
+        """See the base class; there are no maps of motion."""
         density = self.temporal_policy(glance).softmax(1)
         chosen = choose_frames(density, candidates, self.focuses, jitter)
         action = self.spatial_policy(maps)
-        window = windows_of(action, self.size)
-        of_maps = window.expand(-1, self.glances, -1)
-        cells = window_features(maps, of_maps, self.size, self.patch)
-        return Choice(
-            action[:, 0], window.expand(-1, self.focuses, -1), density=density, frames=chosen,
-            window_logits=self.window_head(cells),
-        )  # fmt: skip
-
-    def exits(self, candidates: int, chunk: int | None = None) -> dict[str, int]:
-        """The glance, and the focus; see the base class."""
-        return _after_glance(self.glances, 1, super().exits(candidates, chunk))
+        windows = windows_of(action, self.size).expand(-1, self.focuses, -1)
+        return Choice(action[:, 0], windows, density=density, frames=chosen)
 
     def begin(self, glance: Tensor) -> tuple[Tensor | None, Memory]:
         """The mean logits of the glance frames; see the base class."""

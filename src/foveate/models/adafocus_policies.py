@@ -8,7 +8,6 @@ Sources: Wang et al., "Adaptive Focus for Efficient Video Recognition" (V1), ICC
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -30,22 +29,6 @@ def action_grid(actions: int) -> Tensor:
         raise ModelError(f"actions={actions}: must be a square, such as 49")
     places = [index / (side - 1) for index in range(side)]
     return torch.tensor([[row, column] for row in places for column in places])
-
-
-def coarse_to_fine(count: int) -> list[int]:
-    """An order of frames: the middle one, the first, the last, then the middles of the gaps.
-
-    Every beginning of it covers the whole clip evenly (section 3.4 of V2).
-    """
-    if count < 1:
-        raise ModelError(f"an order of {count} frames")
-    order = list(dict.fromkeys([count // 2, 0, count - 1]))
-    while len(order) < count:
-        known = sorted(order)
-        gaps = [(b - a, a) for a, b in pairwise(known) if b - a > 1]
-        widest = max(gap for gap, _ in gaps)
-        order += [a + gap // 2 for gap, a in gaps if gap > widest // 2 or gap == widest]
-    return order
 
 
 def choose_frames(density: Tensor, frames: int, count: int, jitter: Tensor | None = None) -> Tensor:
@@ -71,15 +54,42 @@ def choose_frames(density: Tensor, frames: int, count: int, jitter: Tensor | Non
     total = torch.cat([total[:, :-1], torch.ones_like(total[:, :1])], 1)
     within = torch.full_like(density[:, :1], 0.5).expand(-1, count) if jitter is None else jitter
     steps = (torch.arange(count, device=density.device, dtype=density.dtype) + within) / count
-    at = torch.searchsorted(total.contiguous(), steps.contiguous(), right=True) - 1
+    # Comparisons of all pairs, in place of a search and of a running maximum, can be exported.
+    at = (total.unsqueeze(1) <= steps.unsqueeze(2)).sum(2) - 1
     at = at.clamp(0, bins - 1)
     low, high = total.gather(1, at), total.gather(1, at + 1)
     place = (at + (steps - low) / (high - low).clamp_min(1e-12)) / bins
     chosen = (place * frames).floor().long().clamp(0, frames - 1)
     # Repeats are pushed forward; pushing from the left is a running maximum of index - position.
     order = torch.arange(count, device=density.device)
-    chosen = (chosen - order).cummax(1).values + order
+    before = order <= order.unsqueeze(1)
+    chosen = torch.where(before, (chosen - order).unsqueeze(1), 0 - frames).amax(2) + order
     return torch.minimum(chosen, frames - count + order)
+
+
+def gru_gates(gru: nn.GRU, x: Tensor) -> Tensor:
+    """What the inputs (N, width) of a GRU of one layer contribute to its gates, (N, 3 hidden)."""
+    weight, _, bias, _ = gru.all_weights[0]
+    return F.linear(x, weight, bias)
+
+
+def gru_step(gru: nn.GRU, gates: Tensor, hidden: Tensor) -> Tensor:
+    """The next state of a GRU of one layer: operators that every exporter knows.
+
+    Args:
+        gru: The layer.
+        gates: (B, 3 hidden), see `gru_gates`.
+        hidden: (B, hidden), the state before.
+
+    Returns:
+        (B, hidden).
+    """
+    _, weight, _, bias = gru.all_weights[0]
+    own = F.linear(hidden, weight, bias)
+    (reset, update, new), (own_reset, own_update, own_new) = gates.chunk(3, 1), own.chunk(3, 1)
+    update = (update + own_update).sigmoid()
+    new = (new + (reset + own_reset).sigmoid() * own_new).tanh()
+    return new + update * (hidden - new)
 
 
 class GridPolicy(nn.Module):
@@ -147,11 +157,12 @@ class GaussianPolicy(nn.Module):
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """From maps (B, G, C, h, w): the mean (B, 2) row and column in 0..1, and values (B,)."""
-        seen, _ = self.gru(self.encoder(maps.flatten(1, 2)).unsqueeze(1))
-        return self.actor(seen[:, 0]).sigmoid(), self.critic(seen[:, 0]).squeeze(-1)
+        gates = gru_gates(self.gru, self.encoder(maps.flatten(1, 2)))
+        seen = gru_step(self.gru, gates, gates.new_zeros(gates.shape[0], self.gru.hidden_size))
+        return self.actor(seen).sigmoid(), self.critic(seen).squeeze(-1)
 
 
-def _with_prior(maps: Tensor, prior: Tensor | None, weight: Tensor | None) -> Tensor:
+def with_prior(maps: Tensor, prior: Tensor | None, weight: Tensor | None) -> Tensor:
     """Maps (B, T, C, h, w) without gradient to them, with weighted maps of motion (B, T, h, w).
 
     Raises:
@@ -195,7 +206,7 @@ class PointPolicy(nn.Module):
             state: (1, B, hidden) of the frames before; zeros if None.
             prior: (B, T, h, w) in 0..1, how much moves; none if None.
         """
-        flat = self.encoder(_with_prior(maps, prior, self.motion_weight).flatten(0, 1))
+        flat = self.encoder(with_prior(maps, prior, self.motion_weight).flatten(0, 1))
         seen, state = self.gru(flat.unflatten(0, maps.shape[:2]), state)
         return self.actor(seen).sigmoid(), state
 
@@ -282,7 +293,7 @@ class WindowPolicy(nn.Module):
         Returns:
             (B, G, 4), or (B, 1, 4) if the last layer joins all frames.
         """
-        seen = _with_prior(maps, prior, self.motion_weight)
+        seen = with_prior(maps, prior, self.motion_weight)
         found: Tensor = self.layers(seen.transpose(1, 2)).sigmoid()
         return found.flatten(2).transpose(1, 2)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from foveate.core.errors import ModelError
 from foveate.models import backbones
 from foveate.models.coviar import InternalClassifier, split_stages
-from foveate.models.registry import create, is_architecture, register, split_name
+from foveate.models.registry import create, is_video_network, register, split_name
 from foveate.models.yamnet import YAMNetHead
 
 # Channels of a frame: flow and differences are stacks of five; motion vectors are one field.
@@ -106,20 +106,26 @@ class SegmentNet(nn.Module):
         return self._answer(self.net(self._flat(x)))
 
     def begin(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The stages before the exit.
+        """The stages before the exit: `maps`, and the early logits."""
+        maps = self.maps(x)
+        return maps, self.early(maps)
 
-        Returns:
-            Maps (N, T, C, h, w) of segments (N, frames, channels, H, W), and the early logits.
-        """
-        assert self.exit is not None
-        maps = self._flat(x)
+    def maps(self, x: Tensor) -> Tensor:
+        """Maps (N, T, C, h, w) at the exit of segments (N, frames, channels, H, W)."""
+        found = self._flat(x)
         for module in self._first:
-            maps = module(maps)
-        logits = self.exit(maps).unflatten(0, (-1, self._at_exit)).mean(1)
-        return maps.unflatten(0, (-1, self._at_exit)), logits
+            found = module(found)
+        maps: Tensor = found.unflatten(0, (-1, self._at_exit))
+        return maps
+
+    def early(self, maps: Tensor) -> Tensor:
+        """The early logits (N, classes) of maps (N, T, C, h, w) at the exit."""
+        assert self.exit is not None
+        logits: Tensor = self.exit(maps.flatten(0, 1)).unflatten(0, (-1, self._at_exit)).mean(1)
+        return logits
 
     def finish(self, maps: Tensor) -> Tensor:
-        """The stages behind the exit: logits (N, classes) of maps of `begin`."""
+        """The stages behind the exit: logits (N, classes) of `maps`."""
         x = maps.flatten(0, 1)
         for module in self._rest:
             x = module(x)
@@ -171,11 +177,6 @@ class VideoNet(nn.Module):
         _check_segments(x, self.frames, self.channels)
         logits: Tensor = self.net(x.transpose(1, 2))
         return logits
-
-
-def is_video_network(name: str) -> bool:
-    """Whether a name is that of a video network, and not of a 2D backbone."""
-    return is_architecture(split_name(name)[0])
 
 
 def _check_segments(x: Tensor, frames: int, channels: int) -> None:
@@ -236,7 +237,7 @@ class ModalityPolicy(nn.Module):
         Returns:
             Logits (B, M, 2), and what the next step needs.
         """
-        size = len(features)
+        size = features.shape[0]
         if before is None:
             nothing = features.new_zeros(size, self.lstm.hidden_size)
             before = nothing, nothing, features.new_zeros(size, len(self.nets), 2)

@@ -15,6 +15,7 @@ from foveate.core.errors import ModelError, WeightsError
 from foveate.core.lazy import import_extra
 from foveate.core.text import did_you_mean
 from foveate.models.backbones_weights import BACKBONES, load_backbone
+from foveate.models.patch_tokens import accept_any_size
 from foveate.models.spec import InputSpec
 
 Triple = tuple[float, float, float]
@@ -49,6 +50,7 @@ def build(name: str, pretrained: bool = False, **settings: Any) -> nn.Module:
             hint = "check the tag and the network, or build it without pretrained weights"
             raise WeightsError(f"no weights for {name!r} ({cause})", hint) from error
         raise ModelError(f"the backbone {name!r} cannot be built ({cause})") from error
+    accept_any_size(built)
     return built
 
 

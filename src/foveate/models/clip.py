@@ -22,7 +22,13 @@ class ClipModel(nn.Module):
         num_features: Number of channels of the features.
         num_classes: Outputs of the classifier.
         dropout: Probability of dropping a feature before the classifier, in training.
+
+    Attributes:
+        patch: Frames, height and width in pixels of a patch, where patch tokens can be left out
+            (see `models.patch_tokens`); None elsewhere.
     """
+
+    patch: tuple[int, int, int] | None = None
 
     def __init__(self, num_features: int, num_classes: int, dropout: float) -> None:
         super().__init__()

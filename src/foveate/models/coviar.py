@@ -6,7 +6,8 @@ residuals; each takes one picture of every segment, and the logits of segments a
 internal classifiers are those of Soufleri et al. (arXiv 2407.02713) and a light variant.
 
 A network is ``coviar:BACKBONE`` over any timm backbone whose modules run in sequence. Stages are
-executed one by one, so after an exit the later stages are not computed.
+executed one by one, so after an exit the later stages are not computed. On key frames a cascade
+also takes a video network of the registry, which has no exits inside (`KeyFrameClips`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch.nn import functional
 from foveate.core.errors import ModelError
 from foveate.models import backbones
 from foveate.models.clip import ClipModel, check_clip
-from foveate.models.registry import register
+from foveate.models.registry import create, is_video_network, register, split_name
 
 Modality = Literal["iframe", "mv", "residual"]
 Style = Literal["paper", "light"]
@@ -153,6 +154,43 @@ class CompressedNet(ClipModel):
     def _pooled(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = features.unflatten(0, (x.shape[0], -1))
         return found
+
+
+class KeyFrameClips(nn.Module):
+    """A video network, such as a MoViNet, on the key frames as one clip: a single stage.
+
+    Args:
+        network: From clips (B, 3, T, H, W) to logits (B, classes).
+    """
+
+    modality: Modality = "iframe"
+    stages = ("final",)
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (B, classes) of key frames (B, 3, T, H, W)."""
+        logits: torch.Tensor = self.network(x)
+        return logits
+
+    def enter(self, x: torch.Tensor) -> torch.Tensor:
+        """The clips themselves."""
+        check_clip(x)
+        return x
+
+    def run_stages(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield ``""`` and logits (B, 1, classes)."""
+        yield "", self(x).unsqueeze(1)
+
+    def run_part(self, x: torch.Tensor, begin: int, end: int) -> torch.Tensor:
+        """Logits (B, classes); there is one stage."""
+        return self.forward(x)
+
+    def classify(self, logits: torch.Tensor) -> torch.Tensor:
+        """What the stage gave are logits."""
+        return logits
 
 
 def split_stages(backbone: nn.Module) -> list[tuple[str, list[nn.Module]]]:
@@ -287,7 +325,7 @@ class ExitNetwork(nn.Module):
 
     def __init__(
         self,
-        network: CompressedNet,
+        network: CompressedNet | KeyFrameClips,
         stages: Sequence[str] | None = None,
         style: Style = "light",
         backbone: str = "",
@@ -299,12 +337,13 @@ class ExitNetwork(nn.Module):
         for stage in chosen:
             if stage not in inner:
                 raise ModelError(f"there is no stage {stage!r}", f"one of: {', '.join(inner)}")
-        widths = self._widths(64)
+        widths = self._widths(64) if chosen else {}
         # Number of stages before each exit; the last exit is after all stages.
         self._ends = [1 + inner.index(stage) for stage in sorted(chosen, key=inner.index)]
         self._ends.append(len(network.stages))
         self.heads = nn.ModuleDict()
         for stage in sorted(chosen, key=inner.index):
+            assert isinstance(network, CompressedNet)  # the other has no stages inside
             width, kernel = released_head(backbone, stage, widths[stage])
             head = InternalClassifier(widths[stage], network.num_classes, style, width, kernel)
             self.heads[stage.replace(".", "_")] = head
@@ -377,7 +416,7 @@ class ExitNetwork(nn.Module):
         return {name: maps.shape[1] for name, maps in self.network.run_stages(x) if name}
 
 
-def even_stages(network: CompressedNet, count: int) -> list[str]:
+def even_stages(network: CompressedNet | KeyFrameClips, count: int) -> list[str]:
     """At most `count` stages for internal classifiers, evenly spaced, without the last maps.
 
     For a ResNet, three are those of the release (arXiv 2407.02713).
@@ -451,5 +490,13 @@ def coviar_exits(
     stages: Sequence[str] | None = None,
     heads: Style = "light",
 ) -> ExitNetwork:
-    """Build one of CoViAR's networks with internal classifiers, a part of a cascade."""
-    return ExitNetwork(CompressedNet(modality, backbone, num_classes), stages, heads, backbone)
+    """Build one of CoViAR's networks with internal classifiers, a part of a cascade.
+
+    On key frames, `backbone` may be a video network of the registry.
+    """
+    network: CompressedNet | KeyFrameClips
+    if is_video_network(backbone) and modality == "iframe":
+        network = KeyFrameClips(create(split_name(backbone)[0], num_classes=num_classes))
+    else:
+        network = CompressedNet(modality, backbone, num_classes)
+    return ExitNetwork(network, stages, heads, backbone)

@@ -145,6 +145,11 @@ def is_architecture(name: str) -> bool:
         return False
 
 
+def is_video_network(name: str) -> bool:
+    """Whether a name, perhaps with a weights tag, is that of a video network, not of a backbone."""
+    return is_architecture(split_name(name)[0])
+
+
 def create(name: str, **config: Any) -> nn.Module:
     """Build a randomly initialised model.
 

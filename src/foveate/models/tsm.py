@@ -309,6 +309,7 @@ class TSM(TSN):
         shift_div: int = SHIFT_DIV,
     ) -> None:
         super().__init__(backbone, num_classes, dropout, pretrained)
+        self.patch = None  # shifts need the token of the same place in every frame
         self.shifted = insert_shifts(self.backbone, self.shift, shift_place, shift_div)
         self._shapes: dict[tuple[int, int], dict[str, tuple[int, ...]]] = {}
 

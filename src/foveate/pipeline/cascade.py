@@ -1,34 +1,36 @@
 """The executor of a cascade: every exit of every modality is a part, run only when asked.
 
 The state of a source is the logits of the exits that ran and the maps behind the last of them, so
-leaving at an exit leaves the rest undone. The head fuses the logits so far (`policy.fuse`).
+leaving at an exit leaves the rest undone. The head fuses the logits so far (`policy.fuse`). The
+networks are functions of NumPy arrays, in PyTorch or in an engine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+import numpy as np
 
 from foveate.core import ConfigError, Evidence, InputSpec, View, Views
-from foveate.models.coviar import CHANNELS, ExitNetwork, Modality, normalise, square
-from foveate.models.macs import on_meta
-from foveate.policy.fuse import Wise
+from foveate.engines.network import EngineNetwork, PartFunctions, State
+from foveate.engines.runtimes import Array
+from foveate.policy.calibration import FusionCard
 
-PUBLISHED_ORDER: tuple[Modality, ...] = ("residual", "mv", "iframe")
+if TYPE_CHECKING:
+    import torch
 
-CascadeState = dict[str, Tensor]
+    from foveate.models.coviar import ExitNetwork
+    from foveate.policy.fuse import Wise
+
+PUBLISHED_ORDER: tuple[Literal["residual", "mv", "iframe"], ...] = ("residual", "mv", "iframe")
 
 
 class CascadeExecutor:
     """Networks of several modalities with their exits in one order; satisfies `core.Executor`.
 
-    A state holds `logits` (1, exits so far, classes) and `maps` (1, T, C, h, w), what the next
-    exit of the same network begins with.
+    A state holds `logits` (1, exits so far, classes) and `maps` (T, C, h, w), what the next exit of
+    the same network begins with.
 
     Args:
         networks: By modality, all with the same classes.
@@ -36,7 +38,7 @@ class CascadeExecutor:
         wise: Fusion whose exits are those of the networks in `order`; see `exit_names`. None
             takes the mean of the logits so far.
         spec: Of the networks' input.
-        device: Where they run.
+        device: Where networks of PyTorch run.
 
     Raises:
         ConfigError: A network is missing, or the fusion is for other exits.
@@ -47,9 +49,9 @@ class CascadeExecutor:
 
     def __init__(
         self,
-        networks: Mapping[Modality, ExitNetwork],
-        order: Sequence[Modality],
-        wise: Wise | None = None,
+        networks: Mapping[Any, ExitNetwork | EngineNetwork],
+        order: Sequence[str],
+        wise: Wise | FusionCard | None = None,
         *,
         spec: InputSpec,
         device: torch.device | None = None,
@@ -57,23 +59,18 @@ class CascadeExecutor:
         missing = [modality for modality in order if modality not in networks]
         if missing or not order or len(set(order)) != len(order):
             raise ConfigError(f"no network for {', '.join(missing) or 'the order ' + repr(order)}")
-        self.device, self.spec = device or torch.device("cpu"), spec
-        self.networks = {name: networks[name].eval().to(self.device) for name in order}
-        self.order = tuple(order)
-        self.parts = exit_names(self.networks)
-        if wise is None:
-            count = len(self.parts)
-            even = tuple(tuple(1 / n for _ in range(n)) for n in range(1, count + 1))
-            wise = Wise(self.parts, even, (1.0,) * count)
-        if wise.exits != self.parts:
+        self.spec, self.order = spec, tuple(order)
+        self.networks = {name: _functions(networks[name], spec, device) for name in order}
+        self.device = next(iter(self.networks.values())).device
+        self.parts = exit_names({name: networks[name] for name in order})
+        if wise is not None and tuple(wise.exits) != self.parts:
             raise ConfigError(f"the fusion is for {wise.exits}, the exits are {self.parts}")
         self.wise = wise
         self._places = {
             f"{modality}.{name}": (modality, at)
-            for modality, network in self.networks.items()
-            for at, name in enumerate(network.exits)
+            for modality in order
+            for at, name in enumerate(networks[modality].exits)
         }
-        self._macs = cache(self._count)
 
     def input(self, part: str) -> InputSpec:
         """What the networks expect."""
@@ -88,10 +85,9 @@ class CascadeExecutor:
         if part == self.head:
             return part, state["logits"].shape[1]
         if views:
-            return part, self._segments(views), state is None
-        return part, state["maps"].shape[1:]
+            return part, _segments(views), state is None
+        return part, state["maps"].shape
 
-    @torch.inference_mode()
     def run(
         self, part: str, views: Sequence[Views], states: Sequence[Any]
     ) -> tuple[list[Any], list[Evidence]]:
@@ -101,72 +97,109 @@ class CascadeExecutor:
         the maps that the exit before left in the state.
         """
         if part == self.head:
-            evidence = self._fused(_joined([state["logits"] for state in states]))
-            return list(states), evidence
+            return list(states), [self._fused(state["logits"][0]) for state in states]
         modality, at = self._places[part]
         if views[0]:
-            x = _joined([self._prepared(modality, view[modality]) for view in views])
+            given = {"pictures": np.concatenate([self._pictures(v[modality]) for v in views])}
         else:
-            x = _joined([state["maps"] for state in states])
-        logits, maps = self.networks[modality].advance(at, x)
-        logits = logits.unsqueeze(1)
-        if states[0] is not None:
-            logits = torch.cat([_joined([state["logits"] for state in states]), logits], 1)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        rows = zip(logits.split(1), maps.split(1), strict=True)
-        after = [{"logits": one, "maps": behind} for one, behind in rows]
-        return after, [Evidence() for _ in after]
+            given = {"maps": np.concatenate([state["maps"] for state in states])}
+        found = self.networks[modality].call(f"exit-{at}", given)
+        count = len(states)
+        logits = found["logits"].reshape(count, -1, found["logits"].shape[1]).mean(1)
+        maps = np.split(found["next:maps"], count)
+        after: list[State] = []
+        for row, behind, state in zip(logits, maps, states, strict=True):
+            one = row[None, None]
+            if state is not None:
+                one = np.concatenate([state["logits"], one], 1)
+            after.append({"logits": one, "maps": behind})
+        return list(after), [Evidence() for _ in after]
 
     def cost(self, part: str, views: Views, state: Any) -> int:
         """Multiply-adds of an exit beyond the one before it; of fusing, one per exit and class."""
         if part == self.head:
-            return 0 if state is None else int(state["logits"][0].numel())
-        modality, at = self._places[part]
-        segments = self._segments(views) if views else int(state["maps"].shape[1])
-        return int(self._macs(modality, segments)[at])
+            return 0 if state is None else int(state["logits"][0].size)
+        segments = _segments(views) if views else len(state["maps"])
+        return self._macs(part, segments)
 
     def exit_macs(self, segments: int) -> dict[str, int]:
         """Multiply-adds of every exit beyond the one before it, by its name."""
-        return {name: self._macs(m, segments)[at] for name, (m, at) in self._places.items()}
+        return {name: self._macs(name, segments) for name in self.parts}
 
-    def _segments(self, views: Views) -> int:
-        return int(next(iter(views.values())).array.shape[1])
+    def _macs(self, part: str, segments: int) -> int:
+        modality, at = self._places[part]
+        return int(segments * self.networks[modality].macs(f"exit-{at}"))
 
-    def _prepared(self, modality: Modality, view: View) -> Tensor:
-        """(1, channels, T, S, S) of pictures (1, T, H, W, channels)."""
-        x_tchw = torch.from_numpy(view.array[0]).permute(0, 3, 1, 2)
-        x = square(x_tchw.to(self.device), self.spec.size)
-        x = normalise(modality, x, self.spec.mean, self.spec.std)
-        return x.transpose(0, 1).unsqueeze(0)
+    def _pictures(self, view: View) -> Array:
+        """(T, S, S, channels) float32 of pictures (1, T, H, W, channels)."""
+        return squared(view.array[0], self.spec.size)
 
-    def _fused(self, logits: Tensor) -> list[Evidence]:
-        """The answer of the exits so far: logits whose softmax is calibrated."""
-        done = logits.shape[1]
-        fused = self.wise.fused(logits) / self.wise.temperatures[done - 1]
-        name = self.parts[done - 1]
-        return [Evidence(logits={name: row}) for row in fused.float().cpu().numpy()]
-
-    def _count(self, modality: Modality, segments: int) -> list[int]:
-        """Multiply-adds of each exit beyond the one before, counted on the meta device."""
-        ghost: Any = on_meta(self.networks[modality])
-        x = torch.empty(
-            (1, CHANNELS[modality], segments, self.spec.size, self.spec.size), device="meta"
-        )
-        found = []
-        with torch.no_grad():
-            for at in range(len(ghost.exits)):
-                with FlopCounterMode(display=False) as counter:
-                    _, x = ghost.advance(at, x)
-                found.append(counter.get_total_flops() // 2)
-        return found
+    def _fused(self, logits: Array) -> Evidence:
+        """The answer of the exits so far (count, classes): logits whose softmax is calibrated."""
+        done = len(logits)
+        fused = logits.mean(0)
+        if self.wise is not None:
+            weights = np.array(self.wise.weights[done - 1], np.float32)
+            fused = weights @ logits / np.float32(self.wise.temperatures[done - 1])
+        return Evidence(logits={self.parts[done - 1]: fused})
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
-    """Several sources in one batch; one is not copied."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def exit_names(networks: Mapping[Modality, ExitNetwork]) -> tuple[str, ...]:
+def exit_names(networks: Mapping[Any, Any]) -> tuple[str, ...]:
     """Names of all exits in the order of the networks, as `mv.layer2`, `mv.final`."""
     return tuple(f"{modality}.{name}" for modality, n in networks.items() for name in n.exits)
+
+
+def _functions(
+    network: ExitNetwork | EngineNetwork, spec: InputSpec, device: torch.device | None
+) -> PartFunctions:
+    if isinstance(network, EngineNetwork):
+        return network
+    from foveate.engines.functions import exit_functions
+    from foveate.engines.torch_network import TorchNetwork
+
+    return TorchNetwork(exit_functions(network.eval(), spec), device)
+
+
+def _segments(views: Views) -> int:
+    return int(next(iter(views.values())).array.shape[1])
+
+
+def squared(pictures: Array, size: int) -> Array:
+    """Centre crop of (N, H, W, channels) to a square of `size` pixels, float32.
+
+    The same numbers as `models.coviar.square`: bilinear, over the pixels that a new one covers
+    where pictures shrink.
+    """
+    height, width = pictures.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resized(pictures[:, top : top + side, left : left + side], size)
+
+
+def resized(pictures: Array, size: int, antialias: bool = True) -> Array:
+    """(N, size, size, channels) float32 of pictures (N, H, W, channels), bilinear.
+
+    Args:
+        pictures: Of any type.
+        size: Side in pixels.
+        antialias: Weigh all pixels that a new one covers where pictures shrink.
+    """
+    found = pictures.astype(np.float32)
+    for axis, letters in ((1, "oy,nyxc->noxc"), (2, "px,noxc->nopc")):
+        if found.shape[axis] != size:
+            weights = _triangles(found.shape[axis], size, antialias)
+            found = np.ascontiguousarray(np.einsum(letters, weights, found, optimize=True))
+    return found
+
+
+def _triangles(before: int, after: int, antialias: bool) -> Array:
+    """(after, before) weights of bilinear interpolation, widened where the size shrinks."""
+    scale = before / after
+    reach = max(scale, 1.0) if antialias else 1.0
+    centres = (np.arange(after) + 0.5) * scale - 0.5
+    if reach == 1.0:
+        centres = centres.clip(0, before - 1)
+    distance = np.abs(np.arange(before) - centres[:, None]) / reach
+    weights = np.maximum(1 - distance, 0)
+    found: Array = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return found

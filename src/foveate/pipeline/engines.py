@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,8 @@ def load_model(
     side = getattr(preset.look, "size", None)
     loaded = open_model(
         preset.model, chosen, **how, side=side if isinstance(side, int) else None,
-        offline=offline, progress=progress, notice=notice,
+        frames=getattr(preset.look, "frames", None), offline=offline, progress=progress,
+        notice=notice,
     )  # fmt: skip
     return loaded, None
 
@@ -194,7 +196,8 @@ def _candidates(model: str, precision: str | None) -> list[str]:
         return ["openvino"]
     if precision == "int8":
         return ["litert"]
-    return ["torch", *(name for name in here if name != "litert")]
+    exports = find_spec("litert_torch") is not None  # published files have fewer bits
+    return ["torch", *(name for name in here if name != "litert" or exports)]
 
 
 def measure(
@@ -230,12 +233,16 @@ def job_of(
 ) -> Callable[[], None]:
     """The next frames of a stream with an answer, one clip, all exits of a cascade, or a key frame.
 
+    An executor whose parts take other views has a method `example`: parts with views of one row.
+
     Args:
         executor: Runs the model.
         side: Of the frames; the model's own if None.
         rows: Streams or clips in one call.
         frames: Of each stream.
     """
+    if hasattr(executor, "example"):
+        return _window_of(executor, rows)
     network = getattr(executor, "network", None) or getattr(executor, "reference", None)
     streaming = bool(getattr(network, "streaming", False))
     parts = [part for part in executor.parts if part != "glance"]
@@ -265,6 +272,19 @@ def job_of(
         if executor.head is not None:
             executor.run(executor.head, [{}] * rows, states)
         kept[:] = states
+
+    return job
+
+
+def _window_of(executor: Any, rows: int) -> Callable[[], None]:
+    """All parts of a window, one after another, with its answer."""
+    parts: list[tuple[str, Views]] = executor.example()
+
+    def job() -> None:
+        states: list[Any] = [None] * rows
+        for part, views in parts:
+            states, _ = executor.run(part, [views] * rows, states)
+        executor.run(executor.head, [{}] * rows, states)
 
     return job
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,10 @@ from torch import Tensor
 from foveate.core import Evidence, FoveateError, InputSpec, ModelError, Views
 from foveate.models import is_streaming, macs_of, stack_states
 from foveate.models.maps import glance_method, last_maps
+from foveate.models.patch_tokens import count_kept_macs, split_kept, with_kept
 from foveate.models.streaming import inference_form
+from foveate.pipeline.fetch import matched
+from foveate.policy.looks.tokens import TOKENS
 
 State = dict[str, Tensor]
 THIN = 8  # a clip network keeps at most so many times the frames that it takes
@@ -187,12 +190,14 @@ class ClipExecutor(NetworkExecutor):
     every second one is dropped when there are many more than the network takes.
 
     The module's `forward` gives logits (B, classes) of clips (B, 3, T, H, W); if it has `features`
-    and `classify`, as the registry's networks have, each position is classified and averaged.
+    and `classify`, as the registry's networks have, each position is classified and averaged. Where
+    a look chooses patch tokens, frames have a fourth channel; see `models.patch_tokens`.
     """
 
     def __init__(self, module: Any, device: torch.device, spec: InputSpec) -> None:
         super().__init__(module, device, spec)
         self._by_features = glance_method(module) == "features"
+        self._token_macs = cache(partial(count_kept_macs, module))
 
     def stage(self, part: str) -> str:
         """Looking only prepares; the network runs when it answers."""
@@ -202,6 +207,10 @@ class ClipExecutor(NetworkExecutor):
         found = []
         for view, state in zip(views, states, strict=True):
             rows = self._tensor([view])
+            if TOKENS in view:
+                kept = view[TOKENS]
+                shown = torch.from_numpy(kept.array[:, matched(view["rgb"].times, kept.times)])
+                rows = with_kept(rows, shown.to(rows.device), self.module.patch)
             clip = rows.transpose(0, 1).flatten(1, 2)  # rows follow each other in time
             found.append(_kept(state or _empty(clip), clip, THIN * self.spec.clip_frames))
         return found
@@ -217,22 +226,34 @@ class ClipExecutor(NetworkExecutor):
 
     def _clip(self, state: State) -> Tensor:
         """The frames (3, T, H, W) that the network gets: evenly spread over what was seen."""
+        return state["frames"][:, self._places(state)]
+
+    def _places(self, state: State) -> Tensor:
+        """Places of these frames among those that were kept."""
         step = int(state["seen"]) / self.spec.clip_frames
         wanted = torch.arange(self.spec.clip_frames) * step + (step - 1) / 2
         distance = (wanted.unsqueeze(1) - state["places"].unsqueeze(0)).abs()
-        return state["frames"][:, distance.argmin(1).to(state["frames"].device)]
+        return distance.argmin(1).to(state["frames"].device)
 
     def _look_macs(self, views: Views) -> int:
         """None: the views are only kept."""
         return 0
 
     def _head_macs(self, state: Any) -> int:
-        return int(self._macs((1, *self._head_shape(state)), "forward"))
+        shape = (1, 3, *self._head_shape(state)[1:])
+        if state is None or len(state["frames"]) == 3:
+            return int(self._macs(shape, "forward"))
+        clips = state["frames"][None, :, self._places(state)]
+        _, kept = split_kept(clips, self.reference.patch)
+        assert kept is not None
+        return self._token_macs(shape, tuple(kept.flatten(2).sum(2)[0].tolist()))
 
     def _head_shape(self, state: Any) -> tuple[int, ...]:
         """Of the clip that the network gets; before anything was seen, of one it was made for."""
-        height, width = (self.spec.size,) * 2 if state is None else state["frames"].shape[2:]
-        return 3, self.spec.clip_frames, int(height), int(width)
+        if state is None:
+            return 3, self.spec.clip_frames, self.spec.size, self.spec.size
+        channels, _, height, width = state["frames"].shape
+        return channels, self.spec.clip_frames, height, width
 
 
 @contextmanager

@@ -51,9 +51,9 @@ def export(
     Args:
         model: A run folder, a preset, weights; or a module as `load` takes it.
         out: The folder, new or empty.
-        format: `onnx`, `openvino`, `torchexport` (for other programs), or `litert` (where a file
-            was published).
-        precision: `fp32` or `int8`; that of the format if None.
+        format: `onnx`, `openvino`, `litert`, or `torchexport` (for other programs).
+        precision: `fp32` or `int8`. If None, `int8` in the format `litert` where such a file was
+            published, which is then copied, else `fp32`.
         sizes: Sides of frames in pixels, where a look shows others than the model's own.
         calibrate: Videos like those that the model will see, at least some dozens for int8.
         labels: Of a module.
@@ -77,8 +77,6 @@ def export(
             f"format {format!r}: unknown",
             f"did you mean {guess}?" if guess else f"one of: {', '.join(FORMATS)}",
         )
-    if precision is None:
-        precision = "int8" if format == "litert" else "fp32"
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: exists and is not an empty folder", "name another one")
@@ -95,12 +93,11 @@ def export(
     loaded, _ = load_model(
         preset, own, device="cpu", engine="torch", offline=offline, progress=progress
     )
-    if format == "litert" and precision != "int8":
-        raise ConfigError(
-            f"precision {precision}: the published LiteRT file is int8", "--format onnx"
-        )
+    if precision is None:
+        published = format == "litert" and loaded.entry is not None and loaded.entry.litert
+        precision = "int8" if published else "fp32"
     with complete_folder(folder) as partial:
-        if format == "litert":
+        if format == "litert" and precision == "int8":
             from foveate.engines.published import export_published
 
             card = export_published(loaded, partial, offline=offline)
@@ -113,7 +110,7 @@ def export(
                 loaded, partial, chosen[0], precision=chosen[1],
                 sides=sizes or ((side,) if isinstance(side, int) else ()),
                 clips=[frames_of(one, loaded.input, limits) for one in calibrate],
-                memory=preset.memory,
+                memory=preset.memory, frames=getattr(preset.look, "frames", None),
             )  # fmt: skip
         if own is None:  # it is used with the look and the other settings it was exported with
             settings = preset.model_dump(mode="json", exclude={"model", "engine", "precision"})

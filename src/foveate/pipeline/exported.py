@@ -6,17 +6,16 @@ which a graph does not return, so an exported network has no part `glance`.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
-from foveate.core import ConfigError, Evidence, InputSpec, ModelError, View, Views
+from foveate.core import Evidence, InputSpec, ModelError, Views
 from foveate.engines.network import EngineNetwork, State, stacked, taken_apart
 from foveate.engines.runtimes import Array
 from foveate.models.boxes import selected
 from foveate.pipeline.boxes import following, in_source
-from foveate.policy.calibration import FusionCard
 
 THIN = 8  # a clip network keeps at most so many times the frames that it takes
 
@@ -243,126 +242,3 @@ class ExportedDetector(_Exported):
 
     def _graph(self, side: int) -> str:
         return self.network.sized("detect", side)
-
-
-class ExportedCascade:
-    """The exits of several exported networks in one order; see `pipeline.cascade`.
-
-    A state holds `logits` (1, exits so far, classes) and `maps` (T, C, h, w), what the next exit of
-    the same network begins with.
-
-    Args:
-        networks: By modality.
-        order: Which modality comes when.
-        fusion: How the exits so far are joined.
-        spec: Of the networks' input.
-    """
-
-    head: str | None = "head"
-    persistent = False
-
-    def __init__(
-        self,
-        networks: Mapping[str, EngineNetwork],
-        order: Sequence[str],
-        fusion: FusionCard,
-        spec: InputSpec,
-    ) -> None:
-        self.networks, self.spec, self.fusion = networks, spec, fusion
-        self._places = {
-            f"{modality}.{name}": (modality, at)
-            for modality in order
-            for at, name in enumerate(networks[modality].exits)
-        }
-        self.parts = tuple(self._places)
-        self.device = next(iter(networks.values())).engine
-        if tuple(fusion.exits) != self.parts:
-            raise ConfigError(f"the fusion is for {fusion.exits}, the exits are {self.parts}")
-
-    def input(self, part: str) -> InputSpec:
-        """What the networks expect."""
-        return self.spec
-
-    def stage(self, part: str) -> str:
-        """`network-MODALITY`, or `head`."""
-        return part if part == self.head else f"network-{self._places[part][0]}"
-
-    def batch_key(self, part: str, views: Views, state: Any) -> Hashable:
-        """Sources at the same exit with as many segments can run together."""
-        if part == self.head:
-            return part, state["logits"].shape[1]
-        if views:
-            return part, next(iter(views.values())).array.shape[1], state is None
-        return part, state["maps"].shape
-
-    def cost(self, part: str, views: Views, state: Any) -> int:
-        """Multiply-adds of an exit beyond the one before it; of fusing, one per exit and class."""
-        if part == self.head:
-            return 0 if state is None else int(state["logits"][0].size)
-        modality, at = self._places[part]
-        count = next(iter(views.values())).array.shape[1] if views else len(state["maps"])
-        return int(count * self.networks[modality].card(f"exit-{at}").macs)
-
-    def run(
-        self, part: str, views: Sequence[Views], states: Sequence[Any]
-    ) -> tuple[list[Any], list[Evidence]]:
-        """Run an exit, or fuse those that have run; see `core.Executor`."""
-        if part == self.head:
-            return list(states), [self._fused(state["logits"][0]) for state in states]
-        modality, at = self._places[part]
-        if views[0]:
-            given = {"pictures": np.concatenate([self._pictures(v[modality]) for v in views])}
-        else:
-            given = {"maps": np.concatenate([state["maps"] for state in states])}
-        found = self.networks[modality].call(f"exit-{at}", given)
-        count = len(states)
-        logits = found["logits"].reshape(count, -1, found["logits"].shape[1]).mean(1)
-        maps = np.split(found["next:maps"], count)
-        after = []
-        for row, behind, state in zip(logits, maps, states, strict=True):
-            one = row[None, None]
-            if state is not None:
-                one = np.concatenate([state["logits"], one], 1)
-            after.append({"logits": one, "maps": behind})
-        return after, [Evidence() for _ in after]
-
-    def _pictures(self, view: View) -> Array:
-        """(T, S, S, channels) float32 of pictures (1, T, H, W, channels)."""
-        return squared(view.array[0], self.spec.size)
-
-    def _fused(self, logits: Array) -> Evidence:
-        """The answer of the exits so far (count, classes): calibrated logits."""
-        done = len(logits)
-        weights = np.array(self.fusion.weights[done - 1], np.float32)
-        fused = weights @ logits / np.float32(self.fusion.temperatures[done - 1])
-        return Evidence(logits={self.parts[done - 1]: fused})
-
-
-def squared(pictures: Array, size: int) -> Array:
-    """Centre crop of (N, H, W, channels) to a square of `size` pixels, float32.
-
-    The same numbers as `models.coviar.square`: bilinear, over the pixels that a new one covers
-    where pictures shrink.
-    """
-    height, width = pictures.shape[1:3]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    cut = pictures[:, top : top + side, left : left + side].astype(np.float32)
-    if side == size:
-        return cut
-    weights = _triangles(side, size)
-    rows = np.einsum("oy,nyxc->noxc", weights, cut, optimize=True)
-    return np.ascontiguousarray(np.einsum("px,noxc->nopc", weights, rows, optimize=True))
-
-
-def _triangles(before: int, after: int) -> Array:
-    """(after, before) weights of bilinear interpolation, widened where the size shrinks."""
-    scale = before / after
-    reach = max(scale, 1.0)
-    centres = (np.arange(after) + 0.5) * scale - 0.5
-    if scale < 1:
-        centres = centres.clip(0, before - 1)
-    distance = np.abs(np.arange(before) - centres[:, None]) / reach
-    weights = np.maximum(1 - distance, 0)
-    found: Array = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-    return found

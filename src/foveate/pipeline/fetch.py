@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 DEFAULT_RATE = 25.0  # frames per second of a source that does not say
 MINIMUM_SHOT = 1.0  # seconds
 _STEP = 4  # every fourth pixel each way is enough for a histogram
+_VECTORS = ("vectors", "motion")  # sources of modalities
+_NOTHING = View(np.empty((0,), np.uint8), (), np.ones(0, bool))
 MOST_BYTES = 96_000_000  # of views that are kept to be cut again
 
 
@@ -83,6 +85,8 @@ class Fetch:
     _heard: dict[tuple[str, tuple[float, float]], Array] = field(
         default_factory=dict
     )  # of this window
+    # Of the last request for motion vectors in this window: time → vectors, and if there are any.
+    _moving: dict[float, tuple[Array, bool]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         info = self.sample.info
@@ -101,6 +105,7 @@ class Fetch:
         self._whole.clear()
         self._whole_bytes = 0
         self._heard.clear()
+        self._moving = {}
 
     def __call__(self, selection: Selection, spec: InputSpec, window: Window) -> Fetched:
         """The views of a selection.
@@ -113,10 +118,11 @@ class Fetch:
         Raises:
             NotYet: A live source has not come that far.
         """
-        views: dict[str, View] = {}
+        views: dict[str, View] = dict.fromkeys(selection.views, _NOTHING)
         cut, short, in_order = None, False, False
-        for name, request in selection.views.items():
-            kind = find(name)
+        # Vectors first: frames at the same times are decoded on the way.
+        for name in sorted(selection.views, key=lambda name: find(name).source not in _VECTORS):
+            kind, request = find(name), selection.views[name]
             _check(name, request)
             if kind.source == "sound":
                 views[name] = self._sound(name, request)
@@ -215,7 +221,7 @@ class Fetch:
     def _cut_out(self, clip: Clip, request: ViewRequest, spec: InputSpec) -> View:
         """A view with one row of the frames that came."""
         if not len(clip):
-            return View(np.empty((0,), np.uint8), (), np.ones(0, bool))
+            return _NOTHING
         if request.boxes is None:
             region = region_of(self._frame, spec, request)
             self._remember(clip, region)
@@ -252,7 +258,7 @@ class Fetch:
         else:
             pixels, times = self._any_order(asked, each, spec, request)
         if not len(pixels):
-            return View(np.empty((0,), np.uint8), (), np.ones(0, bool)), True
+            return _NOTHING, True
         count = 1 if request.rows is None else len(set(request.rows))
         with self.ledger.stage("transform"):
             stacked = pixels.reshape(len(request.times), per, *pixels.shape[1:])
@@ -337,7 +343,7 @@ class Fetch:
             self.sample.warnings.append(
                 f"{kind.name}: nothing could be decoded from {window.start:.2f} s on"
             )
-            return View(np.empty((0,), np.uint8), (), np.ones(0, bool))
+            return _NOTHING
         array: Array = np.stack([picture.array for picture in found])[None]
         return View(array, tuple(picture.time for picture in found), np.ones(1, bool))
 
@@ -369,22 +375,27 @@ class Fetch:
     def _vectors(self, request: ViewRequest) -> View:
         """Motion vectors of single pictures, in pixels per frame; invalid rows where none are."""
         count = 1 if request.rows is None else len(set(request.rows))
-        order = sorted(range(len(request.times)), key=request.times.__getitem__)
-        try:
-            motion = self.sample.motion([request.times[at] for at in order], "vectors", around=1)
-        except MediaError as error:
-            self._warn_once(error)
-            shape = (count, len(request.times) // count, 1, 1, 2)
-            return View(np.zeros(shape, np.float32), request.times, np.zeros(count, bool))
-        assert motion.field is not None
-        assert motion.valid is not None
-        # Key pictures have no vectors: those of the picture after, or before, are taken.
-        near = np.asarray(motion.valid.any((2, 3)), bool)[:, (1, 2, 0)]
-        chosen = np.array((1, 2, 0))[near.argmax(1)]
-        back = np.argsort(order)
-        array = motion.field[back, chosen[back]].reshape(count, -1, *motion.field.shape[2:])
-        known = np.asarray(near[back].reshape(count, -1).any(1), bool)
-        return View(array, request.times, known)
+        if not self._moving.keys() >= set(request.times):
+            times = sorted(set(request.times))
+            try:
+                motion = self.sample.motion(times, "vectors", around=1)
+            except MediaError as error:
+                self._warn_once(error)
+                shape = (count, len(request.times) // count, 1, 1, 2)
+                return View(np.zeros(shape, np.float32), request.times, np.zeros(count, bool))
+            assert motion.field is not None
+            assert motion.valid is not None
+            # Key pictures have no vectors: those of the picture after, or before, are taken.
+            near = np.asarray(motion.valid.any((2, 3)), bool)[:, (1, 2, 0)]
+            chosen = np.array((1, 2, 0))[near.argmax(1)]
+            fields = motion.field[np.arange(len(times)), chosen]
+            known = np.asarray(near.any(1), bool)
+            self._moving = dict(zip(times, zip(fields, known, strict=True), strict=True))
+        found = [self._moving[time] for time in request.times]
+        array = np.stack([field for field, _ in found])
+        array = array.reshape(count, -1, *array.shape[1:])
+        valid = np.asarray(np.reshape([known for _, known in found], (count, -1)).any(1), bool)
+        return View(array, request.times, valid)
 
     def _sound(self, name: str, request: ViewRequest) -> View:
         """A log spectrogram or waveform around the middle of each span; invalid without sound.

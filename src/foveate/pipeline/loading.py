@@ -199,6 +199,8 @@ def assemble(
     Raises:
         ConfigError: The look or the budget does not fit the model.
     """
+    from foveate.engines.cache import exported_folder
+    from foveate.models.loaded import NETWORK
     from foveate.models.registry import is_streaming, mixes_frames
     from foveate.pipeline.engines import fastest, load_model
     from foveate.pipeline.methods import executor_of, method_of
@@ -209,6 +211,8 @@ def assemble(
         sleep_when_idle()
     if engine == "auto" and (own is not None or device not in (None, "cpu")):
         engine = "torch"  # other engines run models with weights, on the CPU
+    if engine == "auto" and exported_folder(preset.model) is None:
+        precision = precision or "fp32"  # fewer bits only on request
     given: dict[str, Any] = {
         "look": look, "decide": decide, "device": device, "precision": precision,
         "offline": offline, "progress": progress, "notice": notice, "limits": limits, "own": own,
@@ -251,6 +255,7 @@ def assemble(
         window=preset.window or loaded.input.clip_seconds,
         calibration=preset.look.calibrated(calibration, preset.model),
         network=whole,
+        patch=getattr(whole, "patch", None) if loaded.method == NETWORK else None,
     )
     if look is not None and (isinstance(look, type) or not hasattr(look, "next")):
         raise ConfigError(f"look={look!r}: not a policy", "give a name, settings, or an instance")

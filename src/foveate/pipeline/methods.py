@@ -71,7 +71,7 @@ def _ensemble(loaded: LoadedModel, look: Look, context: Context, device: torch.d
 
 def _cascade(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
     """Networks of several modalities with exits, in a calibrated order."""
-    from foveate.pipeline.engines import is_exported
+    from foveate.pipeline.cascade import CascadeExecutor
     from foveate.policy.calibration import OrderCard
     from foveate.policy.looks.groups import Groups
 
@@ -81,17 +81,8 @@ def _cascade(loaded: LoadedModel, look: Look, context: Context, device: torch.de
             "leave look at its default",
         )
     chosen = OrderCard.model_validate(context.calibration)
-    if is_exported(loaded):
-        from foveate.pipeline.exported import ExportedCascade
-
-        return ExportedCascade(_graphs(loaded), chosen.order, chosen.wise, loaded.input)
-    from foveate.pipeline.cascade import CascadeExecutor
-    from foveate.policy.fuse import Wise
-
-    wise = Wise.from_json(chosen.wise.model_dump())
     networks: Any = loaded.networks
-    order: Any = chosen.order
-    return CascadeExecutor(networks, order, wise, spec=loaded.input, device=device)
+    return CascadeExecutor(networks, chosen.order, chosen.wise, spec=loaded.input, device=device)
 
 
 def _detector(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
@@ -110,11 +101,10 @@ def _detector(loaded: LoadedModel, look: Look, context: Context, device: torch.d
 
 def _adafocus(loaded: LoadedModel, look: Look, context: Context, device: torch.device) -> Executor:
     """A glance that chooses patches, a focus network and a classifier: one network."""
-    from foveate.models.adafocus import AdaFocus
     from foveate.pipeline.adafocus import AdaFocusExecutor
 
-    network = loaded.network
-    if not isinstance(network, AdaFocus):
+    network: Any = loaded.network
+    if not hasattr(network, "facts"):
         raise ModelError(f"{loaded.name}: {type(network).__name__} is no network of AdaFocus")
     return AdaFocusExecutor(network, loaded.input, device, getattr(look, "frames", None))
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from foveate.core import (
     Budget,
     ConfigError,
@@ -24,14 +26,16 @@ from foveate.core import (
     Selection,
     State,
     Stop,
+    Tokens,
     TraceStep,
     ViewRequest,
     Views,
     Window,
 )
-from foveate.pipeline.fetch import DEFAULT_RATE, Fetch, Fetched
+from foveate.pipeline.fetch import DEFAULT_RATE, Fetch, Fetched, matched
 from foveate.pipeline.ledger import ChargedSample, Ledger
 from foveate.policy.budget import Spent, resolve
+from foveate.policy.looks.tokens import TOKENS
 
 if TYPE_CHECKING:
     from foveate.pipeline.reducers import Reducer
@@ -428,6 +432,7 @@ class Session:
                 or None,
                 gate=selection.gate,
                 fallback=selection.fallback,
+                tokens=_tokens(views, selection.given),
             )
         )
 
@@ -497,6 +502,19 @@ class Session:
         if budget and frames:
             costs["decode"] = PartCost(0.0, 1000 * self.ledger.seconds("decode") / frames)
         return replace(budget, costs=costs)
+
+
+def _tokens(views: Views, given: Views) -> Tokens | None:
+    """The patch tokens that are computed of the frames that came."""
+    chosen = given.get(TOKENS)
+    if chosen is None:
+        return None
+    kept = chosen.array[0, matched(views["rgb"].times, chosen.times)]
+    return Tokens(
+        grid=list(kept.shape[1:]),
+        region=[round(value, 2) for value in chosen.regions[0]],
+        kept=[np.flatnonzero(frame).tolist() for frame in kept],
+    )
 
 
 def _ready(call: Callable[[], T]) -> Work[T]:

@@ -15,6 +15,7 @@ from foveate.policy.looks.frames import KeyframesFirst, Uniform
 from foveate.policy.looks.groups import Groups
 from foveate.policy.looks.keys import KeyFrames
 from foveate.policy.looks.patches import MotionPatch, PatchLook, PatchPlan
+from foveate.policy.looks.tokens import MotionTokens
 from foveate.policy.stopping import AtEnd, Confident
 from foveate.policy.window import top_tokens
 
@@ -29,6 +30,7 @@ __all__ = [
     "KeyframesFirst",
     "MoCropPatch",
     "MotionPatch",
+    "MotionTokens",
     "OracleGrid",
     "PatchLook",
     "PatchPlan",

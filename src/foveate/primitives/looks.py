@@ -11,10 +11,12 @@ from foveate.policy.looks.keys import KeyFramesSpec as KeyFrames
 from foveate.policy.looks.modalities import ModalitiesSpec as Modalities
 from foveate.policy.looks.patches import MotionPatchSpec as MotionPatch
 from foveate.policy.looks.patches import VectorPatchSpec as VectorPatch
+from foveate.policy.looks.tokens import MotionTokensSpec as MotionTokens
 from foveate.policy.stopping import AtEndSpec as AtEnd
 from foveate.policy.stopping import ConfidentSpec as Confident
 
 __all__ = [
     "ActivationPatch", "AdaFocusLook", "AdaFocusMotion", "AtEnd", "Auto", "Calibrated", "Confident",
-    "Groups", "KeyFrames", "KeyframesFirst", "Modalities", "MotionPatch", "VectorPatch",
+    "Groups", "KeyFrames", "KeyframesFirst", "Modalities", "MotionPatch",
+    "MotionTokens", "VectorPatch",
 ]  # fmt: skip

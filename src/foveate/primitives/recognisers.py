@@ -21,6 +21,10 @@ _Weights = Annotated[
     str | None,
     Field(description="tag of published weights, or a run folder to start from; None: random"),
 ]
+_BackboneSettings = Annotated[
+    dict[str, JsonValue] | None,
+    Field(description="arguments of timm's class, such as depth and embed_dim"),
+]
 LITE0 = "efficientnet_lite0"
 
 
@@ -113,6 +117,7 @@ class TSN(_OverBackbone):
     """An image network on sparse frames, with the mean over their logits (ECCV 2016)."""
 
     kind: Literal["tsn"] = "tsn"
+    backbone_settings: _BackboneSettings = None
 
 
 class TSM(_OverBackbone):
@@ -132,6 +137,20 @@ class Inflated(_OverBackbone):
     """An image network with temporal convolutions between its layers, (2+1)D."""
 
     kind: Literal["inflated"] = "inflated"
+
+
+class Tubelet(_OverBackbone):
+    """A vision transformer over tubelets, with attention over space and time (ICCV 2021)."""
+
+    kind: Literal["tubelet"] = "tubelet"
+    backbone: _Backbone = Field(
+        "vit_small_patch16_224", description="timm's name; with a tag its image weights"
+    )
+    dropout: _Dropout = 0.0
+    tubelet: Annotated[int, Field(ge=1, le=16), Search.choice(1, 2, 4)] = Field(
+        2, description="frames of a tubelet"
+    )
+    backbone_settings: _BackboneSettings = None
 
 
 class I3D(Network):
@@ -363,7 +382,7 @@ class Compressed(Recogniser):
     recipes: ClassVar[tuple[str, ...]] = ("compressed",)
 
     kind: Literal["compressed"] = "compressed"
-    iframe: str | None = Field(None, description="backbone on key frames")
+    iframe: str | None = Field(None, description="backbone on key frames, or a video network")
     mv: str | None = Field(None, description="backbone on motion vectors")
     residual: str | None = Field(None, description="backbone on residuals")
     size: Annotated[int | None, Field(ge=32, le=1024), Search.int(64, 160, step=32)] = None

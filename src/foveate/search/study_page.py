@@ -72,6 +72,7 @@ def page_of(
         front=front,
         folders=folders,
         measures=measures,
+        titles=[TITLES[name] for name in measures],
         pareto=pareto,
         histories=[
             history_svg(
@@ -82,7 +83,9 @@ def page_of(
             )
             for name in settings.objectives
         ],
-        importances=importances(folder, settings),
+        importances={
+            TITLES[name]: shares for name, shares in importances(folder, settings).items()
+        },
         trials=shown,
         protocol=protocol,
     )

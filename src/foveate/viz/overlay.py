@@ -22,7 +22,7 @@ from foveate.core.units import clock, percent, share
 from foveate.viz import lettering
 from foveate.viz.images import Pixels, check_frame
 from foveate.viz.palette import COLOURS, OTHER, colour_of, colours_of, rgb
-from foveate.viz.time_index import Box, TimeIndex
+from foveate.viz.time_index import Box, FrameTokens, TimeIndex
 
 BACKGROUND = (14, 17, 21)
 # White text on white frames keeps a contrast above 4.5 : 1 at this opacity.
@@ -114,6 +114,28 @@ def draw_box(
             cv2.rectangle(image, (left, top), (right, bottom), line)
 
 
+def draw_tokens(image: Pixels, tokens: FrameTokens, source: Sequence[int]) -> None:
+    """Darken the patches of `image` that were not computed, in place.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        tokens: The part of the source that the grid covers, rows and columns of the grid, and the
+            numbers of the patches that were computed.
+        source: `(width, height)` of the source; where it is missing, the region is in image pixels.
+    """
+    region, (rows, columns), numbers = tokens
+    height, width = image.shape[:2]
+    x, y = (width / source[0], height / source[1]) if len(source) == 2 and all(source) else (1, 1)
+    xs = np.linspace(region[0] * x, region[2] * x, columns + 1).round().astype(int)
+    ys = np.linspace(region[1] * y, region[3] * y, rows + 1).round().astype(int)
+    computed = np.zeros((height, width), bool)
+    for number in numbers:
+        row, column = divmod(number, columns)
+        if row < rows:
+            computed[ys[row] : ys[row + 1], xs[column] : xs[column + 1]] = True
+    image[~computed] //= 3
+
+
 def _annotate(
     frame: Pixels, result: Result, seconds: float, index: TimeIndex, colours: dict[str, str]
 ) -> Pixels:
@@ -124,6 +146,9 @@ def _annotate(
     if height < 16 or width < 16:
         return image
     size = text_size(height, width)
+    tokens = index.shown(seconds)
+    if tokens is not None:
+        draw_tokens(image, tokens, result.trace.size if result.trace else [])
     for box in index.boxes(seconds):
         draw_box(image, box, result.trace.size if result.trace else [], max(1, round(size / 9)))
     for one in index.found(seconds):

@@ -13,6 +13,7 @@ from foveate.core import Detection, Result, Segment, TraceStep
 _HOLD = 1.0
 
 Box = tuple[float, float, float, float]
+FrameTokens = tuple[tuple[float, ...], tuple[int, ...], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class TimeIndex:
         frame_boxes: Boxes of each of these frames, in pixels of the upright source frame; empty
             for the whole frame.
         detections: What was found in each of these frames.
+        tokens: The tokens that were computed of each of these frames, as `(region, grid, numbers)`
+            of `core.result.Tokens`; None for all.
     """
 
     segments: Sequence[Segment]
@@ -35,6 +38,7 @@ class TimeIndex:
     times: Sequence[float]
     frame_boxes: Sequence[tuple[Box, ...]]
     detections: Sequence[Sequence[Detection]] = ()
+    tokens: Sequence[FrameTokens | None] = ()
 
     @classmethod
     def of(cls, result: Result) -> TimeIndex:
@@ -43,19 +47,22 @@ class TimeIndex:
         steps = result.trace.steps if result.trace else []
         # A glance at whole frames does not hide the patches that it chose.
         steps = [step for step in steps if step.part != "glance"] or steps
-        frames = sorted((pair for step in steps for pair in _boxes(step)), key=lambda pair: pair[0])
+        frames = sorted(
+            (frame for step in steps for frame in _frames(step)), key=lambda frame: frame[0]
+        )
         found: dict[float, list[Detection]] = {}
         for one in result.detections:
             found.setdefault(one.time, []).append(one)
         if not frames:  # no trace was kept
-            frames = [(time, ()) for time in sorted(found)]
+            frames = [(time, (), None) for time in sorted(found)]
         return cls(
             segments=segments,
             starts=[segment.start for segment in segments],
             latest_ends=list(accumulate((segment.end for segment in segments), max)),
-            times=[time for time, _ in frames],
-            frame_boxes=[boxes for _, boxes in frames],
-            detections=[found.get(time, ()) for time, _ in frames] if found else (),
+            times=[time for time, *_ in frames],
+            frame_boxes=[boxes for _, boxes, _ in frames],
+            detections=[found.get(time, ()) for time, *_ in frames] if found else (),
+            tokens=[tokens for *_, tokens in frames],
         )
 
     def segment(self, seconds: float) -> Segment | None:
@@ -84,6 +91,11 @@ class TimeIndex:
         place = self._last(seconds)
         return () if place is None or not self.detections else self.detections[place]
 
+    def shown(self, seconds: float) -> FrameTokens | None:
+        """The tokens that were computed of that frame, likewise; None for all."""
+        place = self._last(seconds)
+        return None if place is None or not self.tokens else self.tokens[place]
+
     def _last(self, seconds: float) -> int | None:
         # Times of frames in a file are rounded to its own clock.
         place = bisect_right(self.times, seconds + 1e-4) - 1
@@ -108,6 +120,17 @@ def span_of(
     """Seconds that a timeline has to cover; 0 if nothing is known."""
     ends = [segment.end for segment in segments] + [time for time, _ in looks[-1:]]
     return max([0.0, result.duration or 0.0, *ends])
+
+
+def _frames(step: TraceStep) -> list[tuple[float, tuple[Box, ...], FrameTokens | None]]:
+    """The frames of a step with their boxes and tokens."""
+    found, kept = step.tokens, None if step.tokens is None else step.tokens.kept
+    if found is None or kept is None or len(kept) != len(step.frames):
+        return [(time, boxes, None) for time, boxes in _boxes(step)]
+    return [
+        (time, boxes, (tuple(found.region), tuple(found.grid), numbers))
+        for (time, boxes), numbers in zip(_boxes(step), kept, strict=True)
+    ]
 
 
 def _boxes(step: TraceStep) -> list[tuple[float, tuple[Box, ...]]]:

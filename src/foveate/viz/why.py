@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,8 @@ from foveate.core import FoveateError
 from foveate.core.units import clock, percent
 from foveate.viz import lettering
 from foveate.viz.images import Pixels, check_frame
-from foveate.viz.overlay import BACKGROUND, WINDOW, draw_box, text_size
-from foveate.viz.time_index import Box
+from foveate.viz.overlay import BACKGROUND, WINDOW, draw_box, draw_tokens, text_size
+from foveate.viz.time_index import Box, FrameTokens
 
 _FALLBACK = (235, 110, 90)
 _TRAIL = (120, 210, 255)
@@ -36,6 +37,7 @@ class Reason:
         source: What the map was made of, such as `vectors`.
         follows: Whether the window goes with a subject that crosses the picture.
         said: Describes the frame instead of source and gate.
+        tokens: The patch tokens that are computed, None for all.
     """
 
     time: float
@@ -46,6 +48,7 @@ class Reason:
     source: str = ""
     follows: bool = False
     said: str = ""
+    tokens: FrameTokens | None = None
 
 
 def draw_reason(
@@ -69,6 +72,8 @@ def draw_reason(
     height, width = frame.shape[:2]
     letters = text_size(height, width)
     left = frame.copy()
+    if reason.tokens is not None:
+        draw_tokens(left, reason.tokens, size)
     scale = width / size[0], height / size[1]
     _draw_trail(left, [*trail, reason], scale, max(1, letters // 9))
     right = heat_picture(reason.heat, (width, height))
@@ -106,7 +111,10 @@ def describe(reason: Reason) -> str:
     words = [clock(reason.time, 1), f"motion: {reason.source or 'not measured'}"]
     if reason.gate is not None:
         words.append(f"gate {percent(reason.gate)}")
-    words.append("fallback" if reason.fallback else "whole view" if not reason.box else "window")
+    view = "whole view" if not reason.box else "window"
+    if reason.tokens is not None:
+        view = f"{len(reason.tokens[2])} of {math.prod(reason.tokens[1])} tokens"
+    words.append("fallback" if reason.fallback else view)
     return "   ".join(words)
 
 

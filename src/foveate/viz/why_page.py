@@ -75,7 +75,10 @@ def conclusion(one: Explained) -> str:
     frames = plural(len(one.reasons), "frame")
     fallbacks = sum(reason.fallback for reason in one.reasons)
     boxes = _places(one)
-    if not boxes:
+    shown = [len(reason.tokens[2]) for reason in one.reasons if reason.tokens is not None]
+    if shown:
+        text = f"The network computes {fmean(shown):.0f} patch tokens of each of {frames}"
+    elif not boxes:
         text = f"No window: the network sees each frame as a whole ({frames})"
     elif len(boxes) == 1:
         text = "One window for the whole video"
@@ -90,7 +93,9 @@ def conclusion(one: Explained) -> str:
         area = fmean((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes)
         text += f", {percent(area / (one.size[0] * one.size[1]))} of the frame"
     text += "."
-    if fallbacks:
+    if shown and fallbacks:
+        text += f" Nothing moved in {fallbacks} of them: the tokens in the middle."
+    elif fallbacks:
         text += f" The motion was too diffuse for a window (fallback) in {fallbacks} of {frames}."
     return text
 

@@ -23,7 +23,8 @@ def crop_resized(
         (T, C, side, side), or (T, K, C, side, side).
     """
     height, width = x_tchw.shape[-2:]
-    flat = boxes.reshape(len(x_tchw), -1, 4).to(x_tchw)
+    # `shape[0]`, not `len`, which an export would fix to the number of frames at hand.
+    flat = boxes.reshape(x_tchw.shape[0], -1, 4).to(x_tchw)
     shrink = 1.0
     if antialias and flat.numel():
         shrink = float((flat[..., 2:] - flat[..., :2]).detach().amax()) / side
@@ -62,5 +63,5 @@ def crop_at(x_tchw: Tensor, top_left: Tensor, side: int) -> Tensor:
     """
     steps = torch.arange(side, device=x_tchw.device)
     rows, columns = (top_left[:, axis, None] + steps for axis in (0, 1))
-    frames = torch.arange(len(x_tchw), device=x_tchw.device)[:, None, None]
+    frames = torch.arange(x_tchw.shape[0], device=x_tchw.device)[:, None, None]
     return x_tchw.movedim(1, -1)[frames, rows[:, :, None], columns[:, None]].movedim(-1, 1)

@@ -6,10 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from foveate.models.adafocus_card import AdaFocusCard
+from foveate.models.adamml_card import AdaMMLCard
+
 Format = Literal["onnx", "openvino", "litert", "torchexport"]
 Precision = Literal["fp32", "bf16", "int8"]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 _Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+Facts = Annotated[AdaFocusCard | AdaMMLCard, Field(discriminator="method")]
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
@@ -71,20 +75,23 @@ class ExportedNetwork(_Strict):
     Attributes:
         kind: `stream` has graphs `step-SIDE`, `chunk-SIDE` for several frames and `head`; `clip`
             has `clip-SIDE`; `exits` has one graph for each exit, `exit-INDEX`; `detector` has
-            `detect-SIDE`, whose boxes overlap yet.
+            `detect-SIDE`, whose boxes overlap yet; `parts` has the graphs of the parts of AdaFocus
+            or AdaMML.
         graphs: By name.
         mixes_frames: Whether features of a place meet those of other frames.
         exits: Names of the exits, in order.
         least_score: Boxes of a detector that score no more are left out.
         overlap: Intersection over union beyond which two boxes of a class are one object.
+        facts: What look and executor must know of a network of `parts`.
     """
 
-    kind: Literal["stream", "clip", "exits", "detector"]
+    kind: Literal["stream", "clip", "exits", "detector", "parts"]
     graphs: dict[FileName, GraphCard] = Field(min_length=1, max_length=200)
     mixes_frames: bool = True
     exits: list[_Name] = Field(default_factory=list, max_length=100)
     least_score: float = Field(0.0, ge=0, le=1)
     overlap: float = Field(1.0, ge=0, le=1)
+    facts: Facts | None = None
 
 
 class ExportCard(_Strict):

@@ -91,6 +91,11 @@ class WeightEntry:
         """All files of the weights."""
         return (self.file, self.labels) if isinstance(self.labels, WeightFile) else (self.file,)
 
+    @property
+    def litert(self) -> bool:
+        """Whether they were published as a LiteRT file, which runs as it is."""
+        return self.file.name.endswith(".tflite")
+
 
 _ENTRIES: dict[str, WeightEntry] = {}
 

@@ -25,6 +25,7 @@ from foveate.core import (
     ViewRequest,
     Window,
 )
+from foveate.models.adafocus_card import AdaFocusCard, coarse_to_fine
 from foveate.policy.calibration import ExitCard
 from foveate.policy.looks.base import Context, LookSpec, TimedLook
 from foveate.policy.looks.baselines import CentrePatch, RandomPatch, Resize
@@ -75,8 +76,9 @@ class AdaFocusSpec(LookSpec):
             ConfigError: Another model, or settings that do not fit it.
             ModelError: Numbers of frames that the model cannot take.
         """
-        net, spec, budget = context.network, context.input, context.budget
-        if not hasattr(net, "glance_frames"):
+        spec, budget = context.input, context.budget
+        net = getattr(context.network, "facts", None)
+        if not isinstance(net, AdaFocusCard):
             raise ConfigError(
                 f"{context.model}: is not an AdaFocus model, so it has no policy of its own",
                 "train one: foveate train DATA --recipe adafocus",
@@ -85,8 +87,7 @@ class AdaFocusSpec(LookSpec):
             raise ConfigError("look.glance=false: the model's own patches need its glance",
                               "set look.patches=motion-patch")  # fmt: skip
         frames = self.frames or spec.clip_frames
-        per_frame = bool(net.per_frame)
-        if not per_frame and (budget.frames_per_second or budget.ms_per_frame
+        if not net.per_frame and (budget.frames_per_second or budget.ms_per_frame
                               or budget.macs_per_second):  # fmt: skip
             raise ConfigError(
                 f"{context.model}: looks at {frames} frames of a window whatever its length",
@@ -95,30 +96,28 @@ class AdaFocusSpec(LookSpec):
         exits = tuple(net.exits(frames, self.chunk))
         if self.chunk is None and context.calibration:
             exits = tuple(ExitCard.model_validate(context.calibration).exits)
-        coarse = per_frame and self.order != "forward"
-        if self.order == "auto":
-            coarse = coarse and hasattr(net.classifier, "heads") and not net.glance.causal
+        coarse = net.coarse if self.order == "auto" else net.per_frame and self.order != "forward"
         return AdaFocusLook(
             frames=frames,
             exits=exits,
-            per_frame=per_frame,
+            per_frame=net.per_frame,
             glances=tuple(net.glance_frames(frames)),
             coarse=coarse,
             glance=self.glance,
-            where=self._where(context),
-            motion=MotionPatch().fitted(context) if net.uses_motion else None,
+            where=self._where(context, net.patch),
+            motion=MotionPatch().fitted(context) if net.motion else None,
             focuses=net.focuses,
         )
 
-    def _where(self, context: Context) -> PatchLook | None:
+    def _where(self, context: Context, patch: int) -> PatchLook | None:
         """The look that gives the places; None for the model's own policy."""
         if self.patches == "own":
             return None
-        net, spec = context.network, context.input
+        spec = context.input
         # Patches have the scale that the model's own have: its view is cut out of `resize_to`.
         shown: dict[str, Any] = {
-            "size": net.patch,
-            "extent": net.patch / (spec.resize_to or spec.size),
+            "size": patch,
+            "extent": patch / (spec.resize_to or spec.size),
         }
         kinds: dict[str, PatchLook] = {
             "motion-patch": MotionPatch(**shown),
@@ -194,6 +193,11 @@ class AdaFocusLook(TimedLook):
         return ("glance", shown) if self.glance else (shown,)
 
     @property
+    def reads_vectors(self) -> bool:
+        """Whether the motion of a window is asked for first."""
+        return any(getattr(look, "reads_vectors", False) for look in (self.motion, self.where))
+
+    @property
     def size(self) -> int | None:
         """Side in pixels of the patches of another look; None for the model's own view."""
         return None if self.where is None else self.where.size
@@ -229,8 +233,6 @@ class AdaFocusLook(TimedLook):
             most = max(1, int(within(most / length, budget) * length + 1e-6))
         numbers = list(range(most))
         if self.coarse:
-            from foveate.models.adafocus_policies import coarse_to_fine
-
             numbers = coarse_to_fine(most)
         return tuple(window.start + (number + 0.5) * length / most for number in numbers)
 

@@ -26,6 +26,8 @@ class Context:
         window: Seconds of a window.
         calibration: The calibration in the run folder.
         network: The model's first network, for looks of one family of networks.
+        patch: Frames, height and width in pixels of a patch of a transformer of which single
+            tokens can be left out; None for other models.
     """
 
     input: InputSpec
@@ -39,6 +41,7 @@ class Context:
     window: float = 10.0
     calibration: Mapping[str, Any] = field(default_factory=dict)
     network: Any = None
+    patch: tuple[int, int, int] | None = None
 
 
 class LookSpec(Config):

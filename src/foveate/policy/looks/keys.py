@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -35,8 +36,10 @@ class KeyFramesSpec(LookSpec):
     """A detector on key frames, and something cheaper on the frames between."""
 
     name: Literal["key-frames"] = "key-frames"
-    every: int | Literal["auto"] = Field(
-        DEFAULT_EVERY, description="frames from one key frame to the next; auto: by motion"
+    every: int | Literal["auto", "codec"] = Field(
+        DEFAULT_EVERY,
+        description="frames from one key frame to the next; auto: by motion; codec: at the key "
+        "frames of the file",
     )
     between: Between = Field(
         "auto",
@@ -51,7 +54,9 @@ class KeyFramesSpec(LookSpec):
     change: float = Field(
         0.1, gt=0, le=1, description="auto: motion since the key frame, of the shorter side"
     )
-    longest: int = Field(25, ge=1, le=1000, description="auto: frames between two key frames")
+    longest: int = Field(
+        25, ge=1, le=1000, description="auto, codec: most frames between two key frames"
+    )
 
     def build(self, context: Context) -> KeyFrames:
         """The policy with these settings.
@@ -59,8 +64,8 @@ class KeyFramesSpec(LookSpec):
         Raises:
             ConfigError: The model has no part for the frames between.
         """
-        if self.every != "auto" and not 1 <= self.every <= 1000:
-            raise ConfigError(f"look.every: {self.every}: must be auto or 1 to 1000")
+        if isinstance(self.every, int) and not 1 <= self.every <= 1000:
+            raise ConfigError(f"look.every: {self.every}: must be auto, codec or 1 to 1000")
         if self.between == "nonkey" and not context.temporal:
             raise ConfigError(
                 f"look.between: {context.model} has no part for other frames than key frames",
@@ -69,14 +74,21 @@ class KeyFramesSpec(LookSpec):
         between = self.between
         if between == "auto" and context.temporal:
             between = "nonkey"
+        if self.look_ahead and self.every == "codec":
+            raise ConfigError(
+                "look.look_ahead: the key frame is the middle one, not the file's",
+                "leave it out, or set look.every to a number",
+            )
         if self.look_ahead and between not in ("nonkey", "copy"):
             if self.between != "auto":
                 raise ConfigError(f"look.look_ahead: not with {between}", "say nonkey or copy")
             between = "copy"
-        every = None if self.every == "auto" else self.every
+        every = {"auto": None, "codec": self.longest}.get(str(self.every), self.every)
+        assert not isinstance(every, str)
         return KeyFrames(
-            every, between, self.rate, self.look_ahead, self.hold, self.change, self.longest
-        )
+            every, between, self.rate, self.look_ahead, self.hold, self.change, self.longest,
+            codec=self.every == "codec",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,9 @@ class KeyFrames(TimedLook):
         hold: Where the codec says that nothing moved, nothing is run.
         change: Motion since the key frame, of the shorter side, that asks for a new one.
         longest: Most frames from one key frame to the next that are chosen by motion.
+        codec: The key frames of the file are key frames, too, where they are known before the
+            frames are read (files); they are the pictures of the highest quality, and the first
+            ones of their scenes.
     """
 
     every: int | None = DEFAULT_EVERY
@@ -116,6 +131,7 @@ class KeyFrames(TimedLook):
     hold: bool = False
     change: float = 0.1
     longest: int = 25
+    codec: bool = False
 
     @property
     def parts(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -131,11 +147,17 @@ class KeyFrames(TimedLook):
 
     def online(self) -> Self:
         """Without looking ahead."""
-        return replace(self, look_ahead=False)
+        return replace(self, look_ahead=False, codec=False)
 
     def window(self, sample: Sample, start: float, seconds: float) -> Window | None:
         """The next interval; the budget may ask for a lower rate in it."""
-        return Window(start, start + (self.every or self.longest) / self._own_rate(sample))
+        rate = self._own_rate(sample)
+        end = start + (self.every or self.longest) / rate
+        if self.codec:
+            keys = sample.keyframes()
+            after = bisect_right(keys, start + 0.5 / rate)
+            end = min(end, *keys[after : after + 1], end)
+        return Window(start, end)
 
     def next(
         self, sample: Sample, window: Window, memory: Any, evidence: Evidence | None, budget: Budget

@@ -222,6 +222,12 @@ class Modalities:
         """The parts of the model that it asks for."""
         return self.modalities if self.fixed is not None else (POLICY, *self.modalities)
 
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether motion vectors are asked for first."""
+        first = self.seen if self.fixed is None else self.fixed
+        return "mv" in first or (self.patches is not None and self.patches.reads_vectors)
+
     def window(self, sample: Sample, start: float, seconds: float) -> Window | None:
         """Whole segments from `start` on; a rest shorter than half a segment is not left over."""
         end = sample.info.duration

@@ -19,7 +19,7 @@ from foveate.core.search import Search
 from foveate.policy.looks.base import Context, LookSpec, TimedLook
 from foveate.policy.looks.frames import grid, within
 from foveate.policy.motion import MotionInput, motion_times, saliency
-from foveate.policy.motion.combine import lasting
+from foveate.policy.motion.combine import bodies, lasting
 from foveate.policy.motion.family import method
 from foveate.policy.window.select import ONLINE, Rule, Track, Windows, centre_square, select
 from foveate.policy.window.track import Smoothed, shots
@@ -29,6 +29,7 @@ Box = tuple[float, float, float, float]
 
 EXTENTS = (96 / 224, 112 / 224, 128 / 224, 160 / 224, 192 / 224, 1.0)
 CUT = 0.35  # chi-square of grey histograms, in 0..1
+RIGID = 0.33  # articulation, on codec vectors, below which only rigid things move
 _ON_VECTORS = {"flow": "mv", "flow_affine": "mv_affine"}
 
 
@@ -101,6 +102,12 @@ class MotionPatchSpec(MotionSizedSpec):
     pictures: Literal["decoded", "all"] = Field(
         "decoded",
         description="whose codec vectors are read: of those that must be decoded anyway, or all",
+    )
+    enough: float = Field(
+        0.5, gt=0, le=1, description="share of a shot's motion that extent=auto must hold"
+    )
+    subject: Literal["any", "bodies"] = Field(
+        "any", description="what to look at; bodies: rather than balls and other rigid things"
     )
     lasting: float = Field(
         0.0, ge=0, le=10, description="seconds in which what moves must stay to count in full"
@@ -266,7 +273,8 @@ class MotionPatch(PatchLook):
             and streaming networks), to which a jumping window looks like motion, `viterbi` for all
             others, and `camera-online` in streams; else see `policy.window.Rule`.
         source: `auto` takes codec vectors where there are any, flow elsewhere.
-        extent: As for all patches, or `auto` for the smallest of several that captures enough.
+        extent: As for all patches, or `auto` for the smallest of several, up to the whole frame,
+            whose windows hold enough of the motion of a shot.
         gate: Excess capture below which motion is diffuse: then the whole frame at `size`.
         sampling: `motion` puts the frames where equal shares of the motion lie between them;
             the same maps serve both. `uniform` is an even grid.
@@ -275,6 +283,9 @@ class MotionPatch(PatchLook):
         around: Neighbouring pictures whose vectors are averaged, on each side.
         pictures: `decoded` leaves out pictures that are not looked at and that no other picture is
             predicted from (of x264's defaults half of all); `all` reads the vectors of each.
+        enough: Share of a shot's motion that windows of `extent="auto"` must hold.
+        subject: `bodies` prefers what bends and stays to rigid things that pass by; `any` takes
+            what moves most.
         lasting: Seconds around each frame in which what moves must stay near its place to count
             in full: what passes by loses. 0 leaves each frame its own map.
     """
@@ -288,6 +299,8 @@ class MotionPatch(PatchLook):
     stiffness: float = 0.03
     around: int = 2
     pictures: Literal["decoded", "all"] = "decoded"
+    enough: float = 0.5
+    subject: Literal["any", "bodies"] = "any"
     lasting: float = 0.0
     aligned: bool = field(default=False, repr=False)
 
@@ -296,6 +309,11 @@ class MotionPatch(PatchLook):
         self._check_extent()
         if method(self.motion).need == "features":
             raise ValueError(f"{self.motion} needs a network: use ActivationPatch")
+        if self.subject == "bodies" and self.motion != "affine_diff":
+            raise ConfigError(
+                f"look.subject=bodies: not with look.motion={self.motion}, only with pictures",
+                "leave look.motion at affine_diff",
+            )
 
     def fitted(self, context: Context) -> Self:
         """The same policy for a model; one that mixes frames gets windows that stand still.
@@ -344,7 +362,7 @@ class MotionPatch(PatchLook):
         track: Track = (
             ("camera" if self.aligned else "viterbi") if self.track == "auto" else self.track
         )
-        return Rule(sides, track, gate=self.gate, stiffness=self.stiffness)
+        return Rule(sides, track, self.gate, self.enough, self.stiffness)
 
     def plan(self, sample: Sample, window: Window, budget: Budget) -> PatchPlan:
         """Measure the motion of a window of time and choose where to look in it."""
@@ -404,7 +422,8 @@ class MotionPatch(PatchLook):
         more: dict[str, bool] = {}
         if source == "auto" and sample.info.has_vectors:
             # `affine_diff` takes six numbers from the field: those of one picture are enough.
-            more = {"every": self.pictures == "all", "single": self.motion == "affine_diff"}
+            single = self.motion == "affine_diff" and self.subject == "any"
+            more = {"every": self.pictures == "all", "single": single}
         motion = sample.motion(times, source, self.around, **more)
         name = self.motion
         if motion.source == "vectors":
@@ -415,8 +434,11 @@ class MotionPatch(PatchLook):
         maps = saliency(name, seen, root=draws_root(name))
         if motion.valid is not None:
             maps = filled(maps, np.asarray(motion.valid.any((1, 2, 3))))
+        shot = shots(cuts_between(motion.thumbs))
+        if self.subject == "bodies":
+            rigid = RIGID if motion.source == "vectors" else 0.0
+            maps = bodies(maps, saliency("articulated", seen), np.asarray(times), shot, rigid)
         if self.lasting > 0:
-            shot = shots(cuts_between(motion.thumbs))
             maps = lasting(maps, np.asarray(times), self.lasting, shot)
         return motion, maps, name
 

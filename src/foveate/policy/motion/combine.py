@@ -9,6 +9,12 @@ from foveate.policy.motion.inputs import Floats
 
 NOISE = 0.25  # pixels per frame below which motion counts as noise
 _SHORT = 4  # places on each side of a mean that are added one by one
+_STILL = 0.09  # of the height, over which motion counts as at the same place
+# Of `bodies`.
+_BODY = 0.2  # of the height, over which articulation is averaged
+_STAYS = 1.2  # seconds over which it is
+_RIGID = 0.1  # what is left of rigid motion
+_LEAST = 0.3  # of the motion, as against the best place
 _CACHED = 20_000  # places whose ten copies stay in a core's cache
 
 
@@ -136,20 +142,73 @@ def lasting(
     """
     if len(maps) < 2:
         return maps
-    wide = max(1, round(0.09 * maps.shape[1])) | 1  # a person never stands completely still
-    near = box_mean(maps, wide)
-    total, weight = near.copy(), np.ones(len(maps))
-    for gap in range(1, len(maps)):
-        apart = (times[gap:] - times[:-gap]) / seconds
-        share = np.where(shot[gap:] == shot[:-gap], np.exp(-0.5 * apart * apart), 0)
-        if apart.min() > 3:
-            break
-        factor = share.astype(np.float32)[:, None, None]
-        total[:-gap] += factor * near[gap:]
-        total[gap:] += factor * near[:-gap]
-        weight[:-gap] += share
-        weight[gap:] += share
-    return np.asarray(maps * total / weight[:, None, None], np.float32)
+    # A person never stands completely still.
+    return np.asarray(maps * _over_time(_near(maps, _STILL), times, seconds, shot), np.float32)
+
+
+def bodies(
+    maps: Floats,
+    articulated: Floats,
+    times: npt.NDArray[np.float64],
+    shot: npt.NDArray[np.int64],
+    rigid: float = 0.0,
+) -> Floats:
+    """Maps in which bodies count more than rigid things: balls that pass, boxes that turn.
+
+    Four properties are combined: how much of the motion near a place its field leaves unexplained
+    (articulation), how long that stays near the place (persistence), and, by a root, how large the
+    moving area is rather than how bright. In shots in which only rigid things move there is no
+    body to prefer: they keep their maps. The constants were fitted on rendered training clips
+    (`docs/research/motion-patches.md`); no labels of actions were used.
+
+    Args:
+        maps: (T, h, w) what moves, such as `affine_diff`.
+        articulated: (T, h, w) the map `articulated` of the same times, in the same unit.
+        times: (T,) seconds, ascending.
+        shot: (T,) number of the shot of every frame.
+        rigid: Mean articulation of what moves below which a shot has rigid things only.
+    """
+    bent = _near(_over_time(articulated, times, _STAYS, shot), _BODY)
+    moved = _near(_over_time(maps, times, _STAYS, shot), _BODY)
+    most = moved.max((1, 2), keepdims=True, initial=0)
+    ratio = bent / np.maximum(moved + 0.5 * most, 1e-6)
+    found = np.sqrt((articulated + _RIGID * maps) * (_RIGID + ratio) ** 3)
+    mass = found.sum((1, 2), keepdims=True)
+    even = found / np.maximum(mass, max(0.5 * float(np.median(mass)), 1e-9)) if mass.size else found
+    found *= _over_time(_near(even, _STILL), times, _STAYS, shot)
+    for n in np.unique(shot):
+        rows = shot == n
+        plain, here = maps[rows], moved[rows]
+        share = _shares(plain)
+        bends = float((share * bent[rows] / np.maximum(here + 0.02 * here.max(), 1e-6)).sum())
+        # A map that leaves out nearly all that moves has taken noise for a body.
+        left = float((_shares(found[rows]) * plain).sum()) < _LEAST * float((share * plain).sum())
+        if left or bends < rigid * len(plain):
+            found[rows] = plain
+    return np.asarray(found, np.float32)
+
+
+def _near(maps: Floats, share: float) -> Floats:
+    """Mean around each place over that share of the height."""
+    return box_mean(maps, max(1, round(share * maps.shape[1])) | 1)
+
+
+def _over_time(
+    maps: Floats,
+    times: npt.NDArray[np.float64],
+    seconds: float,
+    shot: npt.NDArray[np.int64],
+) -> Floats:
+    """Mean of the maps of the same shot, weighted by a Gaussian of that standard deviation."""
+    weight = np.exp(-0.5 * np.square(np.subtract.outer(times, times) / seconds))
+    weight *= np.equal.outer(shot, shot)
+    weight /= weight.sum(1, keepdims=True)
+    return np.asarray(np.tensordot(weight.astype(np.float32), maps, 1), np.float32)
+
+
+def _shares(maps: Floats) -> Floats:
+    """Each frame divided by its sum."""
+    return np.asarray(maps / np.maximum(maps.sum((1, 2), keepdims=True), 1e-9), np.float32)
 
 
 def standard(maps: Floats) -> Floats:

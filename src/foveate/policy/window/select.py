@@ -32,14 +32,14 @@ class Rule:
     """How windows are chosen.
 
     Attributes:
-        sides: Sides of the square window in source pixels, ascending; the smallest that captures
-            enough is taken.
+        sides: Sides of the square window in source pixels, ascending; each shot gets the smallest
+            whose windows hold enough.
         track: `frame` chooses each frame alone, `viterbi` the best smooth path, `tube` one window
             per shot, `segments` one per segment of a shot. `camera` stands still, and follows in
             shots in which a subject crosses the picture. `camera-online`, `ema` and `one-euro`
             know no later frames.
         gate: Excess capture below which the motion counts as diffuse and the whole frame is used.
-        enough: Share of the motion that the smallest wanted size must capture.
+        enough: Share of a shot's motion that its windows must hold, where there are several sides.
         stiffness: What a move by one side of the window in one second costs, in captured shares.
         windows: How many windows, K.
         beta: Share of the way that `ema` goes in a step.
@@ -71,7 +71,7 @@ class Windows:
         boxes: (T, K, 4) float32 `xyxy` in source pixels, inside the frame.
         gate: (T,) excess capture, 0..1.
         fallback: (T,) frames on which the whole frame is used instead.
-        side: Side of the windows in source pixels.
+        side: (T,) side of the windows in source pixels.
         follows: (T,) frames on which a camera goes with a subject that crosses the picture.
         memory: State of the online track after this clip.
     """
@@ -79,7 +79,7 @@ class Windows:
     boxes: Floats
     gate: Floats
     fallback: Mask
-    side: float
+    side: Places
     follows: Mask
     memory: Smoothed | None = None
 
@@ -110,9 +110,11 @@ def select(
     """
     rule = replace(rule, sides=tuple(min(side, *frame) for side in rule.sides))
     cuts = np.zeros(len(maps), bool) if cuts is None else cuts
+    if len(rule.sides) > 1 and len(maps):
+        return _sized(maps, rule, frame, cell, times, cuts, memory)
     shape = maps.shape[1], maps.shape[2]
     clips = _per_shot(maps, cuts) if rule.track == "tube" else maps
-    side = _side(clips, rule, cell)
+    side = rule.sides[-1]
     size = search.places_of(side, cell, shape)
     sums = search.box_sums(clips, size)
     gate = search.excess(search.capture(clips, size, sums), size, shape)
@@ -129,7 +131,8 @@ def select(
     chosen = np.stack(boxes, 1).astype(np.float32).reshape(len(maps), rule.windows, 4)
     stays = _stays(fallback, cuts, before) if rule.track in ONLINE else ~fallback
     chosen[fallback & ~stays] = centre_square(frame)
-    return Windows(chosen, gate.astype(np.float32), fallback, side, follows & ~fallback, memory)
+    sides = np.full(len(maps), side)
+    return Windows(chosen, gate.astype(np.float32), fallback, sides, follows & ~fallback, memory)
 
 
 def centre_square(frame: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -163,18 +166,55 @@ def _diffuse(gate: Places, maps: Floats, rule: Rule, cuts: Mask) -> Mask:
     return np.asarray((mean < rule.gate) | (total <= 0))[number]
 
 
-def _side(maps: Floats, rule: Rule, cell: tuple[float, float]) -> float:
-    """The smallest side that captures enough of the motion, over the frames with motion."""
-    if len(rule.sides) == 1 or not maps.size:
-        return rule.sides[-1]
-    mass = maps.sum((1, 2), dtype=np.float64)
-    if not mass.any():
-        return rule.sides[-1]
-    for side in rule.sides:
-        size = search.places_of(side, cell, (maps.shape[1], maps.shape[2]))
-        if float((search.capture(maps, size) * mass).sum() / mass.sum()) >= rule.enough:
-            return side
-    return rule.sides[-1]
+def _sized(
+    maps: Floats,
+    rule: Rule,
+    frame: tuple[int, int],
+    cell: tuple[float, float],
+    times: npt.NDArray[np.float64],
+    cuts: Mask,
+    memory: Smoothed | None,
+) -> Windows:
+    """Shot by shot, the windows of the smallest side that hold enough of its motion."""
+    parts, number = [], shots(cuts)
+    for n in range(int(number[-1]) + 1):
+        rows = number == n
+        for side in rule.sides:
+            alone = side if rule.track == "frame" else 0.0
+            chosen = select(
+                maps[rows], replace(rule, sides=(side,)), frame=frame, cell=cell,
+                times=times[rows], cuts=cuts[rows], memory=memory,
+            )  # fmt: skip
+            if _held(maps[rows], chosen.boxes, cell, alone) >= rule.enough:
+                break
+        parts.append(chosen)
+        memory = chosen.memory
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("boxes", "gate", "fallback", "side", "follows")
+    }
+    return Windows(**joined, memory=memory)
+
+
+def _held(maps: Floats, boxes: Floats, cell: tuple[float, float], alone: float) -> float:
+    """Share of the motion of all frames inside their windows (T, K, 4); 0 where nothing moves.
+
+    If `alone` is a side, the best box of that side counts in each frame, as AdaSpot sizes windows.
+    """
+    total = float(maps.sum(dtype=np.float64))
+    if total <= 0:
+        return 0.0
+    if alone:
+        size = search.places_of(alone, cell, (maps.shape[1], maps.shape[2]))
+        return float(search.box_sums(maps, size).max((1, 2)).sum()) / total
+    inside = np.zeros(maps.shape, bool)
+    middles = [(np.arange(n) + 0.5) * size for n, size in zip(maps.shape[:0:-1], cell, strict=True)]
+    for box in boxes.swapaxes(0, 1):
+        across, down = (
+            (m >= box[:, k, None]) & (m < box[:, k + 2, None]) for k, m in enumerate(middles)
+        )
+        inside |= down[:, :, None] & across[:, None, :]
+    return float(maps[inside].sum(dtype=np.float64)) / total
 
 
 def _place(

@@ -24,6 +24,7 @@ from foveate.evaluate import metrics
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import declared
 from foveate.policy.build import TrainedLook
+from foveate.policy.looks.tokens import MotionTokensSpec
 from foveate.primitives.augment import Flip
 from foveate.primitives.augment.compose import mirrors
 from foveate.primitives.augment.geometry import SizeTransform
@@ -95,8 +96,14 @@ def prepare(config: SupervisedConfig, dataset: Dataset) -> SupervisedConfig:
     """Set the rate of a sampler that spreads frames over whole clips, by the median clip.
 
     Raises:
-        ConfigError: Transforms or a sampler that would do nothing.
+        ConfigError: Transforms or a sampler that would do nothing, or clips with tokens that would
+            be mixed.
     """
+    if _tokens(config) and mixes_of(config):
+        raise ConfigError(
+            "mixup, cutmix: clips of which different tokens are computed cannot be mixed",
+            "leave them at 0",
+        )
     if config.freeze == "backbone" and isinstance(config.augment, tuple):
         for one in config.augment:
             if not isinstance(one, SizeTransform | Flip):
@@ -133,7 +140,14 @@ def source_of(context: RecipeContext) -> VideoClips:
     return PolicyClips(
         context.dataset, **shared, look=config.look, entry=declared(config.model),
         kept=context.folder / "looks",
+        # The network alone knows the size of its patches.
+        patch=getattr(initial_model(context).model, "patch", None) if _tokens(config) else None,
     )  # fmt: skip
+
+
+def _tokens(config: SupervisedConfig) -> bool:
+    """Whether the look chooses patch tokens."""
+    return isinstance(config.look, MotionTokensSpec)
 
 
 def protocol_of(config: SupervisedConfig, split: str | None, spec: InputSpec) -> str:

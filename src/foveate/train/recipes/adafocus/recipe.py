@@ -27,7 +27,7 @@ from foveate.data import Dataset, samplers
 from foveate.data.splits import held_out
 from foveate.evaluate.results import now
 from foveate.models.adafocus import is_causal
-from foveate.models.adafocus_policies import coarse_to_fine
+from foveate.models.adafocus_card import coarse_to_fine
 from foveate.models.spec import InputSpec
 from foveate.models.weights.builtin import run_folder
 from foveate.models.weights.run import load_run, read_run, write_run
@@ -77,7 +77,7 @@ def prepare(config: AdaFocusConfig, dataset: Dataset) -> AdaFocusConfig:
 def _train(context: RecipeContext) -> RunSummary:
     """Train the variant's stages, then calibrate the exits of the best network."""
     config: AdaFocusConfig = context.config
-    dataset = context.dataset
+    dataset = whole = context.dataset
     if config.calibration and context.source is None:
         dataset = held_out(
             dataset, config.train_split, config.calibration, CALIBRATION, config.seed
@@ -91,7 +91,7 @@ def _train(context: RecipeContext) -> RunSummary:
     if summary.outcome == "interrupted":
         return summary
     done = context.summaries
-    calibrate(context, config)
+    calibrate(context, config, whole)
     return replace(
         summary,
         warnings=[*(w for stage in done for w in stage.warnings), *summary.warnings,
@@ -459,12 +459,13 @@ def protocol_of(config: AdaFocusConfig, split: str | None, spec: InputSpec) -> s
     )
 
 
-def calibrate(context: RecipeContext, config: AdaFocusConfig) -> None:
+def calibrate(context: RecipeContext, config: AdaFocusConfig, whole: Dataset) -> None:
     """Fit thresholds of the best network's exits, and complete its card.
 
     Args:
         context: Of the last stage.
         config: Of the whole run.
+        whole: The data set from which the calibration clips were taken; the card names it.
     """
     loaded = load_run(context.folder)
     network: Any = loaded.network
@@ -490,6 +491,7 @@ def calibrate(context: RecipeContext, config: AdaFocusConfig) -> None:
         update={
             "configuration": config.model_dump(mode="json"), "date": now(),
             "calibration": fitted().model_dump(mode="json"),
+            "digests": {config.train_split: whole.digest(config.train_split)},
         }
     )  # fmt: skip
     card = write_run(context.folder, loaded.networks, card)

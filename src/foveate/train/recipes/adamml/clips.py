@@ -295,7 +295,9 @@ class SegmentBatches:
             elif name not in (*SOUND, "patch"):
                 array = _moved(name, view.array, self.spec.size, self.how.spec.size, at, flip)
                 view = View(array, (), view.valid)
-            x[name] = prepared(name, view, self.spec, self._columns, torch.device("cpu"))
+            x[name] = torch.from_numpy(
+                np.ascontiguousarray(prepared(name, view, self.spec, self._columns))
+            )
             valid[name] = torch.from_numpy(view.valid).float()
         return SegmentBatch(x, valid, torch.tensor(other), torch.tensor(row), places)
 

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from foveate.core import FoveateError
-from foveate.models.adamml import FRAMES, is_video_network
+from foveate.models.adamml import FRAMES
 from foveate.models.backbones_weights import BACKBONES, find_file
+from foveate.models.registry import is_video_network
 from foveate.train.config import RecipeConfig
 
 ALIASES = {"audio": "sound", "rgb-difference": "rgbdiff", "vectors": "mv", "motion-vectors": "mv"}

@@ -33,11 +33,10 @@ from foveate.models.adamml import (
     AdaMML,
     SegmentNet,
     VideoNet,
-    is_video_network,
     seen_of,
 )
 from foveate.models.backbones_weights import BACKBONES
-from foveate.models.registry import create
+from foveate.models.registry import create, is_video_network
 from foveate.models.weights import table
 from foveate.models.weights.load import load as load_weights
 from foveate.models.weights.resolve import locate

@@ -23,7 +23,8 @@ class CompressedConfig(RecipeConfig):
 
     iframe: str | None = Field(
         None,
-        description="backbone on key frames; None: EfficientNet-Lite0 if installed",
+        description="backbone on key frames, or a video network such as "
+        "movinet-a0-stream-lite.k600; None: EfficientNet-Lite0 if installed",
     )
     mv: str = Field(SETS["small"]["mv"], description="backbone on motion vectors")
     residual: str = Field(SETS["small"]["residual"], description="backbone on residuals")

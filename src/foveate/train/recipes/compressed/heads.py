@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from foveate.evaluate.results import commit, now
-from foveate.models.coviar import CompressedNet, ExitNetwork, Modality, even_stages
+from foveate.models.coviar import (
+    CompressedNet,
+    ExitNetwork,
+    KeyFrameClips,
+    Modality,
+    even_stages,
+)
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import InputCard, NetworkCard, RunCard, read_run, write_run
 from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeExecutor
@@ -36,7 +42,7 @@ from foveate.train.recipes.compressed.costs import (
 )
 from foveate.train.recipes.compressed.pkd import ExitCache, cache_exits, head_recipe, train_heads
 
-Trained = tuple[CompressedNet, InputSpec, str]
+Trained = tuple[CompressedNet | KeyFrameClips, InputSpec, str]
 """A network, its input, and the name of its backbone."""
 
 

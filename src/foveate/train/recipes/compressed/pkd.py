@@ -177,6 +177,8 @@ def train_heads(
             raise ConfigError(f"the logits of teacher {teacher.name!r} are missing or do not fit")
     if labels.shape != (len(cache.logits),):
         raise ConfigError(f"{tuple(labels.shape)} labels for {len(cache.logits)} clips")
+    if not cache.maps:
+        return []  # a video network has no heads inside
     network.train()
     # The release's optimiser omits the biases of the linear layers; here they are trained too.
     optimiser = torch.optim.Adam(network.heads.parameters(), lr=how.lr, eps=1e-3)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from foveate.core import ConfigError, FoveateError, MediaError
 from foveate.data import Dataset
@@ -22,10 +23,11 @@ from foveate.data.compressed import Reading
 from foveate.data.splits import held_out
 from foveate.media.compressed import CompressedVideo
 from foveate.media.container import VECTOR_CODECS
-from foveate.models.backbones import asks_for_weights
-from foveate.models.coviar import CompressedNet, Modality
+from foveate.models.coviar import CompressedNet, KeyFrameClips, Modality
+from foveate.models.registry import is_video_network
 from foveate.models.spec import InputSpec
 from foveate.models.weights.run import load_run
+from foveate.train.initial_model import is_pretrained
 from foveate.train.kit.distributed import ProcessGroup
 from foveate.train.recipe import Recipe, RecipeContext, train_network
 from foveate.train.recipes import supervised
@@ -151,11 +153,14 @@ def network_config(
     config: CompressedConfig, sets: ClipSets, modality: Modality
 ) -> SupervisedConfig:
     """Settings for one of the networks."""
-    backbone = config.backbone(modality)
-    pretrained = asks_for_weights(f"coviar:{backbone}")
+    model = config.backbone(modality)
+    settings: dict[str, Any] = {}
+    if modality != "iframe" or not is_video_network(model):
+        model = f"coviar:{model}"
+        settings = {"modality": modality, "dropout": config.dropout}
     return SupervisedConfig(
-        model=f"coviar:{backbone}",
-        settings={"modality": modality, "dropout": config.dropout},
+        model=model,
+        settings=settings,
         frames=config.segments,
         rate=config.segments / sets.clip_seconds,
         size=config.size,
@@ -165,7 +170,7 @@ def network_config(
         accumulate=1,
         patience=None,
         lr=config.lr,
-        backbone_lr=0.1 if pretrained else 1.0,
+        backbone_lr=0.1 if is_pretrained(model) else 1.0,
         weight_decay=config.weight_decay,
         label_smoothing=config.label_smoothing,
         flip=config.flip,
@@ -184,10 +189,11 @@ def trained_networks(folder: Path) -> dict[Modality, Trained]:
     found: dict[Modality, Trained] = {}
     for modality in TEACHING:
         loaded = load_run(folder / "networks" / modality)
-        assert isinstance(loaded.network, CompressedNet)
         assert loaded.card is not None
-        backbone = loaded.card.network.arch.partition(":")[2]
-        found[modality] = loaded.network, loaded.input, backbone
+        network, backbone = loaded.network, loaded.card.network.arch.removeprefix("coviar:")
+        if not isinstance(network, CompressedNet):
+            network = KeyFrameClips(network)
+        found[modality] = network, loaded.input, backbone
     return found
 
 
