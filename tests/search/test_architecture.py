@@ -127,7 +127,7 @@ def test_the_winner_is_trained_and_loads_like_any_model(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(architecture.RecipeContext, "train_stage", train_stage)
-        summary = search(tmp_path / "s", train_epochs=8, target="2ms", warm_up=0.5)
+        summary = search(tmp_path / "s", train_epochs=8, target="10ms", warm_up=0.5)
     study = Study.read(tmp_path / "s")
     loaded = load_run(tmp_path / "s" / architecture.WINNER)
     assert loaded.card is not None
