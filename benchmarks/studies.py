@@ -1,13 +1,13 @@
-"""Studies of pipelines on small mocap15 data: TPE against random draws, at equal trials and time.
+"""Studies of pipelines on small mocap15 data: TPE and NSGA-II against random draws.
 
     foveate data make mocap15 data/mocap15 --clips 1200 --seed 1
     nice python -m benchmarks.studies data/mocap15 --work studies/benchmark
 
 Two objectives: accuracy on validation clips up, executed multiply-adds per video down. The
 backbone is frozen, and most of the space is how it is used: frames, rate, size, what is shown of a
-frame, and when to stop. Per seed, one study by TPE and one by random draws have the same number of
-trials. A pipeline that any of the studies has measured is not measured again: its values and its
-seconds are those of the first time.
+frame, and when to stop. Per seed, the study of each sampler has the same number of trials. A
+pipeline that any of the studies has measured is not measured again: its values and its seconds are
+those of the first time.
 
 The hypervolume is the area that the front of a study dominates, of accuracy times the logarithm of
 the multiply-adds between the cheapest and the most expensive trial of all studies, as a share of
@@ -49,7 +49,7 @@ from foveate.search.study_trials import Job, Report
 CLASSES = ("backflip", "cartwheel", "crawl", "dance_a", "dance_b")  # the first in the alphabet
 PER_CLASS = {"train": 16, "val": 8}
 SEEDS = (0, 1, 2)
-SAMPLERS = ("tpe", "random")
+SAMPLERS = ("tpe", "nsga2", "random")
 SPACE: dict[str, Any] = {
     "recogniser": {
         "kind": "movinet", "table": "a0", "form": "stream-lite", "weights": "k600", "dropout": 0,
@@ -57,8 +57,8 @@ SPACE: dict[str, Any] = {
     "sampler": {"kind": "uniform", "frames": [4, 8, 12], "rate": [5, 10]},
     "look": {
         "kind": ["uniform", "motion-patch"],
-        "uniform": {"chunk": [2, 4]},
-        "motion-patch": {"size": [64, 96], "chunk": 4},
+        "uniform": {"chunk": [2, 4], "rate": None},
+        "motion-patch": {"size": [64, 96], "chunk": 4, "rate": None},
     },
     "stopping": {"kind": "confident", "threshold": [0.4, 0.6, 0.8, 0.9, 1.0]},
     "engine": {"name": "torch"},
@@ -145,26 +145,27 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     given = parser.parse_args()
     dataset = chosen(given.data)
     given.work.mkdir(parents=True, exist_ok=True)
     replace_file(given.work / pipelines.DATA, pipelines._DATASET.dump_json(dataset))
     found: dict[int, dict[str, list[Trial]]] = {}
     for seed in SEEDS:
-        found[seed] = {s: study(dataset, given.work, s, seed, given.trials) for s in SAMPLERS}
+        found[seed] = {s: study(dataset, given.work, s, seed, given.trials) for s in given.samplers}
         record(found, given.trials, len(dataset.subset("val")))
 
 
 def record(found: dict[int, dict[str, list[Trial]]], trials: int, clips: int) -> None:
     """Write `results/studies.json`."""
-    every = [t for both in found.values() for one in both.values() for t in one]
+    every = [t for studies in found.values() for one in studies.values() for t in one]
     costs = [t.values["macs"] for t in every if t.state == "complete"]
     low, high = min(costs), max(costs)
     rows = []
-    for seed, both in found.items():
-        equal = min(sum(map(seconds_of, one)) for one in both.values())
+    for seed, studies in found.items():
+        equal = min(sum(map(seconds_of, one)) for one in studies.values())
         row: dict[str, Any] = {"seed": seed, "equal_seconds": round(equal, 1)}
-        for sampler, one in both.items():
+        for sampler, one in studies.items():
             best = front(one)
             row[sampler] = {
                 "trials": len(one),
@@ -205,7 +206,9 @@ def record(found: dict[int, dict[str, list[Trial]]], trials: int, clips: int) ->
         clips,
         {
             "seeds": rows, "macs": [low, high], "shared": shared,
-            "means": {s: {name: mean(s, name) for name in names} for s in SAMPLERS},
+            "means": {
+                one: {name: mean(one, name) for name in names} for one in found[SEEDS[0]]
+            },
         },
         tuple(found),
     )  # fmt: skip
