@@ -264,6 +264,27 @@ class _Exit(nn.Module):
         return logits, maps[:, 0]
 
 
+class _ClipExit(nn.Module):
+    """Pictures (B, T, S, S, 3) float32 of clips → logits (B, classes), and what the network gave."""
+
+    def __init__(self, network: ExitNetwork, spec: InputSpec) -> None:
+        super().__init__()
+        self.network, self.spec = network, spec
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        modality = self.network.network.modality
+        x = normalise(modality, x.permute(0, 1, 4, 2, 3), self.spec.mean, self.spec.std)
+        return self.network.advance(0, x.transpose(1, 2))
+
+
+def clip_functions(network: ExitNetwork, spec: InputSpec, frames: int) -> NetworkFunctions:
+    """The only exit of a video network of a cascade, for clips of so many pictures."""
+    pictures = torch.zeros(1, frames, spec.size, spec.size, 3)
+    module = _ClipExit(network, spec).eval()
+    function = Function(module, {"pictures": pictures}, ("logits", NEXT + "maps"))
+    return NetworkFunctions("exits", {f"clip-{frames}": function})
+
+
 def exit_functions(network: ExitNetwork, spec: InputSpec) -> NetworkFunctions:
     """The exits of a network of a cascade, each from the one before on."""
     functions: dict[str, Function] = {}

@@ -7,7 +7,8 @@ networks are functions of NumPy arrays, in PyTorch or in an engine.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -100,10 +101,11 @@ class CascadeExecutor:
             return list(states), [self._fused(state["logits"][0]) for state in states]
         modality, at = self._places[part]
         if views[0]:
-            given = {"pictures": np.concatenate([self._pictures(v[modality]) for v in views])}
+            name, join = self._function(modality, at, _segments(views[0]))
+            given = {"pictures": join([self._pictures(v[modality]) for v in views])}
         else:
-            given = {"maps": np.concatenate([state["maps"] for state in states])}
-        found = self.networks[modality].call(f"exit-{at}", given)
+            name, given = f"exit-{at}", {"maps": np.concatenate([s["maps"] for s in states])}
+        found = self.networks[modality].call(name, given)
         count = len(states)
         logits = found["logits"].reshape(count, -1, found["logits"].shape[1]).mean(1)
         maps = np.split(found["next:maps"], count)
@@ -128,7 +130,17 @@ class CascadeExecutor:
 
     def _macs(self, part: str, segments: int) -> int:
         modality, at = self._places[part]
-        return int(segments * self.networks[modality].macs(f"exit-{at}"))
+        name, join = self._function(modality, at, segments)
+        return self.networks[modality].macs(name) * (1 if join is np.stack else segments)
+
+    def _function(
+        self, modality: str, at: int, segments: int
+    ) -> tuple[str, Callable[[list[Array]], Array]]:
+        """The function of an exit, and how it takes pictures: each by itself, or as clips."""
+        network, name = self.networks[modality], f"exit-{at}"
+        if network.has(name):
+            return name, np.concatenate
+        return network.sized("clip", segments), np.stack
 
     def _pictures(self, view: View) -> Array:
         """(T, S, S, channels) float32 of pictures (1, T, H, W, channels)."""
@@ -154,10 +166,15 @@ def _functions(
 ) -> PartFunctions:
     if isinstance(network, EngineNetwork):
         return network
-    from foveate.engines.functions import exit_functions
+    from foveate.engines.function import NetworkFunctions
+    from foveate.engines.functions import clip_functions, exit_functions
     from foveate.engines.torch_network import TorchNetwork
+    from foveate.models.coviar import KeyFrameClips
 
-    return TorchNetwork(exit_functions(network.eval(), spec), device)
+    if isinstance(network.eval().network, KeyFrameClips):
+        clips = partial(clip_functions, network, spec)
+        return TorchNetwork(NetworkFunctions("exits", {}), device, clips)
+    return TorchNetwork(exit_functions(network, spec), device)
 
 
 def _segments(views: Views) -> int:
