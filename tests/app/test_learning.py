@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -14,13 +16,11 @@ from pathlib import Path
 import pytest
 
 import clips
-import forks
 from data.labelled import put, video
 from foveate.app.bench import recogniser_with
 from foveate.app.requests import BenchRequest
 from tiny_weights import ARCH, NAME
 
-LAUNCH = Path(__file__).with_name("launch.py")
 CLASSES = ("jump", "run", "sit")
 QUICK = ("--set", "epochs=2", "--set", "workers=0", "--set", "augment=none", "--set",
          "freeze=none", "--no-check")  # fmt: skip
@@ -36,22 +36,16 @@ def videos(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def kept(tmp_path_factory) -> Path:
-    """Where the run of `trained` is kept, once a test has needed it."""
-    return tmp_path_factory.mktemp("kept") / "1"
-
-
 @pytest.fixture
-def trained(run, videos, kept, tmp_path) -> Path:
-    """A finished run of the test's own."""
-    if not kept.exists():
-        said = run("train", videos, "--model", NAME, "--out", kept, *QUICK)
-        assert said.code == 0, said.err
-        assert said.out.strip() == str(kept)
-        assert "21 train, 5 val, 4 test clips of 3 classes" in said.err
-        assert "finished: 2 epochs" in said.err
-    return Path(shutil.copytree(kept, tmp_path / "runs" / "1"))
+def trained(run, videos, tmp_path) -> Path:
+    out = tmp_path / "runs" / "1"
+    out.parent.mkdir()
+    said = run("train", videos, "--model", NAME, "--out", out, *QUICK)
+    assert said.code == 0, said.err
+    assert said.out.strip() == str(out)
+    assert "21 train, 5 val, 4 test clips of 3 classes" in said.err
+    assert "finished: 2 epochs" in said.err
+    return out
 
 
 def test_check_names_what_is_wrong(run, videos, tmp_path) -> None:
@@ -285,20 +279,19 @@ def test_folds_and_print_config(run, videos, tmp_path) -> None:
 
 def test_interrupted_and_resumed_as_a_user_does(videos, published, tmp_path) -> None:
     """Ctrl-C saves and says how to go on; going on finishes the run."""
+    launch = Path(__file__).with_name("launch.py")
     out = tmp_path / "run"
-    child = forks.Script(
-        LAUNCH, published, "train", videos, "--model", ARCH, "--out", out, *QUICK,
-        "--set", "size=32", "--set", "frames=3", "--set", "rate=5", "--set", "epochs=400",
-        "--set", "batch=4",
-    )  # fmt: skip
+    command = [sys.executable, launch, published, "train", videos, "--model", ARCH, "--out", out,
+               *QUICK, "--set", "size=32", "--set", "frames=3", "--set", "rate=5",
+               "--set", "epochs=400", "--set", "batch=4"]  # fmt: skip
+    child = subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True)
     for _ in range(2400):
         if (out / "log.jsonl").is_file() and (out / "log.jsonl").stat().st_size > 300:
             break
         time.sleep(0.05)
-    os.kill(child.pid, signal.SIGINT)
-    done = child.wait()
-    said = done.err.decode()
-    assert done.code == 130, said
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130, said
     assert f"go on with: foveate train --resume {out}" in said
     assert list((out / "checkpoints").glob("step-*.safetensors"))
 
@@ -394,6 +387,16 @@ def test_bad_options_of_measuring_are_one_line(run, videos, trained) -> None:
             assert text in said.err
 
 
+def start_of(published: Path, *words: object) -> subprocess.Popen[str]:
+    """A training as a process group of its own."""
+    launch = Path(__file__).with_name("launch.py")
+    command = [sys.executable, launch, published, "train", *words]
+    return subprocess.Popen(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("when", ["data check", "features", "steps"])
 def test_sigterm_to_the_process_group_ends_as_cleanly_as_ctrl_c(
     videos, published, tmp_path, when
@@ -404,17 +407,18 @@ def test_sigterm_to_the_process_group_ends_as_cleanly_as_ctrl_c(
     if when == "steps":
         words[-1] = "freeze=none"
         words += ["--model", ARCH, "--set", "size=32", "--set", "frames=3", "--set", "rate=5"]
-    check = () if when == "data check" else ("--no-check",)
-    child = forks.Script(LAUNCH, published, "train", videos, *words, *check, session=True)
+    child = start_of(published, videos, *words, *(() if when == "data check" else ("--no-check",)))
     sign = {"data check": None, "features": out / "training.json", "steps": out / "run.json"}[when]
+    assert child.stderr is not None
+    said = child.stderr.readline()  # the counts of clips, before the check
     for _ in range(2400):
-        if "\n" in child.errors() if sign is None else sign.is_file():  # the counts of clips
+        if sign is None or sign.is_file():
             break
         time.sleep(0.025)
     os.killpg(child.pid, signal.SIGTERM)
-    done = child.wait()
-    said = done.err.decode()
-    assert done.code == 130, said
+    printed, rest = child.communicate(timeout=60)
+    said += rest
+    assert child.returncode == 130, said
     assert "Traceback" not in said
     assert "bad clip" not in said
     assert "died" not in said
@@ -422,7 +426,7 @@ def test_sigterm_to_the_process_group_ends_as_cleanly_as_ctrl_c(
     assert begun or when != "steps"
     hint = f"go on with: foveate train --resume {out}" if begun else "nothing was written"
     assert said.count(hint) == 1
-    assert not done.out
+    assert not printed
 
 
 def test_what_to_type_next_is_said_and_a_run_is_finished(run, videos, tmp_path) -> None:
