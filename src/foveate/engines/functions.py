@@ -265,7 +265,7 @@ class _Exit(nn.Module):
 
 
 class _ClipExit(nn.Module):
-    """Pictures (B, T, S, S, 3) float32 of clips → logits (B, classes), and what the network gave."""
+    """Pictures (B, T, S, S, 3) float32 of clips → logits (B, classes), and maps behind them."""
 
     def __init__(self, network: ExitNetwork, spec: InputSpec) -> None:
         super().__init__()
