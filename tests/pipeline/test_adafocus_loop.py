@@ -349,6 +349,8 @@ def test_other_places_for_the_same_networks(models: dict[str, Any], name: str) -
         step = other.trace.steps[-1]
         assert bool(step.boxes) == (patches in ("motion-patch", "random", "centre"))
         if patches == "motion-patch":
+            # Vectors and the pictures of all blocks of patches come from one pass.
+            assert other.cost.frames_decoded <= 48 + 2
             assert step.modalities == ["rgb", "motion:vectors"]
         if name == "uni-adafocus":  # the frames are still the policy's
             focus = next(s for s in own.trace.steps if s.part == "focus")

@@ -222,11 +222,12 @@ class Video:
         cut: list[tuple[Pixels, Pixels]] = []
         thumbs: list[Pixels] = []
         shown: list[float] = []
-        passed = [] if isinstance(keep, bool) else self._passed(ticks, map(self._tick, keep))
+        others = [] if isinstance(keep, bool) else [self._tick(seconds) for seconds in keep]
+        passed = self._passed(ticks, others) if others else []
         rows = [(tick, row) for row, tick in enumerate(ticks)]
         order = sorted(rows + [(tick, -1) for tick in passed])
         if keep:
-            self._recent.retain(tick for tick, _ in order)
+            self._recent.retain([*ticks, *others])
         decoded = self._recent.first([tick for tick, _ in order], self._cursor.at)
         for (asked, row), found in zip(order, decoded, strict=True):
             if found is None:
