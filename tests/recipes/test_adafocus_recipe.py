@@ -242,7 +242,7 @@ def test_another_network_cannot_be_started_from(tmp_path: Path, v2: Path) -> Non
 class Bright(nn.Module):
     """Stands for a focus network: the mean of a patch."""
 
-    num_features = 1
+    num_features, shifted = 1, False
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         """(B, T, 1) of patches (B, T, 3, P, P)."""
