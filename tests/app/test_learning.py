@@ -173,6 +173,7 @@ def test_looks_are_trained_on_used_and_compared_by_name(run, videos, tmp_path) -
         (("bench", videos, "--models", out, "--looks", "oracle", "--format", "unlabelled"),
          "needs labelled videos"),
         (("bench", videos, "--models", out, "--plot-cost", "bytes"), "known: macs, ms, cpu-ms"),
+        (("bench", videos, "--models", out, "--plot", tmp_path / "a.bmp"), "name it *.svg"),
         (("predict", videos, "--look", "oracle"), "needs labelled videos"),
         (("train", videos, "--look", "oracle", "--out", tmp_path / "o"), "needs labelled videos"),
         (("train", videos, "--look", "resize", "--recipe", "contrastive", "--out", tmp_path / "o"),

@@ -33,6 +33,8 @@ def run(request: Request) -> int:
         check_writable(path)
     names = names_in(request.models)
     request.changes()  # a wrong option is one error, not one per model
+    if request.plot is not None and request.plot.suffix.lower() != ".svg":
+        raise ConfigError(f"--plot {request.plot}: is not an SVG file", "name it *.svg")
     if request.plot_cost not in COSTS:
         raise ConfigError(
             f"--plot-cost {request.plot_cost}: not a cost", f"known: {', '.join(COSTS)}"

@@ -120,7 +120,7 @@ class MotionTokens(MotionPatch):
         if patch is None:
             raise ConfigError(
                 f"look motion-tokens: {context.model} has no patch tokens that can be left out",
-                "take a vision transformer in torch, such as tsn:vit_small_patch16_224",
+                "take --look uniform, or a vision transformer with --engine torch",
             )
         if spec.size % patch[1] or spec.size % patch[2]:
             raise ConfigError(
