@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -32,6 +33,7 @@ def run_on_ray(
         MissingExtra: Ray is not installed.
         FoveateError: There is no cluster at the address, or too many tasks were lost.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # on by default
     ray = import_extra("ray", "ray")
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
