@@ -20,7 +20,9 @@ def filmed(request) -> tuple[str, Scene, dict[str, bytes]]:
     return request.param, clip, {e: encoded(clip.frames, e) for e in ("x264", "x264-p1")}
 
 
-def held(look, data: bytes | np.ndarray, clip: Scene, counted: np.ndarray | None = None) -> float:
+def contained(
+    look, data: bytes | np.ndarray, clip: Scene, counted: np.ndarray | None = None
+) -> float:
     """Share of frames, of those that count, whose window holds the disc."""
     fitted = look.fitted(Context(InputSpec(SIZE[1], 12.5, 8), mixes_frames=False))
     raw = isinstance(data, np.ndarray)
@@ -37,26 +39,26 @@ def test_window_holds_the_disc_whatever_the_camera_does(filmed, motion, source) 
     _, clip, data = filmed
     look = MotionPatch(size=128, motion=motion, track="frame", gate=0.0)
     if source == "vectors":
-        assert held(look, data["x264-p1"], clip) >= 0.95
-        assert held(look, data["x264"], clip) >= 0.85
+        assert contained(look, data["x264-p1"], clip) >= 0.95
+        assert contained(look, data["x264"], clip) >= 0.85
         return
     flow = MotionPatch(size=128, motion=motion, track="frame", gate=0.0, source="flow")
-    assert held(flow, data["x264"], clip) >= 0.95
+    assert contained(flow, data["x264"], clip) >= 0.95
 
 
 @pytest.mark.parametrize("source", ["auto", "flow"])
 def test_a_rigid_disc_is_held_where_bodies_are_preferred(filmed, source) -> None:
     _, clip, data = filmed
     look = MotionPatch(size=128, subject="bodies", track="viterbi", gate=0.0, source=source)
-    assert held(look, data["x264"], clip) >= 0.95
+    assert contained(look, data["x264"], clip) >= 0.95
 
 
 def test_plain_flow_and_random_windows_do_not(filmed) -> None:
     camera, clip, data = filmed
     plain = MotionPatch(size=128, motion="flow", track="frame", gate=0.0, source="flow")
-    share = held(plain, data["x264"], clip)
+    share = contained(plain, data["x264"], clip)
     assert (share >= 0.9) if camera == "static" else (share <= 0.8)
-    assert held(RandomPatch(size=128, per_frame=True), data["x264"], clip) <= 0.4
+    assert contained(RandomPatch(size=128, per_frame=True), data["x264"], clip) <= 0.4
 
 
 def test_black_bars_do_not_hide_the_camera(filmed) -> None:
@@ -67,7 +69,7 @@ def test_black_bars_do_not_hide_the_camera(filmed) -> None:
     look = MotionPatch(size=128, track="viterbi", gate=0.0)
     inside = (clip.boxes[:, 1] > 26) & (clip.boxes[:, 3] < SIZE[1] - 26)
     assert inside[4:60].sum() > 10
-    assert held(look, barred, clip, inside) >= 0.9
+    assert contained(look, barred, clip, inside) >= 0.9
 
 
 def test_frames_that_are_shown_twice_do_not_lose_the_mover(filmed) -> None:
@@ -76,10 +78,10 @@ def test_frames_that_are_shown_twice_do_not_lose_the_mover(filmed) -> None:
     at = np.arange(FRAMES) // 2 * 2
     twice = Scene(clip.frames[at], clip.boxes[at])
     look = MotionPatch(size=128, track="viterbi", gate=0.0)
-    assert held(look, twice.frames, twice) >= 0.9
+    assert contained(look, twice.frames, twice) >= 0.9
     coded = encoded(twice.frames, "x264-p1")
-    assert held(look, coded, twice) >= 0.9
-    assert held(replace(look, source="flow"), coded, twice) >= 0.9
+    assert contained(look, coded, twice) >= 0.9
+    assert contained(replace(look, source="flow"), coded, twice) >= 0.9
 
 
 def test_looking_past_a_repeated_frame_costs_nothing_where_nothing_moves() -> None:
@@ -100,4 +102,4 @@ def test_a_cut_begins_a_new_track(filmed) -> None:
     frames[half:] = 255 - frames[half:, ::-1, ::-1] // 2
     boxes[half:] = np.array([*SIZE, *SIZE]) - boxes[half:][:, [2, 3, 0, 1]]
     look = MotionPatch(size=128, track="viterbi", gate=0.0)
-    assert held(look, frames, Scene(frames, boxes)) >= 0.9
+    assert contained(look, frames, Scene(frames, boxes)) >= 0.9

@@ -155,8 +155,8 @@ class Cutter:
             return frame
         piece = self._piece
         if piece is None or (piece.width, piece.height) != size or piece.format.name != name:
-            # Scaled, not made anew: what a new frame cannot be told, such as where its chroma
-            # lies, comes along.
+            # Scaled, not made anew: properties that PyAV cannot set on a new frame, such as the
+            # position of its chroma samples, are copied.
             piece = self._scaler.reformat(
                 frame, width=size[0], height=size[1], format=name,
                 interpolation=Interpolation.POINT, threads=1,

@@ -39,11 +39,11 @@ class FrameCache:
             yield self._frames[tick] if tick in self._frames else next(decoded)
 
     def retain(self, ticks: Iterable[int]) -> None:
-        """Let all go but the frames at some ticks."""
+        """Drop all frames but those at some ticks."""
         wanted = set(ticks)
-        held = {tick: shown for tick, shown in self._frames.items() if tick in wanted}
+        kept = {tick: shown for tick, shown in self._frames.items() if tick in wanted}
         self.clear()
-        for tick, shown in held.items():
+        for tick, shown in kept.items():
             self.keep(tick, shown)
 
     def clear(self) -> None:

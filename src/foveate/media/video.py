@@ -194,8 +194,8 @@ class Video:
         Args:
             times: Seconds from the first frame, ascending.
             size: `(width, height)` to scale to, None for the upright size of the source.
-            keep: Hold what is decoded, so that asking for it again decodes nothing. If these are
-                times, the frames at them are held, too, where decoding passes them on its way.
+            keep: Cache what is decoded, so that asking for it again decodes nothing. If these are
+                times, the frames at them are cached, too, where decoding passes them on its way.
             boxes: For each time a window, `xyxy` in pixels of the upright source and inside of it,
                 that is cut out before it is scaled and converted; `size` is then a square.
 
