@@ -11,8 +11,8 @@ import torch
 from clips import encode
 from foveate.core import Budget, ConfigError, Group, InputSpec, MediaError, SampleInfo
 from foveate.media.compressed import CompressedVideo, walk
-from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork
-from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeExecutor, exit_names
+from foveate.models.coviar import MODALITIES, CompressedNet, ExitNetwork, square
+from foveate.pipeline.cascade import PUBLISHED_ORDER, CascadeExecutor, exit_names, squared
 from foveate.pipeline.presets import Preset
 from foveate.pipeline.recogniser import Recogniser
 from foveate.pipeline.session import Session
@@ -273,3 +273,12 @@ def test_codecs_without_vectors_are_refused_before_anything_is_decoded() -> None
 def test_settings_that_cannot_be_meant() -> None:
     with pytest.raises(ConfigError, match="no network for residual"):
         CascadeExecutor({"mv": networks()["mv"]}, ("mv", "residual"), spec=SPEC)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(40, 56, 24), (24, 24, 24), (20, 32, 48)])
+def test_pictures_are_scaled_as_in_training(height: int, width: int, size: int) -> None:
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (2, height, width, 3)).astype(np.float32)
+    trained = square(torch.from_numpy(pictures).permute(0, 3, 1, 2), size)
+    found = torch.from_numpy(squared(pictures, size)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(found, trained, rtol=0, atol=1e-3)
